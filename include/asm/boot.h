@@ -1,0 +1,36 @@
+/* What the boot loader told us, copied out of its structures. */
+#ifndef ASM_BOOT_H
+#define ASM_BOOT_H
+
+#include <pvisor/types.h>
+
+#define MAX_BOOT_MODULES 8
+
+struct boot_module {
+    maddr_t start;
+    u64 size;
+    char cmdline[1024];
+};
+
+struct boot_info {
+    char loader[64], cmdline[1024];
+    struct boot_module module[MAX_BOOT_MODULES];
+    unsigned nr_modules;
+    maddr_t rsdp;              /* 0: not told */
+};
+
+extern struct boot_info boot_info;
+
+/* Fills boot_info and host_e820; false if the magic number is neither Multiboot's nor Multiboot 2's. */
+bool multiboot_parse(u32 magic, u32 info);
+/* Sorts and trims host_e820 and readies boot_alloc(). */
+void memory_init(void);
+/* What boot_alloc() left goes to the heap. */
+void memory_to_heap(void);
+/* A module's memory, or the initial code and data, goes to the heap. */
+void boot_release(maddr_t start, u64 size);
+
+/* Builds and starts dom0 from the first two modules; stops the machine with a message if that cannot be done. */
+void dom0_build(const struct boot_module *kernel, const struct boot_module *initrd);
+
+#endif

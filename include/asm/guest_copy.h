@@ -1,0 +1,59 @@
+/* Copies of a few words whose number is known, in line. Included by pvisor/guest.h. */
+#ifndef ASM_GUEST_COPY_H
+#define ASM_GUEST_COPY_H
+
+#include <asm/guest_mem.h>
+#include <public/errno.h>
+
+static always_inline enum abi_word domain_word(const struct domain *d) { return d->arch.word; }
+static always_inline enum abi_word current_word(void) { return current->domain->arch.word; }
+
+#define SMALL_COPY_WORDS 8
+
+/* (asm goto with outputs would do, but GCC 12 crashes on it when it is unrolled.) */
+#define GET_WORD(insn, err, val, addr)                                                                      \
+    __asm__ volatile("1: " insn " %2, %1\n2:\n"                                                             \
+                     ".pushsection .text.fixup, \"ax\"\n3: movl %3, %k0\n jmp 2b\n.popsection\n"            \
+                     EX_TABLE("1b", "3b") : "+r"(err), "+r"(val) : "m"(addr), "i"(-EFAULT) : "memory")
+
+static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
+{
+    int err = 0;
+
+    if (unlikely(!guest_access_ok(current->domain, src.v, len)))
+        return -EFAULT;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < len / 8; i++) {
+        u64 w = 0;
+        GET_WORD("movq", err, w, ((const u64 *)src.v)[i]);
+        ((u64 *)dst)[i] = w;
+    }
+    if (len & 4) {
+        u32 w = 0;
+        GET_WORD("movl", err, w, *(const u32 *)(src.v + (len & ~7UL)));
+        *(u32 *)((u8 *)dst + (len & ~7UL)) = w;
+    }
+    return err;
+}
+
+static always_inline int copy_words_to_guest(gva_t dst, const void *src, size_t len)
+{
+    if (unlikely(!guest_access_ok(current->domain, dst.v, len)))
+        return -EFAULT;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < len / 8; i++)
+        PUT_GUEST_U64(dst.v + i * 8, ((const u64 *)src)[i], fault);
+    if (len & 4)
+        PUT_GUEST_U32(dst.v + (len & ~7UL), *(const u32 *)((const u8 *)src + (len & ~7UL)), fault);
+    return 0;
+fault:
+    return -EFAULT;
+}
+
+#define IS_SMALL_COPY(len) (__builtin_constant_p(len) && (len) % 4 == 0 && (len) <= SMALL_COPY_WORDS * 8)
+#define copy_from_guest(dst, src, len) \
+    (IS_SMALL_COPY(len) ? copy_words_from_guest(dst, src, len) : (copy_from_guest)(dst, src, len))
+#define copy_to_guest(dst, src, len) \
+    (IS_SMALL_COPY(len) ? copy_words_to_guest(dst, src, len) : (copy_to_guest)(dst, src, len))
+
+#endif

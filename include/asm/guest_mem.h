@@ -1,0 +1,42 @@
+/* Single accesses to the current guest's memory that may fault: asm goto with an exception-table entry. */
+#ifndef ASM_GUEST_MEM_H
+#define ASM_GUEST_MEM_H
+
+#include <asm/extable.h>
+#include <asm/layout.h>
+#include <pvisor/domain.h>
+#include <asm/pt.h>
+
+/* [va, va + len) holds no hypervisor address and, for a 32-bit guest, ends below its hole. */
+static always_inline bool guest_range_ok(const struct domain *d, u64 va, u64 len)
+{
+    if (likely(d->arch.word == ABI_64))
+        return (va + len <= (1UL << 47) && va + len >= va) || (va >= HYP_VIRT_END && va + len - 1 >= va);
+    return va + len >= va && va + len <= d->arch.fmt->hv_start;
+}
+
+/*
+ * The same for accesses that go upwards from va without a gap of 4 KiB: one that begins between the two halves of a 64-bit
+ * address space faults at once, so only where it begins needs a look.
+ */
+static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 len)
+{
+    if (likely(d->arch.word == ABI_64))
+        return va - HYP_VIRT_START >= HYP_VIRT_END - HYP_VIRT_START;
+    return va + len >= va && va + len <= d->arch.fmt->hv_start;
+}
+
+#define PUT_GUEST_U64(addr, val, fault) \
+    __asm__ goto("1: movq %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
+                 :: "m"(*(u64 *)(u64)(addr)), "re"((u64)(val)) : "memory" : fault)
+#define PUT_GUEST_U32(addr, val, fault) \
+    __asm__ goto("1: movl %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
+                 :: "m"(*(u32 *)(u64)(addr)), "ri"((u32)(val)) : "memory" : fault)
+#define GET_GUEST_U64(var, addr, fault) \
+    __asm__ goto("1: movq %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
+                 : "=r"(var) : "m"(*(const u64 *)(u64)(addr)) : "memory" : fault)
+#define GET_GUEST_U32(var, addr, fault) \
+    __asm__ goto("1: movl %1, %k0\n" EX_TABLE("1b", "%l[" #fault "]") \
+                 : "=r"(var) : "m"(*(const u32 *)(u64)(addr)) : "memory" : fault)
+
+#endif

@@ -1,0 +1,159 @@
+/* The machine layer's memory services: the hypervisor's own page tables, TLB flushing, typed frames. */
+#ifndef ASM_MM_H
+#define ASM_MM_H
+
+#include <asm/layout.h>
+#include <asm/pt.h>
+#include <pvisor/cpumask.h>
+#include <pvisor/frame.h>
+#include <pvisor/types.h>
+
+struct domain;
+struct vcpu;
+
+#ifdef HOST_TEST   /* memory and frame table are the test program's: tests/unit/fake/frames.c */
+extern u64 fake_direct_map, fake_refs[], fake_m2p[];
+extern u32 fake_types[];
+#undef DIRECTMAP_START
+#undef FRAME_REF_START
+#undef FRAME_TYPE_START
+#undef M2P_RW_START
+#define DIRECTMAP_START fake_direct_map
+#define FRAME_REF_START fake_refs
+#define FRAME_TYPE_START fake_types
+#define M2P_RW_START fake_m2p
+#endif
+
+static inline void *maddr_to_virt(maddr_t a) { return (void *)(DIRECTMAP_START + a.v); }
+static inline maddr_t virt_to_maddr(const void *p)
+{
+    u64 v = (u64)p;
+    return maddr(v >= DIRECTMAP_START ? v - DIRECTMAP_START : v - IMAGE_START);
+}
+static inline void *mfn_to_virt(mfn_t m) { return maddr_to_virt(mfn_to_maddr(m)); }
+
+/* --- The hypervisor's own tables (mm/hyp_map.c) --- */
+extern u64 *hyp_l4;                      /* template: slots 256..271 go into every address space */
+extern u64 boot_l4[512];
+void hyp_map_init(void);
+void hyp_release_init(void);             /* boot is over: nothing __init may run or be read any more */
+/* Maps nr 4 KiB pages at va; uses 2 MiB pages where alignment allows. Tables come from the frame allocator. */
+int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags);
+void hyp_unmap(u64 va, u64 nr);
+u64 hyp_lookup(u64 va);                   /* the leaf entry, large or not, that maps va; 0: none */
+#define HYP_RW (PTE_P | PTE_RW | PTE_A | PTE_D | hyp_nx)
+#define HYP_RO (PTE_P | PTE_A | PTE_D | hyp_nx)
+#define HYP_RX (PTE_P | PTE_A | PTE_D)
+#define HYP_UNCACHED (HYP_RW | PTE_PCD | PTE_PWT)
+extern u64 hyp_nx;                       /* PTE_NX if the CPU has it */
+
+/* --- RAM found at boot (boot/memory.c) --- */
+struct e820_entry { u64 start, size; u32 type; };
+#define E820_RAM 1
+#define E820_RESERVED 2
+#define E820_ACPI 3
+#define E820_NVS 4
+#define E820_UNUSABLE 5
+#define E820_MAX 256
+extern struct e820_entry host_e820[E820_MAX];
+extern unsigned host_e820_nr;
+maddr_t boot_alloc_aligned(u64 nr_pages, u64 align);
+maddr_t boot_alloc(u64 nr_pages);        /* before the heap; panics when there is no room */
+void heap_init_region(mfn_t first, u64 nr);
+
+/* --- Frame words (mm/frame.c) --- */
+#define FR_COUNT_MASK  0xffffffffUL
+#define FR_OWNER_SHIFT 32
+#define FR_ALLOCATED   (1UL << 48)
+#define FR_COUNTED     (1UL << 49)
+#define FW_TYPE_SHIFT 29
+static inline enum frame_type fw_type(u32 w) { return (enum frame_type)(w >> FW_TYPE_SHIFT); }
+#define frame_refs  ((u64 *)FRAME_REF_START)
+#define frame_types ((u32 *)FRAME_TYPE_START)
+extern u64 nr_frames;                    /* the arrays' length */
+
+#define FW_TYPE(t)    ((u32)(t) << FW_TYPE_SHIFT)
+#define FW_FREE       7u                 /* type value of a block on the heap's lists */
+#define FW_PINNED     (1u << 28)
+#define FW_VALID      (1u << 27)
+#define FW_PARTIAL    (1u << 26)         /* entries below the count field's value hold references */
+#define FW_HV         (1u << 25)         /* PAE: the L2 that has the hypervisor's entries */
+#define FW_LINEAR     (1u << 24)         /* another table of its level names it */
+#define FW_COUNT_MASK ((1u << 24) - 1)
+#define FW_LINK_MASK  0xffffffffu        /* type word of a frame that waits for a flush */
+
+void frame_table_init(void);
+void frame_final_put(mfn_t m, u64 ref_word);
+/*
+ * A page-table entry of d's gave up its reference of another domain's frame: dropped once d's CPUs are flushed, on the
+ * way out of the hypervisor at the latest.
+ */
+void frame_put_foreign(const struct domain *d, mfn_t m, bool writable);
+void frames_drain_pending(void);         /* SOFTIRQ: flush, then drop what waited for it and free frames */
+
+/* --- TLB (mm/flush.c) --- */
+void flush_tlb_local(void);
+/* On these CPUs, this one included if it is named; returns when all have. Not in interrupts. */
+void flush_tlb_mask(const cpumask_t *m);
+void flush_va_mask(const cpumask_t *m, u64 va);
+/* A type change is safe only when no CPU can hold a translation from before: see mm/ptype.c. */
+void domain_flush_stale(struct domain *d);
+
+/* --- Typed page tables (mm/ptype.c); d's pt_lock is held --- */
+int pt_get_table(struct domain *d, mfn_t m, unsigned level);
+int pt_put_table(struct domain *d, mfn_t m);
+int pt_pin(struct domain *d, mfn_t m, unsigned level);
+int pt_unpin(struct domain *d, mfn_t m);
+int pt_drain_orphans(struct domain *d);
+#define PT_PRESERVE_AD (1u << 0)
+/* Replaces entry idx of table m (type level, valid). owner: whose frames a leaf entry may map. */
+int pt_update_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, const struct domain *owner,
+                    unsigned flags);
+/*
+ * For emulated writes, which must be atomic to hardware that sets accessed and dirty bits: the same for a leaf of d's
+ * own, if it still is old; -EAGAIN if not.
+ */
+int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e);
+/* The L1 entry that maps va in v's current tables: its table frame and index; false if there is no L1 table. */
+bool pt_find_l1(const struct vcpu *v, u64 va, mfn_t *table, unsigned *idx);
+bool pt_find_l1_below(const struct domain *d, mfn_t root, u64 va, mfn_t *table, unsigned *idx);
+/* Raw store of an entry that stands for references the caller accounts for. */
+void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
+/* The current domain's tables are held and released around updates; unlock also consumes any flush owed. */
+void pt_lock(struct domain *d);
+void pt_unlock(struct domain *d);
+/* Mirrored formats (mm/mirror.c): the tables that the hardware walks in place of the guest's. */
+int mirror_init_domain(struct domain *d);      /* once d has a mirrored format; 0 or -ENOMEM */
+void mirror_free_domain(struct domain *d);
+int mirror_alloc(struct domain *d, mfn_t m, unsigned level);   /* no effect if there is one; 0, -ENOMEM, -EINVAL */
+void mirror_free(struct domain *d, mfn_t m, unsigned level);   /* no effect if there is none */
+/* Mirrors that were given up: taken before a flush, freed after it. */
+#define mirror_take_dead(d) (read_once((d)->arch.mirror_dead) ? xchg(&(d)->arch.mirror_dead, 0) : 0)
+void mirror_free_dead(u64 list);
+/*
+ * 32-bit formats: the top levels that are ours. init makes them for v's present format (64-bit: frees them). set_root takes
+ * v's root; clear_root leaves only the hypervisor's half.
+ */
+int mirror_init_vcpu(struct vcpu *v);
+void mirror_free_vcpu(struct vcpu *v);
+void mirror_set_root(struct vcpu *v);
+void mirror_clear_root(struct vcpu *v);
+/* PAE: entry idx of a level-3 table changed, which vCPUs may have as their root. */
+void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e);
+/* The M2P of 32-bit guests (mm/compat_m2p.c). build: 0 or -ENOMEM. l2e: the entry for its nth 2 MiB. */
+extern bool compat_m2p_ready;
+int compat_m2p_build(void);
+void compat_m2p_set(u64 m, u64 gpfn);
+u64 compat_m2p_l2e(unsigned nth);
+void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
+/* Grants: replaces a leaf entry of d by one whose references the caller holds; the old entry's are dropped. 0 or -errno. */
+int pt_replace_leaf(struct domain *d, mfn_t table, unsigned idx, u64 e);
+/* Frames typed as segment descriptors. */
+int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct domain *d, void *page));
+void frame_put_segdesc(struct domain *d, mfn_t m);
+int pt_relinquish(struct domain *d);
+void pt_walk_dump(const struct vcpu *v, u64 va);
+void pt_fill_hv_slots(struct domain *d, u64 *root);
+void pt_fill_top(const struct domain *d, u64 *l4);   /* the hypervisor's slots of a level-4 table */
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * Per-CPU state without a segment register: %fs and %gs always hold the guest's values, and
+ * each CPU's stack is aligned to its size with struct cpu_info at the top, found by masking %rsp.
+ */
+#ifndef ASM_PERCPU_H
+#define ASM_PERCPU_H
+
+#include <asm/layout.h>
+#include <asm/regs.h>
+#include <pvisor/types.h>
+
+struct vcpu;
+struct percpu;
+
+struct cpu_info {
+    struct cpu_regs guest_regs;   /* must be first: entry from a guest pushes it; guest_regs.es is the stack top */
+    u64 scratch_rsp;              /* where SYSCALL's stub parks the guest's %rsp */
+    struct vcpu *current_vcpu;
+    struct percpu *percpu;
+    u32 cpu;
+    u32 softirq_pending;          /* bit n: softirq n */
+    u64 pad[2];
+};
+
+#ifdef HOST_TEST
+struct cpu_info *cpu_info(void);   /* tests/unit/fake/ */
+#else
+static always_inline struct cpu_info *cpu_info(void)
+{
+    unsigned long sp;
+    __asm__("mov %%rsp, %0" : "=r"(sp));
+    return (struct cpu_info *)((sp & ~(STACK_SIZE - 1)) + STACK_SIZE) - 1;
+}
+#endif
+
+#define current     (cpu_info()->current_vcpu)
+#define this_cpu_id() (cpu_info()->cpu)
+/* The frame of the guest that entered us on this CPU. */
+#define guest_regs() (&cpu_info()->guest_regs)
+
+/*
+ * Per-CPU variables are an array indexed by CPU: DEFINE_PERCPU(type, name) in one file,
+ * DECLARE_PERCPU in its header, this_cpu(name) and cpu_var(name, cpu) to use them. NR_CPUS entries,
+ * cache-line aligned so that CPUs do not share lines.
+ */
+#define PERCPU_ALIGN 64
+#define DECLARE_PERCPU(type, name) \
+    struct percpu_##name { type v; } __attribute__((aligned(PERCPU_ALIGN))); extern struct percpu_##name name##_percpu[]
+#define DEFINE_PERCPU(type, name) struct percpu_##name name##_percpu[NR_CPUS]
+/* For a variable of one file. */
+#define STATIC_PERCPU(type, name) \
+    static struct percpu_##name { type v; } __attribute__((aligned(PERCPU_ALIGN))) name##_percpu[NR_CPUS]
+#define cpu_var(name, cpu) (name##_percpu[cpu].v)
+#define this_cpu(name) cpu_var(name, this_cpu_id())
+
+#endif

@@ -1,0 +1,57 @@
+/* The PV core: delivering traps and callbacks to guests, address-space and context switches, descriptors. */
+#ifndef ASM_PV_H
+#define ASM_PV_H
+
+#include <asm/domain.h>
+#include <asm/emulate.h>
+#include <pvisor/pt_format_id.h>
+#include <pvisor/domain.h>
+
+/* --- pv/deliver.c --- */
+/*
+ * Makes the current guest continue in its handler at address (cs: 32-bit guests) with the interrupted state on its kernel
+ * stack, as the ABI lays it out. Crashes the domain if its stack cannot be written.
+ */
+struct delivery {
+    u64 address;
+    u16 cs;
+    bool disables_events, has_error;
+    u32 error;
+};
+void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t);
+/* Flags that a handler starts without. */
+#define HANDLER_CLEARS (RFLAGS_TF | RFLAGS_RF | RFLAGS_NT | RFLAGS_VM | RFLAGS_AC | RFLAGS_DF)
+/* Deliver the guest's handler for a vector, with dpl check done by the caller. */
+void pv_deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error);
+void pv_deliver_page_fault(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error);
+void pv_deliver_events(struct vcpu *v, struct cpu_regs *regs);
+
+/* --- pv/switch.c --- */
+void pv_make_cr3(struct vcpu *v);                /* v->arch.cr3 from its roots */
+void pv_load_cr3(struct vcpu *v);                /* on this CPU; flushes the TLB */
+void vcpu_start_on_cpu(struct vcpu *v) noreturn_fn;   /* first run of the boot CPU's idle vCPU */
+
+/* --- pv/descriptors.c --- */
+void pv_load_ldt(const struct vcpu *v);          /* this CPU's LDT register for v */
+bool desc_check_page(const struct domain *d, void *page);
+void pv_destroy_gdt(struct vcpu *v);
+void pv_destroy_ldt(struct vcpu *v);
+int pv_set_gdt(struct vcpu *v, const u64 *frames, u32 entries);
+/* #PF on the LDT's part of the per-domain area: maps the guest's page there; false if it has none. */
+bool pv_ldt_fault(struct vcpu *v, u64 offset);
+/* A selector that a guest may load: its own or one of the flat ones, never ours. RPL is forced to ring. */
+u16 fixup_selector(const struct domain *d, u16 sel);
+
+/* --- pv/mmu --- */
+int pv_new_root(struct vcpu *v, mfn_t m, bool user);  /* installs a root, dropping the old one */
+bool pv_pt_write_fault(struct cpu_regs *regs, u64 address);  /* true: emulated */
+bool mirror_fault(struct vcpu *v, u64 address, u32 error);   /* pt32: true if the mirror was brought up to date */
+
+/* --- pv/domain.c --- */
+int pv_set_format(struct domain *d, enum pt_format_id id);
+void arch_init_hypercall_page(struct domain *d, void *page);
+
+static inline void vcpu_set_upcall_mask(struct vcpu *v, bool on) { ((volatile u8 *)v->info)[1] = on; }
+static inline bool vcpu_upcall_mask(const struct vcpu *v) { return ((const volatile u8 *)v->info)[1]; }
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* Machine checks: hypercall arch_0. Facts from Xen 4.17's public/arch-x86/xen-mca.h. */
+#ifndef PUBLIC_MCA_H
+#define PUBLIC_MCA_H
+
+#include <public/xen.h>
+
+#define __HYPERVISOR_mca          __HYPERVISOR_arch_0
+#define VIRQ_MCA                  VIRQ_ARCH_0
+#define XEN_MCA_INTERFACE_VERSION 0x01ecc003
+
+#define XEN_MC_fetch        1
+#define XEN_MC_notifydomain 2
+#define XEN_MC_physcpuinfo  3
+#define XEN_MC_msrinject    4
+#define XEN_MC_mceinject    5
+#define XEN_MC_inject_v2    6
+
+/* flags of XEN_MC_fetch: in the first three, out the rest. */
+#define XEN_MC_NONURGENT    0x0001
+#define XEN_MC_URGENT       0x0002
+#define XEN_MC_ACK          0x0004
+#define XEN_MC_OK           0x0
+#define XEN_MC_FETCHFAILED  0x1
+#define XEN_MC_NODATA       0x2
+
+/* Arguments: u32 cmd, u32 interface_version, then the command's structure. */
+#define XEN_MC_FETCH_FIELDS(X) X(U32, flags) X(U32, _pad0) X(U64, fetch_id) X(PTR, data)
+ABI_STRUCT(xen_mc_fetch, XEN_MC_FETCH_FIELDS)
+
+#define XEN_MC_PHYSCPUINFO_FIELDS(X) X(U32, ncpus) X(U32, _pad0) X(PTR, info)
+ABI_STRUCT(xen_mc_physcpuinfo, XEN_MC_PHYSCPUINFO_FIELDS)
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * The hypervisor's command line. Each subsystem declares its words:
+ *     CMDLINE_OPTION("dom0_mem", parse_dom0_mem);
+ * where the function gets the text after '=' ("" for a bare word, "no" for no-word) and returns 0 or -EINVAL;
+ * a word that nobody declared, or that is refused, is named in the log.
+ */
+#ifndef PVISOR_CMDLINE_H
+#define PVISOR_CMDLINE_H
+
+#include <pvisor/types.h>
+
+struct cmdline_option {
+    const char *name;
+    int (*parse)(const char *value);
+};
+
+#define CMDLINE_OPTION(opt_name, fn)                                                            \
+    static const struct cmdline_option cmdline_opt_##fn                                         \
+    __attribute__((section(".cmdline"), used, aligned(8))) = { (opt_name), (fn) }
+
+/* Defines a parser for a boolean (word, no-word, word=yes/no/on/off/true/false/1/0) or an unsigned number. */
+#define CMDLINE_BOOL(opt_name, var)                                                             \
+    static int parse_##var(const char *v) { return cmdline_bool(v, &(var)); }                   \
+    CMDLINE_OPTION(opt_name, parse_##var)
+#define CMDLINE_UINT(opt_name, var)                                                             \
+    static int parse_##var(const char *v) { return cmdline_uint(v, &(var)); }                   \
+    CMDLINE_OPTION(opt_name, parse_##var)
+
+int cmdline_bool(const char *value, bool *var);
+int cmdline_uint(const char *value, u32 *var);
+/* A size with suffix B K M G T; without one in KiB. *end is where parsing stopped. Bytes. */
+u64 cmdline_size(const char *value, const char **end);
+void cmdline_parse(const char *line);
+const char *cmdline_get(void);      /* the whole line, for XENVER_commandline */
+
+#endif

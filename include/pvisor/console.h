@@ -1,0 +1,49 @@
+/*
+ * Consoles. Output goes to the ring that `xl dmesg` reads and to every device named by console=. Input
+ * comes from the serial line and is given to dom0 (VIRQ_CONSOLE, CONSOLEIO_read) or, after Ctrl-A three
+ * times, to the hypervisor's debug keys.
+ */
+#ifndef PVISOR_CONSOLE_H
+#define PVISOR_CONSOLE_H
+
+#include <asm/regs.h>
+#include <pvisor/types.h>
+
+struct console_dev {
+    const char *name;                    /* as in console=: "com1", "vga" */
+    void (*write)(const char *s, size_t len);
+    struct console_dev *next;
+};
+
+/* A device that console= names gets all that was logged so far, and from now on what is logged. */
+void console_register(struct console_dev *dev);
+void console_init(void);                 /* after the command line is parsed: serial lines. Needs no memory */
+void console_init_late(void);            /* once alloc_frames() and ioremap() work: VGA, larger ring */
+void console_endboot(void);              /* dom0 is about to start: input goes to it, VGA is its own unless vga=keep */
+void console_input(char c, struct cpu_regs *regs);   /* from a device's interrupt */
+void console_write(const char *s, size_t len);       /* devices only, no ring prefix; used by panic too */
+void console_start_sync(void);           /* panic: break locks, wait for the device */
+
+/* One finished line of the log's text, with prefix, to ring and devices: printk's only way out. */
+void console_log(const char *s, size_t len);
+
+/*
+ * Ring access for XEN_SYSCTL_readconsole. Copies up to n bytes from *index on (0: from the oldest that is kept and not
+ * cleared); returns the count, *index advances. clear: forgets what was read.
+ */
+u32 console_ring_read(char *buf, u32 n, u32 *index, bool clear);
+
+/* What guest_loglvl= lets through at LOG_DEBUG: the text of domUs' CONSOLEIO_write. False: refuse it. */
+bool guest_console_allowed(void);
+
+/*
+ * Debug keys: `xl debug-keys c`, or the console's hypervisor side. Functions run outside interrupts, with
+ * regs NULL; those registered with _irq run at once in the console's interrupt, with the interrupted registers when
+ * the key came from there.
+ */
+void debug_key_register(char key, void (*fn)(char key, struct cpu_regs *regs), const char *help);
+void debug_key_register_irq(char key, void (*fn)(char key, struct cpu_regs *regs), const char *help);
+void debug_key_handle(char key, struct cpu_regs *regs);
+void debug_keys_init(void);              /* by console_init: the keys of no one else */
+
+#endif

@@ -1,0 +1,110 @@
+/*
+ * Machine frames: allocation, references and types.
+ *
+ * Each 4 KiB frame of RAM has a 64-bit reference word (owner, flags, reference count) and a 32-bit
+ * type word (type, state, count of typed references), in two arrays: 12 bytes a frame.
+ *
+ * A frame owned by a domain lives while its reference count is not 0; it has one reference for being
+ * allocated (FRAME_ALLOCATED) and one for each mapping or other use. It has one type at a time,
+ * which can change only while its count of typed references is 0. A frame is therefore never
+ * writable by a guest and a page table at once: the invariant that all isolation rests on.
+ */
+#ifndef PVISOR_FRAME_H
+#define PVISOR_FRAME_H
+
+#include <asm/layout.h>
+#include <pvisor/types.h>
+
+struct domain;
+
+enum frame_type {
+    FT_NONE = 0,
+    FT_WRITABLE,
+    FT_L1, FT_L2, FT_L3, FT_L4,   /* page tables, in the owner's format */
+    FT_SEGDESC,                   /* holds only descriptors that a guest may have */
+};
+
+/* Allocation flags. */
+#define MEMF_BITS(n)   ((n) & 0x3f)   /* frames below 2^n bytes; 0: anywhere */
+#define MEMF_NO_ZERO   (1u << 8)      /* contents need not be zero */
+#define MEMF_NO_COUNT  (1u << 9)      /* a domain's frame that is not in its tot_pages (shared info, grant frames) */
+#define MEMF_LOW       MEMF_BITS(32)
+
+/* Hypervisor-owned 2^order frames, zeroed unless MEMF_NO_ZERO; INVALID_MFN when there are none. */
+mfn_t alloc_frames(unsigned order, unsigned flags);
+void free_frames(mfn_t m, unsigned order);
+/* The same as a pointer into the direct map; NULL when there are none. */
+void *alloc_pages(unsigned order);
+void free_pages(void *p, unsigned order);
+
+/*
+ * 2^order frames for d: owner d, one reference each (the allocation's), no type, counted in d->tot_pages unless
+ * MEMF_NO_COUNT. INVALID_MFN if d->max_pages would be passed or memory is short (the log says which).
+ */
+mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags);
+
+/*
+ * Drops the allocation's reference of a frame of d: the frame goes back to the heap as soon as no other reference is
+ * left. False if the frame is not d's or was already given up.
+ */
+bool domain_release_frame(struct domain *d, mfn_t m) must_check;
+
+/* The same on the guest's own word: false for frames that we share with d (its shared info, grant table). */
+bool domain_give_up_frame(struct domain *d, mfn_t m) must_check;
+
+/*
+ * True if nothing but the allocation and one reference of the caller's holds the frame, and it is its domain's to give
+ * up: it is mapped nowhere and no table.
+ */
+bool frame_unused(mfn_t m);
+
+/* A frame of the hypervisor's made visible to d: owner d, not in tot_pages, type writable or (read_only) none for ever. */
+mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only);
+
+/* True for frames of RAM that the frame table covers. */
+bool mfn_valid(mfn_t m);
+/* Owner of a frame: NULL for free frames, the hypervisor's own and non-RAM. Only meaningful with a reference held. */
+u16 frame_owner_id(mfn_t m);
+
+/* What a frame is now, and whether its guest pinned it. Only meaningful with a reference held. */
+unsigned frame_type_get(mfn_t m, bool *pinned);   /* enum frame_type */
+
+/* A general reference, if the frame belongs to owner. */
+bool frame_get(mfn_t m, const struct domain *owner) must_check;
+void frame_put(mfn_t m);
+/*
+ * A general and a writable-type reference: what a writable mapping holds. -EINVAL: not owner's frame;
+ * -EBUSY: the frame is in use as a page table or descriptor table now.
+ */
+int frame_get_writable(mfn_t m, const struct domain *owner) must_check;
+void frame_put_writable(mfn_t m);
+
+u64 heap_free_frames(void);
+u64 heap_total_frames(void);
+mfn_t max_ram_mfn(void);   /* highest frame of RAM */
+
+/* A hypervisor address for a frame's contents; unmap when done. Never fails for a valid frame. */
+void *map_frame(mfn_t m);
+void unmap_frame(const void *p);
+mfn_t virt_to_mfn(const void *p);   /* direct-map pointers only */
+
+/* Machine frame where the M2P's i-th 2 MiB begin; INVALID_MFN where it has a hole or ends. */
+mfn_t m2p_chunk(u64 i);
+extern struct domain xen_domain;   /* DOMID_XEN, as an owner of frames */
+
+/* The machine-to-physical table, which all guests can read. */
+void m2p_set(mfn_t m, u64 gpfn);
+u64 m2p_get(mfn_t m);
+#define M2P_INVALID 0x5555555555555555UL
+
+/* Small allocations, zeroed; NULL when memory is short. Any size up to a few MiB. */
+void *xzalloc_bytes(size_t size);
+void xfree(void *p);
+#define xzalloc(type) ((type *)xzalloc_bytes(sizeof(type)))
+#define xzalloc_array(type, n) ((type *)((n) > (1u << 22) / sizeof(type) ? NULL : xzalloc_bytes(sizeof(type) * (n))))
+
+/* Maps device memory uncached for the hypervisor's own use (IO-APIC, HPET, MCFG...); NULL if space ran out. */
+void *ioremap(maddr_t a, size_t size);
+void iounmap(void *p, size_t size);
+
+#endif

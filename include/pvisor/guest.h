@@ -1,0 +1,43 @@
+/*
+ * Guest memory and the guest-facing rules of a domain's word size.
+ *
+ * Copies act on the current vCPU's address space, with the rights of the hypervisor, on guest addresses only: an
+ * address in the hypervisor's part is -EFAULT like one that is not mapped. Each byte is read once.
+ */
+#ifndef PVISOR_GUEST_H
+#define PVISOR_GUEST_H
+
+#include <pvisor/abi.h>
+#include <pvisor/types.h>
+
+struct domain;
+struct vcpu;
+
+/* 0 or -EFAULT. */
+int copy_from_guest(void *dst, gva_t src, size_t len) must_check;
+int copy_to_guest(gva_t dst, const void *src, size_t len) must_check;
+int clear_guest(gva_t dst, size_t len) must_check;
+
+/* A structure described by ABI_STRUCT, at the current domain's width. write: -EFAULT, or -EOVERFLOW if a value does not fit. */
+int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src) must_check;
+int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal) must_check;
+#define guest_read_abi(name, internal, src) ({                                                                  \
+    struct name *in_ = (internal);                                                                              \
+    name##_is_same_64() && current_word() == ABI_64 ? copy_from_guest(in_, src, sizeof(struct name))            \
+                                                    : guest_read_abi_(&name##_desc, in_, src); })
+#define guest_write_abi(name, dst, internal) guest_write_abi_(&name##_desc, dst, (const struct name *){ (internal) })
+/* Address of element i of a guest array of such structures. */
+#define guest_abi_elem(name, base, i) gva_add(base, (u64)(i) * abi_size(current_word(), &name##_desc))
+
+/* Element i of a guest array of words (unsigned long, xen_pfn_t): 8 or 4 bytes each. */
+int guest_read_word(u64 *v, gva_t array, u64 i) must_check;
+int guest_write_word(gva_t array, u64 i, u64 v) must_check;
+
+#ifdef HOST_TEST
+enum abi_word current_word(void);
+enum abi_word domain_word(const struct domain *d);
+#else
+#include <asm/guest_copy.h>
+#endif
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * Physical interrupts. An irq (0..nr_irqs-1) is a GSI or a dynamically made MSI; each has one vector, one
+ * handler of ours or up to a few guests bound to it through their pirqs.
+ */
+#ifndef PVISOR_IRQ_H
+#define PVISOR_IRQ_H
+
+#include <asm/regs.h>
+#include <pvisor/types.h>
+
+struct domain;
+struct vcpu;
+
+extern u32 nr_gsis;   /* GSIs 0 .. nr_gsis - 1 belong to IO-APICs */
+extern u32 nr_irqs;   /* above them: irqs made for MSIs */
+
+/* Vectors of our own; device vectors are allocated between the two bounds. */
+#define VEC_SPURIOUS      0xff
+#define VEC_ERROR         0xfe
+#define VEC_TIMER         0xfd   /* local APIC timer */
+#define VEC_EVENT_CHECK   0xfc   /* IPI: look at softirqs and events */
+#define VEC_CALL          0xfb   /* IPI: call function */
+#define VEC_PMU           0xf9
+#define VEC_DEVICE_FIRST  0x30   /* 0x20..0x2f: the 8259's, spurious only; 0x80, 0x82 are never used */
+#define VEC_DEVICE_LAST   0xef
+
+/* Every external interrupt, from entry code, interrupts off; regs->entry_vector says which. */
+void do_interrupt(struct cpu_regs *regs);
+
+void irq_init(void);      /* after acpi_init() and lapic_init_bsp(), with a heap */
+/* A handler of the hypervisor's own for a GSI (serial console). 0 or -errno. */
+int irq_request(u32 gsi, void (*fn)(void *data, struct cpu_regs *regs), void *data);
+/* A function for one of our own vectors (IPIs); called with interrupts off, after the APIC's EOI. */
+void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs));
+
+/* Local APIC. A CPU that comes up calls lapic_init_cpu() before it takes interrupts or IPIs. */
+void lapic_init_bsp(void);                              /* after acpi_init(); also silences the 8259s */
+void lapic_init_cpu(void);
+void lapic_eoi(void);
+u32 lapic_id(void);
+u32 cpu_apic_id(unsigned cpu);                          /* of an initialised CPU */
+maddr_t lapic_base(void);                               /* machine address of its page */
+/* Machine address of the nth IO-APIC's register page. */
+maddr_t ioapic_page(unsigned n);                        /* maddr(0) when there are no more */
+void lapic_send_ipi(unsigned cpu, u8 vector);
+void lapic_send_nmi(unsigned cpu);
+void lapic_send_init_sipi(u32 apic_id, u8 start_page);
+void lapic_timer_set(u64 expires_ns);                   /* system time; 0: off */
+
+/* Domain side: pirqs (include/public/physdev.h). */
+int pirq_domain_init(struct domain *d);
+void pirq_domain_destroy(struct domain *d);             /* unbinds and unmaps all */
+/* Binds pirq of v's domain to deliver to event port; -EPERM, -EINVAL, -EBUSY. */
+int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable);
+void pirq_unbind(struct domain *d, u32 pirq);
+void pirq_unmasked(struct domain *d, u32 pirq);         /* EVTCHNOP_unmask of its port, or PHYSDEVOP_eoi; any context */
+/* Every interrupt of a CPU that goes offline to another; both CPUs take them until irq_cpu_gone(). */
+void irq_leave_cpu(unsigned cpu);
+void irq_cpu_gone(unsigned cpu);
+void irq_dump(void);                                    /* debug key 'i' */
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * PCI configuration space, the list of functions, and what dom0 may do with them. A function is named by its
+ * sbdf: segment << 16 | bus << 8 | device << 3 | function.
+ */
+#ifndef PVISOR_PCI_H
+#define PVISOR_PCI_H
+
+#include <pvisor/list.h>
+#include <pvisor/types.h>
+
+struct domain;
+
+#define PCI_SBDF(seg, bus, devfn) ((u32)(seg) << 16 | (u32)(bus) << 8 | (devfn))
+#define PCI_FMT "%04x:%02x:%02x.%u"
+#define PCI_ARGS(sbdf) (sbdf) >> 16, (sbdf) >> 8 & 0xff, (sbdf) >> 3 & 0x1f, (sbdf) & 7
+
+/* Registers and bits used here (PCI Local Bus Specification 3.0, chapter 6). */
+#define PCI_VENDOR_ID 0x00
+#define PCI_COMMAND 0x04
+#define PCI_COMMAND_MEMORY 0x0002
+#define PCI_STATUS 0x06
+#define PCI_STATUS_CAP_LIST 0x0010
+#define PCI_CLASS_REVISION 0x08
+#define PCI_HEADER_TYPE 0x0e
+#define PCI_BAR0 0x10
+#define PCI_SECONDARY_BUS 0x19
+#define PCI_CAP_POINTER 0x34
+#define PCI_CAP_MSI 0x05
+#define PCI_CAP_MSIX 0x11
+
+struct pci_dev {
+    struct list link;
+    u32 sbdf;
+    u16 vendor, device;
+    u32 class_code;         /* 24 bits */
+    u8 header_type;
+    bool hidden;            /* physdev_dom0_hide=: absent for dom0 */
+    u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
+    u16 nr_msi, nr_msix;    /* interrupts set up by us now */
+    void *msix_table;       /* mapped while nr_msix is not 0 */
+};
+
+/* After ACPI tables are read: scans all buses, maps what is needed of MCFG. */
+void pci_init(void);
+
+/*
+ * Configuration space; bytes is 1, 2 or 4 and reg a multiple of it. Registers from 256 on need MCFG. What is not
+ * there reads as all ones, and writes to it vanish. Any context.
+ */
+u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes);
+void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value);
+/* Offset of the first capability with this id, 0 if there is none. */
+u8 pci_find_capability(u32 sbdf, u8 id);
+/* Machine address of memory BAR n (0-5); 0 for I/O BARs and unset ones. */
+u64 pci_bar_address(u32 sbdf, unsigned n);
+
+/* Devices are never freed while known; NULL if there is none. */
+struct pci_dev *pci_find(u32 sbdf);
+/* dom0 found (or lost) a device: -ENODEV if nothing answers there, -ENOMEM; repeated adding is no error. */
+int pci_add_device(u32 sbdf);
+int pci_remove_device(u32 sbdf);
+/* For XEN_SYSCTL_pcitopoinfo and the debug key 'Q'. */
+extern struct list pci_devices;
+
+/* dom0's IN and OUT on ports 0xcf8 to 0xcff, any width; other domains see no devices. */
+u32 pci_conf_port_read(struct domain *d, u16 port, unsigned bytes);
+void pci_conf_port_write(struct domain *d, u16 port, unsigned bytes, u32 value);
+
+#endif

@@ -1,0 +1,13 @@
+/* 8250-compatible serial lines com1 and com2, as consoles. */
+#ifndef PVISOR_SERIAL_H
+#define PVISOR_SERIAL_H
+
+#include <pvisor/types.h>
+
+void serial_init(void);          /* after the command line; polled output works from then on */
+void serial_init_irq(void);      /* by irq_init(): input by interrupt */
+void serial_start_sync(void);    /* panic */
+/* I/O port range and interrupt of line n (0, 1) if it is in use by us. */
+bool serial_in_use(unsigned n, u16 *port, u32 *gsi);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * Basic types. Addresses and frame numbers of different kinds are distinct
+ * structure types, so that mixing them does not compile:
+ *
+ *   mfn_t    machine frame number (real RAM, 4 KiB units)
+ *   maddr_t  machine address in bytes
+ *   pfn_t    a guest's pseudo-physical frame number (the M2P's values)
+ *   gva_t    a guest's linear address, not yet checked
+ */
+#ifndef PVISOR_TYPES_H
+#define PVISOR_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int8_t s8;
+typedef int16_t s16;
+typedef int32_t s32;
+typedef int64_t s64;
+
+typedef struct { u64 v; } mfn_t;
+typedef struct { u64 v; } maddr_t;
+typedef struct { u64 v; } pfn_t;
+typedef struct { u64 v; } gva_t;
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE  (1UL << PAGE_SHIFT)
+#define PAGE_MASK  (~(PAGE_SIZE - 1))
+
+#define INVALID_MFN ((mfn_t){ ~0UL })
+#define INVALID_PFN ((pfn_t){ ~0UL })
+
+static inline mfn_t mfn(u64 v) { return (mfn_t){ v }; }
+static inline pfn_t pfn(u64 v) { return (pfn_t){ v }; }
+static inline maddr_t maddr(u64 v) { return (maddr_t){ v }; }
+static inline gva_t gva(u64 v) { return (gva_t){ v }; }
+static inline mfn_t mfn_add(mfn_t m, u64 n) { return (mfn_t){ m.v + n }; }
+static inline bool mfn_eq(mfn_t a, mfn_t b) { return a.v == b.v; }
+static inline maddr_t mfn_to_maddr(mfn_t m) { return (maddr_t){ m.v << PAGE_SHIFT }; }
+static inline mfn_t maddr_to_mfn(maddr_t a) { return (mfn_t){ a.v >> PAGE_SHIFT }; }
+static inline gva_t gva_add(gva_t a, u64 n) { return (gva_t){ a.v + n }; }
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define min(a, b) ({ __typeof__(a) a_ = (a); __typeof__(b) b_ = (b); a_ < b_ ? a_ : b_; })
+#define max(a, b) ({ __typeof__(a) a_ = (a); __typeof__(b) b_ = (b); a_ > b_ ? a_ : b_; })
+#define container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
+#define ROUND_UP(x, n)   (((x) + (n) - 1) / (n) * (n))
+#define DIV_ROUND_UP(x, n) (((x) + (n) - 1) / (n))
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define noreturn_fn __attribute__((noreturn))
+#define printf_like(f, a) __attribute__((format(printf, f, a)))
+#define must_check  __attribute__((warn_unused_result))
+#define always_inline inline __attribute__((always_inline))
+/* Code and data used only until dom0 starts; the memory is freed then. */
+#define __init      __attribute__((section(".init.text"), cold))
+#define __initdata  __attribute__((section(".init.data")))
+#define __initconst __attribute__((section(".init.rodata")))
+
+/* One access, not torn, not repeated: the way to read anything that a guest or another CPU may write. */
+#define read_once(x)     (*(const volatile __typeof__(x) *)&(x))
+#define write_once(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
+#define barrier()        __asm__ volatile("" ::: "memory")
+
+#endif
