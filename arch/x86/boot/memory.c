@@ -1,0 +1,114 @@
+/* RAM at boot: the firmware's map put in order, and an allocator for the tables that the real one needs. */
+#include <asm/boot.h>
+#include <asm/mm.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+extern char __image_start[], __image_end[];
+
+/* Free RAM, page-aligned; what boot_alloc() takes comes off the end of one. */
+#define MAX_REGIONS (E820_MAX + 2 * MAX_BOOT_MODULES + 4)
+static struct region { u64 start, end; } regions[MAX_REGIONS] __initdata;
+static unsigned nr_regions __initdata;
+
+static __init void sort_map(void)
+{
+    for (unsigned i = 1; i < host_e820_nr; i++)
+        for (unsigned j = i; j && host_e820[j].start < host_e820[j - 1].start; j--) {
+            struct e820_entry t = host_e820[j];
+            host_e820[j] = host_e820[j - 1];
+            host_e820[j - 1] = t;
+        }
+}
+
+/* Where entries overlap, RAM gives way: it is cut at whatever starts inside it. */
+static __init void resolve_overlaps(void)
+{
+    for (unsigned i = 0; i + 1 < host_e820_nr; i++) {
+        struct e820_entry *a = &host_e820[i], *b = &host_e820[i + 1];
+        if (a->start + a->size <= b->start)
+            continue;
+        if (a->type == E820_RAM || b->type != E820_RAM) {
+            a->size = b->start - a->start;
+        } else {
+            u64 end = b->start + b->size, from = a->start + a->size;
+            b->start = min(from, end);
+            b->size = end - b->start;
+        }
+    }
+}
+
+static __init void add_region(u64 start, u64 end)
+{
+    if (start >= end)
+        return;
+    if (nr_regions == MAX_REGIONS)
+        boot_failure("the firmware's memory map is in too many pieces");
+    regions[nr_regions++] = (struct region){ start, end };
+}
+
+static __init void reserve(u64 start, u64 end)
+{
+    start &= PAGE_MASK;
+    end = ROUND_UP(end, PAGE_SIZE);
+    for (unsigned i = 0, n = nr_regions; i < n; i++) {
+        struct region r = regions[i];
+        if (r.end <= start || r.start >= end)
+            continue;
+        regions[i].end = max(r.start, min(start, r.end));
+        add_region(max(r.start, end), r.end);
+    }
+}
+
+__init void memory_init(void)
+{
+    sort_map();
+    resolve_overlaps();
+    for (unsigned i = 0; i < host_e820_nr; i++)
+        if (host_e820[i].type == E820_RAM)
+            add_region(ROUND_UP(host_e820[i].start, PAGE_SIZE), (host_e820[i].start + host_e820[i].size) & PAGE_MASK);
+    /* The first MiB is the firmware's, and where other CPUs start. */
+    reserve(0, 0x100000);
+    reserve(virt_to_maddr(__image_start).v, virt_to_maddr(__image_end).v);
+    for (unsigned i = 0; i < boot_info.nr_modules; i++)
+        reserve(boot_info.module[i].start.v, boot_info.module[i].start.v + boot_info.module[i].size);
+}
+
+/* From the highest place below 4 GiB: that is what the boot page tables map. */
+__init maddr_t boot_alloc_aligned(u64 nr_pages, u64 align)
+{
+    u64 bytes = nr_pages << PAGE_SHIFT, at = 0, end;
+    struct region *best = NULL;
+
+    for (unsigned i = 0; i < nr_regions; i++) {
+        struct region *r = &regions[i];
+        u64 from = (r->end - bytes) & ~(align - 1);
+        if (r->start + bytes <= r->end && from >= r->start && r->end <= 1UL << 32 && from >= at) {
+            best = r;
+            at = from;
+        }
+    }
+    if (!best)
+        boot_failure("out of memory while booting: %lu KiB more are needed below 4 GiB", bytes >> 10);
+    end = best->end;
+    best->end = at;
+    add_region(at + bytes, end);
+    return maddr(at);
+}
+
+__init maddr_t boot_alloc(u64 nr_pages) { return boot_alloc_aligned(nr_pages, PAGE_SIZE); }
+
+__init void memory_to_heap(void)
+{
+    for (unsigned i = 0; i < nr_regions; i++)
+        if (regions[i].start < regions[i].end)
+            heap_init_region(mfn(regions[i].start >> PAGE_SHIFT), (regions[i].end - regions[i].start) >> PAGE_SHIFT);
+}
+
+__init void boot_release(maddr_t start, u64 size)
+{
+    u64 from = ROUND_UP(start.v, PAGE_SIZE), to = (start.v + size) & PAGE_MASK;
+
+    if (from < to)
+        heap_init_region(mfn(from >> PAGE_SHIFT), (to - from) >> PAGE_SHIFT);
+}

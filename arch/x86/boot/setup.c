@@ -1,0 +1,101 @@
+/* From the boot loader to dom0: every subsystem's start, in the order of their needs. */
+#include <asm/boot.h>
+#include <asm/desc.h>
+#include <asm/features.h>
+#include <asm/mm.h>
+#include <asm/pv.h>
+#include <asm/smp.h>
+#include <asm/x86.h>
+#include <pvisor/acpi.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/console.h>
+#include <pvisor/cpu_policy.h>
+#include <pvisor/cpumask.h>
+#include <pvisor/domain.h>
+#include <pvisor/irq.h>
+#include <pvisor/lib.h>
+#include <pvisor/pci.h>
+#include <pvisor/power.h>
+#include <pvisor/printk.h>
+#include <pvisor/sched.h>
+#include <pvisor/serial.h>
+#include <pvisor/softirq.h>
+#include <pvisor/time.h>
+
+/* Until CPU 0 has its final stack. Aligned like one, so that cpu_info() works. */
+struct boot_stack { char bytes[STACK_SIZE]; };
+struct boot_stack boot_stack __attribute__((aligned(STACK_SIZE), section(".bss.page_aligned")));
+
+void stack_reset_jump(void *stack, void (*fn)(void)) noreturn_fn;
+
+static __init void log_memory_map(void)
+{
+    static const char *const names[] = { "?", "RAM", "reserved", "ACPI data", "ACPI NVS", "unusable" };
+
+    printk(LOG_INFO "Memory map from the firmware:\n");
+    for (unsigned i = 0; i < host_e820_nr; i++)
+        printk(LOG_INFO " [%016lx, %016lx] (%s)\n", host_e820[i].start, host_e820[i].start + host_e820[i].size - 1,
+               host_e820[i].type < ARRAY_SIZE(names) ? names[host_e820[i].type] : "reserved");
+}
+
+static __init void banner(void)
+{
+    printk(LOG_ERR "pvisor %s (%s build), speaking the Xen %d.%d ABI\n", PVISOR_VERSION, BUILD_KIND, XEN_MAJOR, XEN_MINOR);
+    printk(LOG_INFO "Bootloader: %s\n", boot_info.loader[0] ? boot_info.loader : "unknown");
+    printk(LOG_INFO "Command line: %s\n", boot_info.cmdline);
+}
+
+static noreturn_fn void start_on_final_stack(void);
+
+__init noreturn_fn void start_pvisor(u32 magic, u32 info);
+__init noreturn_fn void start_pvisor(u32 magic, u32 info)
+{
+    bool known = multiboot_parse(magic, info);
+
+    cmdline_parse(boot_info.cmdline);
+    console_init();
+    banner();
+    if (!known)
+        boot_failure("the boot loader is neither Multiboot nor Multiboot 2 (magic %#x)", magic);
+    if (!host_e820_nr)
+        boot_failure("the boot loader gave no memory map");
+    log_memory_map();
+    memory_init();
+    hyp_map_init();
+    frame_table_init();
+    memory_to_heap();
+    idt_init();
+    desc_init_cpu(0);
+    stack_reset_jump(cpu_info_of(0), start_on_final_stack);
+}
+
+static noreturn_fn void start_on_final_stack(void)
+{
+    printk(LOG_INFO "System RAM: %lu MiB, %lu MiB free\n", heap_total_frames() >> 8, heap_free_frames() >> 8);
+    cpumask_set(&cpu_online_map, 0);
+    cpu_detect();
+    cpu_init_features();
+    console_init_late();
+    acpi_init(boot_info.rsdp);
+    softirq_register(SOFTIRQ_FREE_FRAMES, frames_drain_pending);
+    sched_init();
+    domain_debug_keys_init();
+    sched_init_cpu(0);
+    lapic_init_bsp();
+    smp_call_init();
+    irq_init();
+    irq_enable();
+    time_init();
+    time_init_cpu();
+    cpu_policy_init();
+    smp_init();
+    pci_init();
+    if (!boot_info.nr_modules)
+        boot_failure("no dom0 kernel: the boot loader's first module must be the kernel for dom0");
+    dom0_build(&boot_info.module[0], boot_info.nr_modules > 1 ? &boot_info.module[1] : NULL);
+    console_endboot();
+    watchdog_start();
+    hyp_release_init();
+    domain_unpause_by_controller(dom0);
+    vcpu_start_on_cpu(current);
+}

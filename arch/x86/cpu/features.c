@@ -1,0 +1,189 @@
+/*
+ * Finds out what the processor can do, and sets every CPU up alike. The first CPU's features become
+ * cpu_host; the others must have at least what guests are promised (Intel SDM vol. 2 CPUID, AMD APM vol. 3
+ * appendix E).
+ */
+#include <asm/features.h>
+#include <asm/fpu.h>
+#include <asm/percpu.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+struct cpu_host cpu_host;
+
+static bool opt_smep = true, opt_smap = false, opt_xsave = true;
+CMDLINE_BOOL("smep", opt_smep);
+CMDLINE_BOOL("smap", opt_smap);
+CMDLINE_BOOL("xsave", opt_xsave);
+
+#define XCR0_FP_SSE 3UL
+#define XCR0_AVX    4UL
+#define XCR0_AVX512 0xe0UL
+#define MSR_ARCH_CAPABILITIES 0x10a
+
+static void read_identity(struct cpu_host *h)
+{
+    struct cpuid_regs r = cpuid(0, 0);
+    u32 sig = cpuid(1, 0).a;
+
+    h->max_basic = r.a;
+    memcpy(h->vendor_id, &r.b, 4);
+    memcpy(h->vendor_id + 4, &r.d, 4);
+    memcpy(h->vendor_id + 8, &r.c, 4);
+    if (strcmp(h->vendor_id, "GenuineIntel") == 0)
+        h->vendor = VENDOR_INTEL;
+    else if (strcmp(h->vendor_id, "AuthenticAMD") == 0 || strcmp(h->vendor_id, "HygonGenuine") == 0)
+        h->vendor = VENDOR_AMD;
+    h->stepping = sig & 0xf;
+    h->model = (sig >> 4 & 0xf) | (sig >> 12 & 0xf0);
+    h->family = sig >> 8 & 0xf;
+    if (h->family == 0xf)
+        h->family += sig >> 20 & 0xff;
+    r = cpuid(0x80000000, 0);
+    h->max_extended = r.a >> 16 == 0x8000 ? r.a : 0;
+}
+
+/* Registers of a leaf, zero beyond the CPU's highest. */
+static struct cpuid_regs leaf(const struct cpu_host *h, u32 n, u32 sub)
+{
+    u32 limit = n & 0x80000000 ? h->max_extended : h->max_basic;
+
+    return n > limit ? (struct cpuid_regs){ 0, 0, 0, 0 } : cpuid(n, sub);
+}
+
+static void read_features(struct cpu_host *h)
+{
+    struct cpuid_regs r = leaf(h, 1, 0);
+    u32 *fs = h->feat, sub7;
+    u64 caps;
+
+    fs[FEATURESET_1d] = r.d, fs[FEATURESET_1c] = r.c;
+    r = leaf(h, 0x80000001, 0);
+    fs[FEATURESET_e1d] = r.d, fs[FEATURESET_e1c] = r.c;
+    r = leaf(h, 7, 0);
+    sub7 = r.a;
+    fs[FEATURESET_7b0] = r.b, fs[FEATURESET_7c0] = r.c, fs[FEATURESET_7d0] = r.d;
+    r = sub7 >= 1 ? leaf(h, 7, 1) : (struct cpuid_regs){ 0, 0, 0, 0 };
+    fs[FEATURESET_7a1] = r.a, fs[FEATURESET_7b1] = r.b, fs[FEATURESET_7c1] = r.c, fs[FEATURESET_7d1] = r.d;
+    fs[FEATURESET_7d2] = sub7 >= 2 ? leaf(h, 7, 2).d : 0;
+    fs[FEATURESET_Da1] = leaf(h, 0xd, 1).a;
+    fs[FEATURESET_e7d] = leaf(h, 0x80000007, 0).d;
+    r = leaf(h, 0x80000008, 0);
+    fs[FEATURESET_e8b] = r.b;
+    h->phys_bits = r.a ? r.a & 0xff : 36;
+    h->virt_bits = r.a ? r.a >> 8 & 0xff : 48;
+    r = leaf(h, 0x80000021, 0);
+    fs[FEATURESET_e21a] = r.a, fs[FEATURESET_e21c] = r.c;
+    if (feature_in(fs, X86_FEATURE_ARCH_CAPS)) {
+        caps = rdmsr(MSR_ARCH_CAPABILITIES);
+        fs[FEATURESET_m10Al] = (u32)caps, fs[FEATURESET_m10Ah] = (u32)(caps >> 32);
+    }
+}
+
+/* Which extended state is kept for guests, and how much room it takes in XSAVE's standard format. */
+static void choose_xstate(struct cpu_host *h)
+{
+    struct cpuid_regs r = leaf(h, 0xd, 0);
+    u64 have = r.a | (u64)r.d << 32;
+
+    h->xsave_size = FPU_LEGACY_SIZE;
+    if (!opt_xsave || !feature_in(h->feat, X86_FEATURE_XSAVE) || (have & XCR0_FP_SSE) != XCR0_FP_SSE)
+        return;
+    h->xcr0 = XCR0_FP_SSE;
+    if (feature_in(h->feat, X86_FEATURE_AVX))
+        h->xcr0 |= have & XCR0_AVX;
+    if (feature_in(h->feat, X86_FEATURE_AVX512F) && (have & h->xcr0 & XCR0_AVX)
+        && (have & XCR0_AVX512) == XCR0_AVX512)
+        h->xcr0 |= XCR0_AVX512;
+    h->xsave_size = FPU_LEGACY_SIZE + 64;
+    for (unsigned n = 2; n < 63; n++)
+        if (h->xcr0 >> n & 1) {
+            r = cpuid(0xd, n);
+            h->xsave_size = max(h->xsave_size, r.a + r.b);
+        }
+}
+
+static u64 wanted_cr4(const struct cpu_host *h)
+{
+    u64 cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+
+    if (feature_in(h->feat, X86_FEATURE_MCE))
+        cr4 |= CR4_MCE;
+    if (h->xcr0)
+        cr4 |= CR4_OSXSAVE;
+    if (opt_smep && feature_in(h->feat, X86_FEATURE_SMEP))
+        cr4 |= CR4_SMEP;
+    return cr4;
+}
+
+static void require(enum x86_feature f, const char *name)
+{
+    if (!cpu_has(f))
+        boot_failure("this processor has no %s, which is needed", name);
+}
+
+void __init cpu_detect(void)
+{
+    struct cpu_host *h = &cpu_host;
+
+    read_identity(h);
+    read_features(h);
+    choose_xstate(h);
+    require(X86_FEATURE_LM, "long mode");
+    require(X86_FEATURE_FXSR, "FXSAVE");
+    require(X86_FEATURE_SSE2, "SSE2");
+    require(X86_FEATURE_PAT, "page attribute table");
+    require(X86_FEATURE_APIC, "local APIC");
+    h->cr4 = wanted_cr4(h);
+    printk(LOG_INFO "CPU: %s family %#x model %#x stepping %u, %u-bit machine addresses%s%s%s\n",
+           h->vendor_id, h->family, h->model, h->stepping, h->phys_bits,
+           cpu_has(X86_FEATURE_NX) ? ", NX" : "",
+           h->cr4 & CR4_SMEP ? ", SMEP" : "",
+           cpu_has(X86_FEATURE_ITSC) ? ", invariant TSC" : "");
+    /* Our accesses to guests' memory do not lift it, and QEMU's AMD models break a guest's IRET with it. */
+    if (opt_smap)
+        printk(LOG_WARNING "smap: not supported, left off\n");
+    if (h->xcr0)
+        printk(LOG_INFO "CPU: XSAVE components %#lx in %u bytes%s\n", h->xcr0, h->xsave_size,
+               cpu_has(X86_FEATURE_XSAVEOPT) ? ", XSAVEOPT" : "");
+}
+
+/* A later CPU must have all that guests may have been told about. */
+static void check_same(void)
+{
+    struct cpu_host mine = { 0 };
+    u32 lost;
+
+    read_identity(&mine);
+    read_features(&mine);
+    choose_xstate(&mine);
+    /* OSXSAVE and the APIC bit follow this CPU's own state. */
+    mine.feat[FEATURESET_1c] |= 1u << X86_FEATURE_OSXSAVE % 32;
+    mine.feat[FEATURESET_1d] |= 1u << X86_FEATURE_APIC % 32;
+    for (unsigned w = 0; w < FEATURESET_WORDS; w++) {
+        lost = cpu_host.feat[w] & ~mine.feat[w];
+        if (lost)
+            printk(LOG_WARNING "CPU%u lacks features %#x of the boot CPU in word %u\n",
+                   this_cpu_id(), lost, w);
+    }
+    if (cpu_host.xcr0 & ~mine.xcr0 || cpu_host.xsave_size != mine.xsave_size)
+        panic("CPU%u has extended state %#lx, the boot CPU %#lx", this_cpu_id(), mine.xcr0, cpu_host.xcr0);
+    if (cpu_host.cr4 & ~wanted_cr4(&mine))
+        panic("CPU%u cannot run with CR4 %#lx as the boot CPU does", this_cpu_id(), cpu_host.cr4);
+}
+
+void cpu_init_features(void)
+{
+    u64 efer = rdmsr(MSR_EFER) | EFER_SCE;
+
+    if (this_cpu_id() != 0)
+        check_same();
+    if (cpu_has(X86_FEATURE_NX))
+        efer |= EFER_NX;
+    wrmsr(MSR_EFER, efer);
+    write_cr0(CR0_PG | CR0_AM | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE);
+    write_cr4(cpu_host.cr4);
+    wrmsr(MSR_PAT, PAT_VALUE);
+    fpu_init_cpu();
+}

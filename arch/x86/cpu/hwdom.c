@@ -1,0 +1,145 @@
+/*
+ * The hardware domain's permissions: all of the machine except the parts that would let it take the machine from
+ * under the hypervisor (interrupt controllers, the clocks in use, the message window) or the console's line.
+ */
+#include <asm/mm.h>
+#include <asm/x86.h>
+#include <pvisor/acpi.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/domain.h>
+#include <pvisor/hwdom.h>
+#include <pvisor/irq.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/rangeset.h>
+#include <pvisor/serial.h>
+
+#define MSI_WINDOW 0xfee00000UL
+#define MSI_WINDOW_END 0xfeefffffUL
+/* AMD BIOS and Kernel Developer's Guides: HyperTransport's own range below 1 TiB. */
+#define HT_WINDOW 0xfd00000000UL
+#define HT_WINDOW_END 0xffffffffffUL
+
+struct rangeset *mmio_ro_ranges;
+
+static const struct port_range { u16 first, last; } kept_ports[] = {
+    { 0x20, 0x21 }, { 0xa0, 0xa1 }, { 0x4d0, 0x4d1 },   /* 8259s and their trigger modes */
+    { 0x40, 0x43 }, { 0x61, 0x61 },                     /* PIT and its gate */
+    { 0xcf8, 0xcff },                                   /* PCI configuration: emulated */
+};
+
+static void check(int err)
+{
+    if (err)
+        panic("no memory for the hardware domain's permissions");
+}
+
+static void keep_frames(struct rangeset *r, u64 first, u64 last)
+{
+    check(rangeset_remove(r, first >> PAGE_SHIFT, last >> PAGE_SHIFT));
+}
+
+static u64 last_physical_frame(void)
+{
+    u32 bits = 36;
+
+    if (cpuid(0x80000000, 0).a >= 0x80000008)
+        bits = cpuid(0x80000008, 0).a & 0xff;
+    return (1UL << (min(bits, 52u) - PAGE_SHIFT)) - 1;
+}
+
+static bool is_amd(void)
+{
+    struct cpuid_regs c = cpuid(0, 0);
+
+    return !memcmp(&c.b, "Auth", 4) || !memcmp(&c.b, "Hygo", 4);
+}
+
+/* RAM is a guest's by ownership of frames, or the hypervisor's. Below 1 MiB the firmware has data for anybody. */
+static void keep_ram(struct rangeset *r)
+{
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        u64 first = max(ROUND_UP(host_e820[i].start, PAGE_SIZE), 1UL << 20);
+        u64 end = (host_e820[i].start + host_e820[i].size) & PAGE_MASK;
+
+        if (host_e820[i].type == E820_RAM && first < end)
+            keep_frames(r, first, end - 1);
+    }
+}
+
+static void set_memory(struct rangeset *r)
+{
+    check(rangeset_add(r, 0, last_physical_frame()));
+    keep_ram(r);
+    keep_frames(r, lapic_base().v, lapic_base().v);
+    keep_frames(r, MSI_WINDOW, MSI_WINDOW_END);
+    if (is_amd())
+        keep_frames(r, HT_WINDOW, HT_WINDOW_END);
+    for (unsigned i = 0; ioapic_page(i).v; i++)
+        check(rangeset_add(mmio_ro_ranges, ioapic_page(i).v >> PAGE_SHIFT, ioapic_page(i).v >> PAGE_SHIFT));
+    if (acpi_info.hpet_address.v)
+        check(rangeset_add(mmio_ro_ranges, acpi_info.hpet_address.v >> PAGE_SHIFT,
+                           acpi_info.hpet_address.v >> PAGE_SHIFT));
+}
+
+static void set_ports_and_irqs(struct rangeset *ports, struct rangeset *irqs)
+{
+    u16 serial;
+    u32 gsi;
+
+    check(rangeset_add(ports, 0, 0xffff));
+    for (unsigned i = 0; i < ARRAY_SIZE(kept_ports); i++)
+        check(rangeset_remove(ports, kept_ports[i].first, kept_ports[i].last));
+    /* GSI 0 is the PIT's, or nothing's where an override moves that. */
+    if (nr_gsis > 1)
+        check(rangeset_add(irqs, 1, nr_gsis - 1));
+    for (unsigned n = 0; n < 2; n++) {
+        if (!serial_in_use(n, &serial, &gsi))
+            continue;
+        check(rangeset_remove(ports, serial, serial + 7));
+        if (gsi)
+            check(rangeset_remove(irqs, gsi, gsi));
+    }
+}
+
+/* dom0_ioports_disable=first[-last],... in hexadecimal. */
+static char disabled_ports[128];
+static int parse_disabled_ports(const char *v)
+{
+    return strlcpy(disabled_ports, v, sizeof(disabled_ports)) < sizeof(disabled_ports) ? 0 : -1;
+}
+CMDLINE_OPTION("dom0_ioports_disable", parse_disabled_ports);
+
+static void disable_ports(struct rangeset *ports)
+{
+    const char *p = disabled_ports;
+
+    while (*p) {
+        u64 first = strtoull(p, &p, 16), last = first;
+
+        if (*p == '-')
+            last = strtoull(p + 1, &p, 16);
+        if ((*p && *p != ',') || last > 0xffff || first > last) {
+            printk(LOG_WARNING "dom0_ioports_disable: '%s' is malformed\n", disabled_ports);
+            return;
+        }
+        check(rangeset_remove(ports, first, last));
+        p += *p == ',';
+    }
+}
+
+void hardware_domain_permissions(struct domain *d)
+{
+    mmio_ro_ranges = rangeset_new();
+    if (!d->iomem)
+        d->iomem = rangeset_new();
+    if (!d->ioports)
+        d->ioports = rangeset_new();
+    if (!d->irqs)
+        d->irqs = rangeset_new();
+    if (!mmio_ro_ranges || !d->iomem || !d->ioports || !d->irqs)
+        panic("no memory for the hardware domain's permissions");
+    set_memory(d->iomem);
+    set_ports_and_irqs(d->ioports, d->irqs);
+    disable_ports(d->ioports);
+}

@@ -1,0 +1,568 @@
+; Every way into the hypervisor and back to a guest.
+;
+; A frame is struct cpu_regs. Coming from a guest it is built at the top of this CPU's stack, so that %rsp
+; afterwards points at struct cpu_info; nested entries build theirs where the stack happens to be.
+;
+;   IDT stubs -----> save all --> exception_handlers[vector] or do_interrupt --+--> ret_to_guest (frame is a guest's)
+;   SYSCALL stub --> save all --+-- kernel mode: hypercall_table[rax] --------->|    or plain iretq
+;                               +-- user mode:   pv_guest_syscall ------------->|
+;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
+;
+; ret_to_guest looks for softirqs and events once more with interrupts off, and leaves by SYSRET if the
+; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault.
+
+%include "asm-offsets.inc"
+
+extern exception_handlers, do_interrupt, hypercall_table, nr_hypercalls
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_restart_apply
+extern hypercall_control_only, hypercall_join_halves
+
+bits 64
+default rel
+section .text.entry progbits alloc exec nowrite align=16
+
+%macro SAVE_GPRS 0
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rax
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+%endmacro
+
+%macro RESTORE_GPRS 0
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+%endmacro
+
+; --- IDT stubs: 256 of 16 bytes ---------------------------------------------------------------------------
+
+%macro STUB 1
+    align 16
+%if %1 == 8 || (%1 >= 10 && %1 <= 14) || %1 == 17 || %1 == 21 || %1 == 29 || %1 == 30
+%else
+    push 0
+%endif
+    mov dword [rsp + 4], %1
+%if %1 == 0x82
+    jmp strict near int82_entry
+%elif %1 == 1
+    jmp strict near debug_entry
+%elif %1 == 2 || %1 == 8 || %1 == 18
+    jmp strict near ist_entry
+%elif %1 < 0x20 || %1 == 0x80
+    jmp strict near exception_entry
+%else
+    jmp strict near interrupt_entry
+%endif
+%endmacro
+
+global idt_stubs:function hidden
+align 16
+idt_stubs:
+%assign v 0
+%rep 256
+    STUB v
+%assign v v+1
+%endrep
+
+align 16
+exception_entry:
+    cld
+    SAVE_GPRS
+    mov rdi, rsp
+    xor ebp, ebp
+    movzx eax, byte [rsp + REGS_entry_vector]
+    lea rcx, [exception_handlers]
+    call [rcx + rax * 8]
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+restore_nested:
+    RESTORE_GPRS
+    add rsp, 8
+    iretq
+
+align 16
+interrupt_entry:
+    cld
+    SAVE_GPRS
+    mov rdi, rsp
+    xor ebp, ebp
+    call do_interrupt
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+    jmp restore_nested
+
+; NMI, #DF, #MC: on their own stacks, and back to wherever they came from without looking at anything.
+align 16
+ist_entry:
+    cld
+    SAVE_GPRS
+    mov rdi, rsp
+    xor ebp, ebp
+    movzx eax, byte [rsp + REGS_entry_vector]
+    lea rcx, [exception_handlers]
+    call [rcx + rax * 8]
+    jmp restore_nested
+
+; --- What the short ways use ----------------------------------------------------------------------------------------
+
+%define FRAME_TOP 40                    ; rip cs rflags rsp ss
+%define FRAME_RIP 0
+%define FRAME_CS 8
+%define FRAME_RFLAGS 16
+%define FRAME_RSP 24
+%define FRAME_SS 32
+
+; Jumps to %3 if [%1, ...) starts in the hypervisor's part of the address space; what lies between the halves faults by
+; itself. %2 is overwritten.
+%macro CHECK_GUEST_ADDRESS 3
+    mov %2, -HYP_VIRT_START_
+    add %2, %1
+    shr %2, HYP_VIRT_SHIFT
+    jz %3
+%endmacro
+
+; A read or write of guest memory with a fixup.
+%macro GUEST 2+ ; fixup, instruction
+%%at:
+    %2
+[section .ex_table]
+%%entry:
+    dd %%at - %%entry
+    dd %1 - (%%entry + 4)
+__SECT__
+%endmacro
+
+; %1: mov %1 %2, value of the root that is used next. %3: 1 kernel, 0 user. rcx: vCPU
+%macro SWITCH_MODE 3
+    mov byte [rcx + VCPU_kernel_mode], %3
+    swapgs
+    shl %1, 12
+    mov [rcx + VCPU_cr3], %1
+    mov cr3, %1
+%endmacro
+
+; #DB has a stack of its own, since %rsp is the guest's for one instruction after SYSCALL. What comes from a guest interrupted
+; nothing of ours: its frame moves to the ordinary stack.
+align 16
+debug_entry:
+    cld
+    SAVE_GPRS
+    test byte [rsp + REGS_cs], 3
+    jz .nested
+    mov rsi, rsp
+    mov rdi, rsp
+    or rdi, STACK_SIZE_ - 1
+    sub rdi, CPUINFO_sizeof - 1
+    mov rsp, rdi
+    mov ecx, CPUINFO_guest_top / 8
+    rep movsq
+    mov rdi, rsp
+    xor ebp, ebp
+    lea rcx, [exception_handlers]
+    call [rcx + 8]
+    jmp ret_to_guest
+.nested:
+    mov rdi, rsp
+    xor ebp, ebp
+    lea rcx, [exception_handlers]
+    call [rcx + 8]
+    jmp restore_nested
+
+; --- Hypercalls -------------------------------------------------------------------------------------------
+
+; The per-CPU stub has parked the guest's %rsp and loaded %rsp with the address of guest_regs.es. Interrupts are off. The
+; two ways that a kernel's system call takes, into the kernel and out of it by the iret hypercall, are taken
+; here if nothing is special about them: short_syscall, short_iret. All else is done in C.
+global syscall_entry:function hidden
+align 16
+syscall_entry:
+    push SYSCALL_SS
+    push qword [rsp + 8 + CPUINFO_scratch_rsp - CPUINFO_guest_top]
+    push r11
+    push SYSCALL_CS
+    push rcx
+    mov rcx, [rsp + FRAME_TOP + CPUINFO_current - CPUINFO_guest_top]
+    cmp byte [rcx + VCPU_kernel_mode], 0
+    je short_syscall
+    cmp eax, HYPERCALL_IRET
+    je short_iret
+    mov rcx, [rsp]
+.full:
+    push 0
+    mov dword [rsp + 4], ENTRY_SYSCALL_
+    SAVE_GPRS
+    sti
+    mov rbx, [rsp + CPUINFO_current]
+    mov rcx, r10
+hypercall:
+    ; rax: number; rdi rsi rdx rcx r8 r9: arguments; rbx: vCPU
+    mov eax, eax
+    cmp rax, [nr_hypercalls]
+    jae .bad
+    lea rbp, [rax + rax * 2]
+    lea rax, [hypercall_table]
+    lea rbp, [rax + rbp * 8]
+    mov rax, [rbp + HCDESC_fn]
+    test rax, rax
+    jz .bad
+    cmp byte [rbp + HCDESC_who], 0
+    jne .check_who
+.call:
+    xor ebp, ebp
+    call rax
+    cmp rax, -ERESTART_HYPERCALL_
+    je .restart
+    mov [rsp + REGS_rax], rax
+    jmp ret_to_guest
+.check_who:
+    mov r10, [rbx + VCPU_domain]
+    cmp byte [r10 + DOMAIN_is_control], 0
+    jne .call
+    mov qword [rsp + REGS_rax], -1       ; EPERM
+    jmp ret_to_guest
+.bad:
+    mov qword [rsp + REGS_rax], -38      ; ENOSYS
+    jmp ret_to_guest
+.restart:
+    mov rdi, rsp
+    call hypercall_restart_apply
+    jmp ret_to_guest
+
+; SYSCALL by a 64-bit guest's user space, to its kernel's handler. rcx: vCPU; rcx and r11 are in the frame. Interrupts
+; stay off and the event mask is not lifted, so nothing can have become pending that was not when user space ran.
+;   kernel's stack: rcx r11 rip cs rflags rsp ss
+align 16
+short_syscall:
+    push rax
+    push rdx
+%define F 16
+    mov r11, [rcx + VCPU_domain]
+    test byte [r11 + DOMAIN_vm_assist], ASSIST_IOPL
+    jnz .full
+    mov rdx, [rcx + VCPU_kernel_sp]
+    and rdx, -16
+    sub rdx, 56
+    CHECK_GUEST_ADDRESS rdx, rax, .full
+    cmp qword [rcx + VCPU_syscall_address], 0
+    je .full
+    mov rax, [rcx + VCPU_root_kernel]
+    SWITCH_MODE rax, VCPU_root_kernel, 1
+    mov rax, [rsp + F + FRAME_RIP]
+    GUEST .fault, mov [rdx], rax
+    GUEST .fault, mov [rdx + 16], rax
+    mov rax, [rsp + F + FRAME_RSP]
+    GUEST .fault, mov [rdx + 40], rax
+    mov eax, SYSCALL_SS
+    GUEST .fault, mov [rdx + 48], rax
+    mov r11, [rcx + VCPU_info]
+    movzx eax, byte [r11 + 1]           ; the event mask: saved beside cs, and inverted as IF
+    shl rax, 32
+    or rax, SYSCALL_CS
+    GUEST .fault, mov [rdx + 24], rax
+    mov rax, [rsp + F + FRAME_RFLAGS]
+    GUEST .fault, mov [rdx + 8], rax
+    and eax, ~(FLAGS_IF | FLAGS_IOPL)
+    cmp byte [r11 + 1], 0
+    jne .masked
+    or eax, FLAGS_IF
+.masked:
+    GUEST .fault, mov [rdx + 32], rax
+    cmp byte [rcx + VCPU_syscall_disables_events], 0
+    je .leave
+    mov byte [r11 + 1], 1
+.leave:
+    mov r11, [rsp + F + FRAME_RFLAGS]
+    and r11d, ~FLAGS_HANDLER_CLEARS
+    mov rcx, [rcx + VCPU_syscall_address]   ; canonical: callback.c refuses others
+    mov [rsp + F + FRAME_RSP], rdx
+    pop rdx
+    pop rax
+    mov rsp, [rsp + FRAME_RSP]
+    o64 sysret
+.fault:                                 ; in C, from the start
+    mov rax, [rcx + VCPU_root_user]
+    SWITCH_MODE rax, VCPU_root_user, 0
+.full:
+    pop rdx
+    pop rax
+    mov rcx, [rsp + FRAME_RIP]
+    mov r11, [rsp + FRAME_RFLAGS]
+    push 0
+    mov dword [rsp + 4], ENTRY_SYSCALL_
+    SAVE_GPRS
+    mov rdi, rsp
+    xor ebp, ebp
+    call pv_guest_syscall
+    jmp ret_to_guest
+
+; The iret hypercall. rcx: vCPU; rax, rcx and r11 are to come from the guest's frame, so all three are free.
+;   at the guest's rsp: rax r11 rcx flags rip cs rflags rsp ss
+align 16
+short_iret:
+    mov rax, [rcx + VCPU_domain]
+    mov r11, [rsp + FRAME_RSP]
+    test byte [rax + DOMAIN_vm_assist], ASSIST_IOPL
+    jnz .full
+    cmp word [rcx + VCPU_nmi_pending], 0        ; and nmi_masked
+    jne .full
+    CHECK_GUEST_ADDRESS r11, rax, .full
+    GUEST .fault, push qword [r11 + 16]
+    GUEST .fault1, push qword [r11 + 8]
+    GUEST .fault2, push qword [r11]
+%define F 24
+    GUEST .fault3, mov rax, [r11 + 32]
+    mov [rsp + F + FRAME_RIP], rax
+    GUEST .fault3, mov rax, [r11 + 56]
+    mov [rsp + F + FRAME_RSP], rax
+    GUEST .fault3, mov rax, [r11 + 64]
+    or eax, 3
+    movzx eax, ax
+    mov [rsp + F + FRAME_SS], rax
+    GUEST .fault3, mov rax, [r11 + 40]
+    movzx eax, ax
+    mov [rsp + F + FRAME_CS], rax
+    not eax
+    test al, 3                          ; ring 3 is user mode; the kernel's frames say ring 0
+    GUEST .fault3, mov rax, [r11 + 48]
+    jnz .to_kernel
+    cmp qword [rcx + VCPU_root_user], -1
+    je .fault3
+    mov [rsp + F + FRAME_RFLAGS], rax
+    mov rax, [rcx + VCPU_root_user]
+    SWITCH_MODE rax, VCPU_root_user, 0
+    mov rax, [rsp + F + FRAME_RFLAGS]
+.to_kernel:
+    or byte [rsp + F + FRAME_CS], 3
+    mov r11, [rcx + VCPU_info]
+    bt eax, 9
+    setnc byte [r11 + 1]
+    and eax, ~FLAGS_OWNED
+    or eax, FLAGS_IF | FLAGS_FIXED
+    mov [rsp + F + FRAME_RFLAGS], rax
+    movzx eax, word [r11]               ; pending and not masked?
+    dec eax
+    cmp eax, 0xff
+    pop rax
+    pop r11
+    pop rcx
+    jae iret_to_guest
+    push 0                              ; as if an interrupt had come at the place we go to
+    SAVE_GPRS
+    jmp ret_to_guest
+.fault3:
+    add rsp, 8
+.fault2:
+    add rsp, 8
+.fault1:
+    add rsp, 8
+.fault:
+    mov [rsp + FRAME_RSP], r11
+.full:
+    mov eax, HYPERCALL_IRET
+    mov rcx, [rsp]
+    jmp syscall_entry.full
+
+align 16
+int82_entry:
+    cld
+    SAVE_GPRS
+    mov rbx, [rsp + CPUINFO_current]
+    sti
+    mov edi, [rsp + REGS_rbx]
+    mov esi, [rsp + REGS_rcx]
+    mov edx, [rsp + REGS_rdx]
+    mov ecx, [rsp + REGS_rsi]
+    mov r8d, [rsp + REGS_rdi]
+    mov r9d, [rsp + REGS_rbp]
+    mov eax, eax
+    cmp rax, [nr_hypercalls]
+    jae hypercall
+    lea r10, [rax + rax * 2]
+    lea r11, [hypercall_table]
+    lea r10, [r11 + r10 * 8]
+    cmp byte [r10 + HCDESC_wide], 0
+    je hypercall
+    ; Arguments of 64 bits come in two registers.
+    mov r12d, eax
+    sub rsp, 48
+    mov [rsp], rdi
+    mov [rsp + 8], rsi
+    mov [rsp + 16], rdx
+    mov [rsp + 24], rcx
+    mov [rsp + 32], r8
+    mov [rsp + 40], r9
+    mov rdi, r10
+    mov rsi, rsp
+    call hypercall_join_halves
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop r8
+    pop r9
+    mov eax, r12d
+    jmp hypercall
+
+; 32-bit SYSENTER of a guest's user space: %rsp from the MSR is guest_regs.es; the guest's is lost by design.
+global sysenter_entry:function hidden
+align 16
+sysenter_entry:
+    push 0xe02b
+    push 0
+    pushfq
+    push 0xe023
+    push 0
+    push 0
+    mov dword [rsp + 4], ENTRY_SYSENTER_
+    push 2
+    popfq                                ; SYSENTER leaves NT, with which our IRET would fault
+    SAVE_GPRS
+    mov rdi, rsp
+    xor ebp, ebp
+    call pv_guest_sysenter
+    jmp ret_to_guest
+
+; SYSCALL from compatibility mode (AMD): reflected like SYSENTER, with the return address in %rcx.
+global cstar_entry:function hidden
+align 16
+cstar_entry:
+    push 0xe02b
+    push qword [rsp + 8 + CPUINFO_scratch_rsp - CPUINFO_guest_top]
+    push r11
+    push 0xe023
+    push rcx
+    push 0
+    mov dword [rsp + 4], ENTRY_SYSENTER_ + 1
+    SAVE_GPRS
+    mov rdi, rsp
+    xor ebp, ebp
+    call pv_guest_sysenter
+    jmp ret_to_guest
+
+; --- Back to the guest ------------------------------------------------------------------------------------
+
+global ret_to_guest:function hidden
+align 16
+ret_to_guest:
+    cli
+    mov rbx, [rsp + CPUINFO_current]
+    cmp dword [rsp + CPUINFO_softirq], 0
+    jne .work
+    mov rax, [rbx + VCPU_info]
+    movzx eax, word [rax]                ; upcall pending, upcall mask
+    dec eax
+    cmp eax, 0xff
+    jb .work
+    cmp byte [rbx + VCPU_nmi_pending], 0
+    jne .work
+.restore:
+    cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
+    jne .iret
+    mov rcx, [rsp + REGS_rip]
+    mov r11, rcx
+    shl r11, 16
+    sar r11, 16
+    cmp r11, rcx
+    jne .iret
+    mov r11, [rsp + REGS_rflags]
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    add rsp, 8
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    add rsp, 8
+    pop rdx
+    pop rsi
+    pop rdi
+    mov rsp, [rsp + 8 + 24]
+    o64 sysret
+.iret:
+    RESTORE_GPRS
+    add rsp, 8
+global iret_to_guest:function hidden
+iret_to_guest:
+    iretq
+ret_to_guest.work:
+    mov rdi, rsp
+    call guest_exit_work
+    jmp ret_to_guest
+
+; The IRET above faulted: the frame (rip, cs, rflags, rsp, ss) still lies at %rsp, the other registers are the guest's.
+align 16
+iret_fault:
+    push 0
+    SAVE_GPRS
+    mov rdi, rsp
+    xor ebp, ebp
+    call pv_iret_failed
+    jmp ret_to_guest
+
+section .ex_table progbits alloc noexec nowrite align=4
+ex_iret:
+    dd iret_to_guest - ex_iret
+    dd iret_fault - (ex_iret + 4)
+
+; --- Small things -----------------------------------------------------------------------------------------
+
+section .text
+; void stack_reset_jump(void *stack, void (*fn)(void)): never returns
+global stack_reset_jump:function hidden
+stack_reset_jump:
+    mov rsp, rdi
+    xor ebp, ebp
+    jmp rsi
+
+; struct cpu_regs *, for panic(): the caller's registers
+global capture_regs:function hidden
+capture_regs:
+    mov [rdi + REGS_rbx], rbx
+    mov [rdi + REGS_rbp], rbp
+    lea rax, [rsp + 8]
+    mov [rdi + REGS_rsp], rax
+    mov rax, [rsp]
+    mov [rdi + REGS_rip], rax
+    ret
+
+; Template of the per-CPU SYSCALL stubs; desc.c copies it and fills in the three displacements.
+global syscall_stub:data hidden, syscall_stub_end:data hidden
+section .rodata
+syscall_stub:
+    db 0x48, 0x89, 0x25
+    dd 0                                 ; mov [rip + d], rsp
+    db 0x48, 0x8d, 0x25
+    dd 0                                 ; lea rsp, [rip + d]
+    db 0xe9
+    dd 0                                 ; jmp d
+syscall_stub_end:
+
+section .note.GNU-stack noalloc noexec nowrite progbits

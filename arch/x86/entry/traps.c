@@ -1,0 +1,275 @@
+/* Exceptions, by vector: what each means coming from a guest and from our own code. */
+#include <asm/desc.h>
+#include <asm/emulate.h>
+#include <asm/extable.h>
+#include <asm/fpu.h>
+#include <asm/mm.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
+#include <pvisor/console.h>
+#include <pvisor/domain.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+
+noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what);
+void trap_nmi(struct cpu_regs *r);
+
+static const char *const trap_names[32] = {
+    "divide error", "debug exception", "NMI", "breakpoint", "overflow", "bound range exceeded", "invalid opcode",
+    "device not available", "double fault", "coprocessor overrun", "invalid TSS", "segment not present",
+    "stack-segment fault", "general protection fault", "page fault", "reserved", "x87 error", "alignment check",
+    "machine check", "SIMD error", "virtualization exception", "control protection exception",
+};
+
+static const char *trap_name(const struct cpu_regs *r)
+{
+    const char *n = r->entry_vector < 32 ? trap_names[r->entry_vector] : NULL;
+    return n ? n : "exception";
+}
+
+static bool from_guest(const struct cpu_regs *r) { return r->cs & 3; }
+
+/* Handlers start with interrupts off, for the sake of CR2 and DR6; what they do then may take its time. */
+static void allow_interrupts(const struct cpu_regs *r)
+{
+    if (r->rflags & RFLAGS_IF)
+        irq_enable();
+}
+
+/* An instruction of ours that was expected to fault sometimes. */
+static void hypervisor_fault(struct cpu_regs *r)
+{
+    u64 fixup = extable_find(r->rip);
+
+    if (!fixup)
+        fatal_trap(r, trap_name(r));
+    r->rip = fixup;
+}
+
+static void trap_generic(struct cpu_regs *r)
+{
+    allow_interrupts(r);
+    if (!from_guest(r))
+        hypervisor_fault(r);
+    else
+        pv_deliver_trap(current, r, (u8)r->entry_vector, r->error_code);
+}
+
+static void trap_debug(struct cpu_regs *r)
+{
+    if (!from_guest(r)) {
+        /*
+         * A guest's breakpoint on an address that we touch for it, or a single step into us; or one that it put off
+         * with MOV SS until after a SYSCALL, when %rsp still was its own: hence the stack of its own.
+         */
+        write_dr6(0xffff0ff0);
+        r->rflags &= ~RFLAGS_TF;
+        return;
+    }
+    debugreg_take_db(current);
+    pv_deliver_trap(current, r, X86_VEC_DB, 0);
+}
+
+static void trap_double_fault(struct cpu_regs *r) { fatal_trap(r, "double fault"); }
+
+static void trap_machine_check(struct cpu_regs *r)
+{
+    u64 status = 0;
+
+    for (u32 bank = 0; bank < 32; bank++)
+        if (!rdmsr_safe(0x401 + 4 * bank, &status) && status >> 63)
+            printk(LOG_ERR "Machine check: bank %u, status %#lx\n", bank, status);
+    fatal_trap(r, "machine check");
+}
+
+static void trap_ud(struct cpu_regs *r)
+{
+    allow_interrupts(r);
+    if (from_guest(r) && pv_emulate_forced(r))
+        return;
+    trap_generic(r);
+}
+
+static void trap_nm(struct cpu_regs *r)
+{
+    if (!from_guest(r))
+        hypervisor_fault(r);
+    else if (!fpu_handle_nm())
+        pv_deliver_trap(current, r, X86_VEC_NM, 0);
+}
+
+/* INT n: our gates refuse it, the guest's trap table decides. */
+static bool software_interrupt(struct vcpu *v, struct cpu_regs *r)
+{
+    u32 vector = r->error_code >> 3;
+    const struct trap_entry *t = &v->arch.traps[vector & 0xff];
+    unsigned cpl = guest_in_kernel(v, r) ? 1 : 3;
+
+    if ((r->error_code & 7) != 2 || vector > 0xff || !t->address || t->dpl < cpl)
+        return false;
+    r->rip += 2;
+    pv_deliver_trap(v, r, (u8)vector, 0);
+    return true;
+}
+
+static void trap_gp(struct cpu_regs *r)
+{
+    allow_interrupts(r);
+    if (!from_guest(r)) {
+        hypervisor_fault(r);
+        return;
+    }
+    if (software_interrupt(current, r))
+        return;
+    if (!r->error_code && pv_emulate_privop(r))
+        return;
+    pv_deliver_trap(current, r, X86_VEC_GP, r->error_code);
+}
+
+/* The linear addresses of the current vCPU's LDT pages, which are mapped when first used. */
+static bool is_ldt_area(const struct vcpu *v, u64 a)
+{
+    return a >= VCPU_LDT_START(v->id) && a < VCPU_LDT_START(v->id) + (16UL << PAGE_SHIFT);
+}
+
+static bool fix_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    const struct pt_format *f = v->domain->arch.fmt;
+
+    if (is_idle_vcpu(v))
+        return false;
+    /* Only the CPU's own reading of a descriptor: an access of the guest's would fault again for ever. */
+    if (is_ldt_area(v, address))
+        return !(r->error_code & (PF_WRITE | PF_USER | PF_PRESENT)) && pv_ldt_fault(v, address - VCPU_LDT_START(v->id));
+    if (f->mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code))
+        return true;
+    return false;
+}
+
+static void trap_pf(struct cpu_regs *r)
+{
+    u64 address = read_cr2();
+    struct vcpu *v = current;
+
+    /* Most are a 64-bit guest's own, and are quickly passed on. */
+    if (unlikely(!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START || v->domain->arch.fmt->mirrored)) {
+        allow_interrupts(r);
+        if (v && fix_fault(r, v, address))
+            return;
+        if (!from_guest(r)) {
+            hypervisor_fault(r);
+            return;
+        }
+    }
+    if (guest_in_kernel(v, r)) {
+        r->error_code &= ~PF_USER;
+        if ((r->error_code & (PF_WRITE | PF_PRESENT | PF_RSVD | PF_INSTR)) == (PF_WRITE | PF_PRESENT)) {
+            allow_interrupts(r);
+            if (pv_pt_write_fault(r, address))
+                return;
+        }
+    }
+    pv_deliver_page_fault(v, r, address, r->error_code);
+}
+
+static void trap_int80(struct cpu_regs *r)
+{
+    struct vcpu *v = current;
+    const struct trap_entry *t = &v->arch.traps[0x80];
+
+    if (!t->address || (t->dpl < 3 && !guest_in_kernel(v, r))) {
+        r->rip -= 2;
+        pv_deliver_trap(v, r, X86_VEC_GP, 0x80 * 8 + 2);
+        return;
+    }
+    pv_deliver_trap(v, r, 0x80, 0);
+}
+
+void (*const exception_handlers[0x81])(struct cpu_regs *) = {
+    [X86_VEC_DE] = trap_generic,
+    [X86_VEC_BP ... X86_VEC_BR] = trap_generic,
+    [9 ... X86_VEC_SS] = trap_generic,
+    [15 ... X86_VEC_AC] = trap_generic,
+    [X86_VEC_XM ... 31] = trap_generic,
+    [X86_VEC_DB] = trap_debug,
+    [X86_VEC_NMI] = trap_nmi,
+    [X86_VEC_UD] = trap_ud,
+    [X86_VEC_NM] = trap_nm,
+    [X86_VEC_DF] = trap_double_fault,
+    [X86_VEC_GP] = trap_gp,
+    [X86_VEC_PF] = trap_pf,
+    [X86_VEC_MC] = trap_machine_check,
+    [0x80] = trap_int80,
+};
+
+/* The way out found something to do. Interrupts are off on entry; they may be on when we return. */
+void guest_exit_work(struct cpu_regs *regs)
+{
+    struct vcpu *v = current;
+
+    if (softirq_pending()) {
+        do_softirq();
+        return;
+    }
+    if (v->arch.nmi_pending && !v->arch.nmi_masked && v->arch.callback[CB_NMI].address) {
+        struct delivery t = { .address = v->arch.callback[CB_NMI].address, .cs = v->arch.callback[CB_NMI].cs };
+        v->arch.nmi_pending = false;
+        v->arch.nmi_masked = true;
+        pv_deliver(v, regs, &t);
+        return;
+    }
+    v->arch.nmi_pending = false;
+    pv_deliver_events(v, regs);
+}
+
+/* --- Hypercall restart --- */
+
+/* asked: the value that says "again" may also be one that a call returns for the guest (a register, on IRET). */
+struct restart { bool asked; unsigned nr; u64 args[6]; };
+STATIC_PERCPU(struct restart, restart);
+
+s64 hypercall_restart(unsigned nr_args, ...)
+{
+    struct restart *r = &this_cpu(restart);
+    va_list ap;
+
+    va_start(ap, nr_args);
+    r->asked = true;
+    r->nr = nr_args;
+    for (unsigned i = 0; i < nr_args; i++)
+        r->args[i] = va_arg(ap, u64);
+    va_end(ap);
+    return -ERESTART_HYPERCALL;
+}
+
+bool hypercall_restart_asked(void) { return this_cpu(restart).asked; }
+
+unsigned hypercall_restart_args(u64 args[6])
+{
+    struct restart *r = &this_cpu(restart);
+
+    r->asked = false;
+    for (unsigned i = 0; i < r->nr; i++)
+        args[i] = r->args[i];
+    return r->nr;
+}
+
+/* The guest's next instruction is its SYSCALL or INT 0x82 again: both are two bytes long. */
+void hypercall_restart_apply(struct cpu_regs *regs)
+{
+    u64 *const regs64[6] = { &regs->rdi, &regs->rsi, &regs->rdx, &regs->r10, &regs->r8, &regs->r9 };
+    u64 *const regs32[6] = { &regs->rbx, &regs->rcx, &regs->rdx, &regs->rsi, &regs->rdi, &regs->rbp };
+    u64 *const *to = current->domain->arch.word == ABI_64 ? regs64 : regs32;
+    u64 args[6];
+    unsigned n;
+
+    if (!hypercall_restart_asked()) {
+        regs->rax = (u64)-ERESTART_HYPERCALL;
+        return;
+    }
+    n = hypercall_restart_args(args);
+    for (unsigned i = 0; i < n; i++)
+        *to[i] = args[i];
+    regs->rip -= 2;
+}

@@ -1,0 +1,201 @@
+/* IO-APICs (Intel 82093AA data sheet): index and data registers, one redirection entry for each line. */
+#include <public/errno.h>
+#include <pvisor/acpi.h>
+#include <pvisor/frame.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include "internal.h"
+
+#define REG_VERSION 0x01
+#define REG_RTE(pin) (0x10 + 2 * (pin))
+#define RTE_LOW (1u << 13)
+#define RTE_LEVEL (1u << 15)
+#define RTE_MASKED (1u << 16)
+#define RTE_DELIVERY(v) ((v) >> 8 & 7)
+#define DELIVERY_SMI 2
+#define DEFAULT_ADDRESS 0xfec00000UL
+#define MAX_PINS 240
+
+static struct ioapic {
+    volatile u32 *regs;
+    maddr_t address;
+    u32 gsi_base, pins;
+} ioapics[ACPI_MAX_IOAPICS];
+static unsigned nr_ioapics;
+static spinlock_t lock = SPINLOCK_INIT(RANK_APIC);
+u32 nr_gsis;
+
+static u32 read_reg(const struct ioapic *io, u32 reg)
+{
+    u64 flags = spin_lock_irqsave(&lock);
+    u32 v;
+
+    io->regs[0] = reg;
+    v = io->regs[4];
+    spin_unlock_irqrestore(&lock, flags);
+    return v;
+}
+
+static void write_reg(const struct ioapic *io, u32 reg, u32 v)
+{
+    u64 flags = spin_lock_irqsave(&lock);
+
+    io->regs[0] = reg;
+    io->regs[4] = v;
+    spin_unlock_irqrestore(&lock, flags);
+}
+
+static const struct ioapic *find_gsi(u32 gsi)
+{
+    for (unsigned i = 0; i < nr_ioapics; i++)
+        if (gsi >= ioapics[i].gsi_base && gsi - ioapics[i].gsi_base < ioapics[i].pins)
+            return &ioapics[i];
+    return NULL;
+}
+
+static const struct ioapic *find_base(maddr_t base)
+{
+    for (unsigned i = 0; i < nr_ioapics; i++)
+        if (ioapics[i].address.v == base.v)
+            return &ioapics[i];
+    return NULL;
+}
+
+maddr_t ioapic_page(unsigned n)
+{
+    return n < nr_ioapics ? maddr(ioapics[n].address.v & PAGE_MASK) : maddr(0);
+}
+
+/* Lines that the firmware routed to its own SMIs stay so. */
+static void mask_all(const struct ioapic *io)
+{
+    for (u32 pin = 0; pin < io->pins; pin++)
+        if (RTE_DELIVERY(read_reg(io, REG_RTE(pin))) != DELIVERY_SMI)
+            write_reg(io, REG_RTE(pin), RTE_MASKED);
+}
+
+static void add(maddr_t address, u32 gsi_base)
+{
+    struct ioapic *io = &ioapics[nr_ioapics];
+
+    io->regs = ioremap(address, 0x20);
+    io->address = address;
+    io->gsi_base = gsi_base;
+    if (!io->regs)
+        panic("the IO-APIC at %#lx cannot be mapped", address.v);
+    io->pins = (read_reg(io, REG_VERSION) >> 16 & 0xff) + 1;
+    if (io->pins > MAX_PINS) {
+        printk(LOG_WARNING "IO-APIC at %#lx does not answer, ignored\n", address.v);
+        return;
+    }
+    mask_all(io);
+    nr_gsis = max(nr_gsis, gsi_base + io->pins);
+    nr_ioapics++;
+    printk("IO-APIC at %#lx: GSI %u-%u\n", address.v, gsi_base, gsi_base + io->pins - 1);
+}
+
+void ioapic_init(void)
+{
+    for (unsigned i = 0; i < acpi_info.nr_ioapics; i++) {
+        if (acpi_info.ioapic[i].gsi_base > 4096) {
+            printk(LOG_WARNING "IO-APIC with GSI base %u ignored\n", acpi_info.ioapic[i].gsi_base);
+            continue;
+        }
+        add(acpi_info.ioapic[i].address, acpi_info.ioapic[i].gsi_base);
+    }
+    if (!acpi_info.nr_ioapics)
+        add(maddr(DEFAULT_ADDRESS), 0);
+}
+
+static u32 low_word(const struct irq_desc *desc)
+{
+    return desc->vector | (desc->low ? RTE_LOW : 0) | (desc->level ? RTE_LEVEL : 0) |
+           (desc->masked ? RTE_MASKED : 0);
+}
+
+static void write_low(struct irq_desc *desc)
+{
+    const struct ioapic *io = find_gsi(desc->irq);
+
+    write_reg(io, REG_RTE(desc->irq - io->gsi_base), low_word(desc));
+}
+
+void ioapic_program(struct irq_desc *desc)
+{
+    const struct ioapic *io = find_gsi(desc->irq);
+    u32 reg = REG_RTE(desc->irq - io->gsi_base);
+
+    write_reg(io, reg, RTE_MASKED);
+    write_reg(io, reg + 1, cpu_apic_id(desc->cpu) << 24);
+    write_reg(io, reg, low_word(desc));
+}
+
+static void ioapic_mask(struct irq_desc *desc)
+{
+    desc->masked = true;
+    write_low(desc);
+}
+
+static void ioapic_unmask(struct irq_desc *desc)
+{
+    desc->masked = false;
+    write_low(desc);
+}
+
+static const struct irq_chip edge_chip = { "IO-APIC-edge", ioapic_mask, ioapic_unmask, ioapic_program, NULL };
+static const struct irq_chip level_chip = { "IO-APIC-level", ioapic_mask, ioapic_unmask, ioapic_program, NULL };
+
+static int gsi_setup_locked(struct irq_desc *desc, bool level, bool low)
+{
+    int err;
+
+    if (desc->chip && desc->level == level && desc->low == low)
+        return 0;
+    if (desc->chip && (desc->fn || desc->nr_guests)) {
+        printk(LOG_WARNING "GSI %u is in use as %s, active %s\n", desc->irq, desc->chip->name,
+               desc->low ? "low" : "high");
+        return -EBUSY;
+    }
+    if (!desc->chip && (err = vector_alloc(desc)) != 0)
+        return err;
+    desc->level = level;
+    desc->low = low;
+    desc->masked = true;
+    desc->chip = level ? &level_chip : &edge_chip;
+    ioapic_program(desc);
+    return 0;
+}
+
+int gsi_setup(u32 gsi, bool level, bool low)
+{
+    struct irq_desc *desc;
+    u64 flags;
+    int err;
+
+    if (!find_gsi(gsi))
+        return -EINVAL;
+    desc = &irq_descs[gsi];
+    flags = spin_lock_irqsave(&desc->lock);
+    err = gsi_setup_locked(desc, level, low);
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return err;
+}
+
+int ioapic_read_guest(maddr_t base, u32 reg, u32 *value)
+{
+    const struct ioapic *io = find_base(base);
+
+    if (!io)
+        return -EINVAL;
+    *value = reg < REG_RTE(io->pins) ? read_reg(io, reg) : ~0u;
+    return 0;
+}
+
+s64 ioapic_reg_to_gsi(maddr_t base, u32 reg)
+{
+    const struct ioapic *io = find_base(base);
+
+    if (!io || reg < REG_RTE(0) || reg >= REG_RTE(io->pins) || reg % 2)
+        return -1;
+    return io->gsi_base + (reg - REG_RTE(0)) / 2;
+}

@@ -1,0 +1,413 @@
+/*
+ * Interrupt descriptors, vectors, and what happens when an interrupt comes. Each CPU has a vector space of its
+ * own; an irq lives on the CPU that had the most room when the irq was set up.
+ */
+#include <asm/mm.h>
+#include <asm/percpu.h>
+#include <public/errno.h>
+#include <pvisor/acpi.h>
+#include <pvisor/console.h>
+#include <pvisor/cpumask.h>
+#include <pvisor/domain.h>
+#include <pvisor/evtchn.h>
+#include <pvisor/frame.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/serial.h>
+#include <pvisor/time.h>
+#include "internal.h"
+
+#define NR_DYNAMIC 1024
+#define STORM_COUNT 4096              /* that many interrupts of one source ... */
+#define STORM_WINDOW MILLISECS(8)     /* ... in this time are a storm, ... */
+#define STORM_PAUSE MILLISECS(10)     /* ... and the source is masked for this long */
+
+struct irq_desc *irq_descs;
+u32 nr_irqs;
+
+static spinlock_t vector_lock = SPINLOCK_INIT(RANK_APIC);
+static u16 vector_irq[NR_CPUS][256];  /* irq + 1, 0: free */
+static u16 vectors_used[NR_CPUS];
+static void (*own_vectors[256])(struct cpu_regs *regs);
+
+void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs))
+{
+    own_vectors[vector] = fn;
+}
+
+/* --- Vectors ------------------------------------------------------------------------------------------------ */
+
+static unsigned least_loaded_cpu(void)
+{
+    unsigned c, best = this_cpu_id();
+
+    for_each_online_cpu(c)
+        if (vectors_used[c] < vectors_used[best])
+            best = c;
+    return best;
+}
+
+static bool vector_usable(unsigned v)
+{
+    return v != 0x80 && v != 0x82;    /* guests' software interrupts */
+}
+
+int vector_alloc(struct irq_desc *desc)
+{
+    u64 flags = spin_lock_irqsave(&vector_lock);
+    unsigned cpu = least_loaded_cpu();
+    int err = -ENOSPC;
+
+    for (unsigned v = VEC_DEVICE_FIRST; v <= VEC_DEVICE_LAST; v++) {
+        if (!vector_usable(v) || vector_irq[cpu][v])
+            continue;
+        vector_irq[cpu][v] = desc->irq + 1;
+        vectors_used[cpu]++;
+        desc->cpu = cpu;
+        desc->vector = v;
+        err = 0;
+        break;
+    }
+    spin_unlock_irqrestore(&vector_lock, flags);
+    if (err)
+        printk(LOG_WARNING "irq %u: no vector is free\n", desc->irq);
+    return err;
+}
+
+void vector_free(struct irq_desc *desc)
+{
+    u64 flags = spin_lock_irqsave(&vector_lock);
+
+    if (vector_irq[desc->cpu][desc->vector] == desc->irq + 1) {
+        vector_irq[desc->cpu][desc->vector] = 0;
+        vectors_used[desc->cpu]--;
+    }
+    desc->vector = 0;
+    spin_unlock_irqrestore(&vector_lock, flags);
+}
+
+/* One that is under way to the old CPU still finds its irq there. */
+void irq_leave_cpu(unsigned cpu)
+{
+    for (u32 i = 0; i < nr_irqs; i++) {
+        struct irq_desc *desc = &irq_descs[i];
+        u64 flags = spin_lock_irqsave(&desc->lock);
+
+        if (desc->chip && desc->cpu == cpu && !vector_alloc(desc))
+            desc->chip->retarget(desc);
+        spin_unlock_irqrestore(&desc->lock, flags);
+    }
+}
+
+void irq_cpu_gone(unsigned cpu)
+{
+    u64 flags = spin_lock_irqsave(&vector_lock);
+
+    memset(vector_irq[cpu], 0, sizeof(vector_irq[cpu]));
+    vectors_used[cpu] = 0;
+    spin_unlock_irqrestore(&vector_lock, flags);
+}
+
+/* --- Life of descriptors ------------------------------------------------------------------------------------- */
+
+static void mask(struct irq_desc *desc)
+{
+    if (desc->chip->mask)
+        desc->chip->mask(desc);
+}
+
+static void deliver(struct irq_desc *desc)
+{
+    for (unsigned i = 0; i < desc->nr_guests; i++) {
+        struct irq_guest *g = &desc->guest[i];
+
+        g->awaits_eoi = desc->level;
+        evtchn_set_pending(g->d, g->port);
+    }
+}
+
+static void end_storm(void *data)
+{
+    struct irq_desc *desc = data;
+    u64 flags = spin_lock_irqsave(&desc->lock);
+
+    if (desc->storm && desc->chip) {
+        desc->storm = false;
+        if (desc->fn || desc->nr_guests)
+            desc->chip->unmask(desc);
+        deliver(desc);      /* what came meanwhile is lost otherwise */
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+}
+
+struct irq_desc *irq_alloc_dynamic(void)
+{
+    for (u32 i = nr_gsis; i < nr_irqs; i++)
+        if (!irq_descs[i].chip)
+            return &irq_descs[i];
+    return NULL;
+}
+
+void irq_destroy(u32 irq)
+{
+    struct irq_desc *desc = &irq_descs[irq];
+    u64 flags = spin_lock_irqsave(&desc->lock);
+    void (*release)(struct irq_desc *) = desc->chip->release;
+
+    mask(desc);
+    desc->chip = NULL;
+    desc->storm = false;
+    vector_free(desc);
+    spin_unlock_irqrestore(&desc->lock, flags);
+    if (release)
+        release(desc);
+}
+
+bool irq_is_host(u32 irq)
+{
+    return irq < nr_irqs && irq_descs[irq].fn;
+}
+
+int irq_request(u32 gsi, void (*fn)(void *data, struct cpu_regs *regs), void *data)
+{
+    struct irq_desc *desc;
+    bool level, low;
+    u64 flags;
+    int err;
+
+    acpi_gsi_trigger(gsi, &level, &low);
+    err = gsi_setup(gsi, level, low);
+    if (err)
+        return err;
+    desc = &irq_descs[gsi];
+    flags = spin_lock_irqsave(&desc->lock);
+    if (desc->fn || desc->nr_guests) {
+        err = -EBUSY;
+    } else {
+        desc->data = data;
+        desc->fn = fn;
+        desc->chip->unmask(desc);
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return err;
+}
+
+static void check_interrupt(struct cpu_regs *regs)
+{
+    (void)regs;   /* its work is done on the way out */
+}
+
+static void dump_key(char key, struct cpu_regs *regs)
+{
+    (void)key, (void)regs;
+    irq_dump();
+}
+
+void irq_init(void)
+{
+    ioapic_init();
+    nr_irqs = nr_gsis + NR_DYNAMIC;
+    irq_descs = xzalloc_array(struct irq_desc, nr_irqs);
+    if (!irq_descs)
+        panic("no memory for %u interrupt descriptors", nr_irqs);
+    for (u32 i = 0; i < nr_irqs; i++) {
+        irq_descs[i].irq = i;
+        spin_lock_init(&irq_descs[i].lock, RANK_IRQ);
+        timer_init(&irq_descs[i].storm_timer, end_storm, &irq_descs[i], 0);
+    }
+    vector_set_handler(VEC_EVENT_CHECK, check_interrupt);
+    debug_key_register('i', dump_key, "dump interrupt bindings");
+    serial_init_irq();
+}
+
+/* --- Interrupts ---------------------------------------------------------------------------------------------- */
+
+/* True if the source is to be left masked for a while. */
+static bool is_storm(struct irq_desc *desc)
+{
+    u64 now;
+
+    if (++desc->burst < STORM_COUNT)
+        return false;
+    desc->burst = 0;
+    now = now_ns();
+    if (now - desc->burst_start >= STORM_WINDOW || !desc->chip->mask) {
+        desc->burst_start = now;
+        return false;
+    }
+    printk(LOG_WARNING "irq %u (%s): %u interrupts in %lu us, masked for a moment\n", desc->irq, desc->chip->name,
+           STORM_COUNT, (now - desc->burst_start) / 1000);
+    desc->burst_start = now;
+    desc->storm = true;
+    timer_set(&desc->storm_timer, now + STORM_PAUSE);
+    return true;
+}
+
+/* desc->lock is held. True if the hypervisor's own handler is to run. */
+static bool take_interrupt(struct irq_desc *desc)
+{
+    if (!desc->chip)
+        return false;
+    desc->count++;
+    if (desc->level || (!desc->fn && !desc->nr_guests) || is_storm(desc))
+        mask(desc);
+    if (desc->storm)
+        return false;
+    if (!desc->fn)
+        deliver(desc);
+    return desc->fn;
+}
+
+static void run_own_handler(struct irq_desc *desc, struct cpu_regs *regs)
+{
+    desc->fn(desc->data, regs);
+    if (!desc->level)
+        return;
+    spin_lock(&desc->lock);
+    desc->chip->unmask(desc);
+    spin_unlock(&desc->lock);
+}
+
+static void handle_device(unsigned vector, struct cpu_regs *regs)
+{
+    u16 entry = vector_irq[this_cpu_id()][vector];
+    struct irq_desc *desc = &irq_descs[entry - 1];
+    bool own;
+
+    if (!entry) {
+        lapic_eoi();
+        printk(LOG_DEBUG "CPU%u: interrupt with unused vector %#x\n", this_cpu_id(), vector);
+        return;
+    }
+    spin_lock(&desc->lock);
+    own = take_interrupt(desc);
+    spin_unlock(&desc->lock);
+    lapic_eoi();
+    if (own)
+        run_own_handler(desc, regs);
+}
+
+void do_interrupt(struct cpu_regs *regs)
+{
+    unsigned vector = regs->entry_vector & 0xff;
+
+    if (own_vectors[vector]) {
+        lapic_eoi();
+        own_vectors[vector](regs);
+    } else if (vector >= VEC_DEVICE_FIRST && vector <= VEC_DEVICE_LAST) {
+        handle_device(vector, regs);
+    } else if (vector > VEC_DEVICE_LAST && vector != VEC_SPURIOUS) {
+        lapic_eoi();
+    }
+    /* Spurious ones of the local APIC and of the 8259s want no EOI. */
+}
+
+/* --- Guests -------------------------------------------------------------------------------------------------- */
+
+static struct irq_guest *find_guest(struct irq_desc *desc, const struct domain *d)
+{
+    for (unsigned i = 0; i < desc->nr_guests; i++)
+        if (desc->guest[i].d == d)
+            return &desc->guest[i];
+    return NULL;
+}
+
+static bool eoi_awaited(const struct irq_desc *desc)
+{
+    for (unsigned i = 0; i < desc->nr_guests; i++)
+        if (desc->guest[i].awaits_eoi)
+            return true;
+    return false;
+}
+
+/* desc->lock is held by the callers of the next three. */
+static void unmask_if_done(struct irq_desc *desc)
+{
+    if (desc->masked && !desc->storm && desc->nr_guests && !eoi_awaited(desc))
+        desc->chip->unmask(desc);
+}
+
+static int bind_locked(struct irq_desc *desc, struct irq_guest g, bool shareable)
+{
+    if (!desc->chip)
+        return -EINVAL;
+    if (desc->fn || find_guest(desc, g.d))
+        return -EBUSY;
+    if (desc->nr_guests && !(shareable && desc->shareable && desc->level))
+        return -EBUSY;
+    if (desc->nr_guests == MAX_SHARERS)
+        return -EBUSY;
+    desc->shareable = shareable;
+    desc->guest[desc->nr_guests++] = g;
+    if (desc->nr_guests == 1) {
+        desc->burst = 0;
+        desc->chip->unmask(desc);
+    }
+    return 0;
+}
+
+static void unbind_locked(struct irq_desc *desc, const struct domain *d)
+{
+    struct irq_guest *g = find_guest(desc, d);
+
+    if (!g)
+        return;
+    *g = desc->guest[--desc->nr_guests];
+    if (!desc->nr_guests)
+        mask(desc);
+    else
+        unmask_if_done(desc);
+}
+
+int irq_bind_guest(struct irq_desc *desc, struct domain *d, u32 pirq, u32 port, bool shareable)
+{
+    u64 flags = spin_lock_irqsave(&desc->lock);
+    int err = bind_locked(desc, (struct irq_guest){ d, pirq, port, false }, shareable);
+
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return err;
+}
+
+void irq_unbind_guest(struct irq_desc *desc, struct domain *d)
+{
+    u64 flags = spin_lock_irqsave(&desc->lock);
+
+    if (desc->chip)
+        unbind_locked(desc, d);
+    spin_unlock_irqrestore(&desc->lock, flags);
+}
+
+void irq_guest_eoi(struct irq_desc *desc, struct domain *d)
+{
+    u64 flags = spin_lock_irqsave(&desc->lock);
+    struct irq_guest *g = find_guest(desc, d);
+
+    if (desc->chip && g && g->awaits_eoi) {
+        g->awaits_eoi = false;
+        unmask_if_done(desc);
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+}
+
+static void dump_one(struct irq_desc *desc)
+{
+    printk("  irq %3u vector %#04x cpu %u %-14s%s%s count %lu", desc->irq, desc->vector, desc->cpu, desc->chip->name,
+           desc->low ? " low" : "", desc->masked ? " masked" : "", desc->count);
+    if (desc->fn)
+        printk(" hypervisor");
+    for (unsigned i = 0; i < desc->nr_guests; i++)
+        printk(" d%u:pirq%u:port%u%s", desc->guest[i].d->id, desc->guest[i].pirq, desc->guest[i].port,
+               desc->guest[i].awaits_eoi ? "(in service)" : "");
+    printk("\n");
+}
+
+void irq_dump(void)
+{
+    for (u32 i = 0; i < nr_irqs; i++) {
+        u64 flags = spin_lock_irqsave(&irq_descs[i].lock);
+
+        if (irq_descs[i].chip)
+            dump_one(&irq_descs[i]);
+        spin_unlock_irqrestore(&irq_descs[i].lock, flags);
+    }
+}

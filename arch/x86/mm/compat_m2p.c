@@ -1,0 +1,101 @@
+/*
+ * The machine-to-physical table of 32-bit guests: 4-byte entries, read-only in the guests' hole, supervisor pages (their
+ * kernels run in ring 1). A copy of the 64-bit one, made when the first 32-bit domain appears. Its level-1 tables are
+ * shared by all 32-bit domains: one for each 2 GiB of RAM, up to the 16 GiB that a PAE guest's hole has room for.
+ */
+#include <asm/mm.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/spinlock.h>
+
+#define PAGE_ENTRIES (PAGE_SIZE / sizeof(u32))
+#define L1_FRAMES    (512 * PAGE_ENTRIES)      /* frames that one level-1 table's pages describe */
+#define NR_L1        8
+
+bool compat_m2p_ready;
+static u64 *l1[NR_L1];
+static spinlock_t build_lock = SPINLOCK_INIT(RANK_VMAP);
+
+static u32 *slot_of(u64 m)
+{
+    const u64 *t = m < NR_L1 * L1_FRAMES ? l1[m / L1_FRAMES] : NULL;
+    u64 e = t ? t[m / PAGE_ENTRIES % 512] : 0;
+
+    return e ? (u32 *)maddr_to_virt(maddr(e & PTE_MFN_MASK)) + m % PAGE_ENTRIES : NULL;
+}
+
+void compat_m2p_set(u64 m, u64 gpfn)
+{
+    u32 *slot = slot_of(m);
+
+    if (slot)
+        write_once(*slot, (u32)gpfn);
+}
+
+u64 compat_m2p_l2e(unsigned nth)
+{
+    return nth < NR_L1 && l1[nth] ? virt_to_maddr(l1[nth]).v | PTE_P | PTE_A : 0;
+}
+
+static bool has_ram(u64 first)
+{
+    for (u64 m = first; m < first + PAGE_ENTRIES && m < nr_frames; m++)
+        if (mfn_valid(mfn(m)))
+            return true;
+    return false;
+}
+
+static int back_page(u64 m)
+{
+    u64 **t = &l1[m / L1_FRAMES], *page;
+
+    if (!*t && !(*t = alloc_pages(0)))
+        return -ENOMEM;
+    if ((*t)[m / PAGE_ENTRIES % 512])
+        return 0;
+    page = alloc_pages(0);
+    if (!page)
+        return -ENOMEM;
+    (*t)[m / PAGE_ENTRIES % 512] = virt_to_maddr(page).v | HYP_RO;
+    return 0;
+}
+
+/* Entries may change meanwhile; m2p_set() writes the original first, so what is the same afterwards was current. */
+static void copy_entry(u64 m)
+{
+    u64 v;
+
+    do {
+        v = m2p_get(mfn(m));
+        compat_m2p_set(m, v);
+        smp_mb();
+    } while (m2p_get(mfn(m)) != v);
+}
+
+static int build(void)
+{
+    u64 end = min(nr_frames, NR_L1 * L1_FRAMES);
+
+    for (u64 m = 0; m < end; m += PAGE_ENTRIES)
+        if (has_ram(m) && back_page(m))
+            return -ENOMEM;
+    write_once(compat_m2p_ready, true);
+    smp_mb();
+    for (u64 m = 0; m < end; m++)
+        copy_entry(m);
+    printk(LOG_INFO "M2P of 32-bit guests: %lu MiB of RAM covered\n", end >> 8);
+    return 0;
+}
+
+int compat_m2p_build(void)
+{
+    int rc = 0;
+
+    spin_lock(&build_lock);
+    if (!compat_m2p_ready)
+        rc = build();
+    spin_unlock(&build_lock);
+    return rc ? refuse(rc, "no memory for the M2P of 32-bit guests") : 0;
+}

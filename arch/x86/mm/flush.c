@@ -1,0 +1,46 @@
+/*
+ * TLB flushing. We map nothing global and use no PCID, so loading CR3 drops every translation of this
+ * CPU. A domain's dirty_cpus are the CPUs whose CR3 is one of its tables now: the only ones that may
+ * hold its translations. A CPU enters the set before it loads CR3, and whoever flushes changed the entry before
+ * looking at the set: one of the two sees the other.
+ */
+#include <asm/atomic.h>
+#include <asm/mm.h>
+#include <asm/smp.h>
+#include <asm/x86.h>
+#include <pvisor/domain.h>
+
+void flush_tlb_local(void) { write_cr3(read_cr3()); }
+
+static void flush_all(void *data)
+{
+    (void)data;
+    flush_tlb_local();
+}
+
+static void flush_one(void *data) { invlpg((u64)data); }
+
+static void flush_on(const cpumask_t *m, void (*fn)(void *), void *data)
+{
+    smp_mb();
+    if (cpumask_test(m, this_cpu_id()))
+        fn(data);
+    if (nr_cpus > 1)
+        smp_call(m, fn, data);
+}
+
+void flush_tlb_mask(const cpumask_t *m) { flush_on(m, flush_all, NULL); }
+void flush_va_mask(const cpumask_t *m, u64 va) { flush_on(m, flush_one, (void *)va); }
+
+void domain_flush_stale(struct domain *d)
+{
+    u64 now = read_once(d->arch.stale), done = read_once(d->arch.flushed), dead;
+
+    if (done >= now)
+        return;
+    dead = mirror_take_dead(d);
+    flush_tlb_mask(&d->arch.dirty_cpus);
+    mirror_free_dead(dead);
+    while (done < now && !try_cmpxchg(&d->arch.flushed, &done, now))
+        ;
+}

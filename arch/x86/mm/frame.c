@@ -1,0 +1,384 @@
+/*
+ * The frame table: who owns each frame of RAM, how often it is in use, and as what. See pvisor/frame.h
+ * for the rules and asm/mm.h for the bits of the two words.
+ */
+#include <asm/atomic.h>
+#include <asm/frame_ref.h>
+#include <asm/mm.h>
+#include <asm/smp.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/domain.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+
+u64 nr_frames;
+static u64 ram_end_mfn;
+
+mfn_t max_ram_mfn(void) { return mfn(ram_end_mfn - 1); }
+
+static u16 ref_owner(u64 w) { return frame_ref_owner(w); }
+
+bool mfn_valid(mfn_t m)
+{
+    return m.v < nr_frames && ref_owner(read_once(frame_refs[m.v])) != DOMID_IO;
+}
+
+u16 frame_owner_id(mfn_t m)
+{
+    return m.v < nr_frames ? ref_owner(read_once(frame_refs[m.v])) : DOMID_IO;
+}
+
+unsigned frame_type_get(mfn_t m, bool *pinned)
+{
+    u32 w = read_once(frame_types[m.v]);
+
+    *pinned = w & FW_PINNED;
+    return w & FW_VALID ? fw_type(w) : FT_NONE;
+}
+
+bool frame_get(mfn_t m, const struct domain *owner) { return frame_take(m, owner); }
+void frame_put(mfn_t m) { frame_drop(m); }
+
+/* Writable references: taken without the owner's page-table lock, so by compare-and-exchange against promotion. */
+int frame_get_writable(mfn_t m, const struct domain *owner)
+{
+    u32 w;
+
+    if (!frame_get(m, owner))
+        return -EINVAL;
+    w = read_once(frame_types[m.v]);
+    for (;;) {
+        u32 n;
+        if (fw_type(w) == FT_WRITABLE && !(w & FW_VALID)) {
+            /* Another CPU flushes; its request may be waiting for us. */
+            smp_call_poll();
+            cpu_relax();
+            w = read_once(frame_types[m.v]);
+            continue;
+        }
+        if (fw_type(w) == FT_WRITABLE) {
+            n = w + 1;
+            if (unlikely((n & FW_COUNT_MASK) == 0))
+                break;
+        } else if (!(w & (FW_COUNT_MASK | FW_PARTIAL | FW_PINNED))) {
+            n = FW_TYPE(FT_WRITABLE) | (fw_type(w) == FT_NONE ? FW_VALID : 0) | 1;
+        } else {
+            break;
+        }
+        if (!try_cmpxchg(&frame_types[m.v], &w, n))
+            continue;
+        if (unlikely(!(n & FW_VALID))) {
+            /* It was a table until now: a CPU may still walk it. */
+            domain_flush_stale((struct domain *)owner);
+            atomic_or(&frame_types[m.v], FW_VALID);
+        }
+        return 0;
+    }
+    frame_put(m);
+    return -EBUSY;
+}
+
+/*
+ * What waits on this CPU until TLBs are flushed on the way out of the hypervisor:
+ * - frames whose last reference is gone, since their owner's CPUs may hold translations to them;
+ * - references that one domain's page tables had of another's frames. The owner's flushes do not reach our CPUs, so
+ *   until ours are flushed the frame must neither be freed nor become a table of its owner's.
+ */
+#define MAX_FOREIGN 64
+#define FOREIGN_RW  (1u << 31)
+struct pending { u32 head; u32 nr, nr_foreign; u32 foreign[MAX_FOREIGN]; cpumask_t flush; };
+DECLARE_PERCPU(struct pending, free_pending);
+DEFINE_PERCPU(struct pending, free_pending);
+#define NIL 0u
+
+static void note_flush(struct pending *p, const cpumask_t *m)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(p->flush.w); i++)
+        p->flush.w[i] |= m->w[i];
+}
+
+void frame_put_foreign(const struct domain *d, mfn_t m, bool writable)
+{
+    struct pending *p;
+    u64 flags;
+
+    if (this_cpu(free_pending).nr_foreign == MAX_FOREIGN)
+        frames_drain_pending();
+    flags = irq_save();
+    p = &this_cpu(free_pending);
+    p->foreign[p->nr_foreign++] = (u32)m.v | (writable ? FOREIGN_RW : 0);
+    note_flush(p, &d->arch.dirty_cpus);
+    irq_restore(flags);
+    raise_softirq(SOFTIRQ_FREE_FRAMES);
+}
+
+/* A page-table entry's reference goes this way only after note_stale(). */
+void frame_put_writable(mfn_t m) { frame_drop_writable(m); }
+
+/*
+ * A reference for use as a descriptor table page: check() sees the frame's contents once no mapping can change them.
+ * The caller holds d's pt_lock.
+ */
+int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct domain *d, void *page))
+{
+    u32 w;
+
+    if (!frame_get(m, d))
+        return -EINVAL;
+    w = read_once(frame_types[m.v]);
+    if (fw_type(w) == FT_SEGDESC && w & FW_COUNT_MASK) {
+        atomic_inc(&frame_types[m.v]);
+        return 0;
+    }
+    if (w & (FW_COUNT_MASK | FW_PARTIAL) || !try_cmpxchg(&frame_types[m.v], &w, FW_TYPE(FT_SEGDESC) | 1))
+        goto busy;
+    domain_flush_stale(d);
+    if (check(d, mfn_to_virt(m))) {
+        atomic_or(&frame_types[m.v], FW_VALID);
+        return 0;
+    }
+    write_once(frame_types[m.v], 0);
+busy:
+    frame_put(m);
+    return -EINVAL;
+}
+
+void frame_put_segdesc(struct domain *d, mfn_t m)
+{
+    note_stale(&d->arch);
+    ASSERT(fw_type(frame_types[m.v]) == FT_SEGDESC && frame_types[m.v] & FW_COUNT_MASK);
+    atomic_dec(&frame_types[m.v]);
+    frame_put(m);
+}
+
+/* --- A domain's frames --- */
+
+static void note_region(struct domain *d, u64 m)
+{
+    if (d->regions)
+        d->regions[m >> 9 >> 6] |= 1UL << (m >> 9 & 63);
+}
+
+static bool account(struct domain *d, u64 nr, unsigned flags)
+{
+    bool ok = true;
+
+    spin_lock(&d->page_lock);
+    if (flags & MEMF_NO_COUNT)
+        d->shared_frames += nr;
+    else if (d->tot_pages + nr > d->max_pages || d->dying)
+        ok = false;
+    else
+        d->tot_pages += nr;
+    spin_unlock(&d->page_lock);
+    return ok;
+}
+
+static void unaccount(struct domain *d, u64 nr, bool counted)
+{
+    spin_lock(&d->page_lock);
+    if (counted)
+        d->tot_pages -= nr;
+    else
+        d->shared_frames -= nr;
+    spin_unlock(&d->page_lock);
+}
+
+mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
+{
+    mfn_t m;
+
+    if (!account(d, 1UL << order, flags))
+        return INVALID_MFN;
+    m = alloc_frames(order, flags);
+    if (mfn_eq(m, INVALID_MFN)) {
+        unaccount(d, 1UL << order, !(flags & MEMF_NO_COUNT));
+        return INVALID_MFN;
+    }
+    spin_lock(&d->page_lock);
+    for (u64 i = 0; i < 1UL << order; i++) {
+        note_region(d, m.v + i);
+        write_once(frame_refs[m.v + i], 1 | (u64)d->id << FR_OWNER_SHIFT | FR_ALLOCATED |
+                   (flags & MEMF_NO_COUNT ? 0 : FR_COUNTED));
+    }
+    spin_unlock(&d->page_lock);
+    return m;
+}
+
+mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only)
+{
+    /* 32-bit guests learn some of these frames as 32-bit addresses, and a domain is not yet one when it is made. */
+    mfn_t m = domain_alloc_frames(d, 0, MEMF_NO_COUNT | MEMF_LOW);
+
+    /* A type reference that never goes away: the frame can be no page table. A read-only one takes a type no mapping has. */
+    if (!mfn_eq(m, INVALID_MFN))
+        write_once(frame_types[m.v], FW_TYPE(read_only ? FT_SEGDESC : FT_WRITABLE) | FW_VALID | 1);
+    return m;
+}
+
+/* need: flags that the frame must have. The allocation flag goes by compare-and-exchange, so only one caller gets it. */
+static bool release(struct domain *d, mfn_t m, u64 need)
+{
+    u64 w;
+
+    if (m.v >= nr_frames)
+        return false;
+    w = read_once(frame_refs[m.v]);
+    do {
+        if (ref_owner(w) != d->id || (w & need) != need || !(u32)w)
+            return false;
+    } while (!try_cmpxchg(&frame_refs[m.v], &w, w & ~FR_ALLOCATED));
+    if (!(w & FR_COUNTED))
+        atomic_dec(&frame_types[m.v]);     /* domain_alloc_shared_frame()'s */
+    frame_put(m);
+    return true;
+}
+
+bool domain_release_frame(struct domain *d, mfn_t m) { return release(d, m, FR_ALLOCATED); }
+bool domain_give_up_frame(struct domain *d, mfn_t m) { return release(d, m, FR_ALLOCATED | FR_COUNTED); }
+
+bool frame_unused(mfn_t m)
+{
+    u64 w = read_once(frame_refs[m.v]);
+
+    return (u32)w == 2 && (w & (FR_ALLOCATED | FR_COUNTED)) == (FR_ALLOCATED | FR_COUNTED);
+}
+
+void frame_final_put(mfn_t m, u64 w)
+{
+    struct domain *d = domain_get_owner(ref_owner(w));
+    struct pending *p = &this_cpu(free_pending);
+    u64 flags;
+
+    BUG_ON(!d);
+    ASSERT(!(frame_types[m.v] & (FW_COUNT_MASK | FW_PARTIAL)) || !(w & FR_COUNTED));
+    m2p_set(m, M2P_INVALID);
+    unaccount(d, 1, w & FR_COUNTED);
+    flags = irq_save();
+    write_once(frame_types[m.v], p->head);
+    write_once(frame_refs[m.v], (u64)DOMID_INVALID << FR_OWNER_SHIFT);
+    p->head = (u32)m.v;
+    p->nr++;
+    note_flush(p, &d->arch.dirty_cpus);
+    irq_restore(flags);
+    raise_softirq(SOFTIRQ_FREE_FRAMES);
+    domain_put(d);
+}
+
+void frames_drain_pending(void)
+{
+    struct pending *p = &this_cpu(free_pending), list;
+    u64 flags = irq_save();
+
+    list = *p;
+    memset(p, 0, sizeof(*p));
+    irq_restore(flags);
+    flush_tlb_mask(&list.flush);
+    for (u32 i = 0; i < list.nr_foreign; i++) {
+        mfn_t m = mfn(list.foreign[i] & ~FOREIGN_RW);
+
+        if (list.foreign[i] & FOREIGN_RW)
+            frame_put_writable(m);
+        else
+            frame_put(m);
+    }
+    while (list.nr--) {
+        u32 next = frame_types[list.head] & FW_LINK_MASK;
+        free_frames(mfn(list.head), 0);
+        list.head = next;
+    }
+}
+
+/* --- The tables themselves --- */
+
+static __init bool ram_in(u64 first, u64 nr)
+{
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        const struct e820_entry *r = &host_e820[i];
+        if (r->type == E820_RAM && r->start >> PAGE_SHIFT < first + nr &&
+            (r->start + r->size + PAGE_SIZE - 1) >> PAGE_SHIFT > first)
+            return true;
+    }
+    return false;
+}
+
+/* Backs one table of elem-byte entries, a page at a time; pages that describe no RAM share hole. */
+static __init void back_table(u64 va, u64 elem, u64 hole, u64 flags, u64 fill)
+{
+    u64 per_page = PAGE_SIZE / elem;
+
+    for (u64 m = 0; m < nr_frames; m += per_page) {
+        u64 page = va + m * elem, pa = hole;
+        if (ram_in(m, per_page)) {
+            pa = boot_alloc(1).v;
+            u64 *p = maddr_to_virt(maddr(pa));
+            for (unsigned i = 0; i < 512; i++)
+                p[i] = fill;
+        }
+        BUG_ON(hyp_map(page, maddr(pa), 1, pa == hole ? HYP_RO : flags) < 0);
+    }
+}
+
+/*
+ * The M2P is backed in 2 MiB pieces, which is how the toolstack maps it (XENMEM_machphys_mfn_list). Their frames are
+ * DOMID_XEN's, with a reference that stays, and of a type that no writable mapping can have.
+ */
+#define M2P_CHUNK_MFNS ((2UL << 20) / 8)
+
+static __init void back_m2p(void)
+{
+    for (u64 m = 0; m < nr_frames; m += M2P_CHUNK_MFNS) {
+        u64 pa, *p;
+        if (!ram_in(m, M2P_CHUNK_MFNS))
+            continue;
+        pa = boot_alloc_aligned(512, 2UL << 20).v;
+        p = maddr_to_virt(maddr(pa));
+        for (u64 i = 0; i < M2P_CHUNK_MFNS; i++)
+            p[i] = M2P_INVALID;
+        BUG_ON(hyp_map(M2P_RO_START + m * 8, maddr(pa), 512, HYP_RW | PTE_US) < 0);
+        for (u64 f = pa >> PAGE_SHIFT; f < (pa >> PAGE_SHIFT) + 512; f++) {
+            frame_refs[f] = (u64)DOMID_XEN << FR_OWNER_SHIFT | 1;
+            frame_types[f] = FW_TYPE(FT_SEGDESC) | FW_VALID | 1;
+        }
+    }
+}
+
+mfn_t m2p_chunk(u64 i)
+{
+    u64 e = i * M2P_CHUNK_MFNS < nr_frames ? hyp_lookup(M2P_RO_START + (i << 21)) : 0;
+
+    return e ? pte_mfn(e) : INVALID_MFN;
+}
+
+/* Owns, for those who may map them, the frames that we show to the toolstack. Never goes away. */
+struct domain xen_domain = { .id = DOMID_XEN, .refs = 1 };
+
+__init void frame_table_init(void)
+{
+    u64 io_word = (u64)DOMID_IO << FR_OWNER_SHIFT, hole_ref = boot_alloc(1).v, hole_type = boot_alloc(1).v;
+    u64 *p = maddr_to_virt(maddr(hole_ref));
+
+    for (unsigned i = 0; i < host_e820_nr; i++)
+        if (host_e820[i].type == E820_RAM)
+            ram_end_mfn = max(ram_end_mfn, (host_e820[i].start + host_e820[i].size) >> PAGE_SHIFT);
+    nr_frames = ROUND_UP(ram_end_mfn, 1024);
+    for (unsigned i = 0; i < 512; i++)
+        p[i] = io_word;
+    memset(maddr_to_virt(maddr(hole_type)), 0, PAGE_SIZE);
+    back_table((u64)FRAME_REF_START, 8, hole_ref, HYP_RW, io_word);
+    back_table((u64)FRAME_TYPE_START, 4, hole_type, HYP_RW, 0);
+    back_m2p();
+}
+
+void m2p_set(mfn_t m, u64 gpfn)
+{
+    if (m.v >= nr_frames || !mfn_valid(m))
+        return;
+    write_once(((u64 *)M2P_RW_START)[m.v], gpfn);
+    if (unlikely(compat_m2p_ready))
+        compat_m2p_set(m.v, gpfn);
+}
+
+u64 m2p_get(mfn_t m) { return mfn_valid(m) ? ((u64 *)M2P_RW_START)[m.v] : M2P_INVALID; }

@@ -1,0 +1,181 @@
+/*
+ * The hypervisor's own page tables: four levels below slots 256 to 271 of hyp_l4. The sixteen level-3
+ * tables exist from boot on and never change place, so what is mapped later shows in every address space at once.
+ */
+#include <asm/mm.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/spinlock.h>
+
+u64 *hyp_l4;
+u64 hyp_nx;
+u64 boot_l4[512] __attribute__((aligned(4096), section(".bss.page_aligned")));
+u64 boot_l3_low[512] __attribute__((aligned(4096), section(".bss.page_aligned")));
+u64 boot_l3_image[512] __attribute__((aligned(4096), section(".bss.page_aligned")));
+u64 boot_l2[4 * 512] __attribute__((aligned(4096), section(".bss.page_aligned")));
+
+bool heap_ready;
+static spinlock_t map_lock = SPINLOCK_INIT(RANK_VMAP);
+
+static u64 *new_table(void)
+{
+    if (!heap_ready) {
+        u64 *t = maddr_to_virt(boot_alloc(1));
+        memset(t, 0, PAGE_SIZE);
+        return t;
+    }
+    return alloc_pages(0);
+}
+
+static u64 *table_of(u64 e) { return maddr_to_virt(maddr(e & PTE_MFN_MASK)); }
+
+/* The table of the given level that covers va, made if it is missing; NULL without memory. */
+static u64 *walk(u64 va, unsigned to_level, bool make)
+{
+    u64 *t = hyp_l4;
+
+    for (unsigned level = 4; level > to_level; level--) {
+        u64 *e = &t[va >> (12 + 9 * (level - 1)) & 511];
+        if (!(*e & PTE_P)) {
+            u64 *n = make ? new_table() : NULL;
+            if (!n)
+                return NULL;
+            *e = virt_to_maddr(n).v | PTE_P | PTE_RW | PTE_US | PTE_A;
+        } else if (*e & PTE_PS) {
+            return NULL;
+        }
+        t = table_of(*e);
+    }
+    return t;
+}
+
+u64 hyp_lookup(u64 va)
+{
+    u64 *t = hyp_l4;
+
+    for (unsigned level = 4;; level--) {
+        u64 e = t[va >> (12 + 9 * (level - 1)) & 511];
+        if (!(e & PTE_P))
+            return 0;
+        if (level == 1 || e & PTE_PS)
+            return e;
+        t = table_of(e);
+    }
+}
+
+static int map_one(u64 va, u64 pa, unsigned level, u64 flags)
+{
+    u64 *t = walk(va, level, true);
+    if (!t)
+        return -ENOMEM;
+    write_once(t[va >> (12 + 9 * (level - 1)) & 511], pa | flags | (level > 1 ? PTE_PS : 0));
+    return 0;
+}
+
+int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags)
+{
+    int rc = 0;
+
+    spin_lock(&map_lock);
+    while (nr && !rc) {
+        bool large = nr >= 512 && !((va | pa.v) & 0x1fffff);
+        u64 step = large ? 512 : 1;
+        rc = map_one(va, pa.v, large ? 2 : 1, flags);
+        va += step << PAGE_SHIFT;
+        pa.v += step << PAGE_SHIFT;
+        nr -= step;
+    }
+    spin_unlock(&map_lock);
+    return rc;
+}
+
+void hyp_unmap(u64 va, u64 nr)
+{
+    spin_lock(&map_lock);
+    for (; nr; nr--, va += PAGE_SIZE) {
+        u64 *t = walk(va, 1, false);
+        if (t)
+            write_once(t[va >> 12 & 511], 0);
+    }
+    spin_unlock(&map_lock);
+}
+
+/* Level-3 tables for all our slots; 257 shares 256's, so that the M2P has a writable and a read-only view. */
+static __init void make_slots(void)
+{
+    for (unsigned i = HYP_L4_FIRST; i <= HYP_L4_LAST; i++) {
+        u64 *t = i == 257 ? table_of(hyp_l4[256]) : new_table();
+        hyp_l4[i] = virt_to_maddr(t).v | PTE_P | PTE_A | (i == 256 ? PTE_US : PTE_RW);
+    }
+}
+
+extern char __text_start[], __text_end[], __init_text_start[], __init_text_end[], __init_data_start[], __init_data_end[],
+    __main_text_start[], __rodata_start[], __rodata_end[], __data_start[], __image_end[];
+
+static __init void map_image_part(char *start, char *end, u64 flags)
+{
+    hyp_map((u64)start, virt_to_maddr(start), DIV_ROUND_UP((u64)(end - start), PAGE_SIZE), flags);
+}
+
+/* Only what the firmware calls memory: device registers must not be reachable through a cached alias. */
+static __init void map_ram(void)
+{
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        const struct e820_entry *r = &host_e820[i];
+        u64 start = r->start & PAGE_MASK, end = ROUND_UP(r->start + r->size, PAGE_SIZE);
+        if (r->type != E820_RAM && r->type != E820_ACPI && r->type != E820_NVS)
+            continue;
+        start = i && start < host_e820[i - 1].start + host_e820[i - 1].size && host_e820[i - 1].type != E820_RESERVED ?
+            ROUND_UP(start, PAGE_SIZE) : start;
+        hyp_map(DIRECTMAP_START + start, maddr(start), (end - start) >> PAGE_SHIFT, HYP_RW);
+    }
+    hyp_map(DIRECTMAP_START, maddr(0), 256, HYP_RW);
+}
+
+__init void hyp_map_init(void)
+{
+    if (rdmsr(MSR_EFER) & EFER_NX)
+        hyp_nx = PTE_NX;
+    hyp_l4 = new_table();
+    make_slots();
+    map_ram();
+    map_image_part(__text_start, __init_text_end, HYP_RX);
+    map_image_part(__init_data_start, __init_data_end, HYP_RW);
+    map_image_part(__main_text_start, __text_end, HYP_RX);
+    map_image_part(__rodata_start, __rodata_end, HYP_RO);
+    map_image_part(__data_start, __image_end, HYP_RW);
+    write_cr3(virt_to_maddr(hyp_l4).v);
+}
+
+/* What only boot needed becomes ordinary memory. */
+void hyp_release_init(void)
+{
+    u64 nr = (u64)(__init_data_end - __init_text_start) >> PAGE_SHIFT;
+
+    hyp_unmap((u64)__init_text_start, nr);
+    flush_tlb_local();
+    heap_init_region(virt_to_mfn(__init_text_start), nr);
+    printk(LOG_INFO "%lu KiB of initial code and data freed\n", nr << 2);
+}
+
+/* --- Device registers --- */
+
+static u64 vmap_next = VMAP_START;
+
+void *ioremap(maddr_t a, size_t size)
+{
+    u64 first = a.v & PAGE_MASK, nr = (ROUND_UP(a.v + size, PAGE_SIZE) - first) >> PAGE_SHIFT;
+    u64 va = __atomic_fetch_add(&vmap_next, (nr + 1) << PAGE_SHIFT, __ATOMIC_SEQ_CST);
+
+    if (va + (nr << PAGE_SHIFT) > VMAP_END || hyp_map(va, maddr(first), nr, HYP_UNCACHED) < 0)
+        return NULL;
+    return (void *)(va + (a.v & ~PAGE_MASK));
+}
+
+void iounmap(void *p, size_t size)
+{
+    u64 va = (u64)p & PAGE_MASK;
+    hyp_unmap(va, (ROUND_UP((u64)p + size, PAGE_SIZE) - va) >> PAGE_SHIFT);
+}

@@ -1,0 +1,279 @@
+/*
+ * What long mode walks for 32-bit guests. CR3 is a level-4 table of ours for each vCPU; its upper half is the
+ * hypervisor's, its slot 0 leads to the guest:
+ *
+ *   PAE       L4[0] -> L3: copies of the root's four entries -> the guest's own L2 and L1 tables
+ *   non-PAE   L4[0] -> the root's mirror: L3 -> four L2 -> pairs of L1
+ *
+ * A non-PAE table of the guest (1024 entries of 4 bytes, never walked by hardware) has a block of frames of ours, its
+ * mirror, for as long as it has its type; pt_store() keeps the two together:
+ *
+ *   frames 0-1   the table as a level-1 table: 1024 8-byte twins of its entries
+ *   frames 2-5   (level 2) the table as four level-2 tables: two twins for each entry, naming frames 0 and 1 of the
+ *                mirror of the table below
+ *   frame  6     (level 2) a level-3 table over those four
+ *
+ * A level-2 table's frames 0-1 are what a linear (recursive) entry maps: the guest's tables, read-only. So a twin needs
+ * no difference between a linear entry and any other.
+ *
+ * Hardware sets accessed and dirty bits in the twin, and the guest looks at its own entry. Hence a twin is not present
+ * until the entry says accessed, and is read-only until it says dirty: mirror_fault() sets the bit in the entry and
+ * stores the twin anew.
+ *
+ * A mirror that is given up may still be walked by a CPU that has not flushed since: it waits on the domain's list of
+ * the dead until domain_flush_stale() has flushed. The list's links lie in entry 0, as entries that are not present.
+ */
+#include <asm/atomic.h>
+#include <asm/mm.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/domain.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+#define TOP_FLAGS (PTE_P | PTE_RW | PTE_US | PTE_A)
+#define L2_AT     2      /* first frame of a block's level-2 tables */
+#define L3_AT     6
+#define L1_ORDER  1
+#define L2_ORDER  3
+#define DEAD_MAX  64     /* blocks */
+#define DEAD_L2   2UL    /* in a link: the block is of L2_ORDER */
+
+static u64 entry_to(const void *page, u64 flags) { return virt_to_maddr(page).v | flags; }
+
+/* --- The top levels of a vCPU --- */
+
+int mirror_init_vcpu(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+
+    if (d->arch.fmt->id == PT64) {
+        mirror_free_vcpu(v);
+        return 0;
+    }
+    if (v->arch.monitor_l4)
+        return 0;
+    v->arch.monitor_l4 = alloc_pages(0);
+    v->arch.monitor_l3 = alloc_pages(0);
+    if (!v->arch.monitor_l4 || !v->arch.monitor_l3) {
+        mirror_free_vcpu(v);
+        return -ENOMEM;
+    }
+    pt_fill_top(d, v->arch.monitor_l4);
+    pv_make_cr3(v);
+    return 0;
+}
+
+void mirror_free_vcpu(struct vcpu *v)
+{
+    free_pages(v->arch.monitor_l4, 0);
+    free_pages(v->arch.monitor_l3, 0);
+    v->arch.monitor_l4 = v->arch.monitor_l3 = NULL;
+}
+
+void mirror_clear_root(struct vcpu *v)
+{
+    if (v->arch.monitor_l4)
+        write_once(*(u64 *)v->arch.monitor_l4, 0);
+}
+
+/* What a PAE guest's level-3 entry is in long mode; the guest's own stays as it wrote it. */
+static u64 l3_copy(u64 e) { return e & PTE_P ? (e & (PTE_MFN_MASK | PTE_PWT | PTE_PCD)) | TOP_FLAGS : 0; }
+
+static char *block_of(const struct domain *d, mfn_t m)
+{
+    return mfn_to_virt(mfn(d->arch.mirror[m.v >> 10][m.v & 1023]));
+}
+
+void mirror_set_root(struct vcpu *v)
+{
+    const struct domain *d = v->domain;
+    mfn_t root = v->arch.root_kernel;
+    u64 *l3 = v->arch.monitor_l3;
+
+    if (d->arch.fmt->mirrored) {
+        l3 = (u64 *)(block_of(d, root) + L3_AT * PAGE_SIZE);
+    } else {
+        for (unsigned i = 0; i < 4; i++)
+            write_once(l3[i], l3_copy(pt_load(d->arch.fmt, mfn_to_virt(root), i)));
+    }
+    write_once(*(u64 *)v->arch.monitor_l4, entry_to(l3, TOP_FLAGS));
+}
+
+void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e)
+{
+    bool used = false;
+    struct vcpu *v;
+
+    for_each_vcpu(d, v) {
+        if (!mfn_eq(v->arch.root_kernel, root) || !v->arch.monitor_l3)
+            continue;
+        write_once(((u64 *)v->arch.monitor_l3)[idx], l3_copy(e));
+        used = true;
+    }
+    /* PAE guests expect what a reload of CR3 does on hardware, where nothing else makes the CPU see these four. */
+    if (used)
+        flush_tlb_mask(&d->arch.dirty_cpus);
+}
+
+/* --- Mirrors --- */
+
+int mirror_init_domain(struct domain *d)
+{
+    if (!d->arch.fmt->mirrored || d->arch.mirror)
+        return 0;
+    d->arch.mirror = xzalloc_array(u32 *, 1024);
+    return d->arch.mirror ? 0 : -ENOMEM;
+}
+
+void mirror_free_domain(struct domain *d)
+{
+    if (!d->arch.mirror)
+        return;
+    mirror_free_dead(mirror_take_dead(d));
+    for (unsigned i = 0; i < 1024; i++)
+        free_pages(d->arch.mirror[i], 0);
+    xfree(d->arch.mirror);
+    d->arch.mirror = NULL;
+}
+
+static u32 *make_slot(struct domain *d, mfn_t m)
+{
+    u32 **row = &d->arch.mirror[m.v >> 10];
+
+    if (m.v >> 20)
+        return NULL;
+    if (!*row)
+        *row = alloc_pages(0);
+    return *row ? &(*row)[m.v & 1023] : NULL;
+}
+
+/* Level 3 over the four level-2 tables, and the hole with the M2P in the last of these. */
+static void init_l2_block(const struct pt_format *f, char *block)
+{
+    u64 *l2 = (u64 *)(block + L2_AT * PAGE_SIZE), *l3 = (u64 *)(block + L3_AT * PAGE_SIZE);
+
+    for (unsigned i = 0; i < 4; i++)
+        l3[i] = entry_to(l2 + i * 512, TOP_FLAGS);
+    for (unsigned i = 0; i < 2; i++)
+        l2[f->hv_first * 2 + i] = compat_m2p_l2e(i);
+}
+
+int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
+{
+    u32 *slot = make_slot(d, m);
+    mfn_t block;
+
+    if (m.v >> 20)
+        return refuse(-EINVAL, "table frame %#lx: a %s guest's lie below 4 GiB", m.v, d->arch.fmt->name);
+    if (slot && *slot)
+        return 0;
+    block = slot ? alloc_frames(level == 1 ? L1_ORDER : L2_ORDER, 0) : INVALID_MFN;
+    if (mfn_eq(block, INVALID_MFN))
+        return refuse(-ENOMEM, "no memory of the hypervisor's for a mirror of an L%u table", level);
+    if (level == 2)
+        init_l2_block(d->arch.fmt, mfn_to_virt(block));
+    *slot = (u32)block.v;
+    return 0;
+}
+
+void mirror_free(struct domain *d, mfn_t m, unsigned level)
+{
+    u32 *row = m.v >> 20 ? NULL : d->arch.mirror[m.v >> 10];
+    u64 link, head = read_once(d->arch.mirror_dead);
+
+    if (!row || !row[m.v & 1023])
+        return;
+    link = (u64)row[m.v & 1023] << 2 | (level == 2 ? DEAD_L2 : 0);
+    do
+        write_once(*(u64 *)block_of(d, m), head);
+    while (!try_cmpxchg(&d->arch.mirror_dead, &head, link));
+    row[m.v & 1023] = 0;
+    note_stale(&d->arch);
+    if (++d->arch.nr_mirror_dead >= DEAD_MAX) {
+        d->arch.nr_mirror_dead = 0;
+        domain_flush_stale(d);
+    }
+}
+
+void mirror_free_dead(u64 link)
+{
+    while (link) {
+        mfn_t block = mfn(link >> 2);
+        unsigned order = link & DEAD_L2 ? L2_ORDER : L1_ORDER;
+
+        link = *(u64 *)mfn_to_virt(block);
+        free_frames(block, order);
+    }
+}
+
+/* --- Twins --- */
+
+static u64 leaf_twin(u64 e)
+{
+    if ((e & (PTE_P | PTE_A)) != (PTE_P | PTE_A))
+        return 0;
+    return e & PTE_D ? e : e & ~PTE_RW;
+}
+
+static void store_node_twins(const struct domain *d, char *block, unsigned idx, u64 e)
+{
+    u64 *linear = (u64 *)block, *l2 = (u64 *)(block + L2_AT * PAGE_SIZE) + idx * 2, twin = 0;
+
+    if ((e & (PTE_P | PTE_A)) == (PTE_P | PTE_A))
+        twin = entry_to(block_of(d, pte_mfn(e)), e & (PTE_P | PTE_RW | PTE_US | PTE_PWT | PTE_PCD | PTE_A));
+    write_once(l2[0], twin);
+    write_once(l2[1], twin ? twin + PAGE_SIZE : 0);
+    write_once(linear[idx], e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US)) | PTE_A : 0);
+}
+
+void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
+{
+    char *block = block_of(d, m);
+
+    if (likely(level == 1))
+        write_once(((u64 *)block)[idx], leaf_twin(e));
+    else
+        store_node_twins(d, block, idx, e);
+    write_once(((u32 *)mfn_to_virt(m))[idx], (u32)e);
+}
+
+/* --- Accessed and dirty --- */
+
+static bool permits(u64 e, u32 error)
+{
+    return e & PTE_P && (e & PTE_RW || !(error & PF_WRITE)) && (e & PTE_US || !(error & PF_USER));
+}
+
+static void set_bits(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, u64 bits)
+{
+    if ((e & bits) != bits)
+        mirror_store(d, m, level, idx, e | bits);
+}
+
+bool mirror_fault(struct vcpu *v, u64 address, u32 error)
+{
+    struct domain *d = v->domain;
+    const struct pt_format *f = d->arch.fmt;
+    mfn_t root = v->arch.root_kernel, l1;
+    unsigned i2 = pt_index(f, 2, address), i1 = pt_index(f, 1, address);
+    u64 e2, e1 = 0;
+    bool ok;
+
+    if (error & PF_RSVD || mfn_eq(root, INVALID_MFN))
+        return false;
+    pt_lock(d);
+    e2 = pt_load(f, mfn_to_virt(root), i2);
+    l1 = pte_mfn(e2);
+    if (e2 & PTE_P)
+        e1 = pt_load(f, mfn_to_virt(l1), i1);
+    ok = permits(e2, error) && permits(e1, error);
+    if (ok) {
+        set_bits(d, root, 2, i2, e2, PTE_A);
+        if (fw_type(frame_types[l1.v]) == FT_L1)
+            set_bits(d, l1, 1, i1, e1, PTE_A | (error & PF_WRITE ? PTE_D : 0));
+    }
+    pt_unlock(d);
+    return ok;
+}

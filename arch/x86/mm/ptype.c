@@ -1,0 +1,689 @@
+/*
+ * Typed page tables: direct paging.
+ *
+ * A guest's page tables are its own frames, walked by the hardware and readable by the guest. What keeps the
+ * guest inside its memory is that a frame becomes a table of level n only after every entry in it
+ * has been checked, and that from then on entries change through pt_update_entry() alone:
+ *
+ *      root (pinned, or in a CR3) --typed ref--> L4 frame --typed ref--> L3 --> L2 --> L1 --ref--> data frame
+ *                                                                            \--typed ref (writable)--> ...
+ *
+ * Each present entry holds a general reference to the frame it names; a writable leaf also a writable
+ * reference, an upper entry a reference of the table type one level down. So a frame that is mapped writable has the type
+ * "writable" and cannot become a table, and a table cannot be mapped writable.
+ *
+ *   pt_get_table()    take a typed reference, promoting the frame if it is the first
+ *   pt_put_table()    drop one, demoting the frame if it was the last
+ *   promote, demote   check or release all entries; preemptible
+ *   pt_update_entry() take what the new entry needs, store it, release what the old one held
+ *
+ * All of it runs under the owner's pt_lock. Writable references alone are taken without it, by
+ * compare-and-exchange on the type word, which therefore changes only atomically here too.
+ *
+ * Preemption. A table that is half promoted or half demoted is PARTIAL: the entries below the number in its count
+ * field hold references, the others none, nobody holds a typed reference, and the state itself holds one
+ * general reference. Promotion and demotion both go on from any partial state. Nobody owns the rest of a demotion
+ * that gave way, so its frames go on the domain's orphan list, tables before those below them. Every later
+ * operation that could add to the list empties it first, from its end, so it holds one chain of each level at a time.
+ *
+ * Linear mappings. An entry may name a table of its own level, read-only, so that the guest sees its tables
+ * through the address space: the table that it is in, or another, which must be complete and is held. Another's chain
+ * ends there: a table that others name so names none itself, or demotion would recurse as deep as the guest likes.
+ *
+ * Stale translations. When an entry's reference to a frame goes, CPUs may still hold translations through or to it. The
+ * domain remembers that (note_stale()), and a frame changes type only after a flush if so. Other domains' frames
+ * are held until the flush (frame_put_foreign()).
+ */
+#include <asm/atomic.h>
+#include <asm/frame_ref.h>
+#include <asm/mm.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <public/xen.h>
+#include <pvisor/domain.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/rangeset.h>
+#include <pvisor/softirq.h>
+
+#define RESTART ERESTART_HYPERCALL
+
+extern struct rangeset *mmio_ro_ranges;
+
+static int demote(struct domain *d, mfn_t m, unsigned level);
+
+void pt_lock(struct domain *d) { spin_lock(&d->arch.pt_lock); }
+void pt_unlock(struct domain *d) { spin_unlock(&d->arch.pt_lock); }
+
+static bool give_way(const struct domain *d) { return preempt_needed() && !d->arch.keep_going; }
+
+static inline bool is_hv_slot(const struct pt_format *f, unsigned level, u32 type_word, unsigned i)
+{
+    if (level != f->hv_level || i < f->hv_first || i > f->hv_last)
+        return false;
+    return f->id != PT32P || type_word & FW_HV;
+}
+
+/* --- Leaf entries --- */
+
+/* Device memory: no counts, but the domain must be allowed to use it. */
+static int get_mmio(const struct domain *d, const struct domain *owner, u64 *e)
+{
+    u64 m = pte_mfn(*e).v;
+
+    if (!rangeset_contains(owner->iomem, m, m) && !rangeset_contains(d->iomem, m, m))
+        return refuse(-EINVAL, "d%u may not map device frame %#lx", d->id, m);
+    if (*e & PTE_RW && rangeset_contains(mmio_ro_ranges, m, m))
+        *e &= ~PTE_RW;
+    return 0;
+}
+
+static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner)
+{
+    const struct pt_level *l = &f->level[1];
+    mfn_t m = pte_mfn(*e);
+
+    if (unlikely(*e & ~PTE_MFN_MASK & ~l->allowed))
+        return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest may not set", *e,
+                      *e & ~PTE_MFN_MASK & ~l->allowed, f->name);
+    *e = (*e | l->forced) & ~l->cleared;
+    if (likely(frame_take(m, owner))) {
+        if (!(*e & PTE_RW) || likely(frame_take_writable(m)))
+            return 0;
+        frame_drop(m);
+        if (!frame_get_writable(m, owner))
+            return 0;
+        return refuse(-EINVAL, "cannot map frame %#lx writable: owner d%u (wanted d%u), type word %#x", m.v,
+                      frame_owner_id(m), owner->id, frame_types[m.v]);
+    }
+    if (!mfn_valid(m))
+        return get_mmio(d, owner, e);
+    return refuse(-EINVAL, "cannot map frame %#lx: owner d%u, wanted d%u", m.v, frame_owner_id(m), owner->id);
+}
+
+static always_inline void put_leaf(struct domain *d, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+    u16 owner = m.v < nr_frames ? frame_ref_owner(read_once(frame_refs[m.v])) : DOMID_IO;
+
+    if (unlikely(owner == DOMID_IO))
+        return;
+    if (unlikely(owner != d->id)) {
+        frame_put_foreign(d, m, e & PTE_RW);
+        return;
+    }
+    if (e & PTE_RW) {
+        note_stale(&d->arch);
+        frame_drop_writable(m);
+    } else {
+        frame_drop(m);
+    }
+}
+
+/* --- Upper entries --- */
+
+static bool names_linear(const struct pt_format *f, unsigned level, mfn_t m)
+{
+    u32 w = m.v < nr_frames ? read_once(frame_types[m.v]) : 0;
+
+    return level >= 2 && level >= f->hv_level && w & FW_VALID && w & FW_COUNT_MASK &&
+           fw_type(w) == (enum frame_type)(FT_L1 + level - 1);
+}
+
+/* Does a complete table have linear entries for others? */
+static bool has_linear(const struct pt_format *f, unsigned level, mfn_t table)
+{
+    const void *p = mfn_to_virt(table);
+
+    for (unsigned i = 0; i < f->level[level].nr_entries; i++) {
+        u64 e = pt_load(f, p, i);
+
+        if (e & PTE_P && !mfn_eq(pte_mfn(e), table) && names_linear(f, level, pte_mfn(e)))
+            return true;
+    }
+    return false;
+}
+
+static int get_linear(struct domain *d, const struct pt_format *f, unsigned level, mfn_t table, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    /* One level down all of the page counts, so all of it must have been checked. */
+    if (e & PTE_RW || f->level[level].nr_entries * f->pte_bytes != PAGE_SIZE)
+        return -EINVAL;
+    if (mfn_eq(m, table))
+        return 0;
+    if (!frame_get(m, d))
+        return -EINVAL;
+    if (names_linear(f, level, m) && !(frame_types[table.v] & FW_LINEAR) && !has_linear(f, level, m) &&
+        (frame_types[m.v] & FW_COUNT_MASK) != FW_COUNT_MASK) {
+        atomic_inc(&frame_types[m.v]);
+        atomic_or(&frame_types[m.v], FW_LINEAR);
+        return 0;
+    }
+    frame_put(m);
+    return -EINVAL;
+}
+
+static int get_node(struct domain *d, const struct pt_format *f, unsigned level, mfn_t table, unsigned idx, u64 *e)
+{
+    const struct pt_level *l = &f->level[level];
+    mfn_t m = pte_mfn(*e);
+    u32 want_hv;
+    int rc;
+
+    if (*e & ~PTE_MFN_MASK & ~l->allowed)
+        return refuse(-EINVAL, "L%u entry %#lx has flags %#lx that a %s guest may not set%s", level, *e,
+                      *e & ~PTE_MFN_MASK & ~l->allowed, f->name, *e & PTE_PS ? " (large pages are not supported)" : "");
+    *e = (*e | l->forced) & ~l->cleared;
+    if (mfn_eq(m, table) || names_linear(f, level, m)) {
+        rc = get_linear(d, f, level, table, *e);
+        return rc ? refuse(rc, "L%u entry %#lx: linear mapping refused", level, *e) : 0;
+    }
+    /* PAE: the fourth L2 carries the hypervisor's entries, the others must not. */
+    want_hv = f->id == PT32P && level == 3 && idx == 3 ? FW_HV : 0;
+    rc = pt_get_table(d, m, (level - 1) | (want_hv ? 0x100 : 0));
+    if (rc && rc != -RESTART)
+        return refuse(rc, "L%u[%u] entry %#lx: frame is no usable L%u table", level, idx, *e, level - 1);
+    return rc;
+}
+
+static int put_node(struct domain *d, mfn_t table, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (mfn_eq(m, table))
+        return 0;
+    return pt_put_table(d, m);
+}
+
+static always_inline int put_entry(struct domain *d, unsigned level, mfn_t table, u64 e)
+{
+    if (!(e & PTE_P))
+        return 0;
+    if (level > 1)
+        return put_node(d, table, e);
+    put_leaf(d, e);
+    return 0;
+}
+
+/* --- Tables on the way --- */
+
+static void set_partial(mfn_t m, u32 w, unsigned progress)
+{
+    write_once(frame_types[m.v], (w & (FW_TYPE(7) | FW_HV)) | FW_PARTIAL | progress);
+}
+
+/* at: how many there were before the operation that leaves m behind; what it left before are tables below m. */
+static void orphan_insert(struct domain *d, unsigned at, mfn_t m)
+{
+    mfn_t *o = d->arch.orphans;
+
+    BUG_ON(d->arch.nr_orphans == ARRAY_SIZE(d->arch.orphans));
+    memmove(o + at + 1, o + at, (d->arch.nr_orphans - at) * sizeof(*o));
+    o[at] = m;
+    d->arch.nr_orphans++;
+}
+
+/* m is partial no more, or somebody goes on with it. */
+static void orphan_forget(struct domain *d, mfn_t m)
+{
+    mfn_t *o = d->arch.orphans;
+
+    for (unsigned i = 0; i < d->arch.nr_orphans; i++) {
+        if (!mfn_eq(o[i], m))
+            continue;
+        d->arch.nr_orphans--;
+        memmove(o + i, o + i + 1, (d->arch.nr_orphans - i) * sizeof(*o));
+        return;
+    }
+}
+
+/* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
+static void retire(struct domain *d, mfn_t m, unsigned level)
+{
+    if (d->arch.fmt->mirrored)
+        mirror_free(d, m, level);
+    note_stale(&d->arch);
+    write_once(frame_types[m.v], FW_TYPE(FT_L1 + level - 1));
+}
+
+/* --- Promotion --- */
+
+static always_inline int promote_range(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
+                                       unsigned *at)
+{
+    const void *table = mfn_to_virt(m);
+    unsigned nr = f->level[level].nr_entries;
+    int rc;
+
+    for (unsigned i = *at; i < nr; *at = ++i) {
+        u64 e = pt_load(f, table, i), was = e;
+
+        if (is_hv_slot(f, level, w, i) || !(e & PTE_P))
+            continue;
+        if (level > 1 && i && give_way(d))
+            return -RESTART;
+        rc = level == 1 ? get_leaf(d, f, &e, d) : get_node(d, f, level, m, i, &e);
+        if (unlikely(rc))
+            return rc;
+        if (e != was || f->mirrored)
+            pt_store(d, m, level, i, e);
+    }
+    return 0;
+}
+
+static int promote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned *at)
+{
+    return level == 1 ? promote_range(d, f, m, 1, w, at) : promote_range(d, f, m, level, w, at);
+}
+
+/* Releases the first n entries, from the top down. Returns how many are left when it gives way, 0 when done. */
+static always_inline unsigned demote_range(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
+                                           unsigned n)
+{
+    const void *table = mfn_to_virt(m);
+
+    while (n) {
+        u64 e = pt_load(f, table, n - 1);
+
+        if (is_hv_slot(f, level, w, n - 1) || !(e & PTE_P)) {
+            n--;
+            continue;
+        }
+        if (level > 1 && give_way(d))
+            return n;
+        n--;
+        if (put_entry(d, level, m, e) && n)
+            return n;
+    }
+    return 0;
+}
+
+static unsigned demote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned n)
+{
+    return level == 1 ? demote_range(d, f, m, 1, w, n) : demote_range(d, f, m, level, w, n);
+}
+
+/* from: where a partial table is to go on; -1 for a new one. The frame may be partial after an error too. */
+static int promote(struct domain *d, mfn_t m, unsigned level, u32 w, int from)
+{
+    const struct pt_format *f = d->arch.fmt;
+    unsigned at = from < 0 ? 0 : (unsigned)from, orphans = d->arch.nr_orphans;
+    int rc = 0;
+
+    if (f->mirrored && from < 0)
+        rc = mirror_alloc(d, m, level);
+    if (!rc)
+        rc = promote_entries(d, f, m, level, w, &at);
+    if (!rc && f->id == PT32P && level == 3 && !(pt_load(f, mfn_to_virt(m), 3) & PTE_P))
+        rc = refuse(-EINVAL, "L3 frame %#lx: the fourth entry, which covers the hypervisor's hole, is not present", m.v);
+    if (!rc) {
+        if (level == f->hv_level && (f->id != PT32P || w & FW_HV))
+            pt_fill_hv_slots(d, mfn_to_virt(m));
+        atomic_or(&frame_types[m.v], FW_VALID);
+        d->arch.nr_tables++;
+        return 0;
+    }
+    if (rc == -RESTART) {
+        set_partial(m, w, at);
+        return rc;      /* the general reference stays with the partial state */
+    }
+    at = demote_entries(d, f, m, level, w, at);
+    if (at) {
+        set_partial(m, w, at);
+        orphan_insert(d, orphans, m);
+    } else {
+        retire(d, m, level);
+    }
+    return rc;
+}
+
+int pt_get_table(struct domain *d, mfn_t m, unsigned level_hv)
+{
+    unsigned level = level_hv & 0xff;
+    enum frame_type type = (enum frame_type)(FT_L1 + level - 1);
+    u32 hv = level_hv & 0x100 ? FW_HV : 0, w;
+    int rc, from = -1;
+
+    if (!mfn_valid(m) || !frame_get(m, d))
+        return refuse(-EINVAL, "frame %#lx is not d%u's (owner d%u)", m.v, d->id, frame_owner_id(m));
+    w = read_once(frame_types[m.v]);
+    for (;;) {
+        if (w & FW_PARTIAL) {
+            if (fw_type(w) != type || (w & FW_HV) != hv) {
+                rc = demote(d, m, fw_type(w) - FT_L1 + 1);
+                if (rc)
+                    goto out;
+                w = read_once(frame_types[m.v]);
+                continue;
+            }
+            from = (int)(w & FW_COUNT_MASK);
+            orphan_forget(d, m);
+            write_once(frame_types[m.v], FW_TYPE(type) | hv | 1);
+            frame_put(m);       /* the partial state's own */
+            break;
+        }
+        if (w & FW_COUNT_MASK) {
+            if (fw_type(w) != type || !(w & FW_VALID) || (w & FW_HV) != hv || (w & FW_COUNT_MASK) == FW_COUNT_MASK) {
+                rc = -EINVAL;
+                goto out;
+            }
+            atomic_inc(&frame_types[m.v]);
+            return 0;
+        }
+        if (try_cmpxchg(&frame_types[m.v], &w, FW_TYPE(type) | hv | 1)) {
+            domain_flush_stale(d);
+            break;
+        }
+    }
+    rc = promote(d, m, level, FW_TYPE(type) | hv, from);
+    /* What is partial keeps the reference. */
+    if (!rc || frame_types[m.v] & FW_PARTIAL)
+        return rc;
+out:
+    frame_put(m);
+    return rc;
+}
+
+/* --- Demotion --- */
+
+/*
+ * Goes on with a partial frame's demotion. The caller has a general reference of its own. When it is done, the partial
+ * state's reference is dropped too.
+ */
+static int demote(struct domain *d, mfn_t m, unsigned level)
+{
+    u32 w = frame_types[m.v];
+    unsigned left = demote_entries(d, d->arch.fmt, m, level, w, w & FW_COUNT_MASK);
+
+    if (left) {
+        set_partial(m, w, left);
+        return -RESTART;
+    }
+    orphan_forget(d, m);
+    retire(d, m, level);
+    frame_put(m);
+    return 0;
+}
+
+int pt_put_table(struct domain *d, mfn_t m)
+{
+    const struct pt_format *f = d->arch.fmt;
+    u32 w = frame_types[m.v];
+    unsigned level = fw_type(w) - FT_L1 + 1, orphans = d->arch.nr_orphans, left;
+
+    BUG_ON(!(w & FW_VALID) || !(w & FW_COUNT_MASK));
+    if ((w & FW_COUNT_MASK) > 1) {
+        atomic_dec(&frame_types[m.v]);
+        frame_put(m);
+        return 0;
+    }
+    left = demote_entries(d, f, m, level, w, f->level[level].nr_entries);
+    d->arch.nr_tables--;
+    if (left) {
+        set_partial(m, w, left);    /* our general reference becomes the partial state's */
+        orphan_insert(d, orphans, m);
+        return -RESTART;
+    }
+    retire(d, m, level);
+    frame_put(m);
+    return d->arch.nr_orphans > orphans ? -RESTART : 0;
+}
+
+int pt_drain_orphans(struct domain *d)
+{
+    while (d->arch.nr_orphans) {
+        mfn_t m = d->arch.orphans[d->arch.nr_orphans - 1];
+        int rc = demote(d, m, fw_type(frame_types[m.v]) - FT_L1 + 1);
+
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* --- Pinning --- */
+
+int pt_pin(struct domain *d, mfn_t m, unsigned level)
+{
+    int rc = pt_get_table(d, m, level);
+
+    if (rc)
+        return rc;
+    if (frame_types[m.v] & FW_PINNED) {
+        pt_put_table(d, m);
+        return refuse(-EINVAL, "frame %#lx is pinned already", m.v);
+    }
+    atomic_or(&frame_types[m.v], FW_PINNED);
+    return 0;
+}
+
+int pt_unpin(struct domain *d, mfn_t m)
+{
+    u32 w;
+
+    if (!mfn_valid(m) || !frame_get(m, d))
+        return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, d->id);
+    w = frame_types[m.v];
+    if (!(w & FW_PINNED)) {
+        frame_put(m);
+        return refuse(-EINVAL, "frame %#lx is not pinned (type word %#x)", m.v, w);
+    }
+    atomic_and(&frame_types[m.v], ~FW_PINNED);
+    int rc = pt_put_table(d, m);
+    frame_put(m);
+    return rc;
+}
+
+/* --- Entry updates --- */
+
+/* Of update_leaf(): store only if the entry still is old. */
+#define COMPARE (1u << 31)
+
+static always_inline bool store_8(u64 *p, u64 e, u64 old, unsigned flags)
+{
+    if (flags & COMPARE)
+        return try_cmpxchg(p, &old, e);
+    if (!(flags & PT_PRESERVE_AD))
+        write_once(*p, e);
+    else
+        while (!try_cmpxchg(p, &old, e | (old & (PTE_A | PTE_D))))
+            ;
+    return true;
+}
+
+/* False: not stored. Only hardware changes entries without the lock, and it does not touch those of mirrored tables. */
+static always_inline bool store_entry(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, unsigned idx, u64 e,
+                        u64 old, unsigned flags)
+{
+    if (f->mirrored) {
+        mirror_store(d, m, level, idx, flags & PT_PRESERVE_AD ? e | (old & (PTE_A | PTE_D)) : e);
+        return true;
+    }
+    if (!store_8((u64 *)mfn_to_virt(m) + idx, e, old, flags))
+        return false;
+    if (level == 3 && f->id == PT32P)
+        mirror_root_changed(d, m, idx, e);
+    return true;
+}
+
+void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
+{
+    (void)store_entry(d, d->arch.fmt, m, level, idx, e, 0, 0);
+}
+
+/* The new entry needs the same references as the old one: only software, cache or accessed bits differ. */
+static inline bool same_references(u64 e, u64 old, unsigned level)
+{
+    u64 diff = (e ^ old) & (PTE_MFN_MASK | PTE_P | (level == 1 ? PTE_RW : 0));
+    return !diff && e & PTE_P;
+}
+
+static always_inline int update_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned idx, u64 e, u64 old,
+                                     const struct domain *owner, unsigned flags)
+{
+    const struct pt_level *l = &f->level[1];
+
+    if (e & PTE_P) {
+        if (same_references(e, old, 1)) {
+            if (unlikely(e & ~PTE_MFN_MASK & ~l->allowed))
+                return refuse(-EINVAL, "L1 entry %#lx has flags that a %s guest may not set", e, f->name);
+            return store_entry(d, f, m, 1, idx, (e | l->forced) & ~l->cleared, old, flags) ? 0 : -EAGAIN;
+        }
+        int rc = get_leaf(d, f, &e, owner);
+        if (unlikely(rc))
+            return rc;
+    }
+    if (!store_entry(d, f, m, 1, idx, e, old, flags)) {
+        if (e & PTE_P)
+            put_leaf(d, e);
+        return -EAGAIN;
+    }
+    if (old & PTE_P)
+        put_leaf(d, old);
+    return 0;
+}
+
+static __attribute__((noinline)) int update_node(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, unsigned idx, u64 e,
+                       u64 old, unsigned flags)
+{
+    const struct pt_level *l = &f->level[level];
+    int rc;
+
+    if (idx >= l->nr_entries)
+        return refuse(-EINVAL, "a %s guest's L%u tables have %u entries, this is number %u", f->name, level,
+                      l->nr_entries, idx);
+    if (is_hv_slot(f, level, frame_types[m.v], idx))
+        return refuse(-EINVAL, "L%u[%u] belongs to the hypervisor", level, idx);
+    if (f->id == PT32P && level == 3 && idx == 3 && !(e & PTE_P))
+        return refuse(-EINVAL, "the fourth L3 entry must stay present");
+    if (e & PTE_P) {
+        if (same_references(e, old, level) && !(e & ~PTE_MFN_MASK & ~l->allowed) && !mfn_eq(pte_mfn(e), m) &&
+            !names_linear(f, level, pte_mfn(e))) {
+            (void)store_entry(d, f, m, level, idx, (e | l->forced) & ~l->cleared, old, flags);
+            return 0;
+        }
+        rc = get_node(d, f, level, m, idx, &e);
+        if (rc)
+            return rc;
+    }
+    (void)store_entry(d, f, m, level, idx, e, old, flags);
+    /* A table that leaves the tree may be walked by CPUs until they flush; its frame's next use waits for that. */
+    put_entry(d, level, m, old);
+    return 0;
+}
+
+int pt_update_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, const struct domain *owner,
+                    unsigned flags)
+{
+    const struct pt_format *f = d->arch.fmt;
+    u64 old = pt_load(f, mfn_to_virt(m), idx);
+
+    if (unlikely(idx >= f->level[level].nr_entries))
+        return refuse(-EINVAL, "an L%u table has %u entries, there is no %u", level, f->level[level].nr_entries, idx);
+    if (likely(level == 1))
+        return update_leaf(d, f, m, idx, e, old, owner, flags);
+    return update_node(d, f, m, level, idx, e, old, flags);
+}
+
+int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e)
+{
+    return update_leaf(d, d->arch.fmt, m, idx, e, old, d, COMPARE);
+}
+
+int pt_replace_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e)
+{
+    u64 old = pt_load(d->arch.fmt, mfn_to_virt(m), idx);
+
+    (void)store_entry(d, d->arch.fmt, m, 1, idx, e, old, 0);
+    if (old & PTE_P)
+        put_leaf(d, old);
+    return 0;
+}
+
+bool pt_find_l1(const struct vcpu *v, u64 va, mfn_t *table, unsigned *idx)
+{
+    bool user = v->domain->arch.fmt->levels == 4 && !v->arch.kernel_mode;
+
+    return pt_find_l1_below(v->domain, user ? v->arch.root_user : v->arch.root_kernel, va, table, idx);
+}
+
+/* The three formats' walks: constants, so that each becomes straight code. */
+static always_inline bool walk_to_l1(mfn_t *m, u64 va, unsigned levels, unsigned bytes, unsigned bits)
+{
+#pragma GCC unroll 4
+    for (unsigned level = levels; level > 1; level--) {
+        unsigned i = va >> (PAGE_SHIFT + bits * (level - 1)) & ((1u << bits) - 1);
+        const void *table = mfn_to_virt(*m);
+        u64 e = bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
+
+        if (unlikely((e & (PTE_P | PTE_PS)) != PTE_P))
+            return false;
+        *m = pte_mfn(e);
+    }
+    return true;
+}
+
+bool pt_find_l1_below(const struct domain *d, mfn_t m, u64 va, mfn_t *table, unsigned *idx)
+{
+    const struct pt_format *f = d->arch.fmt;
+    bool found;
+
+    if (mfn_eq(m, INVALID_MFN) || (va >= f->hv_start && va < f->hv_end) ||
+        (f->levels == 4 ? (u64)((s64)(va << 16) >> 16) != va : va >> 32))
+        return false;
+    if (likely(f->levels == 4))
+        found = walk_to_l1(&m, va, 4, 8, 9);
+    else
+        found = f->levels == 3 ? walk_to_l1(&m, va, 3, 8, 9) : walk_to_l1(&m, va, 2, 4, 10);
+    if (!found)
+        return false;
+    *table = m;
+    *idx = pt_index(f, 1, va);
+    /* Through a linear mapping the last table is of a higher level: not ours to treat as L1. */
+    return fw_type(frame_types[m.v]) == FT_L1;
+}
+
+/* --- The end of a domain --- */
+
+/* One frame of a dying domain, whose vCPUs have let go of their roots: its own partial state, pin and allocation. */
+static int relinquish_frame(struct domain *d, mfn_t m)
+{
+    int rc = 0;
+    u32 w;
+
+    if (frame_owner_id(m) != d->id || !frame_get(m, d))
+        return 0;
+    w = frame_types[m.v];
+    if (w & FW_PARTIAL)
+        rc = demote(d, m, fw_type(w) - FT_L1 + 1);
+    else if (w & FW_PINNED)
+        rc = pt_unpin(d, m);
+    if (!rc && !domain_give_up_frame(d, m))
+        rc = 0;     /* given up before, or one that we share with the domain */
+    frame_put(m);
+    return !rc && d->arch.nr_orphans ? -RESTART : rc;
+}
+
+int pt_relinquish(struct domain *d)
+{
+    u64 end = DIV_ROUND_UP(nr_frames, 512);
+    int rc;
+
+    pt_lock(d);
+    rc = pt_drain_orphans(d);
+    for (u64 r = d->arch.relinquish_at; !rc && r < end; d->arch.relinquish_at = ++r) {
+        if (!(d->regions[r / 64] >> (r % 64) & 1))
+            continue;
+        if (preempt_needed())
+            rc = -RESTART;
+        for (u64 m = r * 512; !rc && m < (r + 1) * 512 && m < nr_frames; m++)
+            rc = relinquish_frame(d, mfn(m));
+        if (rc)
+            break;
+    }
+    pt_unlock(d);
+    return rc;
+}

@@ -1,0 +1,254 @@
+/*
+ * Handing control to a guest's handlers. The frame that a handler finds on its kernel stack (lowest address first):
+ *
+ *   64-bit:  rcx r11 [error code] rip cs rflags rsp ss           (cs: bits 32-39 hold the saved upcall mask)
+ *   32-bit:  [error code] eip cs eflags [esp ss]                 (cs: bits 16-23; esp and ss on a change of ring)
+ *
+ * IF in the saved flags is the inverse of the event mask, which is what the guest thinks of as its interrupt flag.
+ * Facts: Xen 4.17 public/arch-x86/xen-x86_64.h and xen-x86_32.h, and Linux's arch/x86/xen/xen-asm.S that consumes them.
+ */
+#include <asm/guest_mem.h>
+#include <asm/mm.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
+#include <public/arch-x86.h>
+#include <pvisor/evtchn.h>
+#include <pvisor/printk.h>
+
+static always_inline u64 saved_flags(const struct vcpu *v, const struct cpu_regs *regs)
+{
+    u64 f = regs->rflags & ~(RFLAGS_IF | RFLAGS_IOPL);
+
+    if (!vcpu_upcall_mask(v))
+        f |= RFLAGS_IF;
+    if (unlikely(v->domain->vm_assist & 1u << VMASST_TYPE_architectural_iopl))
+        f |= (u64)v->arch.iopl << 12;
+    return f;
+}
+
+/* The lowest word is written first: what guest_access_ok() relies on. */
+static always_inline void deliver_64(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+{
+    bool was_kernel = v->arch.kernel_mode;
+    u64 sp, cs = regs->cs;
+
+    if (was_kernel) {
+        sp = regs->rsp;
+        cs &= ~3UL;
+    } else {
+        sp = v->arch.kernel_sp;
+        pv_toggle_mode(v);
+    }
+    cs |= (u64)vcpu_upcall_mask(v) << 32;
+    sp = (sp & ~0xfUL) - 40;            /* where rip goes */
+    if (unlikely(!guest_access_ok(v->domain, sp - 24, 64)))
+        goto fault;
+    if (t->has_error) {
+        PUT_GUEST_U64(sp - 24, regs->rcx, fault);
+        PUT_GUEST_U64(sp - 16, regs->r11, fault);
+        PUT_GUEST_U64(sp - 8, t->error, fault);
+    } else {
+        PUT_GUEST_U64(sp - 16, regs->rcx, fault);
+        PUT_GUEST_U64(sp - 8, regs->r11, fault);
+    }
+    PUT_GUEST_U64(sp, regs->rip, fault);
+    PUT_GUEST_U64(sp + 8, cs, fault);
+    PUT_GUEST_U64(sp + 16, saved_flags(v, regs), fault);
+    PUT_GUEST_U64(sp + 24, regs->rsp, fault);
+    PUT_GUEST_U64(sp + 32, regs->ss, fault);
+    regs->rsp = t->has_error ? sp - 24 : sp - 16;
+    regs->ss = FLAT_RING3_SS64;
+    regs->cs = FLAT_RING3_CS64;
+    regs->rip = t->address;
+    regs->rflags &= ~HANDLER_CLEARS;
+    regs->entry_vector = ENTRY_SYSCALL;     /* rcx and r11 are on the stack: SYSRET will do */
+    return;
+fault:
+    domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %#lx", sp, t->address);
+}
+
+/* The 32-bit frame is built in a buffer, since its length varies. */
+static void __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+{
+    bool from_kernel = (regs->cs & 3) == 1;
+    u32 frame[6], n = 0;
+    u64 sp = from_kernel ? (u32)regs->rsp : (u32)v->arch.kernel_sp;
+
+    if (t->has_error)
+        frame[n++] = t->error;
+    frame[n++] = (u32)regs->rip;
+    frame[n++] = regs->cs | (u32)vcpu_upcall_mask(v) << 16;
+    frame[n++] = (u32)saved_flags(v, regs);
+    if (!from_kernel) {
+        frame[n++] = (u32)regs->rsp;
+        frame[n++] = regs->ss;
+    }
+    sp = (sp - n * 4) & 0xffffffff;
+    if (!guest_range_ok(v->domain, sp, n * 4))
+        goto fault;
+    for (u32 i = 0; i < n; i++)
+        PUT_GUEST_U32(sp + i * 4, frame[i], fault);
+    if (!from_kernel)
+        regs->ss = v->arch.kernel_ss;
+    regs->rsp = sp;
+    regs->cs = t->cs;
+    regs->rip = (u32)t->address;
+    regs->rflags &= ~HANDLER_CLEARS;
+    regs->entry_vector = ENTRY_INT82;
+    return;
+fault:
+    domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %04x:%#lx", sp, t->cs,
+                 t->address);
+}
+
+static always_inline void deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+{
+    if (likely(v->domain->arch.word == ABI_64)) {
+        deliver_64(v, regs, t);
+    } else {
+        struct delivery copy = *t;      /* so that the other way needs none in memory */
+        deliver_32(v, regs, &copy);
+    }
+    if (t->disables_events)
+        vcpu_set_upcall_mask(v, true);
+}
+
+void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t) { deliver(v, regs, t); }
+
+#define VECTORS_WITH_ERROR_CODE \
+    (1u << X86_VEC_DF | 1u << X86_VEC_TS | 1u << X86_VEC_NP | 1u << X86_VEC_SS | 1u << X86_VEC_GP | 1u << X86_VEC_PF | \
+     1u << X86_VEC_AC)
+
+static always_inline bool has_error_code(u8 vector) { return vector < 32 && VECTORS_WITH_ERROR_CODE >> vector & 1; }
+
+static always_inline void deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error)
+{
+    const struct trap_entry *e = &v->arch.traps[vector];
+    struct delivery t = {
+        .address = e->address, .cs = e->cs, .disables_events = e->disables_events,
+        .has_error = has_error_code(vector), .error = error,
+    };
+
+    if (unlikely(!e->address)) {
+        domain_crash(v->domain, "trap %u (error code %#x) and no handler for it", vector, error);
+        return;
+    }
+    deliver(v, regs, &t);
+}
+
+void pv_deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error) { deliver_trap(v, regs, vector, error); }
+
+void pv_inject_trap(u8 vector, u32 error_code) { pv_deliver_trap(current, guest_regs(), vector, error_code); }
+
+void pv_deliver_page_fault(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error_code)
+{
+    if (likely(v->domain->arch.word == ABI_64))
+        ((struct vcpu_info_l64 *)v->info)->arch.cr2 = address;
+    else
+        ((struct vcpu_info_l32 *)v->info)->arch.cr2 = (u32)address;
+    v->arch.cr[2] = address;
+    if (unlikely(!v->arch.traps[X86_VEC_PF].address))
+        pt_walk_dump(v, address);
+    deliver_trap(v, regs, X86_VEC_PF, error_code);
+}
+
+void pv_inject_page_fault(u64 address, u32 error_code) { pv_deliver_page_fault(current, guest_regs(), address, error_code); }
+
+void pv_deliver_events(struct vcpu *v, struct cpu_regs *regs)
+{
+    const struct guest_callback *cb = &v->arch.callback[CB_EVENT];
+    struct delivery t = { .address = cb->address, .cs = cb->cs, .disables_events = true };
+    const volatile u8 *info = v->info;
+
+    if (!info[0] || info[1])
+        return;
+    if (unlikely(!cb->address)) {
+        domain_crash(v->domain, "event pending, not masked, and no event callback registered");
+        return;
+    }
+    pv_deliver(v, regs, &t);
+}
+
+/* SYSCALL by a 64-bit guest's user space. */
+void pv_guest_syscall(struct cpu_regs *regs)
+{
+    struct vcpu *v = current;
+    const struct guest_callback *cb = &v->arch.callback[CB_SYSCALL];
+    struct delivery t = { .address = cb->address, .disables_events = v->arch.syscall_disables_events };
+
+    if (unlikely(!cb->address)) {
+        regs->rip -= 2;
+        pv_deliver_trap(v, regs, X86_VEC_UD, 0);
+        return;
+    }
+    pv_deliver(v, regs, &t);
+}
+
+/* SYSENTER, or SYSCALL in compatibility mode. The guest learns nothing of where it came from, as on hardware. */
+void pv_guest_sysenter(struct cpu_regs *regs)
+{
+    struct vcpu *v = current;
+    bool is_syscall = regs->entry_vector != ENTRY_SYSENTER;
+    const struct guest_callback *cb = &v->arch.callback[is_syscall ? CB_SYSCALL32 : CB_SYSENTER];
+    struct delivery t = { .address = cb->address, .cs = cb->cs, .disables_events = cb->disables_events };
+
+    regs->rflags |= RFLAGS_IF;
+    if (!is_syscall && v->domain->arch.word == ABI_32) {
+        regs->cs = FLAT_RING3_CS;
+        regs->ss = FLAT_RING3_SS;
+    }
+    regs->entry_vector = 0;
+    if (!cb->address) {
+        t = (struct delivery){ .address = v->arch.traps[X86_VEC_GP].address, .cs = v->arch.traps[X86_VEC_GP].cs,
+                               .disables_events = v->arch.traps[X86_VEC_GP].disables_events, .has_error = true };
+        if (!t.address) {
+            domain_crash(v->domain, "SYSENTER without a callback or a #GP handler");
+            return;
+        }
+    }
+    pv_deliver(v, regs, &t);
+}
+
+/* The frame of a failsafe callback begins with the data selectors: ds es fs gs; 64-bit: after rcx and r11. */
+static bool push_selectors(struct vcpu *v, struct cpu_regs *regs, const u64 sel[4])
+{
+    bool wide = v->domain->arch.word == ABI_64;
+    u64 sp = wide ? regs->rsp - 32 : (u32)(regs->rsp - 16);
+
+    if (!guest_range_ok(v->domain, sp, 48))
+        return false;
+    if (wide) {
+        PUT_GUEST_U64(sp, regs->rcx, fault);
+        PUT_GUEST_U64(sp + 8, regs->r11, fault);
+        for (unsigned i = 0; i < 4; i++)
+            PUT_GUEST_U64(sp + 16 + i * 8, sel[i], fault);
+    } else {
+        for (unsigned i = 0; i < 4; i++)
+            PUT_GUEST_U32(sp + i * 4, sel[i], fault);
+    }
+    regs->rsp = sp;
+    return true;
+fault:
+    return false;
+}
+
+/* Our IRET to the guest faulted on what it asked for: the failsafe callback, or the end. */
+void pv_iret_failed(struct cpu_regs *regs)
+{
+    struct vcpu *v = current;
+    const struct guest_callback *cb = &v->arch.callback[CB_FAILSAFE];
+    struct delivery t = { .address = cb->address, .cs = cb->cs, .disables_events = cb->disables_events };
+    u64 sel[4];
+
+    irq_enable();   /* if the callback's own selectors are bad this comes round for ever: let the scheduler in */
+    if (!cb->address) {
+        domain_crash(v->domain, "return to %04x:%#lx (ss %04x) faulted and there is no failsafe callback", regs->cs,
+                     regs->rip, regs->ss);
+        return;
+    }
+    __asm__ volatile("movl %%ds, %k0; movl %%es, %k1; movl %%fs, %k2; movl %%gs, %k3"
+                     : "=r"(sel[0]), "=r"(sel[1]), "=r"(sel[2]), "=r"(sel[3]));
+    pv_deliver(v, regs, &t);
+    if (!v->domain->is_shut_down && !push_selectors(v, regs, sel))
+        domain_crash(v->domain, "kernel stack cannot be written for the failsafe callback");
+}

@@ -1,0 +1,509 @@
+/*
+ * Building dom0 inside the hypervisor: the same start of day that libxenguest gives a domU, for each page-table format.
+ * (Linux Documentation/x86 and arch/x86/xen/xen-head.S; Xen 4.17 public/xen.h, "start-of-day memory layout".)
+ *
+ *   pfn 0                                                             virtual: virt_base
+ *     kernel | initrd (if mapped) | p2m (if mapped here) | start_info | page tables | boot stack | padding to 4 MiB
+ *   then, not mapped there:  initrd | p2m and its page tables (INIT_P2M)
+ *   then the rest of memory.
+ */
+#include <asm/atomic.h>
+#include <asm/boot.h>
+#include <asm/fpu.h>
+#include <asm/mm.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
+#include <public/elfnote.h>
+#include <public/errno.h>
+#include <public/features.h>
+#include <public/version.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/image.h>
+#include <pvisor/hwdom.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/time.h>
+#include <pvisor/vga.h>
+
+static u64 opt_mem, opt_mem_min, opt_mem_max;
+static u32 opt_max_vcpus;
+CMDLINE_UINT("dom0_max_vcpus", opt_max_vcpus);
+
+/* dom0_mem=[min:<size>,][max:<size>,][<size>]; a size without suffix is in KiB. */
+static int parse_dom0_mem(const char *v)
+{
+    while (*v) {
+        u64 *to = &opt_mem;
+        const char *end;
+
+        if (!strncmp(v, "min:", 4))
+            to = &opt_mem_min, v += 4;
+        else if (!strncmp(v, "max:", 4))
+            to = &opt_mem_max, v += 4;
+        *to = cmdline_size(v, &end);
+        if (end == v || (*end && *end != ','))
+            return -EINVAL;
+        v = *end ? end + 1 : end;
+    }
+    return 0;
+}
+CMDLINE_OPTION("dom0_mem", parse_dom0_mem);
+
+struct builder {
+    struct domain *d;
+    const struct pt_format *fmt;
+    struct kernel_image img;
+    u64 nr_pages;
+    u64 *p2m;                          /* nr_pages frame numbers */
+    u64 next_table_pfn;                /* page tables are taken from here on */
+    /* Virtual addresses */
+    u64 v_start, v_end, v_initrd, v_p2m, v_start_info, v_pt, v_stack;
+    u64 nr_pt;
+    /* Frames outside the bootstrap mapping */
+    u64 initrd_pfn, p2m_pfn, p2m_frames, first_free_pfn;
+    u64 initrd_size;
+};
+
+#define PAGES(bytes) DIV_ROUND_UP((u64)(bytes), PAGE_SIZE)
+
+static void *pfn_to_page(const struct builder *b, u64 p)
+{
+    BUG_ON(p >= b->nr_pages);
+    return mfn_to_virt(mfn(b->p2m[p]));
+}
+
+static void *va_to_ptr(const struct builder *b, u64 va)
+{
+    u64 off = va - b->v_start;
+    return (char *)pfn_to_page(b, off >> PAGE_SHIFT) + (off & ~PAGE_MASK);
+}
+
+/* --- The kernel file --- */
+
+/*
+ * The decompressors use SSE, the stack protector's slot at %fs:0x28, and the red zone below %rsp, which an interrupt
+ * would overwrite.
+ */
+static int unwrap(const struct image_wrap *w, void *out, void *scratch, struct image_error *err)
+{
+    static u64 tls[8];
+    u64 flags = irq_save(), cr0 = read_cr0(), fs = rdmsr(MSR_FS_BASE), cr4 = read_cr4();
+    int rc;
+
+    write_cr0(cr0 & ~(CR0_TS | CR0_EM));
+    write_cr4(cr4 | CR4_OSFXSR | CR4_OSXMMEXCPT);
+    __asm__ volatile("fninit");
+    tls[5] = rdtsc();
+    wrmsr(MSR_FS_BASE, (u64)tls);
+    rc = image_unwrap(w, out, w->unpacked_size, scratch, w->scratch_size, err);
+    wrmsr(MSR_FS_BASE, fs);
+    write_cr4(cr4);
+    write_cr0(cr0);
+    irq_restore(flags);
+    return rc;
+}
+
+static unsigned order_of(u64 bytes) { return bytes <= PAGE_SIZE ? 0 : ilog2(bytes - 1) + 1 - PAGE_SHIFT; }
+
+static void refuse_kernel(const struct image_error *err)
+{
+    boot_failure("dom0's kernel cannot be started: %s", err->text);
+}
+
+/* The ELF in memory of ours; *order says how much to give back (0 frames if it is in the module itself). */
+static const void *unpack_kernel(const struct boot_module *k, u64 *size, void **buffer, unsigned *order)
+{
+    struct image_error err = { "" };
+    struct image_wrap w;
+    const void *file = maddr_to_virt(k->start);
+    void *scratch;
+    u64 t = now_ns();
+
+    *buffer = NULL;
+    if (image_identify(file, k->size, &w, &err))
+        refuse_kernel(&err);
+    if (w.packing == PACKED_NOT) {
+        *size = w.payload_size;
+        return w.payload;
+    }
+    *size = w.unpacked_size;
+    *order = order_of(w.unpacked_size);
+    *buffer = alloc_pages(*order);
+    scratch = w.scratch_size ? alloc_pages(order_of(w.scratch_size)) : NULL;
+    if (!*buffer || (w.scratch_size && !scratch))
+        boot_failure("not enough memory to unpack dom0's kernel: %lu KiB and %lu KiB are needed in one piece each",
+              w.unpacked_size >> 10, w.scratch_size >> 10);
+    if (unwrap(&w, *buffer, scratch, &err))
+        refuse_kernel(&err);
+    if (scratch)
+        free_pages(scratch, order_of(w.scratch_size));
+    printk(LOG_INFO "dom0's kernel: %s payload unpacked, %lu to %lu KiB, in %lu ms\n", image_packing_name(w.packing),
+           w.payload_size >> 10, w.unpacked_size >> 10, (now_ns() - t) / 1000000);
+    return *buffer;
+}
+
+/* --- Memory --- */
+
+static u64 decide_pages(void)
+{
+    u64 avail = heap_free_frames(), reserve = min(avail / 16, 128UL << 8), pages = opt_mem >> PAGE_SHIFT;
+
+    avail -= min(avail, reserve);
+    if (!pages)
+        pages = avail;
+    pages = min(pages, avail);
+    if (opt_mem_min >> PAGE_SHIFT > pages)
+        pages = min(opt_mem_min >> PAGE_SHIFT, avail);
+    if (opt_mem_max)
+        pages = min(pages, opt_mem_max >> PAGE_SHIFT);
+    return pages;
+}
+
+static void allocate_memory(struct builder *b)
+{
+    unsigned order = 9, bits = (unsigned)b->d->arch.physaddr_bits;
+    u64 got = 0;
+
+    b->d->max_pages = max(b->nr_pages, opt_mem_max >> PAGE_SHIFT);
+    b->p2m = xzalloc_bytes(b->nr_pages * sizeof(u64));
+    if (!b->p2m)
+        boot_failure("no memory for dom0's frame list (%lu frames)", b->nr_pages);
+    while (got < b->nr_pages) {
+        mfn_t m;
+        while (1UL << order > b->nr_pages - got)
+            order--;
+        m = domain_alloc_frames(b->d, order, bits < 64 ? MEMF_BITS(bits) : 0);
+        if (mfn_eq(m, INVALID_MFN)) {
+            if (!order--)
+                boot_failure("dom0 needs %lu KiB, %lu KiB are free%s", (b->nr_pages - got) << 2, heap_free_frames() << 2,
+                      bits < 64 ? " (its format needs low memory)" : "");
+            continue;
+        }
+        for (u64 i = 0; i < 1UL << order; i++, got++) {
+            b->p2m[got] = m.v + i;
+            m2p_set(mfn_add(m, i), got);
+        }
+    }
+}
+
+/* --- Layout --- */
+
+static u64 tables_for(const struct pt_format *f, u64 start, u64 end)
+{
+    u64 n = 1;
+
+    for (unsigned level = 2; level <= f->levels; level++) {
+        unsigned s = f->level[level].shift;
+        n += ((end - 1) >> s) - (start >> s) + 1;
+    }
+    return n;
+}
+
+static void lay_out(struct builder *b)
+{
+    const struct kernel_image *k = &b->img;
+    u64 va = ROUND_UP(k->virt_kend, PAGE_SIZE), p2m_bytes = b->nr_pages * (b->fmt->word_bits / 8), pfn;
+
+    b->v_start = k->virt_base;
+    if (!k->unmapped_initrd) {
+        b->v_initrd = va;
+        va += ROUND_UP(b->initrd_size, PAGE_SIZE);
+    }
+    if (!k->has_p2m_base) {
+        b->v_p2m = va;
+        va += ROUND_UP(p2m_bytes, PAGE_SIZE);
+    } else {
+        b->v_p2m = k->p2m_base;
+    }
+    b->v_start_info = va;
+    va += PAGE_SIZE;
+    b->v_pt = va;
+    for (b->nr_pt = 1;; b->nr_pt++) {
+        b->v_stack = b->v_pt + b->nr_pt * PAGE_SIZE;
+        b->v_end = ROUND_UP(b->v_stack + PAGE_SIZE + (512 << 10), 4UL << 20);
+        if (tables_for(b->fmt, b->v_start, b->v_end) <= b->nr_pt)
+            break;
+    }
+    b->next_table_pfn = (b->v_pt - b->v_start) >> PAGE_SHIFT;
+    pfn = (b->v_end - b->v_start) >> PAGE_SHIFT;
+    b->initrd_pfn = k->unmapped_initrd ? pfn : (b->v_initrd - b->v_start) >> PAGE_SHIFT;
+    if (k->unmapped_initrd)
+        pfn += PAGES(b->initrd_size);
+    if (k->has_p2m_base) {
+        b->p2m_pfn = pfn;
+        b->p2m_frames = PAGES(p2m_bytes) + tables_for(b->fmt, b->v_p2m, b->v_p2m + p2m_bytes) - 1;
+        pfn += b->p2m_frames;
+    } else {
+        b->p2m_pfn = (b->v_p2m - b->v_start) >> PAGE_SHIFT;
+    }
+    b->first_free_pfn = pfn;
+    if (pfn > b->nr_pages)
+        boot_failure("dom0 has %lu KiB; its kernel and initrd need at least %lu KiB (dom0_mem=)", b->nr_pages << 2, pfn << 2);
+}
+
+/* --- Page tables --- */
+
+static void write_pte(const struct pt_format *f, void *table, unsigned i, u64 e)
+{
+    if (f->pte_bytes == 8)
+        ((u64 *)table)[i] = e;
+    else
+        ((u32 *)table)[i] = (u32)e;
+}
+
+/* The table one level below entry i of table, made if it is missing. */
+static void *descend(struct builder *b, void *table, unsigned level, unsigned i)
+{
+    u64 e = pt_load(b->fmt, table, i);
+
+    if (!(e & PTE_P)) {
+        mfn_t m = mfn(b->p2m[b->next_table_pfn++]);
+        e = pte_make(m, PTE_P | PTE_RW | PTE_US | PTE_A | (level == 3 && b->fmt->levels == 3 ? 0 : PTE_D)) &
+            (PTE_MFN_MASK | b->fmt->level[level].allowed);
+        write_pte(b->fmt, table, i, e);
+    }
+    return mfn_to_virt(pte_mfn(e));
+}
+
+static void map_page(struct builder *b, void *root, u64 va, u64 pfn, bool writable)
+{
+    void *table = root;
+    u64 user = b->fmt->word_bits == 64 ? PTE_US : 0;   /* 32-bit kernels run in ring 1: their users must not reach this */
+
+    for (unsigned level = b->fmt->levels; level > 1; level--)
+        table = descend(b, table, level, pt_index(b->fmt, level, va));
+    write_pte(b->fmt, table, pt_index(b->fmt, 1, va),
+              pte_make(mfn(b->p2m[pfn]), PTE_P | PTE_A | PTE_D | user | (writable ? PTE_RW : 0)));
+}
+
+/* Frames that became tables must not be mapped writable. */
+static void make_tables_readonly(struct builder *b, void *root, u64 va, u64 pfn, u64 nr)
+{
+    for (u64 i = 0; i < nr; i++)
+        map_page(b, root, va + i * PAGE_SIZE, pfn + i, false);
+}
+
+static mfn_t build_tables(struct builder *b)
+{
+    u64 first_pt = b->next_table_pfn, root_pfn = b->next_table_pfn++, p2m_pages = PAGES(b->nr_pages * (b->fmt->word_bits / 8));
+    void *root = pfn_to_page(b, root_pfn);
+
+    for (u64 va = b->v_start; va < b->v_end; va += PAGE_SIZE)
+        map_page(b, root, va, (va - b->v_start) >> PAGE_SHIFT, true);
+    BUG_ON(b->next_table_pfn - first_pt > b->nr_pt);
+    /* PAE: the fourth L2 holds our hole and must exist. */
+    if (b->fmt->id == PT32P)
+        descend(b, root, 3, 3);
+    make_tables_readonly(b, root, b->v_pt, first_pt, b->next_table_pfn - first_pt);
+    b->nr_pt = b->next_table_pfn - first_pt;
+    if (b->img.has_p2m_base) {
+        b->next_table_pfn = b->p2m_pfn + p2m_pages;
+        for (u64 i = 0; i < p2m_pages; i++)
+            map_page(b, root, b->v_p2m + i * PAGE_SIZE, b->p2m_pfn + i, true);
+        BUG_ON(b->next_table_pfn > b->p2m_pfn + b->p2m_frames);
+    }
+    return mfn(b->p2m[root_pfn]);
+}
+
+/* --- Contents --- */
+
+static int put_kernel(void *ctx, u64 vaddr, const void *src, u64 len)
+{
+    struct builder *b = ctx;
+
+    while (len) {
+        u64 n = min(len, PAGE_SIZE - (vaddr & ~PAGE_MASK));
+        if (src)
+            memcpy(va_to_ptr(b, vaddr), src, n);
+        else
+            memset(va_to_ptr(b, vaddr), 0, n);
+        vaddr += n;
+        src = src ? (const char *)src + n : NULL;
+        len -= n;
+    }
+    return 0;
+}
+
+static void copy_initrd(struct builder *b, const struct boot_module *m)
+{
+    const char *src = maddr_to_virt(m->start);
+
+    for (u64 off = 0; off < m->size; off += PAGE_SIZE)
+        memcpy(pfn_to_page(b, b->initrd_pfn + (off >> PAGE_SHIFT)), src + off, min(PAGE_SIZE, m->size - off));
+}
+
+static void write_p2m(struct builder *b)
+{
+    u64 bytes = b->fmt->word_bits / 8;
+
+    for (u64 i = 0; i < b->nr_pages; i++) {
+        char *page = pfn_to_page(b, b->p2m_pfn + i * bytes / PAGE_SIZE);
+        memcpy(page + i * bytes % PAGE_SIZE, &b->p2m[i], bytes);
+    }
+}
+
+static u32 fill_vga_info(void *at)
+{
+    struct vga_text_state s;
+    struct dom0_vga_console_info *v = at;
+
+    if (!vga_text_state(&s))
+        return 0;
+    v->video_type = XEN_VGATYPE_TEXT_MODE_3;
+    v->u.text_mode_3.font_height = s.font_height;
+    v->u.text_mode_3.cursor_x = s.cursor_x;
+    v->u.text_mode_3.cursor_y = s.cursor_y;
+    v->u.text_mode_3.rows = s.rows;
+    v->u.text_mode_3.columns = s.columns;
+    return sizeof(*v);
+}
+
+static void write_start_info(struct builder *b, const char *cmdline)
+{
+    static struct start_info si;
+    enum abi_word w = b->d->arch.word;
+    char *page = va_to_ptr(b, b->v_start_info);
+    struct start_info_dom0_console *con;
+
+    memset(&si, 0, sizeof(si));
+    snprintf(si.magic, sizeof(si.magic), "xen-3.0-x86_%s", b->fmt->id == PT64 ? "64" : b->fmt->id == PT32P ? "32p" : "32");
+    si.nr_pages = b->nr_pages;
+    si.shared_info = b->d->shared_info_mfn.v << PAGE_SHIFT;
+    si.flags = SIF_PRIVILEGED | SIF_INITDOMAIN;
+    si.pt_base = b->v_pt;
+    si.nr_pt_frames = b->nr_pt;
+    si.mfn_list = b->v_p2m;
+    if (b->img.has_p2m_base) {
+        si.first_p2m_pfn = b->p2m_pfn;
+        si.nr_p2m_frames = b->p2m_frames;
+    }
+    if (b->initrd_size) {
+        si.mod_len = b->initrd_size;
+        si.mod_start = b->img.unmapped_initrd ? b->initrd_pfn : b->v_initrd;
+        if (b->img.unmapped_initrd)
+            si.flags |= SIF_MOD_START_PFN;
+    }
+    strlcpy(si.cmd_line, cmdline, sizeof(si.cmd_line));
+    BUG_ON(!abi_encode(w, &start_info_desc, page, &si));
+    con = (struct start_info_dom0_console *)(page + abi_offset(w, start_info, console_mfn));
+    con->info_off = (u32)ROUND_UP(abi_sizeof(w, start_info), 16);
+    con->info_size = fill_vga_info(page + con->info_off);
+}
+
+/* --- Start --- */
+
+static void pin_root(struct domain *d, mfn_t root)
+{
+    int rc;
+
+    pt_lock(d);
+    while ((rc = pt_pin(d, root, d->arch.fmt->levels)) == -ERESTART_HYPERCALL)
+        ;
+    if (!rc)
+        rc = pt_get_table(d, root, d->arch.fmt->levels);
+    pt_unlock(d);
+    if (rc)
+        boot_failure("dom0's first page tables are refused (error %d)", -rc);
+    d->vcpu[0]->arch.root_kernel = root;
+}
+
+static void set_registers(struct builder *b)
+{
+    struct vcpu *v = b->d->vcpu[0];
+    struct cpu_regs *r = &v->arch.regs;
+    bool narrow = b->d->arch.word == ABI_32;
+
+    memset(r, 0, sizeof(*r));
+    r->rip = b->img.virt_entry;
+    r->rsp = b->v_stack + PAGE_SIZE;
+    r->rsi = b->v_start_info;
+    r->rflags = RFLAGS_IF | RFLAGS_FIXED;
+    r->cs = narrow ? FLAT_RING1_CS : FLAT_RING3_CS64;
+    r->ss = narrow ? FLAT_RING1_SS : FLAT_RING3_SS64;
+    r->ds = r->es = narrow ? FLAT_RING1_DS : 0;
+    v->arch.kernel_ss = r->ss;
+    v->arch.kernel_sp = r->rsp;
+    if (v->arch.monitor_l4)
+        mirror_set_root(v);
+    pv_make_cr3(v);
+    v->is_initialised = true;
+    vcpu_start_ticking(v);
+}
+
+/* A kernel starts with events masked. */
+static void mask_events(struct domain *d)
+{
+    struct vcpu *v;
+
+    for_each_vcpu(d, v)
+        vcpu_set_upcall_mask(v, true);
+}
+
+static struct domain *create_dom0(const struct kernel_image *img)
+{
+    struct domain_config cfg = {
+        .max_vcpus = opt_max_vcpus ? min(opt_max_vcpus, (u32)MAX_VCPUS) : cpumask_weight(&cpu_online_map),
+        .max_evtchn_port = ~0u, .max_grant_frames = -1, .max_maptrack_frames = -1, .grant_opts = 1,
+    };
+    int err;
+    struct domain *d = domain_create(0, &cfg, true, &err);
+
+    if (!d)
+        boot_failure("cannot create dom0: error %d", -err);
+    if (img->format != PT64 && pv_set_format(d, img->format))
+        boot_failure("cannot make dom0 a %s domain", pt_formats[img->format].name);
+    for (u32 i = 0; i < cfg.max_vcpus; i++)
+        if (!vcpu_create(d, i))
+            boot_failure("cannot create dom0's vCPU %u", i);
+    mask_events(d);
+    hardware_domain_permissions(d);
+    return d;
+}
+
+static void describe(const struct builder *b)
+{
+    printk(LOG_INFO "dom0: %s kernel %s %s, %lu MiB\n", b->fmt->name, b->img.notes.guest_os, b->img.notes.guest_version,
+           b->nr_pages >> 8);
+    printk(LOG_INFO " kernel %#lx-%#lx, entry %#lx\n", b->img.virt_kstart, b->img.virt_kend, b->img.virt_entry);
+    printk(LOG_INFO " start info %#lx, tables %#lx (%lu), p2m %#lx, initrd pfn %#lx (%lu KiB)\n", b->v_start_info, b->v_pt,
+           b->nr_pt, b->v_p2m, b->initrd_pfn, b->initrd_size >> 10);
+}
+
+void dom0_build(const struct boot_module *kernel, const struct boot_module *initrd)
+{
+    static struct builder b;
+    struct image_error err = { "" };
+    unsigned order = 0;
+    void *buffer;
+    u64 size;
+    const void *elf = unpack_kernel(kernel, &size, &buffer, &order);
+
+    if (image_parse(elf, size, &b.img, &err))
+        refuse_kernel(&err);
+    b.fmt = &pt_formats[b.img.format];
+    b.d = create_dom0(&b.img);
+    b.initrd_size = initrd ? initrd->size : 0;
+    b.nr_pages = decide_pages();
+    allocate_memory(&b);
+    lay_out(&b);
+    if (image_load(&b.img, put_kernel, &b))
+        boot_failure("dom0's kernel does not fit where it wants to be");
+    if (b.img.has_hypercall_page)
+        arch_init_hypercall_page(b.d, va_to_ptr(&b, b.img.hypercall_page & PAGE_MASK));
+    if (initrd)
+        copy_initrd(&b, initrd);
+    write_p2m(&b);
+    mfn_t root = build_tables(&b);
+    write_start_info(&b, kernel->cmdline);
+    pin_root(b.d, root);
+    set_registers(&b);
+    describe(&b);
+    free_pages(buffer, order);
+    xfree(b.p2m);
+    boot_release(kernel->start, kernel->size);
+    if (initrd)
+        boot_release(initrd->start, initrd->size);
+    domain_wallclock_update(b.d);
+    atomic_and(&b.d->vcpu[0]->pause_flags, ~VPF_DOWN);
+}

@@ -1,0 +1,301 @@
+/*
+ * Privileged instructions of PV guests, which fault because their kernels run in ring 3 (64-bit) or 1
+ * (32-bit). Each operation says whether it was done; if not, the fault goes to the guest unchanged.
+ */
+#include <asm/emulate.h>
+#include <asm/features.h>
+#include <asm/fpu.h>
+#include <asm/percpu.h>
+#include <asm/time.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <public/sched.h>
+#include <pvisor/cpu_policy.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+typedef bool privop(const struct insn *i, struct cpu_regs *regs, struct vcpu *v);
+
+/* #UD instead of the #GP that brought us here. */
+static bool undefined(void)
+{
+    pv_inject_trap(X86_VEC_UD, 0);
+    return true;
+}
+
+static bool done(const struct insn *i, struct cpu_regs *regs)
+{
+    insn_done(i, regs);
+    return true;
+}
+
+static u64 edx_eax(const struct cpu_regs *regs) { return (u32)regs->rax | regs->rdx << 32; }
+
+static void set_edx_eax(struct cpu_regs *regs, u64 v)
+{
+    regs->rax = (u32)v;
+    regs->rdx = v >> 32;
+}
+
+/* --- Control registers -------------------------------------------------------------------------- */
+
+static u64 read_guest_cr0(const struct vcpu *v) { return (read_cr0() & ~CR0_TS) | (v->arch.ts ? CR0_TS : 0); }
+
+/* TS is all that a guest may change. */
+static bool write_guest_cr0(const struct vcpu *v, u64 val)
+{
+    if ((val ^ read_guest_cr0(v)) & ~CR0_TS) {
+        guest_log("write of %#lx to CR0, which is %#lx: only TS can change", val, read_guest_cr0(v));
+        return false;
+    }
+    fpu_set_ts(val & CR0_TS);
+    return true;
+}
+
+/* The guest's CR2 lives where its fault handler reads it, in the vcpu_info. */
+static void *cr2_place(const struct vcpu *v)
+{
+    return (char *)v->info + abi_offset(v->domain->arch.word, vcpu_info, arch.cr2);
+}
+
+static bool op_read_cr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    u64 val = 0;
+
+    switch (i->reg) {
+    case 0: val = read_guest_cr0(v); break;
+    case 2: memcpy(&val, cr2_place(v), abi_word_bytes(v->domain->arch.word)); break;
+    case 3: val = pv_read_cr3(v); break;
+    case 4: val = v->arch.cr[4]; break;
+    default: return false;
+    }
+    insn_reg_write(i, regs, i->rm, i->op_bytes, val);
+    return done(i, regs);
+}
+
+static bool op_write_cr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    u64 val = insn_reg_read(i, regs, i->rm, i->op_bytes);
+
+    switch (i->reg) {
+    case 0:
+        if (!write_guest_cr0(v, val))
+            return false;
+        break;
+    case 2:
+        memcpy(cr2_place(v), &val, abi_word_bytes(v->domain->arch.word));
+        break;
+    case 3:
+        switch (pv_write_cr3(v, val)) {
+        case 0:
+            break;
+        case -ERESTART_HYPERCALL:
+            return true;    /* it executes again: the rest is done then */
+        default:
+            return false;
+        }
+        break;
+    case 4:
+        /* PAE stays what the guest's format makes it. */
+        v->arch.cr[4] = pv_fixup_cr4(v, val) & (v->arch.cr[4] | ~CR4_PAE);
+        pv_cpu_switch_to(v);
+        break;
+    default:
+        return false;
+    }
+    return done(i, regs);
+}
+
+static bool op_clts(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    (void)v;
+    fpu_set_ts(false);
+    return done(i, regs);
+}
+
+/* LMSW: the low four bits of CR0; it cannot clear PE. */
+static bool lmsw(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    u64 cr0 = read_guest_cr0(v), linear;
+    u16 val = (u16)insn_reg_read(i, regs, i->rm, 2);
+
+    if (i->mem && (!insn_linear(i, regs, i->seg, i->ea, 2, false, &linear)
+                   || copy_from_guest(&val, gva(linear), 2)))
+        return false;
+    return write_guest_cr0(v, (cr0 & ~0xeUL) | (val & 0xf)) && done(i, regs);
+}
+
+static bool op_xsetbv(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    if (!(v->arch.cr[4] & CR4_OSXSAVE))
+        return undefined();
+    return fpu_xsetbv((u32)regs->rcx, edx_eax(regs)) == 0 && done(i, regs);
+}
+
+/* --- Debug registers ---------------------------------------------------------------------------- */
+
+static bool op_read_dr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    u64 val;
+    int err = pv_get_debugreg(v, i->reg, &val);
+
+    if (err)
+        return err == -ENODEV && undefined();
+    insn_reg_write(i, regs, i->rm, i->op_bytes, val);
+    return done(i, regs);
+}
+
+static bool op_write_dr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    int err = pv_set_debugreg(v, i->reg, insn_reg_read(i, regs, i->rm, i->op_bytes));
+
+    if (err)
+        return err == -ENODEV && undefined();
+    return done(i, regs);
+}
+
+/* --- MSRs, time, identification ----------------------------------------------------------------- */
+
+static bool op_rdmsr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    u64 val;
+
+    if (guest_rdmsr(v, (u32)regs->rcx, &val))
+        return false;
+    set_edx_eax(regs, val);
+    return done(i, regs);
+}
+
+static bool op_wrmsr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    return guest_wrmsr(v, (u32)regs->rcx, edx_eax(regs)) == 0 && done(i, regs);
+}
+
+/* In user mode only while the guest's own CR4.TSD allows it. */
+static bool op_rdtsc(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    if ((v->arch.cr[4] & CR4_TSD) && !guest_in_kernel(v, regs))
+        return false;
+    set_edx_eax(regs, guest_rdtsc(v));
+    return done(i, regs);
+}
+
+static bool op_rdtscp(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    if (!policy_has(v->domain->cpuid, X86_FEATURE_RDTSCP))
+        return undefined();
+    if (!op_rdtsc(i, regs, v))
+        return false;
+    regs->rcx = v->arch.tsc_aux;
+    return true;
+}
+
+static bool op_cpuid(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    struct cpuid_regs r = guest_cpuid(v, (u32)regs->rax, (u32)regs->rcx);
+
+    regs->rax = r.a;
+    regs->rbx = r.b;
+    regs->rcx = r.c;
+    regs->rdx = r.d;
+    return done(i, regs);
+}
+
+/* --- The rest ----------------------------------------------------------------------------------- */
+
+/* Only a domain with device memory can have caches to care about. */
+static bool op_wbinvd(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    if (v->domain->is_hardware)
+        __asm__ volatile("wbinvd" ::: "memory");
+    return done(i, regs);
+}
+
+/* As the hypercall: takes events again and waits for one. */
+static bool op_hlt(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    (void)v;
+    insn_done(i, regs);
+    do_sched_op(SCHEDOP_block, 0, 0, 0, 0, 0);
+    return true;
+}
+
+/* CLI and STI do not touch the event mask, for POPF could not undo it. They pass where IOPL covers them. */
+static bool op_cli_sti(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    return pv_iopl_ok(v, regs) && done(i, regs);
+}
+
+static bool op_io(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    (void)v;
+    return pv_emulate_io(i, regs);
+}
+
+/* Two-byte opcode 01: by the whole ModRM byte, or its reg field. */
+static bool op_group7(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+{
+    if (i->modrm == 0xf9)
+        return op_rdtscp(i, regs, v);
+    if (!guest_in_kernel(v, regs))
+        return false;
+    if (i->modrm == 0xd1)
+        return op_xsetbv(i, regs, v);
+    return (i->reg & 7) == 6 && lmsw(i, regs, v);
+}
+
+/* By map and opcode. User mode has those that check for themselves. */
+static privop *find_op(const struct insn *i, bool kernel)
+{
+    switch (i->map << 8 | i->opcode) {
+    case 0x131: return op_rdtsc;
+    case 0x1a2: return op_cpuid;
+    case 0x101: return op_group7;
+    case 0x6c ... 0x6f:
+    case 0xe4 ... 0xe7:
+    case 0xec ... 0xef: return op_io;
+    case 0xfa ... 0xfb: return op_cli_sti;
+    }
+    if (!kernel)
+        return NULL;
+    switch (i->map << 8 | i->opcode) {
+    case 0x120: return op_read_cr;
+    case 0x122: return op_write_cr;
+    case 0x121: return op_read_dr;
+    case 0x123: return op_write_dr;
+    case 0x106: return op_clts;
+    case 0x108 ... 0x109: return op_wbinvd;
+    case 0x130: return op_wrmsr;
+    case 0x132: return op_rdmsr;
+    case 0xf4: return op_hlt;
+    }
+    return NULL;
+}
+
+bool pv_emulate_privop(struct cpu_regs *regs)
+{
+    struct vcpu *v = current;
+    struct insn i;
+    privop *op;
+
+    if (insn_fetch(&i, regs) || i.lock)
+        return false;
+    op = find_op(&i, guest_in_kernel(v, regs));
+    return op && op(&i, regs, v);
+}
+
+bool pv_emulate_forced(struct cpu_regs *regs)
+{
+    static const u8 forced_cpuid[7] = { 0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2 };
+    struct insn i = { .len = sizeof(forced_cpuid) };
+    enum code_mode mode;
+    u8 bytes[sizeof(forced_cpuid)];
+
+    if (insn_bytes(regs, bytes, sizeof(bytes), &mode) != sizeof(bytes)
+        || memcmp(bytes, forced_cpuid, sizeof(bytes)) != 0)
+        return false;
+    i.mode = mode;
+    return op_cpuid(&i, regs, current);
+}

@@ -1,0 +1,155 @@
+/*
+ * A domain changes its page-table format: how a non-PAE kernel starts under a toolstack that builds none. The loader in
+ * the domain (tools/loader) has built tables of the new format as plain data, and asks for them to become the real ones.
+ *
+ * No table of the old format may be left then, for a frame's type says "level 2", not of which format. So: drop the old
+ * root, look whether any table is left, change the format, take the new root. Each refusal goes the same way back.
+ */
+#include <asm/mm.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
+#include <public/arch-x86.h>
+#include <public/errno.h>
+#include <public/pvisor.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+#define RESTART ERESTART_HYPERCALL
+
+static int check_vcpus(const struct domain *d)
+{
+    for (u32 i = 0; i < d->max_vcpus; i++)
+        if (d->vcpu[i] && d->vcpu[i] != current && (d->vcpu[i]->is_initialised || !(d->vcpu[i]->pause_flags & VPF_DOWN)))
+            return refuse(-EBUSY, "vCPU %u is up: the format of a domain with several cannot change", i);
+    return 0;
+}
+
+static int check_reach(const struct domain *d, const struct pt_format *f)
+{
+    for (u64 m = 1UL << 20; m < nr_frames; m++)
+        if (d->regions[m >> 15] >> (m >> 9 & 63) & 1 && frame_owner_id(mfn(m)) == d->id)
+            return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
+    return 0;
+}
+
+static int check(const struct domain *d, const struct pvisor_switch_format *s)
+{
+    const struct pt_format *f = &pt_formats[PT32];
+    int rc;
+
+    if (s->format != PVISOR_FORMAT_NONPAE || d->arch.fmt->id != PT32P)
+        return refuse(-EINVAL, "format %u asked for by a %s guest: only PAE to non-PAE is possible", s->format,
+                      d->arch.fmt->name);
+    if (s->eip >= f->hv_start || s->esp > f->hv_start)
+        return refuse(-EINVAL, "entry %#x or stack %#x is not below %#lx", s->eip, s->esp, f->hv_start);
+    rc = check_vcpus(d);
+    return rc ? rc : check_reach(d, f);
+}
+
+/* The table is small: what a kernel has at its start. So nothing here gives way. */
+static void drop_root(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+    mfn_t m = v->arch.root_kernel;
+    int rc;
+
+    v->arch.root_kernel = INVALID_MFN;
+    mirror_clear_root(v);
+    pv_load_cr3(v);
+    rc = pt_put_table(d, m);
+    while (rc == -RESTART)
+        rc = pt_drain_orphans(d);
+}
+
+static int take_root(struct vcpu *v, mfn_t m)
+{
+    struct domain *d = v->domain;
+    int rc = pt_get_table(d, m, d->arch.fmt->levels);
+
+    if (rc)
+        return refuse(-EINVAL, "frame %#lx cannot be the root of a %s guest", m.v, d->arch.fmt->name);
+    v->arch.root_kernel = m;
+    mirror_set_root(v);
+    pv_load_cr3(v);
+    return 0;
+}
+
+static void go_back(struct vcpu *v, mfn_t root)
+{
+    if (take_root(v, root))
+        domain_crash(v->domain, "its page tables cannot be taken back after a refused change of format");
+}
+
+static int switch_tables(struct vcpu *v, mfn_t root)
+{
+    struct domain *d = v->domain;
+    mfn_t old = v->arch.root_kernel;
+    int rc;
+
+    drop_root(v);
+    if (d->arch.nr_tables) {
+        rc = refuse(-EBUSY, "%lu page tables are pinned or in use besides the root", d->arch.nr_tables);
+        go_back(v, old);
+        return rc;
+    }
+    rc = pv_set_format(d, PT32);
+    if (!rc && (rc = take_root(v, root)) != 0)
+        (void)pv_set_format(d, PT32P);
+    if (rc)
+        go_back(v, old);
+    else if (pt_pin(d, root, d->arch.fmt->levels))
+        domain_crash(d, "its new root cannot be pinned");
+    return rc;
+}
+
+static void begin_anew(struct vcpu *v, const struct pvisor_switch_format *s)
+{
+    struct cpu_regs *r = guest_regs();
+
+    memset(v->arch.traps, 0, 256 * sizeof(*v->arch.traps));
+    memset(v->arch.callback, 0, sizeof(v->arch.callback));
+    memset(r, 0, offsetof(struct cpu_regs, es));
+    r->rip = s->eip;
+    r->rsp = v->arch.kernel_sp = s->esp;
+    r->rsi = s->esi;
+    r->cs = FLAT_RING1_CS;
+    r->ss = v->arch.kernel_ss = FLAT_RING1_SS;
+    r->rflags = RFLAGS_IF | RFLAGS_FIXED;
+    r->entry_vector = ENTRY_INT82;
+    vcpu_set_upcall_mask(v, true);
+}
+
+static s64 switch_format(gva_t arg)
+{
+    struct vcpu *v = current;
+    struct domain *d = v->domain;
+    struct pvisor_switch_format s;
+    int rc;
+
+    if (copy_from_guest(&s, arg, sizeof(s)))
+        return -EFAULT;
+    rc = check(d, &s);
+    if (rc)
+        return rc;
+    pt_lock(d);
+    pv_destroy_gdt(v);
+    pv_destroy_ldt(v);
+    v->arch.ldt_entries = 0;
+    d->arch.keep_going = true;
+    rc = switch_tables(v, mfn(s.root_mfn));
+    d->arch.keep_going = false;
+    pt_unlock(d);
+    if (rc)
+        return rc;
+    begin_anew(v, &s);
+    printk(LOG_INFO "d%u is a %s domain now\n", d->id, d->arch.fmt->name);
+    return 0;
+}
+
+s64 do_pvisor_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    return cmd == PVISOROP_switch_format ? switch_format(gva(arg)) : -ENOSYS;
+}

@@ -1,0 +1,97 @@
+/* Copies to and from the current guest: direct accesses through its own page tables, with faults caught. */
+#include <asm/guest_mem.h>
+#include <asm/percpu.h>
+#include <public/errno.h>
+#include <pvisor/domain.h>
+#include <pvisor/guest.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+/* Bytes left undone. The string instructions leave their registers where the fault was. */
+static size_t copy_raw(void *dst, const void *src, size_t len)
+{
+    size_t words = len / 8, rest = len % 8;
+
+    __asm__ volatile("1: rep movsq\n"
+                     "   movq %3, %%rcx\n"
+                     "2: rep movsb\n"
+                     "   xorl %k3, %k3\n"
+                     "   jmp 4f\n"
+                     "3: leaq (%3, %%rcx, 8), %%rcx\n"
+                     "4:\n"
+                     EX_TABLE("1b", "3b") EX_TABLE("2b", "4b")
+                     : "+D"(dst), "+S"(src), "+c"(words), "+r"(rest) :: "memory");
+    return words;
+}
+
+int (copy_from_guest)(void *dst, gva_t src, size_t len)
+{
+    if (unlikely(!guest_range_ok(current->domain, src.v, len)))
+        return -EFAULT;
+    return likely(!copy_raw(dst, (const void *)src.v, len)) ? 0 : -EFAULT;
+}
+
+int (copy_to_guest)(gva_t dst, const void *src, size_t len)
+{
+    if (unlikely(!guest_range_ok(current->domain, dst.v, len)))
+        return -EFAULT;
+    return likely(!copy_raw((void *)dst.v, src, len)) ? 0 : -EFAULT;
+}
+
+int clear_guest(gva_t dst, size_t len)
+{
+    static const u8 zeros[256];
+
+    for (; len; ) {
+        size_t n = min(len, sizeof(zeros));
+        if (copy_to_guest(dst, zeros, n))
+            return -EFAULT;
+        dst = gva_add(dst, n);
+        len -= n;
+    }
+    return 0;
+}
+
+int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src)
+{
+    u8 raw[512];
+    enum abi_word w = current_word();
+
+    ASSERT(abi_size(w, d) <= sizeof(raw));
+    if (copy_from_guest(raw, src, abi_size(w, d)))
+        return -EFAULT;
+    abi_decode(w, d, internal, raw);
+    return 0;
+}
+
+int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal)
+{
+    u8 raw[512];
+    enum abi_word w = current_word();
+
+    ASSERT(abi_size(w, d) <= sizeof(raw));
+    if (!abi_encode(w, d, raw, internal))
+        return -EOVERFLOW;
+    return copy_to_guest(dst, raw, abi_size(w, d));
+}
+
+int guest_read_word(u64 *v, gva_t array, u64 i)
+{
+    unsigned bytes = abi_word_bytes(current_word());
+
+    *v = 0;
+    if (i >= 1UL << 48)
+        return -EFAULT;
+    return copy_from_guest(v, gva_add(array, i * bytes), bytes);
+}
+
+int guest_write_word(gva_t array, u64 i, u64 v)
+{
+    unsigned bytes = abi_word_bytes(current_word());
+
+    if (i >= 1UL << 48)
+        return -EFAULT;
+    if (bytes == 4 && v >> 32)
+        return -EOVERFLOW;
+    return copy_to_guest(gva_add(array, i * bytes), &v, bytes);
+}

@@ -1,0 +1,639 @@
+/* The page-table hypercalls: mmu_update, mmuext_op, update_va_mapping, and grant mappings. */
+#include <asm/frame_ref.h>
+#include <asm/guest_mem.h>
+#include <asm/mm.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <public/grant_table.h>
+#include <public/xen.h>
+#include <pvisor/gnttab.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+
+#define RESTART ERESTART_HYPERCALL
+/* Set by us in a count that a restart passes on: *pdone holds what was done before. */
+#define COUNT_RESUMED 0x80000000u
+
+/* --- Whose frames, whose tables --- */
+
+struct owners {
+    struct domain *pt;      /* of the table */
+    struct domain *pg;      /* of the frames that entries name */
+};
+
+/* The caller's own domain needs no reference: it runs. Device frames are checked against the caller's own rights. */
+static struct domain *foreign_get(u32 domid, int *err)
+{
+    struct domain *cur = current->domain, *d;
+
+    if (likely(domid == DOMID_SELF || domid == cur->id) || domid == DOMID_IO)
+        return cur;
+    if (!is_control_domain(cur)) {
+        *err = refuse(-EPERM, "d%u is not yours to map", domid);
+        return NULL;
+    }
+    d = domain_get(domid);
+    if (!d)
+        *err = refuse(-ESRCH, "there is no domain %u", domid);
+    return d;
+}
+
+static void foreign_put(struct domain *d)
+{
+    if (unlikely(d != current->domain))
+        domain_put(d);
+}
+
+/* A dying domain's tables only go away: what was pinned behind the teardown's back would stay for ever. */
+static struct domain *table_owner_get(u32 domid, int *err)
+{
+    struct domain *d = foreign_get(domid, err);
+
+    if (d && unlikely(d->dying)) {
+        *err = refuse(-ESRCH, "d%u is being destroyed", d->id);
+        foreign_put(d);
+        return NULL;
+    }
+    return d;
+}
+
+/* The same for the frames that entries name, which may be ones of ours that we show to the control domain. */
+static struct domain *frames_owner_get(u32 domid, int *err)
+{
+    if (domid != DOMID_XEN || !is_control_domain(current->domain))
+        return foreign_get(domid, err);
+    domain_ref(&xen_domain);
+    return &xen_domain;
+}
+
+static int owners_get(struct owners *o, u32 foreigndom)
+{
+    int err = 0;
+    u32 pt = foreigndom >> 16;
+
+    o->pg = frames_owner_get(foreigndom & 0xffff, &err);
+    if (!o->pg)
+        return err;
+    o->pt = table_owner_get(pt ? pt - 1 : DOMID_SELF, &err);
+    if (!o->pt) {
+        foreign_put(o->pg);
+        return err;
+    }
+    return 0;
+}
+
+static void owners_put(struct owners *o)
+{
+    foreign_put(o->pg);
+    foreign_put(o->pt);
+}
+
+/* --- Progress of a list of operations --- */
+
+struct progress { u32 count, done; gva_t pdone; };
+
+static int progress_begin(struct progress *p, u64 count, u64 pdone)
+{
+    *p = (struct progress){ (u32)count & ~COUNT_RESUMED, 0, gva(pdone) };
+    if ((u32)count & COUNT_RESUMED && pdone && copy_from_guest(&p->done, p->pdone, 4))
+        return -EFAULT;
+    return 0;
+}
+
+static int progress_store(const struct progress *p, u32 now)
+{
+    u32 done = p->done + now;
+    return p->pdone.v && copy_to_guest(p->pdone, &done, 4) ? -EFAULT : 0;
+}
+
+/* --- mmu_update --- */
+
+static int update_pt_entry(struct owners *o, u64 ptr, u64 val, unsigned flags)
+{
+    const struct pt_format *f = o->pt->arch.fmt;
+    mfn_t m = mfn(ptr >> PAGE_SHIFT);
+    unsigned idx = (unsigned)(ptr & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
+    u32 w;
+    int rc;
+
+    if (unlikely(ptr & (f->pte_bytes - 1) & ~3UL))
+        return refuse(-EINVAL, "entry address %#lx is not aligned to %u bytes", ptr, f->pte_bytes);
+    if (unlikely(f->pte_bytes == 4 && val >> 32))
+        return refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
+    if (unlikely(!frame_take(m, o->pt)))
+        return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", m.v, o->pt->id, frame_owner_id(m));
+    pt_lock(o->pt);
+    w = frame_types[m.v];
+    if (likely(fw_type(w) >= FT_L1 && fw_type(w) <= FT_L4 && w & FW_VALID && w & FW_COUNT_MASK)) {
+        rc = pt_update_entry(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, o->pg, flags);
+    } else if ((rc = frame_get_writable(m, o->pt)) == 0) {
+        /* Not a page table (yet): any content goes. */
+        if (f->pte_bytes == 8)
+            write_once(((u64 *)mfn_to_virt(m))[idx], val);
+        else
+            write_once(((u32 *)mfn_to_virt(m))[idx], (u32)val);
+        frame_put_writable(m);
+    } else {
+        rc = refuse(-EINVAL, "frame %#lx is no complete page table (type word %#x)", m.v, w);
+    }
+    if (!rc && unlikely(o->pt->arch.nr_orphans))
+        rc = -RESTART + 1;     /* done, but work is left over */
+    pt_unlock(o->pt);
+    frame_drop(m);
+    return rc;
+}
+
+static int update_m2p(struct owners *o, u64 ptr, u64 val)
+{
+    mfn_t m = mfn(ptr >> PAGE_SHIFT);
+
+    if (!mfn_valid(m) || !frame_get(m, o->pg))
+        return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, o->pg->id);
+    m2p_set(m, val);
+    frame_put(m);
+    return 0;
+}
+
+static int update_one(struct owners *o, const struct mmu_update *u)
+{
+    switch (u->ptr & 3) {
+    case MMU_NORMAL_PT_UPDATE:
+    case MMU_PT_UPDATE_NO_TRANSLATE:
+        return update_pt_entry(o, u->ptr & ~3UL, u->val, 0);
+    case MMU_PT_UPDATE_PRESERVE_AD:
+        return update_pt_entry(o, u->ptr & ~3UL, u->val, PT_PRESERVE_AD);
+    default:
+        return update_m2p(o, u->ptr & ~3UL, u->val);
+    }
+}
+
+static int drain(struct domain *d)
+{
+    int rc;
+
+    if (likely(!read_once(d->arch.nr_orphans)))
+        return 0;
+    pt_lock(d);
+    rc = pt_drain_orphans(d);
+    pt_unlock(d);
+    return rc;
+}
+
+s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+{
+    struct progress p;
+    struct owners o;
+    u32 i = 0;
+    int rc = progress_begin(&p, ucount, pdone);
+
+    (void)a4, (void)a5;
+    if (rc || (rc = owners_get(&o, (u32)foreigndom)))
+        return rc;
+    rc = drain(o.pt);
+    while (!rc && i < p.count) {
+        struct mmu_update u;
+
+        if (unlikely(i && preempt_needed())) {
+            rc = -RESTART;
+            break;
+        }
+        if (unlikely(copy_from_guest(&u, gva(ureqs + i * sizeof(u)), sizeof(u)))) {
+            rc = -EFAULT;
+            break;
+        }
+        rc = update_one(&o, &u);
+        if (rc == -RESTART + 1) {
+            i++;
+            rc = -RESTART;
+            break;
+        }
+        i += !rc;
+    }
+    owners_put(&o);
+    if (progress_store(&p, i))
+        rc = -EFAULT;
+    if (rc == -RESTART)
+        return hypercall_restart(4, ureqs + i * sizeof(struct mmu_update), (u64)((p.count - i) | COUNT_RESUMED), pdone,
+                                 foreigndom);
+    return rc;
+}
+
+/* --- update_va_mapping --- */
+
+static int vcpu_mask_cpus(struct domain *d, gva_t bitmap, cpumask_t *cpus)
+{
+    u64 bits = 0;
+    struct vcpu *v;
+
+    cpumask_zero(cpus);
+    for (u32 i = 0; i < d->max_vcpus; i++) {
+        if (i % abi_word_bytes(d->arch.word) == 0 || i % 8 == 0)
+            if (copy_from_guest(&bits, gva_add(bitmap, i / 8), 1))
+                return -EFAULT;
+        v = d->vcpu[i];
+        if (bits >> (i % 8) & 1 && v && cpumask_test(&d->arch.dirty_cpus, v->cpu))
+            cpumask_set(cpus, v->cpu);
+    }
+    return 0;
+}
+
+static int flush_after_update(struct domain *d, u64 va, u64 flags)
+{
+    u64 bitmap = flags & ~UVMF_FLUSHTYPE_MASK;
+    bool all = bitmap == UVMF_ALL;
+    cpumask_t cpus;
+
+    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_NONE)
+        return 0;
+    if (all)
+        cpus = d->arch.dirty_cpus;
+    else if (bitmap == UVMF_LOCAL)
+        cpus = cpumask_of(this_cpu_id());
+    else if (vcpu_mask_cpus(d, gva(bitmap), &cpus))
+        return -EFAULT;
+    switch (flags & UVMF_FLUSHTYPE_MASK) {
+    case UVMF_TLB_FLUSH:
+        flush_tlb_mask(&cpus);
+        return 0;
+    case UVMF_INVLPG:
+        flush_va_mask(&cpus, va);
+        return 0;
+    default:
+        return refuse(-EINVAL, "flush type %lu", flags & UVMF_FLUSHTYPE_MASK);
+    }
+}
+
+static s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
+{
+    struct vcpu *v = current;
+    struct domain *d = v->domain, *pg = d;
+    mfn_t table;
+    unsigned idx;
+    int rc = -EINVAL, err = 0;
+
+    /* A frame may wait for the rest of its demotion to be of any use. */
+    if (unlikely(drain(d)))
+        return d->arch.word == ABI_64 ? hypercall_restart(3, va, val, flags)
+                                      : hypercall_restart(4, va, (u64)(u32)val, val >> 32, flags);
+    if (unlikely(foreigndom != DOMID_SELF) && !(pg = frames_owner_get(foreigndom, &err)))
+        return err;
+    pt_lock(d);
+    if (unlikely(d->arch.fmt->pte_bytes == 4 && val >> 32))
+        rc = refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
+    else if (likely(pt_find_l1(v, va, &table, &idx)))
+        rc = pt_update_entry(d, table, 1, idx, val, pg, 0);
+    else
+        rc = refuse(-EINVAL, "no page table for address %#lx", va);
+    pt_unlock(d);
+    if (unlikely(foreigndom != DOMID_SELF))
+        foreign_put(pg);
+    if (unlikely(rc))
+        return rc;
+    return flush_after_update(d, va, flags);
+}
+
+s64 do_update_va_mapping(u64 va, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    (void)a3, (void)a4, (void)a5;
+    return update_va(va, a1, a2, DOMID_SELF);
+}
+
+s64 do_update_va_mapping_otherdomain(u64 va, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    (void)a4, (void)a5;
+    return update_va(va, a1, a2, (u16)a3);
+}
+
+/* --- Roots --- */
+
+/* With VMASST_TYPE_m2p_strict, user space does not see the M2P: its root lacks that slot. */
+static void show_m2p(const struct domain *d, mfn_t root, bool user)
+{
+    unsigned slot = M2P_RO_START >> 39 & 511;
+
+    if (likely(!(d->vm_assist >> VMASST_TYPE_m2p_strict & 1)) || mfn_eq(root, INVALID_MFN))
+        return;
+    write_once(((u64 *)mfn_to_virt(root))[slot], user ? 0 : hyp_l4[slot]);
+}
+
+int pv_new_root(struct vcpu *v, mfn_t m, bool user)
+{
+    struct domain *d = v->domain;
+    mfn_t *root = user ? &v->arch.root_user : &v->arch.root_kernel, old = *root;
+    int rc = 0;
+
+    if (mfn_eq(old, m) && !user) {
+        flush_tlb_local();
+        return 0;
+    }
+    pt_lock(d);
+    rc = pt_drain_orphans(d);
+    if (!rc && (!user || m.v))
+        rc = pt_get_table(d, m, d->arch.fmt->levels);
+    if (rc) {
+        pt_unlock(d);
+        return rc == -RESTART ? rc : refuse(rc, "frame %#lx cannot be a root", m.v);
+    }
+    *root = user && !m.v ? INVALID_MFN : m;
+    show_m2p(d, *root, user);
+    if (!user)
+        pv_destroy_ldt(v);
+    if (v->arch.monitor_l4)
+        mirror_set_root(v);
+    pv_make_cr3(v);
+    if (v == current && (!user || !v->arch.kernel_mode))
+        pv_load_cr3(v);
+    if (!mfn_eq(old, INVALID_MFN))
+        pt_put_table(d, old);
+    pt_unlock(d);
+    return 0;
+}
+
+/* --- mmuext_op --- */
+
+static int ext_pin(struct domain *d, const struct mmuext_op *op)
+{
+    unsigned level = op->cmd - MMUEXT_PIN_L1_TABLE + 1;
+    int rc;
+
+    if (level > d->arch.fmt->levels)
+        return refuse(-EINVAL, "a %s guest has no L%u tables", d->arch.fmt->name, level);
+    pt_lock(d);
+    rc = pt_pin(d, mfn(op->arg1), level);
+    pt_unlock(d);
+    return rc;
+}
+
+static int ext_unpin(struct domain *d, const struct mmuext_op *op)
+{
+    int rc;
+
+    pt_lock(d);
+    rc = pt_unpin(d, mfn(op->arg1));
+    pt_unlock(d);
+    return rc == -RESTART ? 0 : rc;    /* what is left is on the orphan list */
+}
+
+static int ext_baseptr(struct domain *d, const struct mmuext_op *op, bool user)
+{
+    if (d != current->domain || (user && d->arch.word == ABI_32))
+        return refuse(-EPERM, "not for this domain");
+    return pv_new_root(current, mfn(op->arg1), user);
+}
+
+static int ext_set_ldt(struct domain *d, const struct mmuext_op *op)
+{
+    struct vcpu *v = current;
+    u64 base = op->arg1;
+    u32 n = (u32)op->arg2;
+
+    if (d != v->domain)
+        return -EPERM;
+    if (base & ~PAGE_MASK || n > 8192 || (n && !guest_range_ok(d, base, n * 8UL)))
+        return refuse(-EINVAL, "LDT at %#lx with %u entries: wants a page boundary and at most 8192", base, n);
+    if (!n && !v->arch.ldt_entries)
+        return 0;
+    pt_lock(d);
+    pv_destroy_ldt(v);
+    v->arch.ldt_base = n ? base : 0;
+    v->arch.ldt_entries = n;
+    pt_unlock(d);
+    u64 flags = irq_save();
+    pv_load_ldt(v);
+    irq_restore(flags);
+    return 0;
+}
+
+static int ext_clear_copy(struct domain *d, const struct mmuext_op *op, bool copy)
+{
+    mfn_t to = mfn(op->arg1), from = mfn(op->arg2);
+    int rc = frame_get_writable(to, d);
+
+    if (rc)
+        return refuse(-EINVAL, "frame %#lx is not d%u's to write", to.v, d->id);
+    if (!copy) {
+        memset(mfn_to_virt(to), 0, PAGE_SIZE);
+    } else if (mfn_valid(from) && frame_get(from, d)) {
+        memcpy(mfn_to_virt(to), mfn_to_virt(from), PAGE_SIZE);
+        frame_put(from);
+    } else {
+        rc = refuse(-EINVAL, "frame %#lx is not d%u's to read", from.v, d->id);
+    }
+    frame_put_writable(to);
+    return rc;
+}
+
+static int ext_flush(struct domain *d, const struct mmuext_op *op)
+{
+    bool page = op->cmd == MMUEXT_INVLPG_LOCAL || op->cmd == MMUEXT_INVLPG_MULTI || op->cmd == MMUEXT_INVLPG_ALL;
+    cpumask_t cpus;
+
+    if (d != current->domain)
+        return -EPERM;
+    if (page && !guest_range_ok(d, op->arg1, 1))
+        return 0;
+    if (op->cmd == MMUEXT_TLB_FLUSH_LOCAL) {
+        flush_tlb_local();
+        return 0;
+    }
+    if (op->cmd == MMUEXT_INVLPG_LOCAL) {
+        invlpg(op->arg1);
+        return 0;
+    }
+    cpus = d->arch.dirty_cpus;
+    if ((op->cmd == MMUEXT_TLB_FLUSH_MULTI || op->cmd == MMUEXT_INVLPG_MULTI) && vcpu_mask_cpus(d, gva(op->arg2), &cpus))
+        return -EFAULT;
+    if (page)
+        flush_va_mask(&cpus, op->arg1);
+    else
+        flush_tlb_mask(&cpus);
+    return 0;
+}
+
+static int ext_cache(struct domain *d)
+{
+    if (!d->is_hardware)
+        return refuse(-EACCES, "only a domain with devices may flush caches");
+    __asm__ volatile("wbinvd" ::: "memory");
+    return 0;
+}
+
+static int ext_one(struct domain *d, const struct mmuext_op *op)
+{
+    switch (op->cmd) {
+    case MMUEXT_PIN_L1_TABLE ... MMUEXT_PIN_L4_TABLE: return ext_pin(d, op);
+    case MMUEXT_UNPIN_TABLE:                          return ext_unpin(d, op);
+    case MMUEXT_NEW_BASEPTR:                          return ext_baseptr(d, op, false);
+    case MMUEXT_NEW_USER_BASEPTR:                     return ext_baseptr(d, op, true);
+    case MMUEXT_TLB_FLUSH_LOCAL ... MMUEXT_INVLPG_ALL:return ext_flush(d, op);
+    case MMUEXT_FLUSH_CACHE:
+    case MMUEXT_FLUSH_CACHE_GLOBAL:                   return ext_cache(d);
+    case MMUEXT_SET_LDT:                              return ext_set_ldt(d, op);
+    case MMUEXT_CLEAR_PAGE:                           return ext_clear_copy(d, op, false);
+    case MMUEXT_COPY_PAGE:                            return ext_clear_copy(d, op, true);
+    case MMUEXT_MARK_SUPER:
+    case MMUEXT_UNMARK_SUPER:                         return refuse(-EOPNOTSUPP, "large pages are not supported");
+    default:                                          return refuse(-ENOSYS, "command %u", op->cmd);
+    }
+}
+
+s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+{
+    struct progress p;
+    struct domain *d;
+    u32 i = 0;
+    int rc = progress_begin(&p, ucount, pdone);
+
+    (void)a4, (void)a5;
+    if (rc || !(d = table_owner_get((u32)foreigndom, &rc)))
+        return rc;
+    rc = drain(d);
+    while (!rc && i < p.count) {
+        struct mmuext_op op;
+
+        if (i && preempt_needed()) {
+            rc = -RESTART;
+            break;
+        }
+        if (guest_read_abi(mmuext_op, &op, guest_abi_elem(mmuext_op, gva(uops), i))) {
+            rc = -EFAULT;
+            break;
+        }
+        rc = ext_one(d, &op);
+        i += !rc;
+        if (!rc && d->arch.nr_orphans)
+            rc = -RESTART;
+    }
+    foreign_put(d);
+    if (progress_store(&p, i))
+        rc = -EFAULT;
+    if (rc == -RESTART)
+        return hypercall_restart(4, guest_abi_elem(mmuext_op, gva(uops), i).v, (u64)((p.count - i) | COUNT_RESUMED),
+                                 pdone, foreigndom);
+    return rc;
+}
+
+/* --- Direct writes to page tables --- */
+
+bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
+{
+    struct vcpu *v = current;
+    struct domain *d = v->domain;
+    const struct pt_format *f = d->arch.fmt;
+    struct pt_write w;
+    mfn_t l1, m;
+    unsigned idx;
+    u64 e, old, new_entry;
+    bool done = false;
+    int rc;
+
+    pt_lock(d);
+    if (!pt_find_l1(v, address, &l1, &idx))
+        goto out;
+    e = pt_load(f, mfn_to_virt(l1), idx);
+    m = pte_mfn(e);
+    /* Only a present read-only mapping of one of the guest's own L1 tables. */
+    if ((e & (PTE_P | PTE_RW)) != PTE_P || !mfn_valid(m) || frame_owner_id(m) != d->id ||
+        fw_type(frame_types[m.v]) != FT_L1 || !(frame_types[m.v] & FW_VALID) || !(frame_types[m.v] & FW_COUNT_MASK))
+        goto out;
+    pt_unlock(d);
+    if (!pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
+        return false;
+    pt_lock(d);
+    idx = (unsigned)(w.linear & ~PAGE_MASK) / f->pte_bytes;
+    if (fw_type(frame_types[m.v]) != FT_L1 || !(frame_types[m.v] & FW_VALID) || frame_owner_id(m) != d->id)
+        goto out;
+    do {
+        old = pt_load(f, mfn_to_virt(m), idx);
+        if (!pt_write_new_entry(&w, f->pte_bytes, old, &new_entry))
+            goto out;
+        rc = new_entry == old ? 0 : pt_compare_update_leaf(d, m, idx, old, new_entry);
+    } while (unlikely(rc == -EAGAIN));
+    if (!rc) {
+        pv_finish_pt_write(regs, &w, f->pte_bytes, old, true);
+        done = true;
+    }
+out:
+    pt_unlock(d);
+    return done;
+}
+
+/* --- Grant mappings --- */
+
+static bool grant_entry(struct domain *d, u64 host_addr, u32 flags, mfn_t *table, unsigned *idx)
+{
+    if (!(flags & GNTMAP_contains_pte))
+        return pt_find_l1(current, host_addr, table, idx);
+    *table = mfn(host_addr >> PAGE_SHIFT);
+    *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
+    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && mfn_valid(*table) && frame_owner_id(*table) == d->id &&
+           fw_type(frame_types[table->v]) == FT_L1 && frame_types[table->v] & FW_VALID;
+}
+
+static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
+{
+    u64 e = pte_make(m, PTE_P | PTE_A | PTE_D);
+
+    if (!(flags & GNTMAP_readonly))
+        e |= PTE_RW;
+    if (flags & GNTMAP_application_map || d->arch.word == ABI_64)
+        e |= PTE_US;
+    e |= (u64)(flags >> _GNTMAP_guest_avail0 & 7) << 9;
+    return e;
+}
+
+int pv_grant_map(u64 host_addr, mfn_t m, u32 flags)
+{
+    struct domain *d = current->domain;
+    int rc = GNTST_general_error;
+    mfn_t table;
+    unsigned idx;
+
+    if (d->arch.fmt->pte_bytes == 4 && m.v >> 20) {
+        guest_log("granted frame %#lx is above the 4 GiB that a %s guest can map", m.v, d->arch.fmt->name);
+        return GNTST_address_too_big;
+    }
+    pt_lock(d);
+    if (grant_entry(d, host_addr, flags, &table, &idx))
+        rc = pt_replace_leaf(d, table, idx, grant_pte(d, m, flags)) ? GNTST_general_error : GNTST_okay;
+    pt_unlock(d);
+    return rc;
+}
+
+int pv_grant_unmap(u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+{
+    struct domain *d = current->domain;
+    int rc = GNTST_bad_virt_addr;
+    mfn_t table, new_table;
+    unsigned idx, new_idx;
+    u64 e, new_entry = 0;
+
+    pt_lock(d);
+    if (!grant_entry(d, host_addr, flags, &table, &idx))
+        goto out;
+    e = pt_load(d->arch.fmt, mfn_to_virt(table), idx);
+    /* The references belong to the entry: it must be the one that the map call made. */
+    if (!(e & PTE_P) || !mfn_eq(pte_mfn(e), m) || !(e & PTE_RW) != !!(flags & GNTMAP_readonly)) {
+        rc = GNTST_general_error;
+        goto out;
+    }
+    if (new_addr) {
+        /* The same entry under two addresses would stay, and its reference would be dropped. */
+        if (!pt_find_l1(current, new_addr, &new_table, &new_idx) ||
+            (mfn_eq(new_table, table) && new_idx == idx))
+            goto out;
+        new_entry = pt_load(d->arch.fmt, mfn_to_virt(new_table), new_idx);
+        pt_store(d, new_table, 1, new_idx, 0);
+    }
+    pt_store(d, table, 1, idx, new_entry);
+    rc = GNTST_okay;
+out:
+    pt_unlock(d);
+    return rc;
+}
+
+void pv_grant_flush(struct domain *d) { flush_tlb_mask(&d->arch.dirty_cpus); }

@@ -1,0 +1,356 @@
+/*
+ * MSRs as a PV guest's kernel finds them. One table says for each range how it reads and what becomes of
+ * writes; an MSR that is not in it faults. The exception is a kernel that has no handler for #GP yet: it
+ * would die of a probe that its CPU model answers, so such reads give zero and such writes are dropped.
+ */
+#include <asm/emulate.h>
+#include <asm/features.h>
+#include <asm/percpu.h>
+#include <asm/time.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/cpu_policy.h>
+#include <pvisor/printk.h>
+
+#define MSR_TSC            0x10
+#define MSR_SPEC_CTRL      0x48
+#define MSR_PRED_CMD       0x49
+#define MSR_PLATFORM_INFO  0xce
+#define MSR_ARCH_CAPS      0x10a
+#define APIC_BASE_DEFAULT  0xfee00000UL
+#define APIC_BASE_BSP      0x100
+#define APIC_BASE_ENABLE   0x800
+#define MISC_PERF_AVAIL    (1UL << 7)
+#define MISC_BTS_UNAVAIL   (1UL << 11)
+#define MISC_PEBS_UNAVAIL  (1UL << 12)
+#define MISC_MONITOR       (1UL << 18)
+#define MISC_XTPR_DISABLE  (1UL << 23)
+#define HWCR_TSC_FREQ_SEL  (1UL << 24)
+#define DE_CFG_LFENCE_SERIALISING 2
+#define SPEC_CTRL_IBRS     1
+#define SPEC_CTRL_STIBP    2
+#define SPEC_CTRL_SSBD     4
+#define SPEC_CTRL_PSFD     0x80
+
+typedef int msr_read(struct vcpu *v, u32 msr, u64 *val);
+typedef int msr_write(struct vcpu *v, u32 msr, u64 val);
+
+static bool is_64(const struct vcpu *v) { return v->domain->arch.word == ABI_64; }
+static bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
+
+/* --- Writes that need no thought ---------------------------------------------------------------- */
+
+static int ignore(struct vcpu *v, u32 msr, u64 val)
+{
+    (void)v, (void)msr, (void)val;
+    return 0;
+}
+
+/* Only what is there already. */
+static int same(struct vcpu *v, u32 msr, u64 val)
+{
+    u64 is;
+
+    return guest_rdmsr(v, msr, &is) || is != val ? -EINVAL : 0;
+}
+
+/* --- Reads and writes of single registers ------------------------------------------------------- */
+
+static int hardware(struct vcpu *v, u32 msr, u64 *val)
+{
+    (void)v;
+    return rdmsr_safe(msr, val) ? -EINVAL : 0;
+}
+
+static int read_tsc(struct vcpu *v, u32 msr, u64 *val)
+{
+    (void)msr;
+    *val = guest_rdtsc(v);
+    return 0;
+}
+
+static int read_apic_base(struct vcpu *v, u32 msr, u64 *val)
+{
+    (void)msr;
+    *val = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (v->id == 0 ? APIC_BASE_BSP : 0);
+    return 0;
+}
+
+static int read_misc_enable(struct vcpu *v, u32 msr, u64 *val)
+{
+    int err = hardware(v, msr, val);
+
+    *val &= ~(MISC_PERF_AVAIL | MISC_MONITOR);
+    *val |= MISC_BTS_UNAVAIL | MISC_PEBS_UNAVAIL | MISC_XTPR_DISABLE;
+    return err;
+}
+
+static int read_policy(struct vcpu *v, u32 msr, u64 *val)
+{
+    const struct cpu_policy *p = v->domain->cpuid;
+
+    if (msr == MSR_ARCH_CAPS && !policy_has(p, X86_FEATURE_ARCH_CAPS))
+        return -EINVAL;
+    *val = msr == MSR_ARCH_CAPS ? p->arch_caps : p->platform_info;
+    return 0;
+}
+
+static int read_efer(struct vcpu *v, u32 msr, u64 *val)
+{
+    const struct cpu_policy *p = v->domain->cpuid;
+
+    (void)msr;
+    *val = is_64(v) ? EFER_LME | EFER_LMA : 0;
+    if (policy_has(p, X86_FEATURE_SYSCALL))
+        *val |= EFER_SCE;
+    if (policy_has(p, X86_FEATURE_NX))
+        *val |= EFER_NX;
+    return 0;
+}
+
+/* FS, GS and the user's GS: the CPU has the guest's own while it runs. */
+static int read_base(struct vcpu *v, u32 msr, u64 *val)
+{
+    if (!is_64(v))
+        return -EINVAL;
+    *val = rdmsr(msr);
+    return 0;
+}
+
+static int write_base(struct vcpu *v, u32 msr, u64 val)
+{
+    if (!is_64(v) || !canonical(val))
+        return -EINVAL;
+    wrmsr(msr, val);
+    if (msr == MSR_FS_BASE)
+        v->arch.fs_base = val;
+    else if (msr == MSR_GS_BASE)
+        v->arch.gs_base_kernel = val;
+    else
+        v->arch.gs_base_user = val;
+    return 0;
+}
+
+static bool has_tsc_aux(const struct vcpu *v)
+{
+    const struct cpu_policy *p = v->domain->cpuid;
+
+    return policy_has(p, X86_FEATURE_RDTSCP) || policy_has(p, X86_FEATURE_RDPID);
+}
+
+static int read_tsc_aux(struct vcpu *v, u32 msr, u64 *val)
+{
+    (void)msr;
+    *val = v->arch.tsc_aux;
+    return has_tsc_aux(v) ? 0 : -EINVAL;
+}
+
+static int set_tsc_aux(struct vcpu *v, u32 msr, u64 val)
+{
+    (void)msr;
+    if (!has_tsc_aux(v) || val >> 32)
+        return -EINVAL;
+    v->arch.tsc_aux = (u32)val;
+    return 0;
+}
+
+static u64 spec_ctrl_bits(const struct vcpu *v)
+{
+    const struct cpu_policy *p = v->domain->cpuid;
+
+    if (!policy_has(p, X86_FEATURE_IBRSB))
+        return 0;
+    return SPEC_CTRL_IBRS | SPEC_CTRL_STIBP | (policy_has(p, X86_FEATURE_SSBD) ? SPEC_CTRL_SSBD : 0)
+         | (policy_has(p, X86_FEATURE_INTEL_PSFD) ? SPEC_CTRL_PSFD : 0);
+}
+
+static int read_spec_ctrl(struct vcpu *v, u32 msr, u64 *val)
+{
+    (void)msr;
+    *val = v->arch.spec_ctrl;
+    return spec_ctrl_bits(v) ? 0 : -EINVAL;
+}
+
+static int set_spec_ctrl(struct vcpu *v, u32 msr, u64 val)
+{
+    (void)msr;
+    if (!spec_ctrl_bits(v) || val & ~spec_ctrl_bits(v))
+        return -EINVAL;
+    v->arch.spec_ctrl = (u32)val;
+    return 0;
+}
+
+/* The barrier against others' branch predictions is for anyone to have. */
+static int write_pred_cmd(struct vcpu *v, u32 msr, u64 val)
+{
+    const struct cpu_policy *p = v->domain->cpuid;
+
+    if (val & ~1UL || !(policy_has(p, X86_FEATURE_IBRSB) || policy_has(p, X86_FEATURE_IBPB)))
+        return -EINVAL;
+    return val && wrmsr_safe(msr, val) ? -EINVAL : 0;
+}
+
+/* --- The table ---------------------------------------------------------------------------------- */
+
+#define ANY   (1u << VENDOR_OTHER | 1u << VENDOR_INTEL | 1u << VENDOR_AMD)
+#define INTEL (1u << VENDOR_INTEL)
+#define AMD   (1u << VENDOR_AMD)
+
+/* read NULL: reads as value. write NULL: faults. */
+static const struct msr_rule {
+    u32 first, last;
+    u8 vendors;
+    msr_read *read;
+    msr_write *write;
+    u64 value;
+} rules[] = {
+    { MSR_FS_BASE, MSR_KERNEL_GS_BASE, ANY, read_base, write_base, 0 },
+    { MSR_TSC, MSR_TSC, ANY, read_tsc, NULL, 0 },
+    { 0x17, 0x17, INTEL, hardware, NULL, 0 },                       /* PLATFORM_ID */
+    { MSR_APIC_BASE, MSR_APIC_BASE, ANY, read_apic_base, same, 0 },
+    { 0x3a, 0x3a, INTEL, NULL, NULL, 1 },                           /* FEATURE_CONTROL: locked, nothing on */
+    { MSR_SPEC_CTRL, MSR_SPEC_CTRL, ANY, read_spec_ctrl, set_spec_ctrl, 0 },
+    { 0x8b, 0x8b, ANY, hardware, ignore, 0 },                       /* microcode revision */
+    { MSR_PLATFORM_INFO, MSR_PLATFORM_INFO, INTEL, read_policy, NULL, 0 },
+    { 0xfe, 0xfe, ANY, NULL, NULL, 0 },                             /* MTRRcap: there are none */
+    { MSR_ARCH_CAPS, MSR_ARCH_CAPS, ANY, read_policy, NULL, 0 },
+    { 0x140, 0x140, INTEL, NULL, same, 0 },                         /* MISC_FEATURES_ENABLES */
+    { MSR_SYSENTER_CS, MSR_SYSENTER_EIP, ANY, NULL, ignore, 0 },    /* a callback instead */
+    { 0x179, 0x17b, ANY, NULL, ignore, 0 },                         /* machine check: no banks */
+    { MSR_MISC_ENABLE, MSR_MISC_ENABLE, INTEL, read_misc_enable, ignore, 0 },
+    { 0x1d9, 0x1d9, ANY, NULL, ignore, 0 },                         /* DEBUGCTL */
+    { 0x200, 0x26f, ANY, NULL, ignore, 0 },                         /* MTRRs */
+    { MSR_PAT, MSR_PAT, ANY, NULL, same, PAT_VALUE },
+    { 0x2ff, 0x2ff, ANY, NULL, ignore, 0 },
+    { 0x400, 0x47f, ANY, NULL, ignore, 0 },                         /* machine check banks */
+    { MSR_EFER, MSR_EFER, ANY, read_efer, same, 0 },
+    { MSR_STAR, MSR_SFMASK, ANY, NULL, ignore, 0 },
+    { MSR_TSC_AUX, MSR_TSC_AUX, ANY, read_tsc_aux, set_tsc_aux, 0 },
+    { 0xc0010010, 0xc0010010, AMD, NULL, ignore, 0 },               /* SYSCFG */
+    { 0xc0010015, 0xc0010015, AMD, NULL, ignore, HWCR_TSC_FREQ_SEL },
+    { 0xc001001f, 0xc001001f, AMD, NULL, ignore, 0 },               /* NB_CFG */
+    { 0xc0010055, 0xc0010055, AMD, NULL, ignore, 0 },               /* interrupt pending, C1E */
+    { 0xc0011029, 0xc0011029, AMD, NULL, ignore, DE_CFG_LFENCE_SERIALISING },
+};
+
+static const struct msr_rule *find_rule(u32 msr)
+{
+    for (const struct msr_rule *r = rules; r < rules + ARRAY_SIZE(rules); r++)
+        if (msr >= r->first && msr <= r->last && (r->vendors >> cpu_host.vendor & 1))
+            return r;
+    return NULL;
+}
+
+static bool survives_faults(const struct vcpu *v)
+{
+    return v->arch.traps && v->arch.traps[X86_VEC_GP].address;
+}
+
+static int absent(struct vcpu *v, u32 msr, const char *what)
+{
+    u64 there;
+
+    if (survives_faults(v) || rdmsr_safe(msr, &there))
+        return -EINVAL;
+    guest_log("%s of MSR %#x before there is a #GP handler: pretended", what, msr);
+    return 0;
+}
+
+int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
+{
+    const struct msr_rule *r = find_rule(msr);
+
+    *val = r ? r->value : 0;
+    if (!r)
+        return absent(v, msr, "read");
+    return r->read ? r->read(v, msr, val) : 0;
+}
+
+int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
+{
+    const struct msr_rule *r = find_rule(msr);
+    int err = -EINVAL;
+
+    if (msr == MSR_PRED_CMD)
+        return write_pred_cmd(v, msr, val);
+    if (r && r->write)
+        err = r->write(v, msr, val);
+    else if (!r)
+        err = absent(v, msr, "write");
+    if (!err)
+        pv_cpu_switch_to(v);
+    return err;
+}
+
+/* --- Loading ------------------------------------------------------------------------------------ */
+
+#define CR4_SHOWN (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_MCE)
+
+u64 pv_fixup_cr4(const struct vcpu *v, u64 cr4)
+{
+    const struct cpu_policy *p = v->domain->cpuid;
+    u64 may = CR4_TSD | CR4_DE;
+
+    if (policy_has(p, X86_FEATURE_FSGSBASE))
+        may |= CR4_FSGSBASE;
+    if (policy_has(p, X86_FEATURE_XSAVE))
+        may |= CR4_OSXSAVE;
+    return (cr4 & may) | (cpu_host.cr4 & CR4_SHOWN);
+}
+
+u64 pv_hw_cr4(const struct vcpu *v)
+{
+    u64 cr4 = cpu_host.cr4 | (v->arch.cr[4] & (CR4_TSD | CR4_DE | CR4_FSGSBASE));
+
+    if (!v->domain->arch.tsc_native)
+        cr4 |= CR4_TSD;
+    /* A kernel in ring 1 is a supervisor to the CPU, yet runs and reads its users' pages. */
+    return is_64(v) ? cr4 : cr4 & ~(CR4_SMEP | CR4_SMAP);
+}
+
+/* What this CPU has now. */
+struct loaded {
+    u64 cr4;
+    u32 tsc_aux, spec_ctrl;
+};
+STATIC_PERCPU(struct loaded, loaded);
+
+void pv_cpu_switch_to(const struct vcpu *next)
+{
+    struct loaded *l = &this_cpu(loaded);
+    u64 cr4;
+
+    if (is_idle_vcpu(next))
+        return;
+    cr4 = pv_hw_cr4(next);
+    if (l->cr4 != cr4)
+        write_cr4(l->cr4 = cr4);
+    if (l->tsc_aux != next->arch.tsc_aux)
+        wrmsr(MSR_TSC_AUX, l->tsc_aux = next->arch.tsc_aux);
+    if (l->spec_ctrl != next->arch.spec_ctrl)
+        wrmsr(MSR_SPEC_CTRL, l->spec_ctrl = next->arch.spec_ctrl);
+}
+
+/* --- For the toolstack -------------------------------------------------------------------------- */
+
+u32 pv_vcpu_msrs_get(const struct vcpu *v, struct vcpu_msr *out)
+{
+    u32 n = 0;
+
+    if (v->arch.tsc_aux)
+        out[n++] = (struct vcpu_msr){ MSR_TSC_AUX, v->arch.tsc_aux };
+    if (v->arch.spec_ctrl)
+        out[n++] = (struct vcpu_msr){ MSR_SPEC_CTRL, v->arch.spec_ctrl };
+    return n;
+}
+
+int pv_vcpu_msr_set(struct vcpu *v, u32 index, u64 value)
+{
+    int err = -EINVAL;
+
+    if (index == MSR_TSC_AUX)
+        err = set_tsc_aux(v, index, value);
+    else if (index == MSR_SPEC_CTRL)
+        err = set_spec_ctrl(v, index, value);
+    return err ? refuse(err, "MSR %#x with value %#lx is not kept per vCPU", index, value) : 0;
+}

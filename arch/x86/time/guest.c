@@ -1,0 +1,218 @@
+/*
+ * Time as guests see it: per-vCPU time parameters, wall clock, runstate areas, and the TSC of domains that
+ * may not read the real one. The structures are public/xen.h's and public/vcpu.h's.
+ */
+#include <asm/atomic.h>
+#include <asm/domain.h>
+#include <asm/time.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <public/vcpu.h>
+#include <pvisor/domain.h>
+#include <pvisor/guest.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/time.h>
+
+/* --- The guest's TSC ------------------------------------------------------------------------------- */
+
+static u64 guest_tsc_at(const struct domain *d, u64 ns)
+{
+    return mul_div(ns - d->arch.tsc_offset, d->arch.tsc_khz, 1000000);
+}
+
+u64 guest_rdtsc(const struct vcpu *v)
+{
+    return v->domain->arch.tsc_native ? rdtsc() : guest_tsc_at(v->domain, now_ns());
+}
+
+/* A guest that was told another rate (it came from another machine) keeps it, at the price of a trap. */
+static bool may_read_tsc(u32 mode, u32 khz)
+{
+    u64 difference = khz > tsc_khz() ? khz - tsc_khz() : tsc_khz() - khz;
+
+    if (mode != TSC_MODE_DEFAULT)
+        return mode == TSC_MODE_NATIVE;
+    return tsc_is_constant() && tsc_is_synchronous() && (!khz || difference <= tsc_khz() / 10000);
+}
+
+int tsc_set_info(struct domain *d, u32 mode, u64 elapsed, u32 khz, u32 incarnation)
+{
+    if (mode > TSC_MODE_NATIVE)
+        return refuse(-EINVAL, "d%u: TSC mode %u, expected 0 to 2", d->id, mode);
+    d->arch.tsc_mode = mode;
+    d->arch.tsc_incarnation = incarnation;
+    d->arch.tsc_native = may_read_tsc(mode, khz);
+    d->arch.tsc_khz = d->arch.tsc_native || !khz ? tsc_khz() : khz;
+    d->arch.tsc_offset = now_ns() - elapsed;
+    return 0;
+}
+
+void tsc_domain_init(struct domain *d)
+{
+    (void)tsc_set_info(d, TSC_MODE_DEFAULT, 0, 0, 0);
+}
+
+void tsc_get_info(const struct domain *d, u32 *mode, u64 *elapsed, u32 *khz, u32 *incarnation)
+{
+    *mode = d->arch.tsc_mode;
+    *elapsed = now_ns() - d->arch.tsc_offset;
+    *khz = (u32)d->arch.tsc_khz;
+    *incarnation = d->arch.tsc_incarnation;
+}
+
+/* --- vcpu_time_info -------------------------------------------------------------------------------- */
+
+static struct vcpu_time_info time_info_of(const struct domain *d)
+{
+    struct clock_scale s = *cpu_clock_scale();
+    bool stable = tsc_is_constant() && tsc_is_synchronous();
+
+    if (!d->arch.tsc_native) {
+        s.tsc = guest_tsc_at(d, s.ns);
+        scale_set_hz(&s, d->arch.tsc_khz * 1000);
+        stable = true;
+    }
+    return (struct vcpu_time_info){ .tsc_timestamp = s.tsc, .system_time = s.ns, .tsc_to_system_mul = s.mul,
+                                    .tsc_shift = s.shift, .flags = stable ? XEN_PVCLOCK_TSC_STABLE_BIT : 0 };
+}
+
+/* The guest may read on another CPU at any time: the version is odd while the rest changes. */
+static void publish(volatile struct vcpu_time_info *to, const struct vcpu_time_info *from)
+{
+    u32 version = (to->version + 1) | 1;
+
+    to->version = version;
+    smp_wmb();
+    to->tsc_timestamp = from->tsc_timestamp;
+    to->system_time = from->system_time;
+    to->tsc_to_system_mul = from->tsc_to_system_mul;
+    to->tsc_shift = from->tsc_shift;
+    to->flags = from->flags;
+    smp_wmb();
+    to->version = version + 1;
+}
+
+void vcpu_time_update(struct vcpu *v)
+{
+    struct vcpu_time_info t;
+    u64 stamp = cpu_clock_scale()->tsc;
+
+    if (v->arch.time_version_tsc == stamp || !v->info)
+        return;
+    v->arch.time_version_tsc = stamp;
+    t = time_info_of(v->domain);
+    publish((void *)((char *)v->info + abi_offset(domain_word(v->domain), vcpu_info, time)), &t);
+}
+
+/* The copy that VCPUOP_register_vcpu_time_memory_area asked for (the guest maps it to its user space). */
+void vcpu_time_area_update(struct vcpu *v)
+{
+    struct vcpu_time_info t;
+    gva_t area = v->time_area;
+    u32 version;
+
+    if (likely(!area.v) || v->arch.time_area_tsc == cpu_clock_scale()->tsc)
+        return;
+    t = time_info_of(v->domain);
+    if (copy_from_guest(&version, area, sizeof(version)))
+        return;
+    t.version = (version + 1) | 1;
+    if (copy_to_guest(area, &t.version, sizeof(t.version)))
+        return;
+    smp_wmb();
+    if (copy_to_guest(area, &t, sizeof(t)))
+        return;
+    smp_wmb();
+    t.version++;
+    if (!copy_to_guest(area, &t.version, sizeof(t.version)))
+        v->arch.time_area_tsc = cpu_clock_scale()->tsc;
+}
+
+/* --- Runstate -------------------------------------------------------------------------------------- */
+
+void vcpu_runstate_area_update(struct vcpu *v)
+{
+    enum abi_word w = domain_word(v->domain);
+    struct vcpu_runstate_info r;
+    gva_t entry_time;
+
+    if (likely(!v->runstate_area.v))
+        return;
+    r.state = (s32)v->runstate.state;
+    r.state_entry_time = v->runstate.entry_time;
+    memcpy(r.time, v->runstate.time, sizeof(r.time));
+    if (!(read_once(v->domain->vm_assist) & 1u << VMASST_TYPE_runstate_update_flag)) {
+        (void)!guest_write_abi(vcpu_runstate_info, v->runstate_area, &r);
+        return;
+    }
+    /* The flag goes up before and comes down after: a reader that sees it reads again. */
+    entry_time = gva_add(v->runstate_area, abi_offset(w, vcpu_runstate_info, state_entry_time));
+    r.state_entry_time |= XEN_RUNSTATE_UPDATE;
+    if (copy_to_guest(entry_time, &r.state_entry_time, sizeof(u64)))
+        return;
+    smp_wmb();
+    if (guest_write_abi(vcpu_runstate_info, v->runstate_area, &r))
+        return;
+    smp_wmb();
+    r.state_entry_time &= ~XEN_RUNSTATE_UPDATE;
+    (void)!copy_to_guest(entry_time, &r.state_entry_time, sizeof(u64));
+}
+
+/* --- Wall clock ------------------------------------------------------------------------------------ */
+
+static spinlock_t wallclock_lock = SPINLOCK_INIT(RANK_LEAF);
+static u64 wallclock_base;   /* ns from 1970 to the start of system time */
+
+static void *shared_field(const struct domain *d, size_t offset)
+{
+    return (char *)d->shared_info + offset;
+}
+
+void domain_wallclock_update(struct domain *d)
+{
+    enum abi_word w = domain_word(d);
+    volatile u32 *version, *sec, *nsec, *sec_hi;
+    u64 flags, secs;
+
+    if (!d->shared_info)
+        return;
+    version = shared_field(d, abi_offset(w, shared_info, wc_version));
+    sec = shared_field(d, abi_offset(w, shared_info, wc_sec));
+    nsec = shared_field(d, abi_offset(w, shared_info, wc_nsec));
+    sec_hi = shared_field(d, w == ABI_64 ? offsetof(struct shared_info_l64, wc_sec_hi)
+                                         : offsetof(struct shared_info_l32, arch.wc_sec_hi));
+    flags = spin_lock_irqsave(&wallclock_lock);
+    secs = wallclock_base / SECONDS(1) + (u64)d->time_offset_secs;
+    *version |= 1;
+    smp_wmb();
+    *sec = (u32)secs;
+    *sec_hi = (u32)(secs >> 32);
+    *nsec = (u32)(wallclock_base % SECONDS(1));
+    smp_wmb();
+    ++*version;
+    spin_unlock_irqrestore(&wallclock_lock, flags);
+}
+
+void wallclock_set(u64 secs, u32 nsecs, u64 system_ns)
+{
+    struct domain *d;
+    u64 flags = spin_lock_irqsave(&wallclock_lock);
+
+    wallclock_base = secs * SECONDS(1) + nsecs - system_ns;
+    spin_unlock_irqrestore(&wallclock_lock, flags);
+    spin_lock(&domlist_lock);
+    list_for_each(d, &domain_list, node)
+        domain_wallclock_update(d);
+    spin_unlock(&domlist_lock);
+}
+
+u64 wallclock_now_secs(void)
+{
+    return (read_once(wallclock_base) + now_ns()) / SECONDS(1);
+}
+
+void wallclock_init(void)
+{
+    wallclock_base = rtc_read() * SECONDS(1) - now_ns();
+}
