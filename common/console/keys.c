@@ -1,0 +1,108 @@
+/*
+ * Debug keys: one letter, one report. Pressed on the console's hypervisor side or sent by `xl debug-keys`.
+ */
+#include <public/errno.h>
+#include <pvisor/console.h>
+#include <pvisor/domain.h>
+#include <pvisor/lib.h>
+#include <pvisor/power.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+
+struct debug_key {
+    void (*fn)(char key, struct cpu_regs *regs);
+    const char *help;
+    bool in_irq;
+};
+
+static struct debug_key keys[128];
+
+/* Keys waiting for the tasklet. One at a time per key: a bit each. */
+static u32 waiting[4];
+static void run_waiting(void *unused);
+static struct tasklet key_tasklet = { .fn = run_waiting };
+
+static void register_key(char key, void (*fn)(char, struct cpu_regs *), const char *help, bool in_irq)
+{
+    if ((u8)key < ARRAY_SIZE(keys))
+        keys[(u8)key] = (struct debug_key){ fn, help, in_irq };
+}
+
+void debug_key_register(char key, void (*fn)(char, struct cpu_regs *), const char *help)
+{
+    register_key(key, fn, help, false);
+}
+
+void debug_key_register_irq(char key, void (*fn)(char, struct cpu_regs *), const char *help)
+{
+    register_key(key, fn, help, true);
+}
+
+static void run_key(char key, struct cpu_regs *regs)
+{
+    printk("'%c' pressed -> %s\n", key, keys[(u8)key].help);
+    keys[(u8)key].fn(key, regs);
+}
+
+static void run_waiting(void *unused)
+{
+    (void)unused;
+    for (unsigned k = 0; k < ARRAY_SIZE(keys); k++)
+        if (test_and_clear_bit(k, waiting) && keys[k].fn)
+            run_key(k, NULL);
+}
+
+void debug_key_handle(char key, struct cpu_regs *regs)
+{
+    if ((u8)key >= ARRAY_SIZE(keys) || !keys[(u8)key].fn)
+        return;
+    if (keys[(u8)key].in_irq) {
+        run_key(key, regs);
+        return;
+    }
+    set_bit((u8)key, waiting);
+    tasklet_schedule(&key_tasklet);
+}
+
+static void key_help(char key, struct cpu_regs *regs)
+{
+    (void)key, (void)regs;
+    for (unsigned k = 0; k < ARRAY_SIZE(keys); k++)
+        if (keys[k].fn)
+            printk(" key '%c' => %s\n", k, keys[k].help);
+}
+
+/* All reports, but not the keys that end something. */
+static void key_all(char key, struct cpu_regs *regs)
+{
+    for (unsigned k = 0; k < ARRAY_SIZE(keys); k++)
+        if (keys[k].fn && k != (u8)key && k != 'R' && k != 'C' && k != 'h' && k != 'w')
+            run_key(k, regs);
+}
+
+static void key_dom0_registers(char key, struct cpu_regs *regs)
+{
+    struct vcpu *v;
+
+    (void)key, (void)regs;
+    if (!dom0)
+        return;
+    for_each_vcpu(dom0, v) {
+        printk("*** Domain 0, vCPU %u ***\n", v->id);
+        vcpu_show_registers(v);
+    }
+}
+
+static void key_reboot(char key, struct cpu_regs *regs)
+{
+    (void)key, (void)regs;
+    machine_restart(0);
+}
+
+void debug_keys_init(void)
+{
+    debug_key_register('h', key_help, "show this message");
+    debug_key_register('*', key_all, "print all diagnostics");
+    debug_key_register('0', key_dom0_registers, "dump dom0 registers");
+    debug_key_register_irq('R', key_reboot, "reboot machine");
+}

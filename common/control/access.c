@@ -1,0 +1,55 @@
+/* Which device memory, I/O ports and interrupts a domain may use. Nobody can hand on what is not its own. */
+#include <pvisor/rangeset.h>
+#include "internal.h"
+
+static s64 set_rights(const char *what, struct rangeset *own, struct rangeset *r, u64 first, u64 last,
+                      bool allow)
+{
+    if (last < first)
+        return refuse(-EINVAL, "%s %#lx to %#lx is no range", what, first, last);
+    if (!rangeset_contains(own, first, last))
+        return refuse(-EPERM, "%s %#lx to %#lx is not this domain's to give", what, first, last);
+    return allow ? rangeset_add(r, first, last) : rangeset_remove(r, first, last);
+}
+
+s64 dc_irq_permission(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    const struct xen_domctl_irq_permission *p = &op->u.irq_permission;
+
+    (void)u;
+    return set_rights("interrupt", current->domain->irqs, d->irqs, p->pirq, p->pirq, p->allow_access);
+}
+
+s64 dc_iomem_permission(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    const struct xen_domctl_iomem_permission *p = &op->u.iomem_permission;
+
+    (void)u;
+    return set_rights("device frames", current->domain->iomem, d->iomem, p->first_mfn,
+                      p->first_mfn + p->nr_mfns - 1,
+                      p->allow_access);
+}
+
+s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    const struct xen_domctl_ioport_permission *p = &op->u.ioport_permission;
+    u64 last = (u64)p->first_port + p->nr_ports - 1;
+
+    (void)u;
+    if (!p->nr_ports || last > 0xffff)
+        return refuse(-EINVAL, "I/O ports %#x to %#lx", p->first_port, last);
+    return set_rights("I/O ports", current->domain->ioports, d->ioports, p->first_port, last,
+                      p->allow_access);
+}
+
+s64 dc_no_passthrough(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    (void)d, (void)u;
+    return refuse(-ENODEV, "command %u: PCI passthrough is not supported", op->cmd);
+}
+
+s64 dc_no_hvm(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    (void)d, (void)u;
+    return refuse(-EINVAL, "command %u is for HVM guests", op->cmd);
+}

@@ -1,0 +1,248 @@
+/* Control calls on the machine: its CPUs, its memory, its log. It is one NUMA node, its CPUs are one pool. */
+#include <asm/features.h>
+#include <asm/smp.h>
+#include <pvisor/console.h>
+#include <pvisor/frame.h>
+#include <pvisor/lib.h>
+#include <pvisor/sched.h>
+#include <pvisor/time.h>
+#include "internal.h"
+
+s64 sc_physinfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_physinfo *p = &op->u.physinfo;
+
+    memset(p, 0, sizeof(*p));
+    p->threads_per_core = 1;
+    p->cores_per_socket = nr_cpus;
+    p->nr_cpus = cpumask_weight(&cpu_online_map);
+    p->max_cpu_id = nr_cpus - 1;
+    p->nr_nodes = 1;
+    p->cpu_khz = (u32)tsc_khz();
+    p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1;
+    p->total_pages = heap_total_frames();
+    p->free_pages = heap_free_frames();
+    p->outstanding_pages = claimed_frames();
+    p->max_mfn = max_ram_mfn().v;
+    memcpy(p->hw_cap, cpu_host.feat, sizeof(p->hw_cap));
+    return 0;
+}
+
+s64 sc_getdomaininfolist(struct xen_sysctl *op)
+{
+    struct xen_sysctl_getdomaininfolist *l = &op->u.getdomaininfolist;
+    struct xen_domctl_getdomaininfo info;
+    struct domain *d;
+    u32 n = 0, next = l->first_domain;
+
+    while (n < l->max_domains && next < DOMID_FIRST_RESERVED && (d = domain_get_next(next))) {
+        fill_domaininfo(d, &info);
+        next = d->id + 1u;
+        domain_put(d);
+        if (copy_to_guest(gva(l->buffer + n * sizeof(info)), &info, sizeof(info)))
+            return -EFAULT;
+        n++;
+    }
+    l->num_domains = n;
+    return 0;
+}
+
+s64 sc_getcpuinfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_getcpuinfo *g = &op->u.getcpuinfo;
+
+    g->nr_cpus = min(g->max_cpus, nr_cpus);
+    for (u32 cpu = 0; cpu < g->nr_cpus; cpu++) {
+        struct vcpu *idle = idle_domain->vcpu[cpu];
+        struct xen_sysctl_cpuinfo i = { .idletime = idle ? vcpu_runtime(idle) : 0 };
+
+        if (copy_to_guest(gva(g->info + cpu * sizeof(i)), &i, sizeof(i)))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+/* Threads of one core are not told apart: there is no SMT to switch. */
+s64 sc_cpu_hotplug(struct xen_sysctl *op)
+{
+    const struct xen_sysctl_cpu_hotplug *h = &op->u.cpu_hotplug;
+
+    switch (h->op) {
+    case XEN_SYSCTL_CPU_HOTPLUG_ONLINE:
+        return cpu_online(h->cpu);
+    case XEN_SYSCTL_CPU_HOTPLUG_OFFLINE:
+        return cpu_offline(h->cpu);
+    }
+    return refuse(-EOPNOTSUPP, "operation %u", h->op);
+}
+
+s64 sc_availheap(struct xen_sysctl *op)
+{
+    struct xen_sysctl_availheap *a = &op->u.availheap;
+
+    if (a->node > 0)
+        return refuse(-EINVAL, "node %d; there is node 0 only", a->node);
+    a->avail_bytes = heap_free_frames() << PAGE_SHIFT;
+    return 0;
+}
+
+/* --- Topology --- */
+
+s64 sc_numainfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_numainfo *n = &op->u.numainfo;
+    struct xen_sysctl_meminfo mem = {
+        .memsize = heap_total_frames() << PAGE_SHIFT,
+        .memfree = heap_free_frames() << PAGE_SHIFT,
+    };
+    u32 distance = 10;      /* of a node to itself, by ACPI's convention */
+
+    if (n->meminfo || n->distance)
+        n->num_nodes = min(n->num_nodes, 1u);
+    else
+        n->num_nodes = 1;
+    if (!n->num_nodes)
+        return 0;
+    if ((n->meminfo && copy_to_guest(gva(n->meminfo), &mem, sizeof(mem))) ||
+        (n->distance && copy_to_guest(gva(n->distance), &distance, sizeof(distance))))
+        return -EFAULT;
+    return 0;
+}
+
+s64 sc_cputopoinfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_cputopoinfo *t = &op->u.cputopoinfo;
+
+    if (!t->cputopo) {
+        t->num_cpus = nr_cpus;
+        return 0;
+    }
+    t->num_cpus = min(t->num_cpus, nr_cpus);
+    for (u32 cpu = 0; cpu < t->num_cpus; cpu++) {
+        struct xen_sysctl_cputopo c = { XEN_INVALID_CORE_ID, XEN_INVALID_SOCKET_ID, XEN_INVALID_NODE_ID };
+
+        if (cpumask_test(&cpu_online_map, cpu))
+            c = (struct xen_sysctl_cputopo){ .core = cpu };
+        if (copy_to_guest(gva(t->cputopo + cpu * sizeof(c)), &c, sizeof(c)))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+#define MAX_PCI_QUERY 65536
+
+s64 sc_pcitopoinfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_pcitopoinfo *t = &op->u.pcitopoinfo;
+    u32 node = 0;
+
+    if (!t->devs || !t->nodes || t->num_devs > MAX_PCI_QUERY)
+        return refuse(-EINVAL, "%u devices at %#lx, nodes to %#lx", t->num_devs, t->devs, t->nodes);
+    for (u32 i = 0; i < t->num_devs; i++)
+        if (copy_to_guest(gva(t->nodes + i * sizeof(node)), &node, sizeof(node)))
+            return -EFAULT;
+    return 0;
+}
+
+/* --- The log --- */
+
+#define MAX_CONSOLE_READ (64u << 10)
+
+s64 sc_readconsole(struct xen_sysctl *op)
+{
+    struct xen_sysctl_readconsole *r = &op->u.readconsole;
+    u32 room = min(r->count, MAX_CONSOLE_READ), index = r->incremental ? r->index : 0;
+    char *buf = xzalloc_bytes(room ? room : 1);
+    s64 rc;
+
+    if (!buf)
+        return -ENOMEM;
+    r->count = console_ring_read(buf, room, &index, r->clear);
+    r->index = index;
+    rc = copy_to_guest(gva(r->buffer), buf, r->count);
+    xfree(buf);
+    return rc;
+}
+
+s64 sc_debug_keys(struct xen_sysctl *op)
+{
+    struct xen_sysctl_debug_keys *k = &op->u.debug_keys;
+
+    for (u32 i = 0; i < min(k->nr_keys, 32u); i++) {
+        char key;
+
+        if (copy_from_guest(&key, gva(k->keys + i), 1))
+            return -EFAULT;
+        debug_key_handle(key, guest_regs());
+    }
+    return 0;
+}
+
+/* --- Scheduling --- */
+
+s64 sc_sched_id(struct xen_sysctl *op)
+{
+    op->u.sched_id.sched_id = XEN_SCHEDULER_CREDIT2;
+    return 0;
+}
+
+s64 sc_scheduler_op(struct xen_sysctl *op)
+{
+    if (op->u.scheduler_op.cpupool_id)
+        return refuse(-ESRCH, "CPU pool %u; there is pool 0 only", op->u.scheduler_op.cpupool_id);
+    return sched_sysctl(&op->u.scheduler_op);
+}
+
+static u32 count_domains(void)
+{
+    struct domain *d;
+    u32 n = 0;
+
+    for (u32 id = 0; (d = domain_get_next(id)); n++) {
+        id = d->id + 1u;
+        domain_put(d);
+    }
+    return n;
+}
+
+s64 sc_cpupool_op(struct xen_sysctl *op)
+{
+    static const cpumask_t none;
+    struct xen_sysctl_cpupool_op *c = &op->u.cpupool_op;
+
+    switch (c->op) {
+    case XEN_SYSCTL_CPUPOOL_OP_INFO:
+        /* The first pool from this number on: a tool that has seen pool 0 is told that there is no other. */
+        if (c->cpupool_id && c->cpupool_id != XEN_SYSCTL_CPUPOOL_PAR_ANY)
+            return -ENOENT;
+        c->cpupool_id = 0;
+        c->sched_id = XEN_SCHEDULER_CREDIT2;
+        c->n_dom = count_domains();
+        return bitmap_to_guest(&c->cpumap, &cpu_online_map, NR_CPUS);
+    case XEN_SYSCTL_CPUPOOL_OP_FREEINFO:
+        return bitmap_to_guest(&c->cpumap, &none, NR_CPUS);
+    case XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN:
+        return c->cpupool_id ? -ENOENT : 0;
+    }
+    return refuse(-EOPNOTSUPP, "CPU pool operation %u; there is one pool only", c->op);
+}
+
+/* --- What there is none of --- */
+
+s64 sc_tbuf_op(struct xen_sysctl *op)
+{
+    struct xen_sysctl_tbuf_op *t = &op->u.tbuf_op;
+
+    if (t->cmd != XEN_SYSCTL_TBUFOP_get_info)
+        return refuse(-EOPNOTSUPP, "trace buffer operation %u: there are none", t->cmd);
+    t->evt_mask = 0;
+    t->buffer_mfn = 0;
+    t->size = 0;
+    return 0;
+}
+
+s64 sc_absent(struct xen_sysctl *op)
+{
+    (void)op;
+    return -ENODEV;
+}

@@ -1,0 +1,103 @@
+/* Control calls on a domain's memory. */
+#include <pvisor/cpu_policy.h>
+#include <pvisor/frame.h>
+#include "internal.h"
+
+/* Less than the domain has now is allowed: it then gets nothing more until it has given some up. */
+s64 dc_max_mem(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    (void)u;
+    spin_lock(&d->page_lock);
+    d->max_pages = op->u.max_mem.max_memkb >> (PAGE_SHIFT - 10);
+    spin_unlock(&d->page_lock);
+    return 0;
+}
+
+/* --- What kind each frame is, for saving --- */
+
+static const u32 type_info[] = {
+    [FT_L1] = XEN_DOMCTL_PFINFO_L1TAB,
+    [FT_L2] = XEN_DOMCTL_PFINFO_L2TAB,
+    [FT_L3] = XEN_DOMCTL_PFINFO_L3TAB,
+    [FT_L4] = XEN_DOMCTL_PFINFO_L4TAB,
+};
+
+static u32 frame_info(const struct domain *d, mfn_t m)
+{
+    bool pinned;
+    u32 info = XEN_DOMCTL_PFINFO_NOTAB;
+    unsigned t;
+
+    if (!frame_get(m, d))
+        return XEN_DOMCTL_PFINFO_XTAB;
+    t = frame_type_get(m, &pinned);
+    if (t < ARRAY_SIZE(type_info))
+        info = type_info[t];
+    frame_put(m);
+    return info && pinned ? info | XEN_DOMCTL_PFINFO_LPINTAB : info;
+}
+
+#define MAX_FRAMES_PER_CALL 1024
+
+s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    const struct xen_domctl_getpageframeinfo3 *g = &op->u.getpageframeinfo3;
+
+    (void)u;
+    if (g->num > MAX_FRAMES_PER_CALL)
+        return refuse(-E2BIG, "%lu frames, at most %u in one call", g->num, MAX_FRAMES_PER_CALL);
+    for (u64 i = 0; i < g->num; i++) {
+        gva_t array = gva(g->array);
+        u64 m;
+
+        if (guest_read_word(&m, array, i) || guest_write_word(array, i, frame_info(d, mfn(m))))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+/* Dirty tracking does not exist yet; that it is off is what a plain save asks for. */
+s64 dc_shadow_op(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    const struct xen_domctl_shadow_op *s = &op->u.shadow_op;
+
+    (void)u;
+    if (s->op == XEN_DOMCTL_SHADOW_OP_OFF)
+        return 0;
+    return refuse(-EOPNOTSUPP, "d%u: log-dirty operation %u, mode %#x: live migration is not supported",
+                  d->id, s->op, s->mode);
+}
+
+s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    mfn_t m = mfn(op->u.hypercall_init.gmfn);
+    void *page;
+
+    (void)u;
+    if (frame_get_writable(m, d))
+        return refuse(-EACCES, "frame %#lx is no data page of d%u", m.v, d->id);
+    page = map_frame(m);
+    arch_init_hypercall_page(d, page);
+    unmap_frame(page);
+    frame_put_writable(m);
+    return 0;
+}
+
+s64 dc_set_address_size(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    int rc = arch_domain_set_address_size(d, op->u.address_size.size);
+
+    (void)u;
+    if (!rc) {
+        domain_reset_vcpu_info(d);
+        cpu_policy_domain_resized(d);
+    }
+    return rc;
+}
+
+s64 dc_get_address_size(struct domain *d, struct xen_domctl *op, gva_t u)
+{
+    (void)u;
+    op->u.address_size.size = domain_word(d) == ABI_64 ? 64 : 32;
+    return 0;
+}

@@ -1,0 +1,92 @@
+/* Making and unmaking vCPUs, and where their vcpu_info lies. */
+#include <public/vcpu.h>
+#include <pvisor/evtchn.h>
+#include <pvisor/frame.h>
+#include <pvisor/guest.h>
+#include <pvisor/printk.h>
+#include <pvisor/time.h>
+#include "internal.h"
+
+/* The vcpu_info of vCPUs that have no place in shared_info and registered none. What it says is ignored. */
+static u8 dummy_vcpu_info[sizeof(struct vcpu_info_l64)] __attribute__((aligned(64)));
+
+static void vcpu_reset_info(struct vcpu *v)
+{
+    enum abi_word w = domain_word(v->domain);
+    char *shared = v->domain->shared_info;
+    const void *registered = NULL;
+
+    if (!mfn_eq(v->info_mfn, INVALID_MFN))
+        registered = v->info;
+    if (shared && v->id < XEN_LEGACY_MAX_VCPUS)
+        v->info = shared + abi_offset(w, shared_info, vcpu_info) + v->id * abi_sizeof(w, vcpu_info);
+    else
+        v->info = dummy_vcpu_info;
+    if (registered) {
+        unmap_frame(registered);
+        frame_put_writable(v->info_mfn);
+        v->info_mfn = INVALID_MFN;
+    }
+}
+
+void domain_reset_vcpu_info(struct domain *d)
+{
+    struct vcpu *v;
+
+    for_each_vcpu(d, v)
+        vcpu_reset_info(v);
+}
+
+static void vcpu_init_fields(struct vcpu *v, struct domain *d, u32 id)
+{
+    v->domain = d;
+    v->id = id;
+    v->info_mfn = INVALID_MFN;
+    v->info = dummy_vcpu_info;
+    v->pause_flags = VPF_DOWN;
+    v->runstate.state = RUNSTATE_offline;
+    v->runstate.entry_time = now_ns();
+    spin_lock_init(&v->virq_lock, RANK_VIRQ);
+    list_init(&v->sched.node);
+}
+
+struct vcpu *vcpu_create(struct domain *d, u32 id)
+{
+    struct vcpu *v;
+
+    if (id >= d->max_vcpus || d->vcpu[id])
+        return NULL;
+    v = xzalloc(struct vcpu);
+    if (!v)
+        return NULL;
+    vcpu_init_fields(v, d, id);
+    if (arch_vcpu_create(v))
+        goto free;
+    if (sched_init_vcpu(v))
+        goto destroy;
+    vcpu_reset_info(v);
+    evtchn_vcpu_init(v);
+    domain_add_vcpu(v);
+    return v;
+
+destroy:
+    arch_vcpu_destroy(v);
+free:
+    xfree(v);
+    printk(LOG_WARNING "d%u: no memory for vCPU %u\n", d->id, id);
+    return NULL;
+}
+
+void vcpus_destroy(struct domain *d)
+{
+    for (u32 i = 0; i < d->max_vcpus; i++) {
+        struct vcpu *v = d->vcpu[i];
+
+        if (!v)
+            continue;
+        sched_destroy_vcpu(v);
+        arch_vcpu_destroy(v);
+        write_once(d->vcpu[i], NULL);
+        xfree(v);
+    }
+}

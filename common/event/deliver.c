@@ -1,0 +1,47 @@
+/*
+ * From a pending port to a vCPU: the upcall flag of vcpu_info (offset 0; the mask is at offset 1, in both
+ * word sizes), waking and interrupting.
+ *
+ * No lock is needed: each side sets its own flag by a locked instruction and then looks at the other's. The
+ * sender sets the pending flag, then reads the mask and VPF_BLOCKED; one that goes to sleep opens the mask
+ * and sets VPF_BLOCKED, then reads the pending flag.
+ */
+#include "event.h"
+
+struct upcall_flags {
+    u8 pending, mask;
+};
+
+bool vcpu_event_pending(const struct vcpu *v)
+{
+    const struct upcall_flags *f = v->info;
+
+    return read_once(f->pending) && !read_once(f->mask);
+}
+
+void vcpu_mark_events_pending(struct vcpu *v)
+{
+    struct upcall_flags *f = read_once(v->info);
+
+    if (xchg(&f->pending, 1) || read_once(f->mask))
+        return;
+    if (read_once(v->pause_flags) & VPF_BLOCKED)
+        vcpu_unblock(v);
+    if (v != current)           /* the current vCPU looks on its way out */
+        vcpu_kick(v);
+}
+
+/* Port 0 stands for several: wake it and let it look again. */
+void evtchn_wake_poller(struct vcpu *v, u32 port)
+{
+    if ((v->poll_port == 0 || v->poll_port == port) && xchg(&v->poll_active, false))
+        vcpu_unblock(v);
+}
+
+void evtchn_set_pending(struct domain *d, u32 port)
+{
+    struct evtchn *chn = evtchn_at(d, port);
+
+    if (chn)
+        evtchn_deliver(d, chn);
+}

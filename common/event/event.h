@@ -1,0 +1,151 @@
+/*
+ * Inside common/event/: the port table and the two formats of delivery.
+ *
+ * Locking. Three things guard a channel:
+ *   the domain's lock     every change of state of one of its ports; both domains' for an interdomain pair
+ *   the channel's lock    also held while its state is written, and by whoever sends on it or unmasks it:
+ *                         a sender needs no domain's lock. While it is held and the channel is interdomain,
+ *                         the far end cannot be freed, because closing either end writes the state of both.
+ *   v->virq_lock          the binding of v's virtual interrupts, for delivery from interrupt handlers
+ * A port's bits in guest memory are touched only by one who keeps the port from being freed in one of these
+ * ways (or by a pirq's binding). So when all ports are closed under the domain's lock, nobody is using FIFO
+ * pages.
+ */
+#ifndef COMMON_EVENT_EVENT_H
+#define COMMON_EVENT_EVENT_H
+
+#include <public/errno.h>
+#include <public/event_channel.h>
+#include <pvisor/domain.h>
+#include <pvisor/evtchn.h>
+
+enum port_state {
+    PORT_FREE = 0,
+    PORT_RESERVED,     /* port 0 */
+    PORT_CHANGING,     /* a pirq is being bound or unbound, with no lock held */
+    PORT_UNBOUND,
+    PORT_INTERDOMAIN,
+    PORT_PIRQ,
+    PORT_VIRQ,
+    PORT_IPI,
+};
+
+struct evtchn {
+    spinlock_t lock;
+    struct domain *remote; /* interdomain */
+    u32 port;
+    union {
+        u16 unbound_domid;
+        u32 remote_port;
+        u32 pirq;
+        u32 virq;
+    } u;
+    u16 notify_vcpu;
+    u8 state;              /* enum port_state */
+    u8 priority;           /* FIFO: queue for the next time it is linked */
+    u16 last_queue;        /* FIFO: where it was linked last, FIFO_QUEUE(vcpu, priority) */
+    bool pending;          /* FIFO: became pending while it had no event word */
+};
+
+#define PORTS_PER_CHUNK (PAGE_SIZE / sizeof(struct evtchn))
+
+/* How pending and mask bits are kept in guest memory. All but switching formats is called as stated above. */
+struct evtchn_format {
+    const char *name;
+    void (*set_pending)(struct vcpu *v, struct evtchn *chn);
+    void (*clear_pending)(struct domain *d, struct evtchn *chn);
+    void (*unmask)(struct vcpu *v, struct evtchn *chn);
+    bool (*is_pending)(const struct domain *d, const struct evtchn *chn);
+    bool (*is_masked)(const struct domain *d, const struct evtchn *chn);
+    /* A free port that still hangs in a queue and cannot be given out. */
+    bool (*is_busy)(const struct domain *d, const struct evtchn *chn);
+    u32 (*nr_ports)(const struct domain *d);
+};
+
+extern const struct evtchn_format evtchn_two_level, evtchn_fifo;
+
+struct fifo_domain;
+
+struct evtchn_domain {
+    spinlock_t lock;
+    u32 max_port;             /* inclusive */
+    u32 nr_ports;             /* in chunks that exist; only grows */
+    u32 first_free;           /* no port below it is free */
+    u32 nr_active;            /* not free, without port 0 */
+    u32 reset_next;           /* a reset goes on here; 0: none is under way */
+    bool dying;               /* no port is given out any more */
+    const struct evtchn_format *format;
+    struct fifo_domain *fifo;
+    u32 nr_chunks;
+    struct evtchn **chunk;
+};
+
+/* The channel of a port, or NULL. Channels stay in memory until evtchn_domain_free(). */
+static inline struct evtchn *evtchn_at(const struct domain *d, u32 port)
+{
+    const struct evtchn_domain *ed = d->evtchn;
+
+    if (port >= read_once(ed->nr_ports))
+        return NULL;
+    return &ed->chunk[port / PORTS_PER_CHUNK][port % PORTS_PER_CHUNK];
+}
+
+/* A domain that has no vCPU yet loses the event. */
+static inline void evtchn_deliver(struct domain *d, struct evtchn *chn)
+{
+    struct vcpu *v = domain_vcpu(d, read_once(chn->notify_vcpu));
+
+    if (likely(v != NULL))
+        d->evtchn->format->set_pending(v, chn);
+}
+
+/*
+ * Wakes vCPUs of d that wait for this port in SCHEDOP_poll. Call after the pending bit was set (a full
+ * barrier).
+ */
+void evtchn_wake_poller(struct vcpu *v, u32 port);
+static inline void evtchn_wake_pollers(struct domain *d, u32 port)
+{
+    struct vcpu *v;
+
+    for_each_vcpu(d, v)
+        if (unlikely(read_once(v->poll_active)))
+            evtchn_wake_poller(v, port);
+}
+
+/*
+ * port.c, with the domain's lock held. A channel still in state free, but counted as taken; or a negative
+ * errno.
+ */
+int evtchn_port_take(struct domain *d, struct evtchn **chn);
+void evtchn_port_free(struct domain *d, struct evtchn *chn);
+void evtchn_set_state(struct evtchn *chn, enum port_state state, struct domain *remote, u32 what);
+/* Takes d's lock and, if it is another, e's in order of domain ids. */
+void evtchn_lock_two(struct domain *d, struct domain *e);
+void evtchn_unlock_two(struct domain *d, struct domain *e);
+
+/* channel.c */
+int evtchn_bind_interdomain(struct domain *d, struct domain *rd, u32 remote_port);
+int evtchn_bind_ipi(struct domain *d, u32 vcpu);
+int evtchn_bind_pirq(struct domain *d, u32 pirq, bool shareable);
+int evtchn_bind_vcpu(struct domain *d, u32 port, u32 vcpu);
+int evtchn_get_status(struct domain *d, struct evtchn_status *st);
+/* Closes ports from first on. 0, or the port to go on with when the CPU is wanted and may_preempt is set. */
+u32 evtchn_close_from(struct domain *d, u32 first, bool may_preempt);
+/* One round of evtchn_reset(); -EBUSY: resume says to go on, but nothing is under way, or the reverse. */
+int evtchn_reset_round(struct domain *d, bool resume);
+
+/* virq.c */
+int evtchn_bind_virq(struct domain *d, u32 virq, u32 vcpu);
+void evtchn_unbind_virq(struct domain *d, const struct evtchn *chn);
+bool virq_is_global(u32 virq);
+void virq_forget_handler(struct domain *d);
+
+/* fifo.c: the calls that exist only for this format. */
+int fifo_init_control(struct domain *d, const struct evtchn_init_control *c);
+int fifo_expand_array(struct domain *d, u64 gfn);
+int fifo_set_priority(struct domain *d, u32 port, u32 priority);
+/* Back to the state before the first init_control; the domain's lock held and all ports closed. */
+void fifo_destroy(struct domain *d);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * Two-level delivery: a pending and a mask bit per port in shared_info, and one selector bit per word of
+ * pending bits in vcpu_info. A guest of word size w has (8w)^2 ports, so 64-bit guests have 4096 and 32-bit
+ * ones 1024. No port beyond is ever open in this format: FIFO channels go back to it only when all ports
+ * are closed.
+ */
+#include "event.h"
+
+static void *pending_map(const struct domain *d)
+{
+    return (u8 *)d->shared_info + abi_offset(d->arch.word, shared_info, evtchn_pending);
+}
+
+static void *mask_map(const struct domain *d)
+{
+    return (u8 *)d->shared_info + abi_offset(d->arch.word, shared_info, evtchn_mask);
+}
+
+static void *selector(const struct vcpu *v)
+{
+    return (u8 *)v->info + abi_offset(v->domain->arch.word, vcpu_info, evtchn_pending_sel);
+}
+
+static u32 nr_ports(const struct domain *d)
+{
+    return d->arch.word == ABI_64 ? EVTCHN_2L_NR_CHANNELS_64 : EVTCHN_2L_NR_CHANNELS_32;
+}
+
+static always_inline void select_port(struct vcpu *v, u32 port)
+{
+    u32 word = v->domain->arch.word == ABI_64 ? port / 64 : port / 32;
+
+    if (!test_and_set_bit(word, selector(v)))
+        vcpu_mark_events_pending(v);
+}
+
+static void set_pending(struct vcpu *v, struct evtchn *chn)
+{
+    struct domain *d = v->domain;
+
+    if (test_and_set_bit(chn->port, pending_map(d)))
+        return;
+    if (!test_bit(chn->port, mask_map(d)))
+        select_port(v, chn->port);
+    evtchn_wake_pollers(d, chn->port);
+}
+
+static void clear_pending(struct domain *d, struct evtchn *chn)
+{
+    clear_bit(chn->port, pending_map(d));
+}
+
+static void unmask(struct vcpu *v, struct evtchn *chn)
+{
+    struct domain *d = v->domain;
+
+    if (test_and_clear_bit(chn->port, mask_map(d)) && test_bit(chn->port, pending_map(d)))
+        select_port(v, chn->port);
+}
+
+static bool is_pending(const struct domain *d, const struct evtchn *chn)
+{
+    return test_bit(chn->port, pending_map(d));
+}
+
+static bool is_masked(const struct domain *d, const struct evtchn *chn)
+{
+    return test_bit(chn->port, mask_map(d));
+}
+
+static bool never_busy(const struct domain *d, const struct evtchn *chn)
+{
+    (void)d;
+    (void)chn;
+    return false;
+}
+
+const struct evtchn_format evtchn_two_level = {
+    .name = "two-level",
+    .set_pending = set_pending,
+    .clear_pending = clear_pending,
+    .unmask = unmask,
+    .is_pending = is_pending,
+    .is_masked = is_masked,
+    .is_busy = never_busy,
+    .nr_ports = nr_ports,
+};
+
+/* A write through the old place may have been lost: let the guest look at every word. */
+void evtchn_vcpu_info_moved(struct vcpu *v)
+{
+    u32 bits = abi_word_bytes(v->domain->arch.word) * 8;
+
+    for (u32 i = 0; i < bits; i++)
+        set_bit(i, selector(v));
+    write_once(*(u8 *)v->info, 0);
+    vcpu_mark_events_pending(v);
+}

@@ -1,0 +1,273 @@
+/* The grant-table hypercall: the small operations, and the loop over a guest's array with its preemption. */
+#include "grant.h"
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+
+/*
+ * The domain that an operation names, referenced: the caller's own, or any for the control domain. NULL
+ * with *status GNTST_bad_domain or GNTST_permission_denied.
+ */
+static struct domain *target(u16 domid, s16 *status)
+{
+    struct domain *d = domain_get(domid);
+
+    if (!d) {
+        *status = refuse(GNTST_bad_domain, "no domain %u", domid);
+        return NULL;
+    }
+    *status = GNTST_okay;
+    if (d == current->domain || is_control_domain(current->domain))
+        return d;
+    domain_put(d);
+    *status = refuse(GNTST_permission_denied, "only the control domain may ask for d%u", domid);
+    return NULL;
+}
+
+static s16 grow_to(struct domain *d, u32 nr_frames)
+{
+    s16 status;
+
+    spin_lock(&d->gnttab->lock);
+    status = grant_grow(d, nr_frames) ? GNTST_general_error : GNTST_okay;
+    spin_unlock(&d->gnttab->lock);
+    return status;
+}
+
+/* Frames are never taken away while the domain lives, so the list needs no lock. */
+static int write_frame_list(const struct domain *d, gva_t list, u32 nr)
+{
+    for (u32 i = 0; i < nr; i++) {
+        int rc = guest_write_word(list, i, d->gnttab->frame[i].mfn.v);
+
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static s64 setup_table(gva_t uop, u32 count)
+{
+    struct gnttab_setup_table op;
+    struct domain *d;
+    int rc = 0;
+
+    (void)count;
+    if (guest_read_abi(gnttab_setup_table, &op, uop))
+        return -EFAULT;
+    d = target(op.dom, &op.status);
+    if (d) {
+        op.status = grow_to(d, op.nr_frames);
+        if (op.status == GNTST_okay)
+            rc = write_frame_list(d, gva(op.frame_list), op.nr_frames);
+        domain_put(d);
+    }
+    if (copy_to_guest(gva_add(uop, abi_offset(current_word(), gnttab_setup_table, status)), &op.status,
+                      sizeof(op.status)))
+        rc = -EFAULT;
+    return rc ? rc : 1;
+}
+
+static s64 query_size(gva_t uop, u32 count)
+{
+    struct gnttab_query_size op;
+    struct domain *d;
+
+    (void)count;
+    if (copy_from_guest(&op, uop, sizeof(op)))
+        return -EFAULT;
+    d = target(op.dom, &op.status);
+    if (d) {
+        (void)grow_to(d, 1);    /* a table has at least one frame, as guests know it */
+        op.nr_frames = d->gnttab->nr_frames;
+        op.max_nr_frames = d->gnttab->max_frames;
+        domain_put(d);
+    }
+    return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
+}
+
+static s64 dump_table(gva_t uop, u32 count)
+{
+    struct gnttab_dump_table op;
+    struct domain *d;
+
+    (void)count;
+    if (!is_control_domain(current->domain))
+        return refuse(-EPERM, "only the control domain writes to the log");
+    if (copy_from_guest(&op, uop, sizeof(op)))
+        return -EFAULT;
+    d = target(op.dom, &op.status);
+    if (d) {
+        gnttab_dump(d);
+        domain_put(d);
+    }
+    return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
+}
+
+/* Not offered: the status that says so and leaves the frame with its owner. */
+static s64 transfer(gva_t uop, u32 count)
+{
+    s16 status = refuse(GNTST_bad_page, "frames are not transferred by grant");
+
+    (void)count;
+    uop = gva_add(uop, abi_offset(current_word(), gnttab_transfer, status));
+    return copy_to_guest(uop, &status, sizeof(status)) ? -EFAULT : 1;
+}
+
+/* Status frames belong to version 2. */
+static s64 get_status_frames(gva_t uop, u32 count)
+{
+    s16 status = refuse(GNTST_general_error, "a version 1 table has no status frames");
+
+    (void)count;
+    uop = gva_add(uop, abi_offset(current_word(), gnttab_get_status_frames, status));
+    return copy_to_guest(uop, &status, sizeof(status)) ? -EFAULT : 1;
+}
+
+/* Answers as Xen does where version 2 is switched off. */
+static s64 set_version(gva_t uop, u32 count)
+{
+    struct gnttab_set_version op;
+    s64 rc = 1;
+
+    (void)count;
+    if (copy_from_guest(&op, uop, sizeof(op)))
+        return -EFAULT;
+    if (op.version == 2)
+        rc = -ENOSYS;
+    else if (op.version != 1)
+        rc = refuse(-EINVAL, "version %u, expected 1", op.version);
+    op.version = 1;
+    return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : rc;
+}
+
+static s64 get_version(gva_t uop, u32 count)
+{
+    struct gnttab_get_version op;
+    struct domain *d;
+    s16 status;
+
+    (void)count;
+    if (copy_from_guest(&op, uop, sizeof(op)))
+        return -EFAULT;
+    d = target(op.dom, &status);
+    if (!d)
+        return status == GNTST_bad_domain ? -ESRCH : -EPERM;
+    domain_put(d);
+    op.version = 1;
+    return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
+}
+
+/* With the lock held. The guest's CPUs may look at the entries meanwhile: each is written in one go. */
+static s16 swap_entries(struct grant_table *t, u32 a, u32 b)
+{
+    const struct active *act_a = grant_active(t, a), *act_b = grant_active(t, b);
+    u64 *entry_a, *entry_b;
+
+    if (!act_a || !act_b)
+        return refuse(GNTST_bad_gntref, "grants %u and %u, the table has %lu", a, b,
+                      t->nr_frames * ENTRIES_PER_FRAME);
+    if (act_a->readers || act_a->writers || act_b->readers || act_b->writers)
+        return refuse(GNTST_eagain, "grant %u or %u is in use", a, b);
+    entry_a = (u64 *)grant_entry(t, a);
+    entry_b = (u64 *)grant_entry(t, b);
+    write_once(*entry_a, xchg(entry_b, read_once(*entry_a)));
+    return GNTST_okay;
+}
+
+static s64 swap_grant_ref(gva_t uop, u32 count)
+{
+    struct grant_table *t = current->domain->gnttab;
+    struct gnttab_swap_grant_ref op;
+
+    (void)count;
+    if (copy_from_guest(&op, uop, sizeof(op)))
+        return -EFAULT;
+    spin_lock(&t->lock);
+    op.status = swap_entries(t, op.ref_a, op.ref_b);
+    spin_unlock(&t->lock);
+    return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
+}
+
+/* x86 devices see what the caches hold, so to write caches back there is nothing to do but to check. */
+static s64 cache_flush(gva_t uop, u32 count)
+{
+    struct gnttab_cache_flush op;
+    mfn_t m;
+
+    (void)count;
+    if (copy_from_guest(&op, uop, sizeof(op)))
+        return -EFAULT;
+    if (op.offset >= PAGE_SIZE || (u32)op.offset + op.length > PAGE_SIZE ||
+        (op.op & ~(GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL | GNTTAB_CACHE_SOURCE_GREF)))
+        return refuse(-EINVAL, "offset %u, length %u, operation %#x", op.offset, op.length, op.op);
+    if (!op.length || !op.op)
+        return 1;
+    if (op.op & (GNTTAB_CACHE_SOURCE_GREF | GNTTAB_CACHE_INVAL))
+        return refuse(-EOPNOTSUPP, "operation %#x is not offered", op.op);
+    m = maddr_to_mfn(maddr(op.a.dev_bus_addr));
+    if (!mfn_valid(m))
+        return refuse(-EINVAL, "address %#lx is not in RAM", op.a.dev_bus_addr);
+    if (!frame_get(m, current->domain))
+        return refuse(-EPERM, "frame %#lx is not the caller's", m.v);
+    frame_put(m);
+    return 1;
+}
+
+/* count is of no interest to ALONE, must be 1 for ONE, and is what it says for MANY. */
+enum counted { ALONE, ONE, MANY };
+
+static const struct grant_call {
+    s64 (*some)(gva_t uop, u32 count);
+    u8 counted;
+    u16 size[ABI_NR];
+} calls[] = {
+#define PLAIN_CALL(name, fn, counted) \
+    { fn, counted, { sizeof(struct gnttab_##name), sizeof(struct gnttab_##name) } }
+#define ABI_CALL(name, fn, counted) \
+    { fn, counted, { sizeof(struct gnttab_##name##_l64), sizeof(struct gnttab_##name##_l32) } }
+    [GNTTABOP_map_grant_ref] = PLAIN_CALL(map_grant_ref, gnttab_map, MANY),
+    [GNTTABOP_unmap_grant_ref] = PLAIN_CALL(unmap_grant_ref, gnttab_unmap, MANY),
+    [GNTTABOP_setup_table] = ABI_CALL(setup_table, setup_table, ONE),
+    [GNTTABOP_dump_table] = PLAIN_CALL(dump_table, dump_table, ONE),
+    [GNTTABOP_transfer] = ABI_CALL(transfer, transfer, MANY),
+    [GNTTABOP_copy] = ABI_CALL(copy, gnttab_copy, MANY),
+    [GNTTABOP_query_size] = PLAIN_CALL(query_size, query_size, ONE),
+    [GNTTABOP_unmap_and_replace] = PLAIN_CALL(unmap_and_replace, gnttab_unmap_and_replace, MANY),
+    [GNTTABOP_set_version] = PLAIN_CALL(set_version, set_version, ALONE),
+    [GNTTABOP_get_status_frames] = ABI_CALL(get_status_frames, get_status_frames, ONE),
+    [GNTTABOP_get_version] = PLAIN_CALL(get_version, get_version, ALONE),
+    [GNTTABOP_swap_grant_ref] = PLAIN_CALL(swap_grant_ref, swap_grant_ref, MANY),
+    [GNTTABOP_cache_flush] = PLAIN_CALL(cache_flush, cache_flush, MANY),
+};
+
+s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    u32 cmd = (u32)a0, count = (u32)a2, size;
+    const struct grant_call *c;
+    gva_t uop = gva(a1);
+
+    (void)a3, (void)a4, (void)a5;
+    if ((s32)count < 0)
+        return refuse(-EINVAL, "count %u", count);
+    if (cmd >= ARRAY_SIZE(calls))
+        return refuse(-ENOSYS, "unknown command %u", cmd);
+    c = &calls[cmd];
+    if (c->counted == ONE && count != 1)
+        return refuse(-EINVAL, "count %u for command %u, expected 1", count, cmd);
+    if (c->counted == ALONE)
+        count = 1;
+    size = c->size[current_word()];
+    while (count) {
+        s64 n = c->some(uop, count);
+
+        if (n < 0)
+            return n;
+        uop = gva_add(uop, (u64)n * size);
+        count -= (u32)n;
+        if (count && preempt_needed())
+            return hypercall_restart(3, (u64)cmd, uop.v, (u64)count);
+    }
+    return 0;
+}

@@ -1,0 +1,137 @@
+/*
+ * GNTTABOP_copy. Either side is a frame of the caller's own or a grant. A claimed side is kept from one
+ * operation to the next, since drivers copy many pieces to or from one page.
+ */
+#include "grant.h"
+#include <pvisor/guest.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+
+struct side {
+    struct domain *d;       /* NULL: nothing is claimed */
+    u64 what;               /* reference or frame number */
+    u16 domid;
+    bool is_ref, readonly;
+    mfn_t mfn;
+    u8 *p;
+};
+
+static struct pin side_pin(const struct side *s)
+{
+    return (struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 };
+}
+
+static void side_release(struct side *s)
+{
+    if (!s->d)
+        return;
+    unmap_frame(s->p);
+    grant_frame_put(s->mfn, s->readonly);
+    if (s->is_ref)
+        grant_unpin(s->d->gnttab, &(struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 });
+    domain_put(s->d);
+    s->d = NULL;
+}
+
+/* With s->d referenced. */
+static s16 claim_frame(struct side *s)
+{
+    struct pin pin = side_pin(s);
+    s16 status = GNTST_okay;
+    int rc;
+
+    s->mfn = mfn(s->what);
+    if (s->is_ref)
+        status = grant_pin(s->d->gnttab, &pin, current->domain->id, &s->mfn);
+    if (status != GNTST_okay)
+        return status;
+    rc = grant_frame_get(s->mfn, s->d, s->readonly);
+    if (rc == 0) {
+        s->p = map_frame(s->mfn);
+        return GNTST_okay;
+    }
+    if (s->is_ref)
+        grant_unpin(s->d->gnttab, &pin);
+    if (rc == -EBUSY)
+        return refuse(GNTST_general_error, "frame %#lx is in use as a table", s->mfn.v);
+    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", s->mfn.v, s->d->id);
+}
+
+/* Makes s the side that the operation names, if it is not that already. */
+static s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is_ref)
+{
+    u64 what = is_ref ? (u32)ptr->u : ptr->u;
+    s16 status;
+
+    if (s->d && s->what == what && s->domid == ptr->domid && s->is_ref == is_ref)
+        return GNTST_okay;
+    side_release(s);
+    if (!is_ref && ptr->domid != DOMID_SELF)
+        return refuse(GNTST_permission_denied, "frame %#lx of d%u by its number", what, ptr->domid);
+    s->what = what;
+    s->domid = ptr->domid;
+    s->is_ref = is_ref;
+    s->d = domain_get(ptr->domid);
+    if (!s->d)
+        return refuse(GNTST_bad_domain, "no domain %u", ptr->domid);
+    status = claim_frame(s);
+    if (status != GNTST_okay) {
+        domain_put(s->d);
+        s->d = NULL;
+    }
+    return status;
+}
+
+static s16 copy_one(const struct gnttab_copy *op, struct side *src, struct side *dst)
+{
+    s16 status;
+
+    if ((u32)op->source.offset + op->len > PAGE_SIZE || (u32)op->dest.offset + op->len > PAGE_SIZE)
+        return refuse(GNTST_bad_copy_arg, "%u bytes from offset %u to %u leave the page", op->len,
+                      op->source.offset, op->dest.offset);
+    status = side_claim(src, &op->source, op->flags & GNTCOPY_source_gref);
+    if (status == GNTST_okay)
+        status = side_claim(dst, &op->dest, op->flags & GNTCOPY_dest_gref);
+    if (status == GNTST_okay)
+        memmove(dst->p + op->dest.offset, src->p + op->source.offset, op->len);
+    return status;
+}
+
+/* The 64-bit layout and ours are the same, and this call is made once per packet. */
+static int read_op(struct gnttab_copy *op, gva_t src)
+{
+#define SAME_PLACE(field) offsetof(struct gnttab_copy, field) == offsetof(struct gnttab_copy_l64, field)
+    _Static_assert(sizeof(*op) == sizeof(struct gnttab_copy_l64) && SAME_PLACE(source.domid) &&
+                   SAME_PLACE(dest.offset) && SAME_PLACE(status), "layout");
+
+    if (current_word() == ABI_64)
+        return copy_from_guest(op, src, sizeof(*op));
+    return guest_read_abi(gnttab_copy, op, src);
+}
+
+s64 gnttab_copy(gva_t uop, u32 count)
+{
+    size_t status_at = abi_offset(current_word(), gnttab_copy, status);
+    struct side src = { .readonly = true }, dst = { .readonly = false };
+    s64 done = 0;
+
+    do {
+        gva_t elem = guest_abi_elem(gnttab_copy, uop, done);
+        struct gnttab_copy op;
+        s16 status;
+
+        if (read_op(&op, elem)) {
+            done = -EFAULT;
+            break;
+        }
+        status = copy_one(&op, &src, &dst);
+        if (copy_to_guest(gva_add(elem, status_at), &status, sizeof(status))) {
+            done = -EFAULT;
+            break;
+        }
+    } while (++done < count && !preempt_needed());
+    side_release(&src);
+    side_release(&dst);
+    return done;
+}

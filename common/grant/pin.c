@@ -1,0 +1,99 @@
+/*
+ * Counting the uses of a grant. The guest's entry and the domain it names are one 32-bit word, so that they
+ * are checked and marked in use in one step: from then on the guest may not withdraw the grant, and one
+ * that does all the same only fools itself.
+ */
+#include "grant.h"
+#include <pvisor/printk.h>
+
+/* Sets GTF_reading, and GTF_writing unless readonly, if the entry grants that to the domain. */
+static s16 mark_in_use(struct grant_entry_v1 *entry, const struct pin *pin, u16 grantee)
+{
+    u32 *word = (u32 *)entry;       /* flags in the low half, domid in the high one */
+    u32 type_mask = GTF_type_mask | (pin->whole ? GTF_sub_page : 0);
+    u32 w = read_once(*word);
+
+    for (unsigned i = 0; i < 5; i++) {
+        if ((w & type_mask) != GTF_permit_access || w >> 16 != grantee)
+            return refuse(GNTST_general_error, "grant %u: flags %#x for d%u, not a grant to d%u", pin->ref,
+                          w & 0xffff, w >> 16, grantee);
+        if (!pin->readonly && (w & GTF_readonly))
+            return refuse(GNTST_general_error, "grant %u is read-only", pin->ref);
+        if (try_cmpxchg(word, &w, w | GTF_reading | (pin->readonly ? 0 : GTF_writing)))
+            return GNTST_okay;
+    }
+    return refuse(GNTST_general_error, "grant %u keeps changing", pin->ref);
+}
+
+/* With the lock held. */
+static s16 pin_locked(struct grant_table *t, const struct pin *pin, u16 grantee, mfn_t *frame)
+{
+    struct active *a = grant_active(t, pin->ref);
+    bool first;
+    s16 status;
+
+    if (!a || !grant_entry(t, pin->ref))
+        return refuse(GNTST_bad_gntref, "grant %u of d%u, its table has %lu", pin->ref, t->domid,
+                      t->nr_frames * ENTRIES_PER_FRAME);
+    first = !a->readers && !a->writers;
+    if (!first && a->domid != grantee)
+        return refuse(GNTST_general_error, "grant %u of d%u is in use by d%u", pin->ref, t->domid, a->domid);
+    if (first || (!pin->readonly && !a->writers)) {
+        status = mark_in_use(grant_entry(t, pin->ref), pin, grantee);
+        if (status != GNTST_okay)
+            return status;
+    }
+    if (first) {
+        a->domid = grantee;
+        a->frame = read_once(grant_entry(t, pin->ref)->frame);
+    }
+    *(pin->readonly ? &a->readers : &a->writers) += pin->uses;
+    *frame = mfn(a->frame);
+    return GNTST_okay;
+}
+
+s16 grant_pin(struct grant_table *granter, const struct pin *pin, u16 grantee, mfn_t *frame)
+{
+    s16 status;
+
+    spin_lock(&granter->lock);
+    status = pin_locked(granter, pin, grantee, frame);
+    spin_unlock(&granter->lock);
+    return status;
+}
+
+void grant_unpin(struct grant_table *granter, const struct pin *pin)
+{
+    struct grant_entry_v1 *entry;
+    struct active *a;
+    u16 over = 0;
+
+    spin_lock(&granter->lock);
+    a = grant_active(granter, pin->ref);
+    *(pin->readonly ? &a->readers : &a->writers) -= pin->uses;
+    if (!pin->readonly && !a->writers)
+        over |= GTF_writing;
+    if (!a->readers && !a->writers)
+        over |= GTF_reading;
+    entry = grant_entry(granter, pin->ref);
+    if (over && entry)
+        atomic_and(&entry->flags, (u16)~over);
+    spin_unlock(&granter->lock);
+}
+
+int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly)
+{
+    if (!mfn_valid(m))
+        return -EINVAL;
+    if (!readonly)
+        return frame_get_writable(m, owner);
+    return frame_get(m, owner) ? 0 : -EINVAL;
+}
+
+void grant_frame_put(mfn_t m, bool readonly)
+{
+    if (readonly)
+        frame_put(m);
+    else
+        frame_put_writable(m);
+}

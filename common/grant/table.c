@@ -1,0 +1,149 @@
+/* A domain's grant table: its frames, which the guest sees, and the active entries beside them. */
+#include "grant.h"
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+#define HANDLES_PER_TOOLSTACK_FRAME 256
+#define MAX_HANDLES (1u << 22)
+#define MAX_FRAMES  (1u << 16)
+
+int gnttab_domain_init(struct domain *d, u32 max_frames, u32 max_maptrack)
+{
+    struct grant_table *t = xzalloc(struct grant_table);
+
+    if (!t)
+        return -ENOMEM;
+    spin_lock_init(&t->lock, RANK_GRANT);
+    t->nr_refs = 1;
+    t->domid = d->id;
+    t->max_frames = min(max_frames, MAX_FRAMES);
+    t->max_maps = min(max_maptrack, MAX_HANDLES / HANDLES_PER_TOOLSTACK_FRAME) * HANDLES_PER_TOOLSTACK_FRAME;
+    t->free_map = NO_MAP;
+    d->gnttab = t;
+    return 0;
+}
+
+/* Frames are made when first asked for: by then the domain's word size is known. */
+static int add_frame(struct domain *d)
+{
+    struct grant_table *t = d->gnttab;
+    struct grant_frame *f = &t->frame[t->nr_frames];
+
+    f->active = xzalloc_array(struct active, ENTRIES_PER_FRAME);
+    if (!f->active)
+        return -ENOMEM;
+    f->mfn = domain_alloc_shared_frame(d, false);
+    if (mfn_eq(f->mfn, INVALID_MFN)) {
+        xfree(f->active);
+        f->active = NULL;
+        return -ENOMEM;
+    }
+    f->entry = map_frame(f->mfn);
+    t->nr_frames++;
+    return 0;
+}
+
+int grant_grow(struct domain *d, u32 nr)
+{
+    struct grant_table *t = d->gnttab;
+
+    ASSERT(spin_is_held(&t->lock));
+    if (nr > t->max_frames)
+        return refuse(-EINVAL, "%u grant frames for d%u, expected at most %u", nr, d->id, t->max_frames);
+    if (nr && !t->frame)
+        t->frame = xzalloc_array(struct grant_frame, t->max_frames);
+    if (nr && !t->frame)
+        return -ENOMEM;
+    while (t->nr_frames < nr) {
+        int rc = add_frame(d);
+
+        if (rc)
+            return refuse(rc, "no memory for grant frame %u of d%u", t->nr_frames, d->id);
+    }
+    return 0;
+}
+
+int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m)
+{
+    struct grant_table *t = d->gnttab;
+    int rc;
+
+    if (idx >= t->max_frames)
+        return refuse(-EINVAL, "grant frame %u of d%u, expected below %u", idx, d->id, t->max_frames);
+    spin_lock(&t->lock);
+    rc = grant_grow(d, idx + 1);
+    if (rc == 0)
+        *m = t->frame[idx].mfn;
+    spin_unlock(&t->lock);
+    return rc;
+}
+
+struct active *grant_active(const struct grant_table *t, u32 ref)
+{
+    u32 frame = ref / ENTRIES_PER_FRAME;
+
+    return frame < t->nr_frames ? &t->frame[frame].active[ref % ENTRIES_PER_FRAME] : NULL;
+}
+
+struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref)
+{
+    const struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
+
+    return f->entry ? &f->entry[ref % ENTRIES_PER_FRAME] : NULL;
+}
+
+void grant_table_put(struct grant_table *t)
+{
+    if (!atomic_dec_and_test(&t->nr_refs))
+        return;
+    for (u32 i = 0; i < t->nr_frames; i++)
+        xfree(t->frame[i].active);
+    xfree(t->frame);
+    for (u32 i = 0; i < DIV_ROUND_UP(t->nr_maps, MAPS_PER_CHUNK); i++)
+        xfree(t->chunk[i]);
+    xfree(t->chunk);
+    xfree(t);
+}
+
+void gnttab_domain_destroy(struct domain *d)
+{
+    struct grant_table *t = d->gnttab;
+
+    if (!t)
+        return;
+    d->gnttab = NULL;
+    /*
+     * Others may be counting down active entries: they must find no guest's entry any more before its frame
+     * goes.
+     */
+    spin_lock(&t->lock);
+    for (u32 i = 0; i < t->nr_frames; i++) {
+        unmap_frame(t->frame[i].entry);
+        t->frame[i].entry = NULL;
+    }
+    spin_unlock(&t->lock);
+    for (u32 i = 0; i < t->nr_frames; i++)
+        if (!domain_release_frame(d, t->frame[i].mfn))
+            panic("grant frame %u of d%u is not its own", i, d->id);
+    grant_table_put(t);
+}
+
+void gnttab_dump(struct domain *d)
+{
+    struct grant_table *t = d->gnttab;
+
+    if (!t)
+        return;
+    spin_lock(&t->lock);
+    printk(LOG_INFO "d%u: grant table, %u of %u frames; %u of %u handles in use\n", d->id, t->nr_frames,
+           t->max_frames, t->nr_mapped, t->max_maps);
+    for (u32 ref = 0; ref < t->nr_frames * ENTRIES_PER_FRAME; ref++) {
+        const struct active *a = grant_active(t, ref);
+
+        if (a->readers || a->writers)
+            printk(LOG_INFO "  %5u: frame %#x, used by d%u: %u read-only, %u read-write\n", ref, a->frame,
+                   a->domid, a->readers, a->writers);
+    }
+    spin_unlock(&t->lock);
+}

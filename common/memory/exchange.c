@@ -1,0 +1,235 @@
+/*
+ * XENMEM_exchange: frames given up for others that lie together, or lower. The unit is a chunk: the
+ * smallest number of input and of output extents that are the same size. A chunk is exchanged as a whole or
+ * not at all:
+ *
+ *     decode   hold every input frame, which must be unused, read every output pfn, allocate every output extent
+ *     perform  give up the input frames, publish the output ones
+ */
+#include <pvisor/lib.h>
+#include <pvisor/softirq.h>
+#include "internal.h"
+
+struct exchange {
+    struct xen_memory_exchange x;
+    struct domain *d;
+    unsigned in_order, out_order;       /* of the number of extents in a chunk */
+    u64 nr_frames;                      /* in a chunk */
+    u64 *in;                            /* frames held */
+    u64 *out, *pfn;                     /* one of each per output extent */
+    u64 *seen;                          /* hash set, 2 * nr_frames slots */
+};
+
+static u64 nr_out(const struct exchange *e) { return 1UL << e->out_order; }
+
+/* False if the frame is in the chunk already. */
+static bool note_frame(struct exchange *e, u64 m)
+{
+    u64 mask = 2 * e->nr_frames - 1, slot = m & mask;
+
+    for (; e->seen[slot]; slot = (slot + 1) & mask)
+        if (e->seen[slot] == m + 1)
+            return false;
+    e->seen[slot] = m + 1;
+    return true;
+}
+
+static void put_inputs(struct exchange *e, u64 n)
+{
+    while (n--)
+        frame_put(mfn(e->in[n]));
+}
+
+/* n: how many are held. */
+static int hold_frame(struct exchange *e, u64 m, u64 *n)
+{
+    if (!note_frame(e, m))
+        return refuse(-EINVAL, "frame %#lx is listed twice", m);
+    if (!frame_get(mfn(m), e->d))
+        return refuse(-EINVAL, "frame %#lx is not d%u's", m, e->d->id);
+    e->in[(*n)++] = m;
+    if (!frame_unused(mfn(m)))
+        return refuse(-EINVAL, "frame %#lx is mapped, a table, or not d%u's to give up", m, e->d->id);
+    return 0;
+}
+
+static int hold_inputs(struct exchange *e, u64 chunk)
+{
+    u64 n = 0, per_extent = 1UL << e->x.in.extent_order;
+    u64 first = chunk << e->in_order;
+    int rc;
+
+    memset(e->seen, 0, 2 * e->nr_frames * sizeof(*e->seen));
+    for (u64 i = first; i < first + (1UL << e->in_order); i++) {
+        u64 base;
+
+        rc = guest_read_word(&base, gva(e->x.in.extent_start), i);
+        for (u64 j = 0; !rc && j < per_extent; j++)
+            rc = hold_frame(e, base + j, &n);
+        if (rc) {
+            put_inputs(e, n);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/*
+ * The list is written back as it is read, so that a list which cannot be written is found out before
+ * anything is done.
+ */
+static int read_outputs(struct exchange *e, u64 chunk)
+{
+    for (u64 i = 0; i < nr_out(e); i++) {
+        u64 index = (chunk << e->out_order) + i;
+
+        if (guest_read_word(&e->pfn[i], gva(e->x.out.extent_start), index) ||
+            guest_write_word(gva(e->x.out.extent_start), index, e->pfn[i]))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+static void give_up(struct domain *d, u64 first, u64 n)
+{
+    for (u64 i = 0; i < n; i++)
+        if (!domain_give_up_frame(d, mfn(first + i)))
+            guest_log("frame %#lx was given up twice at once", first + i);
+}
+
+static int alloc_outputs(struct exchange *e)
+{
+    u64 per_extent = 1UL << e->x.out.extent_order;
+
+    for (u64 i = 0; i < nr_out(e); i++) {
+        mfn_t m = memory_alloc(e->d, e->x.out.extent_order, e->x.out.mem_flags);
+
+        if (mfn_eq(m, INVALID_MFN)) {
+            while (i--)
+                give_up(e->d, e->out[i], per_extent);
+            return refuse(-ENOMEM, "no extent of %lu frames below 2^%u", per_extent,
+                          XENMEMF_get_address_bits(e->x.out.mem_flags));
+        }
+        e->out[i] = m.v;
+    }
+    return 0;
+}
+
+/* For a moment the domain has both the old and the new frames. */
+static void widen_limit(struct exchange *e, s64 by)
+{
+    spin_lock(&e->d->page_lock);
+    e->d->max_pages += (u64)by;
+    spin_unlock(&e->d->page_lock);
+}
+
+static int publish_outputs(struct exchange *e, u64 chunk)
+{
+    int rc = 0;
+
+    for (u64 i = 0; i < nr_out(e); i++) {
+        for (u64 j = 0; j < 1UL << e->x.out.extent_order; j++)
+            m2p_set(mfn(e->out[i] + j), e->pfn[i] + j);
+        if (guest_write_word(gva(e->x.out.extent_start), (chunk << e->out_order) + i, e->out[i]))
+            rc = -EFAULT;
+    }
+    return rc;
+}
+
+static int exchange_chunk(struct exchange *e, u64 chunk)
+{
+    int rc = read_outputs(e, chunk);
+
+    if (!rc)
+        rc = hold_inputs(e, chunk);
+    if (rc)
+        return rc;
+    widen_limit(e, (s64)e->nr_frames);
+    rc = alloc_outputs(e);
+    if (!rc)
+        for (u64 i = 0; i < e->nr_frames; i++)
+            give_up(e->d, e->in[i], 1);
+    widen_limit(e, -(s64)e->nr_frames);
+    put_inputs(e, e->nr_frames);
+    return rc ? rc : publish_outputs(e, chunk);
+}
+
+static int check(const struct xen_memory_exchange *x)
+{
+    const struct xen_memory_reservation *in = &x->in, *out = &x->out;
+    unsigned max = memory_max_order();
+
+    if (in->extent_order > max || out->extent_order > max)
+        return refuse(-EPERM, "orders %u and %u, at most %u are possible", in->extent_order,
+                      out->extent_order, max);
+    if (in->domid != out->domid || x->nr_exchanged > in->nr_extents)
+        return refuse(-EINVAL, "domains %u and %u, %lu of %lu done", in->domid, out->domid, x->nr_exchanged,
+                      in->nr_extents);
+    if (in->nr_extents > ~0UL >> 16 || out->nr_extents > ~0UL >> 16 ||
+        in->nr_extents << in->extent_order != out->nr_extents << out->extent_order)
+        return refuse(-EINVAL, "%lu extents of order %u are not as much as %lu of order %u", in->nr_extents,
+                      in->extent_order, out->nr_extents, out->extent_order);
+    if (!memory_flags_ok(out->mem_flags))
+        return refuse(-EINVAL, "no frame has an address of %u bits",
+                      XENMEMF_get_address_bits(out->mem_flags));
+    return 0;
+}
+
+static int begin(struct exchange *e)
+{
+    unsigned in = e->x.in.extent_order, out = e->x.out.extent_order;
+
+    e->in_order = out > in ? out - in : 0;
+    e->out_order = in > out ? in - out : 0;
+    e->nr_frames = 1UL << max(in, out);
+    e->in = xzalloc_array(u64, e->nr_frames * 3 + nr_out(e) * 2);
+    if (!e->in)
+        return -ENOMEM;
+    e->seen = e->in + e->nr_frames;
+    e->out = e->seen + 2 * e->nr_frames;
+    e->pfn = e->out + nr_out(e);
+    return 0;
+}
+
+static s64 exchange_all(struct exchange *e, gva_t arg)
+{
+    gva_t done_at = gva_add(arg, abi_offset(current_word(), xen_memory_exchange, nr_exchanged));
+    u64 first = e->x.nr_exchanged >> e->in_order, chunk, end = e->x.in.nr_extents >> e->in_order;
+    s64 rc = 0;
+
+    for (chunk = first; chunk < end; chunk++) {
+        if (chunk != first && preempt_needed()) {
+            rc = -ERESTART_HYPERCALL;
+            break;
+        }
+        rc = exchange_chunk(e, chunk);
+        if (rc)
+            break;
+    }
+    if (guest_write_word(done_at, 0, chunk << e->in_order))
+        return -EFAULT;
+    return rc == -ERESTART_HYPERCALL ? hypercall_restart(2, (u64)XENMEM_exchange, arg.v) : rc;
+}
+
+s64 mem_exchange(gva_t arg, u32 start)
+{
+    struct exchange e = { .d = NULL };
+    s64 rc;
+
+    (void)start;
+    if (guest_read_abi(xen_memory_exchange, &e.x, arg))
+        return -EFAULT;
+    rc = check(&e.x);
+    if (rc)
+        return rc;
+    e.d = memory_target(e.x.in.domid, &rc);
+    if (!e.d)
+        return rc;
+    rc = begin(&e);
+    if (!rc) {
+        rc = exchange_all(&e, arg);
+        xfree(e.in);
+    }
+    domain_put(e.d);
+    return rc;
+}

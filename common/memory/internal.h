@@ -1,0 +1,45 @@
+/* What the files of common/memory share: one handler per XENMEM_ command. */
+#ifndef MEMORY_INTERNAL_H
+#define MEMORY_INTERNAL_H
+
+#include <public/errno.h>
+#include <public/memory.h>
+#include <pvisor/domain.h>
+#include <pvisor/frame.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/printk.h>
+
+/* A command word carries the number of extents done so far, by the ABI's rule for preemption. */
+#define MEMOP_EXTENT_SHIFT 6
+#define MEMOP_CMD_MASK     ((1u << MEMOP_EXTENT_SHIFT) - 1)
+#define MEMOP_MAX_EXTENTS  (~0u >> MEMOP_EXTENT_SHIFT)
+
+/* arg: address of the command's structure. start: extents done by earlier runs, 0 for most commands. */
+typedef s64 memory_fn(gva_t arg, u32 start);
+
+memory_fn mem_increase_reservation, mem_decrease_reservation, mem_populate_physmap;
+memory_fn mem_exchange, mem_claim_pages;
+memory_fn mem_maximum_ram_page, mem_current_reservation, mem_maximum_reservation, mem_maximum_gpfn;
+memory_fn mem_machphys_mapping, mem_machphys_mfn_list;
+memory_fn mem_memory_map, mem_machine_memory_map, mem_set_memory_map;
+memory_fn mem_pod_target, mem_no_physmap, mem_vnumainfo, mem_reserved_regions, mem_acquire_resource;
+
+/*
+ * The domain that a call is about, referenced: the caller's own, or any for the control domain. NULL with
+ * *err -ESRCH or -EPERM.
+ */
+struct domain *memory_target(u32 domid, s64 *err);
+
+/* Largest extent that the current domain may ask for, as an order. */
+unsigned memory_max_order(void);
+
+/*
+ * domain_alloc_frames() for d under the rules of claims and address widths: mem_flags as in
+ * xen_memory_reservation. INVALID_MFN: there are none.
+ */
+mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags);
+/* True if mem_flags' address width leaves room for any frame. */
+bool memory_flags_ok(u32 mem_flags);
+
+#endif

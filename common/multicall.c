@@ -1,0 +1,108 @@
+/*
+ * A list of hypercalls in one. Each entry is read when its turn comes, and its result is written before the
+ * next is read. A call within that has to give way leaves its progress in its entry, and the multicall is
+ * made again from that entry on.
+ */
+#include <public/errno.h>
+#include <public/xen.h>
+#include <pvisor/domain.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+
+/* The layout of a 64-bit guest's entry is ours: no codec on the way that matters. */
+_Static_assert(sizeof(struct multicall_entry) == sizeof(struct multicall_entry_l64), "entry layout");
+
+void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6])
+{
+    unsigned from = 0;
+    u64 joined[6] = { 0 };
+
+    for (unsigned i = 0; i < h->nr_args && from < 6; i++) {
+        joined[i] = args[from++];
+        if (h->wide & 1 << i && from < 6)
+            joined[i] |= args[from++] << 32;
+    }
+    for (unsigned i = 0; i < 6; i++)
+        args[i] = joined[i];
+}
+
+static always_inline int read_entry(enum abi_word w, struct multicall_entry *e, gva_t at)
+{
+    if (likely(w == ABI_64))
+        return copy_from_guest(e, at, sizeof(*e));
+    return guest_read_abi(multicall_entry, e, at);
+}
+
+static always_inline int write_word(enum abi_word w, gva_t at, u64 v)
+{
+    return w == ABI_64 ? copy_to_guest(at, &v, 8) : copy_to_guest(at, &v, 4);
+}
+
+/* An inner call under the rules of an outer one. */
+static always_inline s64 call(const struct domain *d, enum abi_word w, struct multicall_entry *e)
+{
+    const struct hypercall_desc *h = &hypercall_table[e->op < nr_hypercalls ? e->op : 0];
+    u64 *a = e->args;
+
+    if (unlikely(e->op >= nr_hypercalls || !h->fn))
+        return -ENOSYS;
+    if (h->who == HC_PRIVILEGED && !is_control_domain(d))
+        return -EPERM;
+    if (w == ABI_32 && h->wide)
+        hypercall_join_halves(h, a);
+    return h->fn(a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* The entry gets the new arguments; its result stays the guest's. */
+static int write_restart(enum abi_word w, gva_t entry, struct multicall_entry *e)
+{
+    unsigned n = hypercall_restart_args(e->args), word = abi_word_bytes(w);
+    gva_t at = gva_add(entry, abi_offset(w, multicall_entry, args));
+
+    for (unsigned i = 0; i < n; i++)
+        if (write_word(w, gva_add(at, i * word), e->args[i]))
+            return -EFAULT;
+    return 0;
+}
+
+static s64 run(gva_t list, u64 nr)
+{
+    const struct domain *d = current->domain;
+    enum abi_word w = domain_word(d);
+    u64 size = abi_size(w, &multicall_entry_desc);
+    struct multicall_entry e;
+
+    for (u64 i = 0; i < nr; i++, list = gva_add(list, size)) {
+        s64 rc;
+
+        if (i && unlikely(preempt_needed()))
+            return hypercall_restart(2, list.v, nr - i);
+        if (unlikely(read_entry(w, &e, list)))
+            return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);
+        rc = call(d, w, &e);
+        if (unlikely(rc == -ERESTART_HYPERCALL && hypercall_restart_asked()))
+            return write_restart(w, list, &e) ? -EFAULT : hypercall_restart(2, list.v, nr - i);
+        /* The guest is elsewhere now, and this value belongs into a register of that place. */
+        if (unlikely(e.op == __HYPERVISOR_iret))
+            return rc;
+        if (unlikely(write_word(w, gva_add(list, abi_offset(w, multicall_entry, result)), (u64)rc)))
+            return refuse(-EFAULT, "the result of entry %lu of %lu at %#lx cannot be written", i, nr, list.v);
+    }
+    return 0;
+}
+
+s64 do_multicall(u64 list, u64 nr, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    struct vcpu *v = current;
+    s64 rc;
+
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    if (v->in_multicall)
+        return refuse(-EINVAL, "a multicall within a multicall");
+    v->in_multicall = true;
+    rc = run(gva(list), (u32)nr);
+    v->in_multicall = false;
+    return rc;
+}

@@ -1,0 +1,72 @@
+/*
+ * Caps. A capped domain has a budget of cap percent of every period, which its vCPUs use up together. When
+ * it is gone they are parked until the next period. What a slice ran over is a debt, so that the average is
+ * exact; what was not used in a period is lost.
+ */
+#include <asm/atomic.h>
+#include "internal.h"
+
+static s64 period_budget(const struct domain *d)
+{
+    return (s64)(CAP_PERIOD / 100 * read_once(d->sched.cap));
+}
+
+static void unpark_all(struct domain *d)
+{
+    struct vcpu *v;
+
+    for_each_vcpu(d, v)
+        if (read_once(v->sched.state) == SV_PARKED || read_once(v->sched.state) == SV_QUEUED)
+            vcpu_unpark(v);
+}
+
+/* Stops by itself when a whole period's budget is there; the next charge starts it again. */
+static void refill(void *data)
+{
+    struct domain *d = data;
+    s64 full = period_budget(d), before = atomic_add_return(&d->sched.budget, full) - full;
+
+    if (before > 0)
+        atomic_add_return(&d->sched.budget, -before);
+    if (before < full && d->sched.cap)
+        timer_set(&d->sched.refill, d->sched.refill.expires + CAP_PERIOD);
+    if (before + full > 0)
+        unpark_all(d);
+}
+
+void cap_charge(struct domain *d, u64 ns)
+{
+    atomic_add_return(&d->sched.budget, -(s64)ns);
+    if (!timer_armed(&d->sched.refill))
+        timer_set(&d->sched.refill, now_ns() + CAP_PERIOD);
+}
+
+bool cap_exhausted(struct domain *d)
+{
+    return d->sched.cap && __atomic_load_n(&d->sched.budget, __ATOMIC_SEQ_CST) <= 0;
+}
+
+/* Several running vCPUs draw on one budget: each plans with its part of it. */
+u64 cap_slice(struct domain *d, u64 slice)
+{
+    s64 left = read_once(d->sched.budget) / max(read_once(d->sched.nr_running), 1);
+
+    return d->sched.cap ? min(slice, (u64)max(left, (s64)CAP_SLICE_MIN)) : slice;
+}
+
+void cap_init(struct domain *d)
+{
+    timer_init(&d->sched.refill, refill, d, this_cpu_id());
+}
+
+void cap_destroy(struct domain *d)
+{
+    timer_kill(&d->sched.refill);
+}
+
+/* A new cap counts from a full budget. */
+void cap_changed(struct domain *d)
+{
+    __atomic_store_n(&d->sched.budget, period_budget(d), __ATOMIC_SEQ_CST);
+    unpark_all(d);
+}

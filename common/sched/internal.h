@@ -1,0 +1,114 @@
+/* Run queues and what the scheduler's files share. docs/scheduler.md explains the quantities. */
+#ifndef SCHED_INTERNAL_H
+#define SCHED_INTERNAL_H
+
+#include <asm/percpu.h>
+#include <pvisor/domain.h>
+#include <pvisor/sched.h>
+#include <pvisor/spinlock.h>
+#include <pvisor/time.h>
+#include <pvisor/timer.h>
+
+enum sched_state { SV_OFF, SV_QUEUED, SV_RUNNING, SV_PARKED /* runnable, but its domain's cap is used up */ };
+
+/* All in ns; those called virtual are in units of vruntime. */
+#define SLICE_MIN        MILLISECS(1)
+#define SLICE_MAX        MILLISECS(8)
+#define ROUND            MILLISECS(16)    /* shared by the vCPUs of one CPU; slices are at least SLICE_MIN */
+#define TICK             MILLISECS(10)    /* a CPU looks around this often even if nobody waits on it */
+#define WAKE_CREDIT      MILLISECS(4)     /* service, at its weight, that a waking vCPU may be behind */
+#define WAKE_MARGIN      MICROSECS(500)   /* and how much of that preempts */
+#define STEAL_MARGIN     MILLISECS(8)     /* virtual: a queue's head this far behind our best is taken over */
+#define LEAD_MAX         MILLISECS(40)    /* virtual: no CPU counts as further ahead of the last one */
+#define BALANCE_PERIOD   MILLISECS(4)
+#define CAP_PERIOD       MILLISECS(10)
+#define CAP_SLICE_MIN    MICROSECS(50)
+
+struct runq {
+    spinlock_t lock;             /* RANK_SCHED */
+    unsigned cpu;
+    struct vcpu *curr, *idle;
+    struct list queue;           /* SV_QUEUED, by rising vruntime */
+    u64 vtime;                   /* the least vruntime that it had to offer so far */
+    u64 next_balance;
+    struct timer slice;
+    u64 slice_end;
+
+    /* Read by other CPUs without the lock. */
+    u32 nr_queued;
+    bool busy;                   /* curr is not the idle vCPU */
+    u64 head;                    /* vruntime of the first in the queue */
+};
+DECLARE_PERCPU(struct runq, runqs);
+
+extern cpumask_t idle_cpus;      /* CPUs whose current vCPU is, or is about to be, the idle one */
+extern u32 ratelimit_us;
+
+#define rq_of(cpu) (&cpu_var(runqs, cpu))
+
+/* Times on this clock wrap; only differences mean something. */
+static inline bool vt_before(u64 a, u64 b) { return (s64)(a - b) < 0; }
+static inline u64 vt_max(u64 a, u64 b) { return vt_before(a, b) ? b : a; }
+static inline u64 vt_min(u64 a, u64 b) { return vt_before(a, b) ? a : b; }
+
+static inline u32 vcpu_weight(const struct vcpu *v)
+{
+    u32 w = read_once(v->domain->sched.weight);
+
+    return w ? w : SCHED_WEIGHT_DEFAULT;
+}
+
+/* ns of service to virtual time. */
+static inline u64 to_virtual(const struct vcpu *v, u64 ns)
+{
+    return ns * SCHED_WEIGHT_DEFAULT / vcpu_weight(v);
+}
+
+/* --- runq.c: all with the queue's lock held ---------------------------------------------------------- */
+
+struct runq *lock_rq_of(const struct vcpu *v, u64 *flags);   /* the queue of v->cpu, locked */
+void unlock_rq(struct runq *rq, u64 flags);
+void rq_insert(struct runq *rq, struct vcpu *v);             /* v->cpu is rq->cpu; keeps its vruntime */
+void rq_remove(struct runq *rq, struct vcpu *v);
+/* Accounts what curr has run until now. */
+void rq_charge(struct runq *rq, u64 now);
+void rq_advance(struct runq *rq);                            /* vtime, after curr or the queue changed */
+/* Brings the vruntime of a vCPU that comes to rq into the range that fairness there allows. */
+void rq_admit(struct runq *rq, struct vcpu *v, u64 credit);
+/* Shifts the virtual clock of a CPU that ran ahead because nobody could share it. */
+void rq_limit_lead(struct runq *rq);
+void runstate_change(struct vcpu *v, u32 state, u64 now);
+
+/* --- place.c ------------------------------------------------------------------------------------------ */
+
+cpumask_t allowed_cpus(const struct vcpu *v);              /* hard affinity, as far as online; never empty */
+unsigned choose_cpu(const struct vcpu *v);                 /* where to put v, which is saved and not queued */
+bool better_elsewhere(const struct vcpu *v, unsigned cpu); /* must leave cpu, or likes another that is idle */
+void kick_idle_for(const struct vcpu *v);                  /* v waits in a queue: has an idle CPU fetch it */
+/* Brings the vCPU that is most behind to this CPU's queue; no lock held. best: what we have, if have. */
+bool steal_work(struct runq *rq, bool have, u64 best);
+void update_lag_floor(void);                                 /* looks at all CPUs' virtual clocks */
+u64 lag_floor(void);
+
+/* --- cap.c -------------------------------------------------------------------------------------------- */
+
+void cap_charge(struct domain *d, u64 ns);
+bool cap_exhausted(struct domain *d);
+u64 cap_slice(struct domain *d, u64 slice);
+void cap_init(struct domain *d);
+void cap_destroy(struct domain *d);
+void cap_changed(struct domain *d);
+
+/* core.c: makes a parked vCPU runnable again; one that waits may be taken by an idle CPU again. */
+void vcpu_unpark(struct vcpu *v);
+
+/* params.c */
+void sched_init_dump(void);
+
+/* vcpu_timer.c: a vCPU's timers and a domain's watchdogs. */
+void vcpu_timers_init(struct vcpu *v);
+void vcpu_timers_kill(struct vcpu *v);
+void domain_watchdogs_init(struct domain *d);
+void domain_watchdogs_kill(struct domain *d);
+
+#endif

@@ -1,0 +1,205 @@
+/* Parameters, vCPU set-up and tear-down, figures for readers. */
+#include <asm/atomic.h>
+#include <public/errno.h>
+#include <public/vcpu.h>
+#include <pvisor/console.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+#include "internal.h"
+
+u32 ratelimit_us = 200;
+
+/* --- Set-up ---------------------------------------------------------------------------------------- */
+
+/* Idempotent: the first vCPU or the first parameter, whichever comes first. */
+static void init_domain(struct domain *d)
+{
+    if (d->sched.weight)
+        return;
+    d->sched.weight = SCHED_WEIGHT_DEFAULT;
+    cap_init(d);
+    domain_watchdogs_init(d);
+}
+
+int sched_init_vcpu(struct vcpu *v)
+{
+    unsigned cpu = this_cpu_id(), first = cpumask_next(&cpu_online_map, 0);
+
+    init_domain(v->domain);
+    list_init(&v->sched.node);
+    cpumask_fill(&v->sched.hard_affinity);
+    cpumask_fill(&v->sched.soft_affinity);
+    /* Spread until it runs for the first time and is placed properly. */
+    for (u32 i = 0; first < NR_CPUS && i <= v->id; i++) {
+        cpu = cpumask_next(&cpu_online_map, i ? cpu + 1 : first);
+        if (cpu == NR_CPUS)
+            cpu = first;
+    }
+    v->cpu = cpu;
+    v->sched.state = SV_OFF;
+    v->sched.vruntime = lag_floor();
+    v->runstate.state = RUNSTATE_offline;
+    v->runstate.entry_time = now_ns();
+    vcpu_timers_init(v);
+    return 0;
+}
+
+void sched_destroy_vcpu(struct vcpu *v)
+{
+    BUG_ON(v->is_running || v->sched.state == SV_QUEUED);
+    /* The refill walks the domain's vCPUs. */
+    if (v->domain->dying != DOMAIN_ALIVE)
+        cap_destroy(v->domain);
+    vcpu_timers_kill(v);
+}
+
+void sched_destroy_domain(struct domain *d)
+{
+    cap_destroy(d);
+    domain_watchdogs_kill(d);
+}
+
+/* --- Parameters ------------------------------------------------------------------------------------ */
+
+/* A vCPU that sits where it must not, or not best, any more is placed anew. */
+static void affinity_changed(struct vcpu *v)
+{
+    u64 flags;
+    struct runq *rq = lock_rq_of(v, &flags);
+    bool moves = false;
+
+    if (v->sched.state == SV_RUNNING) {
+        raise_softirq_on(rq->cpu, SOFTIRQ_SCHEDULE);
+    } else if (v->sched.state == SV_QUEUED && !v->is_running) {
+        moves = better_elsewhere(v, rq->cpu);
+        if (moves)
+            rq_remove(rq, v);
+        else
+            kick_idle_for(v);
+    }
+    unlock_rq(rq, flags);
+    if (moves)
+        vcpu_wake(v);
+}
+
+int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m)
+{
+    cpumask_t online = cpumask_and(m, &cpu_online_map);
+    u64 flags;
+    struct runq *rq;
+
+    if (cpumask_empty(&online))
+        return refuse(-EINVAL, "d%uv%u: no online CPU in its hard affinity", v->domain->id, v->id);
+    rq = lock_rq_of(v, &flags);
+    v->sched.hard_affinity = *m;
+    unlock_rq(rq, flags);
+    affinity_changed(v);
+    return 0;
+}
+
+void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *m)
+{
+    u64 flags;
+    struct runq *rq = lock_rq_of(v, &flags);
+
+    v->sched.soft_affinity = *m;
+    unlock_rq(rq, flags);
+    affinity_changed(v);
+}
+
+int sched_set_params(struct domain *d, u32 weight, u32 cap)
+{
+    if (!weight || weight > 65535)
+        return refuse(-EINVAL, "d%u: weight %u, expected 1 to 65535", d->id, weight);
+    if (cap > 65535)
+        return refuse(-EINVAL, "d%u: cap %u%%, expected at most 65535", d->id, cap);
+    init_domain(d);
+    write_once(d->sched.weight, weight);
+    if (cap != d->sched.cap) {
+        write_once(d->sched.cap, cap);
+        cap_changed(d);
+    }
+    return 0;
+}
+
+void sched_get_params(const struct domain *d, u32 *weight, u32 *cap)
+{
+    *weight = d->sched.weight ? d->sched.weight : SCHED_WEIGHT_DEFAULT;
+    *cap = d->sched.cap;
+}
+
+int sched_set_ratelimit(u32 us)
+{
+    if (us > 500000)
+        return refuse(-EINVAL, "rate limit %u us, expected at most 500000", us);
+    write_once(ratelimit_us, us);
+    return 0;
+}
+
+u32 sched_get_ratelimit(void)
+{
+    return ratelimit_us;
+}
+
+/* --- Figures --------------------------------------------------------------------------------------- */
+
+void vcpu_runstate_get(struct vcpu *v, u64 time[4], u32 *state, u64 *entry)
+{
+    u64 flags, now;
+    struct runq *rq = lock_rq_of(v, &flags);
+
+    now = now_ns();
+    memcpy(time, v->runstate.time, sizeof(v->runstate.time));
+    *state = v->runstate.state;
+    *entry = v->runstate.entry_time;
+    if (now > *entry)
+        time[*state] += now - *entry;
+    unlock_rq(rq, flags);
+}
+
+u64 vcpu_runtime(struct vcpu *v)
+{
+    u64 time[4], entry;
+    u32 state;
+
+    vcpu_runstate_get(v, time, &state, &entry);
+    return time[RUNSTATE_running];
+}
+
+static void dump_vcpu(const char *what, const struct runq *rq, const struct vcpu *v)
+{
+    printk(LOG_INFO "    %s d%uv%u vruntime %+ld us weight %u\n", what, v->domain->id, v->id,
+           (long)(v->sched.vruntime - rq->vtime) / 1000, vcpu_weight(v));
+}
+
+void sched_dump(void)
+{
+    unsigned cpu;
+
+    printk(LOG_INFO "Scheduler: time %lu us, rate limit %u us\n", now_ns() / 1000, ratelimit_us);
+    for_each_online_cpu(cpu) {
+        struct runq *rq = rq_of(cpu);
+        u64 flags = spin_lock_irqsave(&rq->lock);
+        struct vcpu *v;
+
+        printk(LOG_INFO "  CPU%u: %u waiting, vtime %lu us\n", cpu, rq->nr_queued, rq->vtime / 1000);
+        if (rq->curr != rq->idle)
+            dump_vcpu("runs ", rq, rq->curr);
+        list_for_each(v, &rq->queue, sched.node)
+            dump_vcpu("waits", rq, v);
+        unlock_rq(rq, flags);
+    }
+}
+
+static void dump_key(char key, struct cpu_regs *regs)
+{
+    (void)key;
+    (void)regs;
+    sched_dump();
+}
+
+void sched_init_dump(void)
+{
+    debug_key_register('r', dump_key, "run queues");
+}

@@ -1,0 +1,174 @@
+/* Which CPU: affinities, idle CPUs, and taking work over from other queues. */
+#include <asm/atomic.h>
+#include <public/vcpu.h>
+#include <pvisor/softirq.h>
+#include "internal.h"
+
+cpumask_t idle_cpus;
+
+/* An affinity none of whose CPUs is online any more counts as none. */
+cpumask_t allowed_cpus(const struct vcpu *v)
+{
+    cpumask_t m = cpumask_and(&v->sched.hard_affinity, &cpu_online_map);
+
+    return cpumask_empty(&m) ? cpu_online_map : m;
+}
+
+static bool allowed_on(const struct vcpu *v, unsigned cpu)
+{
+    cpumask_t m;
+
+    if (cpumask_test(&v->sched.hard_affinity, cpu) && cpumask_test(&cpu_online_map, cpu))
+        return true;
+    m = allowed_cpus(v);
+    return cpumask_test(&m, cpu);
+}
+
+static bool likes(const struct vcpu *v, unsigned cpu)
+{
+    return cpumask_test(&v->sched.soft_affinity, cpu);
+}
+
+/* An idle CPU of the set, home if it is one; NR_CPUS: none. */
+static unsigned idle_in(const cpumask_t *set, unsigned home)
+{
+    cpumask_t m = cpumask_and(set, &idle_cpus);
+
+    return cpumask_test(&m, home) ? home : cpumask_next(&m, 0);
+}
+
+static unsigned shortest_queue(const cpumask_t *set)
+{
+    unsigned cpu, best = NR_CPUS;
+
+    for_each_cpu(cpu, set)
+        if (best == NR_CPUS || read_once(rq_of(cpu)->nr_queued) < read_once(rq_of(best)->nr_queued))
+            best = cpu;
+    return best;
+}
+
+/* Idle and liked, else idle, else where it was (its cache may be warm), else the shortest queue. */
+unsigned choose_cpu(const struct vcpu *v)
+{
+    cpumask_t allowed = allowed_cpus(v), liked = cpumask_and(&allowed, &v->sched.soft_affinity);
+    unsigned cpu = idle_in(&liked, v->cpu);
+
+    if (cpu == NR_CPUS)
+        cpu = idle_in(&allowed, v->cpu);
+    if (cpu != NR_CPUS)
+        return cpu;
+    if (cpumask_empty(&liked))
+        liked = allowed;
+    return cpumask_test(&liked, v->cpu) ? v->cpu : shortest_queue(&liked);
+}
+
+bool better_elsewhere(const struct vcpu *v, unsigned cpu)
+{
+    cpumask_t liked;
+
+    if (!allowed_on(v, cpu))
+        return true;
+    if (likely(likes(v, cpu)))
+        return false;
+    liked = cpumask_and(&v->sched.hard_affinity, &v->sched.soft_affinity);
+    liked = cpumask_and(&liked, &cpu_online_map);
+    return idle_in(&liked, cpu) != NR_CPUS;
+}
+
+/*
+ * Runs after v was queued; an idle CPU enters idle_cpus before it looks at the queues. One of the two sees
+ * the other, so no vCPU waits while a CPU that may run it sleeps. Every idle CPU is told: the first might
+ * find something else to do. This is rare, since a vCPU that wakes is put on an idle CPU in the first
+ * place.
+ */
+void kick_idle_for(const struct vcpu *v)
+{
+    cpumask_t m;
+    unsigned cpu;
+
+    smp_mb();
+    if (v->is_running || cpumask_empty(&idle_cpus))
+        return;
+    m = allowed_cpus(v);
+    m = cpumask_and(&m, &idle_cpus);
+    for_each_cpu(cpu, &m)
+        raise_softirq_on(cpu, SOFTIRQ_SCHEDULE);
+}
+
+/* --- Stealing -------------------------------------------------------------------------------------- */
+
+/* The first in from's queue that may move to cpu, and likes it where there is such a one. Locked. */
+static struct vcpu *candidate(struct runq *from, unsigned cpu, bool have, u64 best)
+{
+    struct vcpu *v, *second = NULL;
+
+    list_for_each(v, &from->queue, sched.node) {
+        if (have && !vt_before(v->sched.vruntime + STEAL_MARGIN, best))
+            break;
+        if (v->is_running || !allowed_on(v, cpu) || cap_exhausted(v->domain))
+            continue;
+        if (likes(v, cpu))
+            return v;
+        if (!second)
+            second = v;
+    }
+    return second;
+}
+
+static bool take_over(struct runq *rq, struct runq *from, bool have, u64 best)
+{
+    u64 flags = spin_lock_irqsave(&from->lock);
+    struct vcpu *v = candidate(from, rq->cpu, have, best);
+
+    if (v) {
+        rq_remove(from, v);
+        write_once(v->cpu, rq->cpu);
+    }
+    spin_unlock_irqrestore(&from->lock, flags);
+    if (!v)
+        return false;
+    /* In between v is nowhere, but whoever wants it locks our queue now, and may have queued it already. */
+    flags = spin_lock_irqsave(&rq->lock);
+    if (v->cpu == rq->cpu && v->sched.state == SV_OFF && vcpu_runnable(v)) {
+        rq_admit(rq, v, LEAD_MAX);
+        rq_insert(rq, v);
+    }
+    spin_unlock_irqrestore(&rq->lock, flags);
+    return true;
+}
+
+/* Does from have something that is worth locking it for? */
+static bool worth_a_look(const struct runq *from, bool have, u64 best)
+{
+    return read_once(from->nr_queued) && (!have || vt_before(read_once(from->head) + STEAL_MARGIN, best));
+}
+
+/* The queue whose head is furthest behind, of those not looked at yet; NULL: none. */
+static struct runq *most_behind(const struct runq *rq, const cpumask_t *seen, bool have, u64 best)
+{
+    struct runq *found = NULL;
+    unsigned cpu;
+
+    for_each_online_cpu(cpu) {
+        struct runq *from = rq_of(cpu);
+
+        if (from == rq || cpumask_test(seen, cpu) || !worth_a_look(from, have, best))
+            continue;
+        if (!found || vt_before(read_once(from->head), read_once(found->head)))
+            found = from;
+    }
+    return found;
+}
+
+bool steal_work(struct runq *rq, bool have, u64 best)
+{
+    cpumask_t seen = { { 0 } };
+    struct runq *from;
+
+    while ((from = most_behind(rq, &seen, have, best)) != NULL) {
+        if (take_over(rq, from, have, best))
+            return true;
+        cpumask_set(&seen, from->cpu);
+    }
+    return false;
+}

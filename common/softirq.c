@@ -1,0 +1,127 @@
+/* Softirqs and tasklets. */
+#include <asm/atomic.h>
+#include <asm/percpu.h>
+#include <asm/x86.h>
+#include <pvisor/domain.h>
+#include <pvisor/evtchn.h>
+#include <pvisor/irq.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+#include <pvisor/spinlock.h>
+
+static void (*handlers[NR_SOFTIRQS])(void);
+static struct cpu_info *info_of[NR_CPUS];   /* where each CPU's pending word is */
+
+struct tasklet_queue {
+    spinlock_t lock;
+    struct tasklet *head, **tail;
+};
+STATIC_PERCPU(struct tasklet_queue, tasklets);
+
+void softirq_register(enum softirq n, void (*fn)(void))
+{
+    handlers[n] = fn;
+}
+
+bool softirq_pending(void)
+{
+    return read_once(cpu_info()->softirq_pending);
+}
+
+void raise_softirq(enum softirq n)
+{
+    atomic_or(&cpu_info()->softirq_pending, 1u << n);
+}
+
+/*
+ * A CPU goes to a guest or to sleep only when, with interrupts off, its pending word is 0. So a word
+ * that was not 0 means that it will look by itself, or that an IPI is on its way already.
+ */
+void raise_softirq_on(unsigned cpu, enum softirq n)
+{
+    struct cpu_info *info = info_of[cpu];
+
+    if (!info)
+        return;
+    if (!__atomic_fetch_or(&info->softirq_pending, 1u << n, __ATOMIC_SEQ_CST) && cpu != this_cpu_id())
+        lapic_send_ipi(cpu, VEC_EVENT_CHECK);
+}
+
+void do_softirq(void)
+{
+    u32 todo = read_once(cpu_info()->softirq_pending);
+
+    spin_check_none_held("softirq");
+    irq_enable();
+    while (todo) {
+        unsigned n = find_first_set(todo);
+
+        todo &= todo - 1;
+        atomic_and(&cpu_info()->softirq_pending, ~(1u << n));
+        if (n < NR_SOFTIRQS && handlers[n])
+            handlers[n]();
+    }
+}
+
+bool preempt_needed(void)
+{
+    struct vcpu *v = current;
+
+    /* Boot and idle work have nothing to restart. */
+    return v && !is_idle_vcpu(v) &&
+           (read_once(cpu_info()->softirq_pending) & ~(1u << SOFTIRQ_FREE_FRAMES) || vcpu_event_pending(v));
+}
+
+void tasklet_schedule(struct tasklet *t)
+{
+    u64 flags;
+    struct tasklet_queue *q;
+
+    if (xchg(&t->queued, true))
+        return;
+    flags = irq_save();
+    q = &this_cpu(tasklets);
+    spin_lock(&q->lock);
+    t->next = NULL;
+    *q->tail = t;
+    q->tail = &t->next;
+    spin_unlock(&q->lock);
+    irq_restore(flags);
+    raise_softirq(SOFTIRQ_TASKLET);
+}
+
+static struct tasklet *take_all(struct tasklet_queue *q)
+{
+    u64 flags = spin_lock_irqsave(&q->lock);
+    struct tasklet *t = q->head;
+
+    q->head = NULL;
+    q->tail = &q->head;
+    spin_unlock_irqrestore(&q->lock, flags);
+    return t;
+}
+
+/* One that schedules itself again waits for the next round, so that other softirqs get their turn. */
+static void run_tasklets(void)
+{
+    struct tasklet *t = take_all(&this_cpu(tasklets));
+
+    while (t) {
+        struct tasklet *next = t->next;
+
+        write_once(t->queued, false);
+        t->fn(t->data);
+        t = next;
+    }
+}
+
+void softirq_init_cpu(void)
+{
+    struct tasklet_queue *q = &this_cpu(tasklets);
+
+    info_of[this_cpu_id()] = cpu_info();
+    spin_lock_init(&q->lock, RANK_LEAF);
+    q->head = NULL;
+    q->tail = &q->head;
+    softirq_register(SOFTIRQ_TASKLET, run_tasklets);
+}

@@ -1,0 +1,189 @@
+/*
+ * What the hypervisor says of itself: xen_version, and the assists that a guest may switch on. Tools compare
+ * the version with their own, so it is that of the ABI we speak; our own name is in the other strings.
+ */
+#include <asm/pt.h>
+#include <public/errno.h>
+#include <public/version.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/domain.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+#ifndef XEN_EXTRA
+#define XEN_MAJOR 4
+#define XEN_MINOR 17
+#define XEN_EXTRA "-pvisor"
+#define PVISOR_VERSION "0"
+#define BUILD_KIND "test"
+#endif
+
+/* From the linker script: the build-id note. */
+extern const u8 __note_start[] __attribute__((weak)), __note_end[] __attribute__((weak));
+#define NOTE_HEADER 16      /* three words, and the name "GNU" */
+
+/* Formats that guests can be built in. Each has a capability string of its own. */
+static const bool format_enabled[NR_PT_FORMATS] = { [PT64] = true, [PT32P] = true, [PT32] = true };
+
+static s64 give_string(gva_t to, const char *s, size_t room)
+{
+    char buf[XEN_CAPABILITIES_INFO_LEN] = "";
+
+    strlcpy(buf, s, room);
+    return copy_to_guest(to, buf, room);
+}
+
+static s64 version(gva_t to) { (void)to; return XEN_MAJOR << 16 | XEN_MINOR; }
+static s64 page_size(gva_t to) { (void)to; return PAGE_SIZE; }
+static s64 extra_version(gva_t to) { return give_string(to, XEN_EXTRA, XEN_EXTRAVERSION_LEN); }
+static s64 changeset(gva_t to) { return give_string(to, "pvisor " PVISOR_VERSION, XEN_CHANGESET_INFO_LEN); }
+
+/* No date: the same source gives the same bytes. */
+static s64 compile_info(gva_t to)
+{
+    struct xen_compile_info info = {
+        .compiler = "gcc " __VERSION__,
+        .compile_by = "pvisor",
+        .compile_domain = "",
+        .compile_date = BUILD_KIND " build",
+    };
+
+    return copy_to_guest(to, &info, sizeof(info));
+}
+
+/* Tools look for each format's name followed by a space or the end. */
+static s64 capabilities(gva_t to)
+{
+    char s[XEN_CAPABILITIES_INFO_LEN] = "";
+
+    for (unsigned i = 0; i < NR_PT_FORMATS; i++) {
+        if (!format_enabled[i])
+            continue;
+        strlcat(s, pt_formats[i].capability, sizeof(s));
+        strlcat(s, " ", sizeof(s));
+    }
+    return copy_to_guest(to, s, sizeof(s));
+}
+
+static s64 platform_parameters(gva_t to)
+{
+    struct xen_platform_parameters p = { .virt_start = current->domain->arch.fmt->hv_start };
+
+    return guest_write_abi(xen_platform_parameters, to, &p);
+}
+
+#define FEATURE(name) (1u << XENFEAT_##name)
+
+static u32 features(const struct domain *d)
+{
+    u32 map = FEATURE(mmu_pt_update_preserve_ad) | FEATURE(highmem_assist) | FEATURE(gnttab_map_avail_bits) |
+              FEATURE(memory_op_vnode_supported) | FEATURE(not_direct_mapped);
+
+    if (d->vm_assist >> VMASST_TYPE_pae_extended_cr3 & 1)
+        map |= FEATURE(pae_pgdir_above_4gb);
+    if (d->is_hardware)
+        map |= FEATURE(dom0);
+    return map;
+}
+
+static s64 get_features(gva_t at)
+{
+    struct xen_feature_info f;
+
+    if (copy_from_guest(&f, at, sizeof(f)))
+        return -EFAULT;
+    if (f.submap_idx >= XENFEAT_NR_SUBMAPS)
+        return refuse(-EINVAL, "feature map %u, there are %u", f.submap_idx, XENFEAT_NR_SUBMAPS);
+    f.submap = features(current->domain);
+    return copy_to_guest(at, &f, sizeof(f));
+}
+
+static s64 guest_handle(gva_t to)
+{
+    return copy_to_guest(to, current->domain->handle, sizeof(xen_domain_handle_t));
+}
+
+static s64 command_line(gva_t to)
+{
+    return give_string(to, is_control_domain(current->domain) ? cmdline_get() : "<denied>",
+                       XEN_COMMANDLINE_LEN);
+}
+
+static s64 build_id(gva_t at)
+{
+    size_t size = (size_t)(__note_end - __note_start);
+    u32 room;
+
+    if (!is_control_domain(current->domain))
+        return -EPERM;
+    if (!__note_start || size <= NOTE_HEADER)
+        return -ENODATA;
+    size -= NOTE_HEADER;
+    if (!at.v)
+        return (s64)size;
+    if (copy_from_guest(&room, at, sizeof(room)))
+        return -EFAULT;
+    if (!room)
+        return refuse(-EINVAL, "no room for the build id");
+    if (room < size)
+        return refuse(-ENOBUFS, "%u bytes of room, the build id has %zu", room, size);
+    if (copy_to_guest(gva_add(at, offsetof(struct xen_build_id, buf)), __note_start + NOTE_HEADER, size))
+        return -EFAULT;
+    return (s64)size;
+}
+
+static s64 (*const commands[])(gva_t arg) = {
+    [XENVER_version]             = version,
+    [XENVER_extraversion]        = extra_version,
+    [XENVER_compile_info]        = compile_info,
+    [XENVER_capabilities]        = capabilities,
+    [XENVER_changeset]           = changeset,
+    [XENVER_platform_parameters] = platform_parameters,
+    [XENVER_get_features]        = get_features,
+    [XENVER_pagesize]            = page_size,
+    [XENVER_guest_handle]        = guest_handle,
+    [XENVER_commandline]         = command_line,
+    [XENVER_build_id]            = build_id,
+};
+
+s64 do_xen_version(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    cmd = (u32)cmd;
+    return cmd < ARRAY_SIZE(commands) && commands[cmd] ? commands[cmd](gva(arg)) : -ENOSYS;
+}
+
+#define ASSIST(name) (1UL << VMASST_TYPE_##name)
+
+/* 4 GiB segments are the way of 32-bit guests alone; the strict M2P is one that only 64-bit ones can have. */
+u64 vm_assist_valid(const struct domain *d)
+{
+    u64 all = ASSIST(writable_pagetables) | ASSIST(pae_extended_cr3) | ASSIST(architectural_iopl) |
+              ASSIST(runstate_update_flag);
+
+    /* 64-bit kernels ask for the segment assists too; for them they mean nothing. */
+    all |= ASSIST(4gb_segments) | ASSIST(4gb_segments_notify);
+    return domain_word(d) == ABI_64 ? all | ASSIST(m2p_strict) : all;
+}
+
+s64 do_vm_assist(u64 cmd, u64 type, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    struct domain *d = current->domain;
+
+    (void)a2, (void)a3, (void)a4, (void)a5;
+    cmd = (u32)cmd;
+    type = (u32)type;
+    if (type >= 64 || !(vm_assist_valid(d) >> type & 1))
+        return refuse(-EINVAL, "assist %lu is not for this kind of guest", type);
+    switch (cmd) {
+    case VMASST_CMD_enable:
+        atomic_or(&d->vm_assist, 1UL << type);
+        return 0;
+    case VMASST_CMD_disable:
+        atomic_and(&d->vm_assist, ~(1UL << type));
+        return 0;
+    }
+    return -ENOSYS;
+}

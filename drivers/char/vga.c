@@ -1,0 +1,164 @@
+/*
+ * The VGA text console: 80 columns of 2-byte cells at 0xb8000. The last line scrolls up; the hardware cursor
+ * follows. When dom0 starts it owns the screen, and we stay off it unless vga=keep says otherwise.
+ */
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/console.h>
+#include <pvisor/frame.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/vga.h>
+
+#define TEXT_BASE 0xb8000UL
+#define TEXT_SIZE 0x8000UL
+#define COLUMNS 80
+#define ATTRIBUTE 0x0700   /* light grey on black */
+#define CRTC_INDEX 0x3d4
+#define CRTC_DATA  0x3d5
+#define CRTC_MAX_SCAN_LINE 0x09
+#define CRTC_START_HIGH 0x0c
+#define CRTC_START_LOW 0x0d
+#define CRTC_CURSOR_HIGH 0x0e
+#define CRTC_CURSOR_LOW  0x0f
+#define CRTC_OVERFLOW 0x07
+#define CRTC_VERTICAL_END 0x12
+#define GRAPHICS_INDEX 0x3ce
+#define GRAPHICS_DATA  0x3cf
+#define GRAPHICS_MISC  0x06
+
+static void vga_write(const char *s, size_t n);
+
+static struct console_dev vga_dev = { "vga", vga_write, NULL };
+static volatile u16 *screen;
+static unsigned rows, font_height, x, y;
+static bool keep, off;
+
+/* vga=[text-80x<rows>|current|...][,keep]: the mode is what the boot loader left; only keep matters. */
+static int parse_vga(const char *v)
+{
+    const char *comma = strchr(v, ',');
+
+    if (!*v)
+        return -EINVAL;
+    keep = !strcmp(v, "keep") || (comma && !strcmp(comma + 1, "keep"));
+    return comma && !keep ? -EINVAL : 0;
+}
+CMDLINE_OPTION("vga", parse_vga);
+
+static u8 crtc_read(u8 reg)
+{
+    outb(CRTC_INDEX, reg);
+    return inb(CRTC_DATA);
+}
+
+static void crtc_write(u8 reg, u8 v)
+{
+    outb(CRTC_INDEX, reg);
+    outb(CRTC_DATA, v);
+}
+
+/* Colour text mode maps its memory at 0xb8000 (field 3) and has the graphics bit clear. 0xff: no adapter. */
+static bool in_text_mode(void)
+{
+    u8 misc;
+
+    outb(GRAPHICS_INDEX, GRAPHICS_MISC);
+    misc = inb(GRAPHICS_DATA);
+    return misc != 0xff && !(misc & 1) && (misc >> 2 & 3) == 3;
+}
+
+static void clear_row(unsigned row)
+{
+    for (unsigned i = 0; i < COLUMNS; i++)
+        screen[row * COLUMNS + i] = ATTRIBUTE | ' ';
+}
+
+static void new_line(void)
+{
+    x = 0;
+    if (++y < rows)
+        return;
+    y = rows - 1;
+    for (unsigned i = 0; i < (rows - 1) * COLUMNS; i++)
+        screen[i] = screen[i + COLUMNS];
+    clear_row(y);
+}
+
+static void put_char(char c)
+{
+    if (c == '\n') {
+        new_line();
+    } else if (c == '\r') {
+        x = 0;
+    } else if (c == '\t') {
+        do
+            put_char(' ');
+        while (x % 8);
+    } else if ((u8)c >= ' ') {
+        screen[y * COLUMNS + x] = ATTRIBUTE | (u8)c;
+        if (++x == COLUMNS)
+            new_line();
+    }
+}
+
+static void move_cursor(void)
+{
+    unsigned cell = y * COLUMNS + x;
+
+    crtc_write(CRTC_CURSOR_HIGH, cell >> 8);
+    crtc_write(CRTC_CURSOR_LOW, cell & 0xff);
+}
+
+static void vga_write(const char *s, size_t n)
+{
+    if (off)
+        return;
+    for (size_t i = 0; i < n; i++)
+        put_char(s[i]);
+    move_cursor();
+}
+
+static void read_geometry(void)
+{
+    u8 overflow = crtc_read(CRTC_OVERFLOW);
+    unsigned lines = (crtc_read(CRTC_VERTICAL_END) | (overflow & 0x02) << 7 | (overflow & 0x40) << 3) + 1;
+
+    font_height = (crtc_read(CRTC_MAX_SCAN_LINE) & 0x1f) + 1;
+    rows = lines / font_height;
+    if (rows < 2 || rows > 60)
+        rows = 25;
+}
+
+void vga_init(void)
+{
+    if (!in_text_mode())
+        return;
+    screen = ioremap(maddr(TEXT_BASE), TEXT_SIZE);
+    if (!screen)
+        return;
+    read_geometry();
+    crtc_write(CRTC_START_HIGH, 0);
+    crtc_write(CRTC_START_LOW, 0);
+    for (unsigned row = 0; row < rows; row++)
+        clear_row(row);
+    console_register(&vga_dev);
+}
+
+void vga_endboot(void)
+{
+    if (!screen || keep)
+        return;
+    printk("VGA: dom0 has the screen now (vga=keep would go on writing here)\n");
+    off = true;
+}
+
+bool vga_text_state(struct vga_text_state *s)
+{
+    if (!screen)
+        return false;
+    *s = (struct vga_text_state){ .columns = COLUMNS, .rows = rows, .cursor_x = x, .cursor_y = y,
+                                  .font_height = font_height };
+    return true;
+}

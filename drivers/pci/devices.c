@@ -1,0 +1,176 @@
+/* The list of PCI functions: found by a scan at boot, completed by what dom0 reports. */
+#include <public/errno.h>
+#include <pvisor/acpi.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/console.h>
+#include <pvisor/frame.h>
+#include <pvisor/lib.h>
+#include <pvisor/pci.h>
+#include <pvisor/printk.h>
+#include <pvisor/spinlock.h>
+#include "internal.h"
+
+#define MAX_HIDDEN 16
+
+struct list pci_devices = LIST_INIT(pci_devices);
+static spinlock_t list_lock = SPINLOCK_INIT(RANK_PCI);
+static u32 hidden[MAX_HIDDEN];
+static unsigned nr_hidden;
+
+/* A number below limit that ends with the character `end`; *p moves behind that. */
+static bool parse_part(const char **p, char end, unsigned limit, unsigned *v)
+{
+    const char *stop;
+    u64 n = strtoull(*p, &stop, 16);
+
+    if (stop == *p || *stop != end || n >= limit)
+        return false;
+    *p = stop + 1;
+    *v = n;
+    return true;
+}
+
+/* physdev_dom0_hide=([segment:]bus:device.function)... in hexadecimal digits. */
+static int parse_hide(const char *p)
+{
+    while (*p) {
+        unsigned seg = 0, bus, dev, fn;
+        const char *colon;
+
+        if (*p++ != '(' || nr_hidden == MAX_HIDDEN)
+            return -EINVAL;
+        colon = strchr(p, ':');
+        if (colon && strchr(p, ')') && strchr(colon + 1, ':') && strchr(colon + 1, ':') < strchr(p, ')') &&
+            !parse_part(&p, ':', 0x10000, &seg))
+            return -EINVAL;
+        if (!parse_part(&p, ':', 256, &bus) || !parse_part(&p, '.', 32, &dev) || !parse_part(&p, ')', 8, &fn))
+            return -EINVAL;
+        hidden[nr_hidden++] = PCI_SBDF(seg, bus, dev << 3 | fn);
+    }
+    return 0;
+}
+CMDLINE_OPTION("physdev_dom0_hide", parse_hide);
+
+bool pci_is_hidden(u32 sbdf)
+{
+    for (unsigned i = 0; i < nr_hidden; i++)
+        if (hidden[i] == sbdf)
+            return true;
+    return false;
+}
+
+static struct pci_dev *find_locked(u32 sbdf)
+{
+    struct pci_dev *dev;
+
+    list_for_each(dev, &pci_devices, link)
+        if (dev->sbdf == sbdf)
+            return dev;
+    return NULL;
+}
+
+struct pci_dev *pci_find(u32 sbdf)
+{
+    struct pci_dev *dev;
+
+    spin_lock(&list_lock);
+    dev = find_locked(sbdf);
+    spin_unlock(&list_lock);
+    return dev;
+}
+
+static void read_identity(struct pci_dev *dev)
+{
+    u32 id = pci_read(dev->sbdf, PCI_VENDOR_ID, 4);
+
+    dev->vendor = id;
+    dev->device = id >> 16;
+    dev->class_code = pci_read(dev->sbdf, PCI_CLASS_REVISION, 4) >> 8;
+    dev->header_type = pci_read(dev->sbdf, PCI_HEADER_TYPE, 1);
+    dev->msi_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSI);
+    dev->msix_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSIX);
+    dev->hidden = pci_is_hidden(dev->sbdf);
+}
+
+int pci_add_device(u32 sbdf)
+{
+    struct pci_dev *dev = pci_find(sbdf);
+
+    pci_map_bus(sbdf);
+    if (dev) {
+        read_identity(dev);
+        return 0;
+    }
+    if (pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff)
+        return -ENODEV;
+    dev = xzalloc(struct pci_dev);
+    if (!dev)
+        return -ENOMEM;
+    dev->sbdf = sbdf;
+    read_identity(dev);
+    spin_lock(&list_lock);
+    if (find_locked(sbdf))
+        xfree(dev);
+    else
+        list_add_tail(&dev->link, &pci_devices);
+    spin_unlock(&list_lock);
+    return 0;
+}
+
+int pci_remove_device(u32 sbdf)
+{
+    struct pci_dev *dev;
+
+    spin_lock(&list_lock);
+    dev = find_locked(sbdf);
+    if (dev && !dev->nr_msi && !dev->nr_msix) {
+        list_del(&dev->link);
+        xfree(dev);
+    }
+    spin_unlock(&list_lock);
+    return dev ? 0 : -ENODEV;
+}
+
+static unsigned scan_function(u32 sbdf)
+{
+    if (pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff || pci_add_device(sbdf))
+        return 0;
+    if (pci_is_hidden(sbdf))
+        printk("PCI " PCI_FMT " is hidden from dom0\n", PCI_ARGS(sbdf));
+    return 1;
+}
+
+static unsigned scan_slot(u32 sbdf)
+{
+    unsigned n = scan_function(sbdf);
+
+    /* Bit 7 of the header type: there may be functions beside 0. */
+    if (!n || !(pci_read(sbdf, PCI_HEADER_TYPE, 1) & 0x80))
+        return n;
+    for (unsigned fn = 1; fn < 8; fn++)
+        n += scan_function(sbdf | fn);
+    return n;
+}
+
+static void dump_devices(char key, struct cpu_regs *regs)
+{
+    struct pci_dev *dev;
+
+    (void)key, (void)regs;
+    spin_lock(&list_lock);
+    list_for_each(dev, &pci_devices, link)
+        printk("  " PCI_FMT " %04x:%04x class %06x MSI %u MSI-X %u%s\n", PCI_ARGS(dev->sbdf), dev->vendor,
+               dev->device, dev->class_code, dev->nr_msi, dev->nr_msix, dev->hidden ? " hidden" : "");
+    spin_unlock(&list_lock);
+}
+
+void pci_init(void)
+{
+    unsigned n = 0;
+
+    for (unsigned bus = 0; bus < 256; bus++)
+        for (unsigned slot = 0; slot < 32; slot++)
+            n += scan_slot(PCI_SBDF(0, bus, slot << 3));
+    printk("PCI: %u functions\n", n);
+    debug_key_register('Q', dump_devices, "dump PCI devices");
+}
