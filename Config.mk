@@ -1,0 +1,16 @@
+# Choices of a build. Override on the command line (make BUILD=debug) or here.
+
+# release: optimised. debug: the same with assertions, lock-order checks and the debug name in the banner.
+BUILD ?= release
+
+# Version that tools see (XENVER_version): the Xen ABI we speak, not our own number.
+XEN_MAJOR   := 4
+XEN_MINOR   := 17
+EXTRA       := -pvisor
+PVISOR_VERSION := 0.1
+
+CC      := gcc
+LD      := ld
+NASM    := nasm
+OBJCOPY := objcopy
+NM      := nm

@@ -1,0 +1,83 @@
+# pvisor: make | make run | make test | make bench | make clean. Choices live in Config.mk.
+include Config.mk
+
+# OUT: where everything that is built goes.
+OUT ?= build
+B := $(OUT)/$(BUILD)
+PVISOR := $(OUT)/xen.gz
+
+.PHONY: all clean
+all: $(PVISOR) loader
+
+CFLAGS := -std=gnu11 -ffreestanding -fno-strict-aliasing -mno-red-zone -mgeneral-regs-only \
+	-fpie -fvisibility=hidden -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
+	-fno-omit-frame-pointer -O2 -g -Wall -Wextra -Werror -Iinclude -I$(B)/gen -include include/pvisor/hidden.h \
+	-ffile-prefix-map=$(CURDIR)=. -ffunction-sections \
+	-DXEN_MAJOR=$(XEN_MAJOR) -DXEN_MINOR=$(XEN_MINOR) -DXEN_EXTRA='"$(EXTRA)"' \
+	-DPVISOR_VERSION='"$(PVISOR_VERSION)"' -DBUILD_KIND='"$(BUILD)"'
+ifeq ($(BUILD),debug)
+CFLAGS += -DDEBUG
+NASMFLAGS += -DDEBUG
+endif
+# No debug lines for assembly: NASM writes the absolute path of the tree into them.
+NASMFLAGS += -f elf64 -I$(B)/gen/ -Werror
+
+SRC_C   := $(sort $(shell find arch common drivers -name '*.c' ! -name 'asm-offsets.c'))
+SRC_ASM := $(sort $(shell find arch common drivers -name '*.asm'))
+OBJ := $(SRC_C:%.c=$(B)/%.o) $(SRC_ASM:%.asm=$(B)/%.asm.o)
+LIBS := $(wildcard /usr/lib/x86_64-linux-gnu/liblzma.a /usr/lib/x86_64-linux-gnu/libzstd.a /usr/lib/x86_64-linux-gnu/libz.a \
+	/usr/lib/x86_64-linux-gnu/liblz4.a)
+
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(CFLAGS) $(CFLAGS-$<) -MMD -MP -c $< -o $@
+
+$(B)/%.asm.o: %.asm $(B)/gen/asm-offsets.inc
+	@mkdir -p $(@D)
+	@echo "  NASM  $<"
+	@$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) -MP $< -o $@
+
+# Structure offsets for assembly, taken from the compiler.
+$(B)/gen/asm-offsets.inc: arch/x86/asm-offsets.c $(B)/flags
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) -MMD -MP -MT $@ -MF $(B)/gen/asm-offsets.d -S $< -o $(B)/gen/asm-offsets.s
+	@sed -n 's/^.*->\([A-Za-z0-9_]*\) \$$\{0,1\}\(-\{0,1\}[0-9]*\).*$$/%define \1 \2/p' $(B)/gen/asm-offsets.s > $@
+
+$(B)/pvisor.lds: arch/x86/pvisor.lds.S include/asm/layout.h $(B)/flags
+	@mkdir -p $(@D)
+	@$(CC) -E -P -x assembler-with-cpp -Iinclude $< | sed -E 's/(0x[0-9a-fA-F]+)UL/\1/g' > $@
+
+# A change of flags rebuilds everything.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CFLAGS) $(NASMFLAGS)' | cmp -s - $@ || echo '$(CFLAGS) $(NASMFLAGS)' > $@
+FORCE:
+
+LINK = $(LD) -nostdlib -static -T $(B)/pvisor.lds --gc-sections --build-id=sha1 -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments \
+	-o $(1) $(OBJ) $(2) --start-group $(LIBS) --end-group
+
+# Linked twice: the second image carries the first one's symbol table, after all code, so that nothing moves.
+$(B)/pvisor-syms: $(OBJ) $(B)/pvisor.lds tools/gensyms
+	@echo "  LD    $@"
+	@echo | $(NM) -n /dev/null 2>/dev/null | tools/gensyms > $(B)/gen/syms0.asm
+	@$(NASM) -f elf64 $(B)/gen/syms0.asm -o $(B)/gen/syms0.o
+	@$(call LINK,$(B)/pass1,$(B)/gen/syms0.o)
+	@$(NM) -n $(B)/pass1 | tools/gensyms > $(B)/gen/syms1.asm
+	@$(NASM) -f elf64 $(B)/gen/syms1.asm -o $(B)/gen/syms1.o
+	@$(call LINK,$@,$(B)/gen/syms1.o)
+
+$(B)/pvisor: $(B)/pvisor-syms
+	@$(OBJCOPY) -O binary $< $@
+
+$(PVISOR): $(B)/pvisor
+	@gzip -9nc $< > $@
+	@cp $(B)/pvisor $(OUT)/xen
+	@cp $(B)/pvisor-syms $(OUT)/xen-syms
+	@echo "  $@: `stat -c %s $@` bytes ($(BUILD)); symbols in $(OUT)/xen-syms"
+
+clean:
+	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms
+
+-include tools/targets.mk
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

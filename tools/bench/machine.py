@@ -1,0 +1,67 @@
+"""Machines for benchmarks: one CPU, emulated, where virtual time counts instructions (a nanosecond each)."""
+import gzip
+import os
+import selectors
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+TIMEOUT_SCALE = float(os.environ.get("TIMEOUT_SCALE", "1"))
+
+
+@dataclass
+class Hypervisor:
+    """A hypervisor's ELF file, its compressed one, and the words of its command line that say what security it gives."""
+    name: str
+    elf: Path
+    packed: Path
+    words: str
+
+
+def unpacked(path, scratch, name):
+    """An ELF file for QEMU's -kernel."""
+    data = Path(path).read_bytes()
+    if data[:2] != b"\x1f\x8b":
+        return Path(path)
+    out = Path(scratch) / name
+    out.write_bytes(gzip.decompress(data))
+    return out
+
+
+def qemu(hypervisor, modules, memory, dom0, options):
+    """The command line. modules: dom0's kernel with its arguments, and its ramdisk; commas already doubled."""
+    words = f"com1=115200,8n1 console=com1 noreboot dom0_mem={dom0} {hypervisor.words} {options.cmdline}"
+    command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", options.cpu, "-m", str(memory), "-smp", "1",
+               "-nographic", "-no-reboot", "-net", "none", "-kernel", str(hypervisor.elf), "-append", words.strip(),
+               "-initrd", ",".join(str(m) for m in modules)]
+    if not options.wall_clock:
+        command += ["-icount", "shift=0,sleep=off"]
+    return command
+
+
+def lines(command, timeout):
+    """Lines of the serial console until the machine stops, the caller does, or time is up."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    end = time.monotonic() + timeout * TIMEOUT_SCALE
+    pending = b""
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while selector.select(max(0, end - time.monotonic())):
+                data = os.read(process.stdout.fileno(), 65536)
+                if not data:
+                    return
+                *complete, pending = (pending + data).split(b"\n")
+                for raw in complete:
+                    yield raw.decode(errors="replace").strip("\r")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def need_qemu():
+    if not shutil.which("qemu-system-x86_64"):
+        raise SystemExit("qemu-system-x86_64 is missing: run tools/setup")
