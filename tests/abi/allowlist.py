@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""Where include/public/ says something that Xen's headers do not say, or say under another name."""
+
+_WORD = 'the names of the feature words stand only in comments there'
+_SLOT = 'upper half of an 8-byte slot that holds a 4-byte handle'
+
+# Ours alone: name or structure.member -> reason.
+ABSENT = {
+    'iret_context (32-bit)': 'a 32-bit guest\'s iret hypercall takes the CPU\'s own frame',
+    **{name: 'our own call: include/public/pvisor.h' for name in (
+        '__HYPERVISOR_pvisor_op', 'PVISOROP_switch_format', 'PVISOR_FORMAT_NONPAE', 'pvisor_switch_format (64-bit)',
+        'pvisor_switch_format (32-bit)')},
+    'NR_HYPERCALLS': 'size of our table: one slot per number that the hypercall page can hold',
+    'TI_DPL_MASK': 'the function-like TI_GET_DPL there',
+    'TI_IF': 'the function-like TI_GET_IF there',
+    'XEN_EMULATE_PREFIX_BYTES': 'a string for the assembler there',
+    'XEN_COMMANDLINE_LEN': 'only the type xen_commandline_t there',
+    'XENPF_FIRMWARE_INFO_U': 'offset of a union; xenpf_firmware_info.u is compared',
+    'XENPF_SET_PROCESSOR_PMINFO_HEAD': 'how much of a structure we read',
+    'FEATURESET_NR_WORDS': _WORD,
+    **{f'FEATURESET_{w}': _WORD for w in (
+        '1d 1c e1d e1c Da1 7b0 7c0 e7d e8b 7d0 7a1 e21a 7b1 7d2 7c1 7d1 m10Al m10Ah e21c').split()},
+    'vcpu_register_runstate_memory_area.pad': _SLOT,
+    'vcpu_register_time_memory_area.pad': _SLOT,
+    'xen_vnuma_topology_info.vdistance_pad': _SLOT,
+    'xen_vnuma_topology_info.vcpu_to_vnode_pad': _SLOT,
+    'xen_vnuma_topology_info.vmemrange_pad': _SLOT,
+    'arch_vcpu_info.pad32': 'pad[1] to pad[4] there; the whole size is compared',
+}
+
+# Offset compared, size not.
+SIZE_DIFFERS = {name: 'ours holds only the members of the union that have one layout' for name in (
+    'xenpf_firmware_info', 'xenpf_firmware_info.u', 'xenpf_firmware_info.u.efi_info',
+    'xen_platform_op.u.firmware_info')}
+
+# Structures without a name of their own there: ours -> (structure, member).
+STRUCT_ALIAS = {
+    'start_info_dom0_console': ('start_info', 'console.dom0'),
+    'xenpf_fw_disk_info': ('xenpf_firmware_info', 'u.disk_info'),
+    'xenpf_fw_vbeddc_info': ('xenpf_firmware_info', 'u.vbeddc_info'),
+    'xenpf_fw_efi_cfg': ('xenpf_firmware_info', 'u.efi_info.cfg'),
+    'xenpf_fw_efi_vendor': ('xenpf_firmware_info', 'u.efi_info.vendor'),
+    'xenpf_fw_efi_mem': ('xenpf_firmware_info', 'u.efi_info.mem'),
+}
+
+# Members of unions that we flatten: ours -> path there, or {word size: path}.
+MEMBER_ALIAS = {
+    'start_info.console_mfn': 'console.domU.mfn',
+    'start_info.console_evtchn': 'console.domU.evtchn',
+    'arch_vcpu_info.pad': {64: 'pad', 32: 'pad[0]'},
+    'callback_register.cs': {32: 'address.cs'},
+    'callback_register.eip': {64: 'address', 32: 'address.eip'},
+    'physdev_op.apic_op': 'u.apic_op',
+    'vcpu_register_runstate_memory_area.addr': 'addr.h',
+    'vcpu_register_time_memory_area.addr': 'addr.h',
+    'xen_add_to_physmap_batch.foreign_domid': 'u.foreign_domid',
+    'xen_vnuma_topology_info.vdistance': 'vdistance.h',
+    'xen_vnuma_topology_info.vcpu_to_vnode': 'vcpu_to_vnode.h',
+    'xen_vnuma_topology_info.vmemrange': 'vmemrange.h',
+}

@@ -1,0 +1,474 @@
+/* Grant tables: what we share with ourselves, mapped and copied, and every way of doing it wrong. */
+#include "events.h"
+#include "hypercall.h"
+#include "mm.h"
+#include "string.h"
+#include "test.h"
+
+#define FIRST_REF 32 /* clear of the reserved ones */
+#define NO_DOMAIN 0x1234
+
+static volatile struct grant_entry_v1 *table;
+static domid_t self;
+
+/* Our own number, as an event channel between two of our ports shows it. */
+static domid_t own_domid(void)
+{
+    struct evtchn_status status;
+    long a = alloc_unbound(DOMID_SELF, DOMID_SELF), b = bind_interdomain(DOMID_SELF, (unsigned)a);
+
+    port_status((unsigned)a, &status);
+    close_port((unsigned)a);
+    close_port((unsigned)b);
+    return b > 0 ? status.u.interdomain.dom : 0;
+}
+
+static s16 setup_table(domid_t dom, u32 frames, word list)
+{
+    GUEST(gnttab_setup_table) op = { .dom = dom, .nr_frames = frames, .frame_list = list, .status = 99 };
+    long rc = grant_table_op(GNTTABOP_setup_table, &op, 1);
+
+    return rc < 0 ? (s16)rc : op.status;
+}
+
+static bool init(void)
+{
+    word frame;
+
+    if (table)
+        return true;
+    self = own_domid();
+    if (!CHECK_EQ(setup_table(DOMID_SELF, 1, P(&frame)), GNTST_okay))
+        return false;
+    if (!CHECK_OK(map_at(window(200), frame, PTE_DATA)))
+        return false;
+    table = window(200);
+    return true;
+}
+
+static void grant(unsigned ref, domid_t to, word mfn, u16 flags)
+{
+    table[ref].frame = (u32)mfn;
+    table[ref].domid = to;
+    barrier();
+    table[ref].flags = GTF_permit_access | flags;
+}
+
+static struct gnttab_map_grant_ref map_op(unsigned ref, domid_t dom, u64 address, u32 flags)
+{
+    struct gnttab_map_grant_ref op = { .host_addr = address, .flags = flags, .ref = ref, .dom = dom, .status = 99 };
+
+    if (grant_table_op(GNTTABOP_map_grant_ref, &op, 1) < 0)
+        op.status = GNTST_general_error;
+    return op;
+}
+
+static struct gnttab_map_grant_ref map_self(unsigned ref, const volatile void *va, u32 flags)
+{
+    return map_op(ref, self, P(va), GNTMAP_host_map | flags);
+}
+
+static s16 unmap_op(u64 address, u32 handle)
+{
+    struct gnttab_unmap_grant_ref op = { .host_addr = address, .handle = handle, .status = 99 };
+
+    return grant_table_op(GNTTABOP_unmap_grant_ref, &op, 1) < 0 ? GNTST_general_error : op.status;
+}
+
+static s16 unmap_self(const volatile void *va, u32 handle) { return unmap_op(P(va), handle); }
+
+TEST(query_size)
+{
+    struct gnttab_query_size op = { .dom = DOMID_SELF };
+
+    CHECK_OK(grant_table_op(GNTTABOP_query_size, &op, 1));
+    CHECK_EQ(op.status, GNTST_okay);
+    CHECK(op.max_nr_frames >= 1);
+    CHECK(op.nr_frames <= op.max_nr_frames);
+    op.dom = NO_DOMAIN;
+    CHECK_OK(grant_table_op(GNTTABOP_query_size, &op, 1));
+    CHECK(op.status < 0);
+}
+
+TEST(setup_bad)
+{
+    word frames[4];
+
+    CHECK(setup_table(DOMID_SELF, 100000, P(frames)) < 0);
+    CHECK(setup_table(DOMID_SELF, ~0u, P(frames)) < 0);
+    CHECK(setup_table(NO_DOMAIN, 1, P(frames)) < 0);
+    CHECK(setup_table(DOMID_SELF, 1, format.hv_start + 0x2000000) < 0);
+    CHECK(setup_table(DOMID_SELF, 1, P(window(0))) < 0);
+}
+
+TEST(versions)
+{
+    struct gnttab_set_version set = { .version = 1 };
+    struct gnttab_get_version get = { .dom = DOMID_SELF };
+
+    CHECK_OK(grant_table_op(GNTTABOP_set_version, &set, 1));
+    CHECK_OK(grant_table_op(GNTTABOP_get_version, &get, 1));
+    CHECK_EQ(get.version, 1);
+    set.version = 0;
+    CHECK_REFUSED(grant_table_op(GNTTABOP_set_version, &set, 1));
+    set.version = 3;
+    CHECK_REFUSED(grant_table_op(GNTTABOP_set_version, &set, 1));
+    get.dom = NO_DOMAIN;
+    CHECK_REFUSED(grant_table_op(GNTTABOP_get_version, &get, 1));
+}
+
+TEST(map_and_unmap)
+{
+    u32 *page = page_alloc();
+    volatile u32 *va = window(0);
+    struct gnttab_map_grant_ref op;
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    op = map_self(FIRST_REF, va, 0);
+    REQUIRE(op.status == GNTST_okay);
+    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access | GTF_reading | GTF_writing);
+    CHECK_EQ(frame_at(va), virt_to_mfn(page));
+    *va = 99;
+    CHECK_EQ(page[0], 99);
+    CHECK_EQ(unmap_self(va, op.handle), GNTST_okay);
+    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    CHECK_EQ(entry_of(va, 1) & PTE_P, 0);
+    CHECK_FAULT(VECTOR_PF, (void)*va);
+    CHECK(unmap_self(va, op.handle) < 0); /* twice */
+    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    table[FIRST_REF].flags = 0;
+    page[0] = 0;
+    make_readonly(page); /* no reference stays */
+    CHECK_OK(pin(page, 1));
+    CHECK_OK(unpin(page));
+    table_free(page);
+}
+
+TEST(map_readonly)
+{
+    u32 *page = page_alloc();
+    volatile u32 *va = window(0);
+    struct gnttab_map_grant_ref op;
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), GTF_readonly);
+    CHECK(map_self(FIRST_REF, va, 0).status < 0);
+    CHECK_EQ(entry_of(va, 1) & PTE_P, 0);
+    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
+    op = map_self(FIRST_REF, va, GNTMAP_readonly);
+    REQUIRE(op.status == GNTST_okay);
+    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), GTF_reading);
+    CHECK_FAULT(VECTOR_PF, *va = 1);
+    CHECK_EQ(unmap_self(va, op.handle), GNTST_okay);
+    table[FIRST_REF].flags = 0;
+    page_free(page);
+}
+
+TEST(map_twice)
+{
+    u32 *page = page_alloc();
+    struct gnttab_map_grant_ref a, b;
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    a = map_self(FIRST_REF, window(0), 0);
+    b = map_self(FIRST_REF, window(1), GNTMAP_readonly);
+    REQUIRE(a.status == GNTST_okay && b.status == GNTST_okay);
+    CHECK(a.handle != b.handle);
+    CHECK_EQ(unmap_self(window(0), a.handle), GNTST_okay);
+    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), GTF_reading);
+    CHECK_EQ(unmap_self(window(1), b.handle), GNTST_okay);
+    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
+    table[FIRST_REF].flags = 0;
+    page_free(page);
+}
+
+TEST(map_into_entry)
+{
+    u32 *page = page_alloc();
+    u64 entry = virt_to_maddr(pte_at(table_of(window(0), 1), pte_index(window(0), 1)));
+    struct gnttab_map_grant_ref op;
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    op = map_op(FIRST_REF, self, entry, GNTMAP_host_map | GNTMAP_contains_pte);
+    REQUIRE(op.status == GNTST_okay);
+    *(volatile u32 *)window(0) = 7;
+    CHECK_EQ(page[0], 7);
+    CHECK_EQ(unmap_op(entry, op.handle), GNTST_okay);
+    CHECK_EQ(entry_of(window(0), 1) & PTE_P, 0);
+    CHECK(map_op(FIRST_REF, self, virt_to_maddr(page), GNTMAP_host_map | GNTMAP_contains_pte).status < 0);
+    CHECK(map_op(FIRST_REF, self, (u64)foreign_frame(0) << 12, GNTMAP_host_map | GNTMAP_contains_pte).status < 0);
+    CHECK(map_op(FIRST_REF, self, 1ULL << 51, GNTMAP_host_map | GNTMAP_contains_pte).status < 0);
+    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    table[FIRST_REF].flags = 0;
+    page_free(page);
+}
+
+TEST(map_bad)
+{
+    u32 *page = page_alloc();
+    volatile void *va = window(0);
+
+    REQUIRE(init());
+    CHECK(map_self(FIRST_REF, va, 0).status < 0); /* not granted */
+    CHECK(map_self(100000000, va, 0).status < 0);
+    CHECK(map_self(~0u, va, 0).status < 0);
+    grant(FIRST_REF, NO_DOMAIN, virt_to_mfn(page), 0);
+    CHECK(map_self(FIRST_REF, va, 0).status < 0); /* to somebody else */
+    grant(FIRST_REF, self, foreign_frame(0), 0);
+    CHECK(map_self(FIRST_REF, va, 0).status < 0);
+    grant(FIRST_REF, self, 0xffffffff, 0);
+    CHECK(map_self(FIRST_REF, va, 0).status < 0);
+    grant(FIRST_REF, self, virt_to_mfn(table_of(va, 1)), 0);
+    CHECK(map_self(FIRST_REF, va, 0).status < 0); /* a page table, writable */
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    CHECK(map_op(FIRST_REF, NO_DOMAIN, P(va), GNTMAP_host_map).status < 0);
+    CHECK(map_op(FIRST_REF, self, P(va), 0).status < 0); /* map where? */
+    CHECK(map_self(FIRST_REF, (void *)format.hv_start, 0).status < 0);
+    CHECK(map_self(FIRST_REF, (void *)(VIRT_BASE + 0x20000000), 0).status < 0); /* no table there */
+    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    CHECK_EQ(entry_of(va, 1) & PTE_P, 0);
+    table[FIRST_REF].flags = 0;
+    page_free(page);
+}
+
+TEST(unmap_bad)
+{
+    u32 *page = page_alloc();
+    struct gnttab_map_grant_ref op;
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    op = map_self(FIRST_REF, window(0), 0);
+    REQUIRE(op.status == GNTST_okay);
+    CHECK(unmap_self(window(1), op.handle) < 0); /* another address */
+    CHECK(unmap_self(window(0), op.handle + 1000) < 0);
+    CHECK(unmap_self(window(0), ~0u) < 0);
+    CHECK_EQ(*(volatile u32 *)window(0), 0); /* still there */
+    CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
+    table[FIRST_REF].flags = 0;
+    page_free(page);
+}
+
+/* While it is mapped writable through a grant, a frame cannot become a page table. */
+TEST(mapped_frame_is_no_table)
+{
+    u32 *page = page_alloc();
+    struct gnttab_map_grant_ref op;
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    op = map_self(FIRST_REF, window(0), 0);
+    REQUIRE(op.status == GNTST_okay);
+    make_readonly(page);
+    CHECK_REFUSED(pin(page, 1));
+    CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
+    CHECK_OK(pin(page, 1));
+    CHECK_OK(unpin(page));
+    table[FIRST_REF].flags = 0;
+    table_free(page);
+}
+
+TEST(unmap_and_replace)
+{
+    u32 *page = page_alloc(), *other = page_alloc();
+    struct gnttab_map_grant_ref map;
+    struct gnttab_unmap_and_replace op;
+
+    REQUIRE(init());
+    other[0] = 55;
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    map = map_self(FIRST_REF, window(0), 0);
+    REQUIRE(map.status == GNTST_okay);
+    REQUIRE_OK(map_at(window(1), virt_to_mfn(other), PTE_DATA));
+    op = (struct gnttab_unmap_and_replace){ .host_addr = P(window(0)), .new_addr = P(window(1)),
+                                            .handle = map.handle, .status = 99 };
+    CHECK_OK(grant_table_op(GNTTABOP_unmap_and_replace, &op, 1));
+    CHECK_EQ(op.status, GNTST_okay);
+    CHECK_EQ(*(volatile u32 *)window(0), 55);
+    CHECK_EQ(entry_of(window(1), 1) & PTE_P, 0);
+    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    CHECK_OK(unmap_at(window(0)));
+    table[FIRST_REF].flags = 0;
+    page_free(page);
+    page_free(other);
+}
+
+/* ---- Copying ---- */
+
+static s16 copy(GUEST(gnttab_copy) op)
+{
+    op.status = 99;
+    return grant_table_op(GNTTABOP_copy, &op, 1) < 0 ? GNTST_general_error : op.status;
+}
+
+static GUEST(gnttab_copy) copy_frames(word from, unsigned from_offset, word to, unsigned to_offset, unsigned len)
+{
+    return (GUEST(gnttab_copy)){ .source = { .u = from, .domid = DOMID_SELF, .offset = (u16)from_offset },
+                                 .dest = { .u = to, .domid = DOMID_SELF, .offset = (u16)to_offset },
+                                 .len = (u16)len };
+}
+
+TEST(copy_own_frames)
+{
+    u8 *a = page_alloc(), *b = page_alloc();
+
+    memset(a, 0x11, 4096);
+    CHECK_EQ(copy(copy_frames(virt_to_mfn(a), 100, virt_to_mfn(b), 200, 50)), GNTST_okay);
+    CHECK_EQ(b[199], 0);
+    CHECK_EQ(b[200], 0x11);
+    CHECK_EQ(b[249], 0x11);
+    CHECK_EQ(b[250], 0);
+    CHECK_EQ(copy(copy_frames(virt_to_mfn(a), 0, virt_to_mfn(b), 0, 4096)), GNTST_okay);
+    CHECK_EQ(b[4095], 0x11);
+    CHECK_EQ(copy(copy_frames(virt_to_mfn(a), 0, virt_to_mfn(b), 0, 0)), GNTST_okay);
+    page_free(a);
+    page_free(b);
+}
+
+TEST(copy_by_reference)
+{
+    u8 *a = page_alloc(), *b = page_alloc();
+    GUEST(gnttab_copy) op = copy_frames(FIRST_REF, 0, FIRST_REF + 1, 0, 64);
+
+    REQUIRE(init());
+    a[10] = 0x22;
+    grant(FIRST_REF, self, virt_to_mfn(a), GTF_readonly);
+    grant(FIRST_REF + 1, self, virt_to_mfn(b), 0);
+    op.source.domid = op.dest.domid = self;
+    op.flags = GNTCOPY_source_gref | GNTCOPY_dest_gref;
+    CHECK_EQ(copy(op), GNTST_okay);
+    CHECK_EQ(b[10], 0x22);
+    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
+    CHECK_EQ(table[FIRST_REF + 1].flags & (GTF_reading | GTF_writing), 0);
+    op.dest.u = FIRST_REF; /* granted read-only */
+    CHECK(copy(op) < 0);
+    op.dest.u = FIRST_REF + 2; /* not granted */
+    CHECK(copy(op) < 0);
+    op.dest.u = 0x7fffffff;
+    CHECK(copy(op) < 0);
+    op.dest.u = FIRST_REF + 1;
+    op.dest.domid = NO_DOMAIN;
+    CHECK(copy(op) < 0);
+    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
+    table[FIRST_REF].flags = table[FIRST_REF + 1].flags = 0;
+    page_free(a);
+    page_free(b);
+}
+
+TEST(copy_bounds)
+{
+    u8 *a = page_alloc(), *b = page_alloc();
+    word from = virt_to_mfn(a), to = virt_to_mfn(b);
+
+    memset(a, 0x33, 4096);
+    CHECK(copy(copy_frames(from, 1, to, 0, 4096)) < 0);
+    CHECK(copy(copy_frames(from, 0, to, 1, 4096)) < 0);
+    CHECK(copy(copy_frames(from, 4095, to, 0, 2)) < 0);
+    CHECK(copy(copy_frames(from, 4096, to, 0, 1)) < 0);
+    CHECK(copy(copy_frames(from, 0, to, 65535, 1)) < 0);
+    CHECK(copy(copy_frames(from, 65535, to, 0, 65535)) < 0);
+    CHECK(copy(copy_frames(from, 0, to, 0, 65535)) < 0);
+    CHECK_EQ(b[0] | b[1] | b[4095], 0);
+    page_free(a);
+    page_free(b);
+}
+
+TEST(copy_frames_not_ours)
+{
+    u8 *a = page_alloc();
+    word mine = virt_to_mfn(a), other = foreign_frame(0), l1 = virt_to_mfn(table_of(window(0), 1));
+    GUEST(gnttab_copy) op = copy_frames(mine, 0, mine, 0, 8);
+
+    CHECK(copy(copy_frames(other, 0, mine, 0, 8)) < 0);
+    CHECK(copy(copy_frames(mine, 0, other, 0, 8)) < 0);
+    CHECK(copy(copy_frames(mine, 0, ~0UL, 0, 8)) < 0);
+    CHECK(copy(copy_frames(mine, 0, l1, 0, 8)) < 0); /* never into a page table */
+    op.dest.domid = NO_DOMAIN; /* a frame number, not a grant */
+    CHECK(copy(op) < 0);
+    page_free(a);
+}
+
+TEST(copy_batch)
+{
+    u8 *a = page_alloc(), *b = page_alloc();
+    static GUEST(gnttab_copy) ops[64];
+
+    memset(a, 0x44, 4096);
+    for (unsigned i = 0; i < 64; i++)
+        ops[i] = copy_frames(virt_to_mfn(a), i * 64, virt_to_mfn(b), i * 64, i == 30 ? 5000 : 64);
+    CHECK_OK(grant_table_op(GNTTABOP_copy, ops, 64)); /* a bad one stops no other */
+    CHECK_EQ(ops[29].status, GNTST_okay);
+    CHECK(ops[30].status < 0);
+    CHECK_EQ(ops[63].status, GNTST_okay);
+    CHECK_EQ(b[63 * 64], 0x44);
+    CHECK_EQ(b[30 * 64], 0);
+    page_free(a);
+    page_free(b);
+}
+
+/* ---- The rest ---- */
+
+TEST(transfer_bad)
+{
+    void *page = page_alloc();
+    GUEST(gnttab_transfer) op = { .mfn = virt_to_mfn(page), .domid = NO_DOMAIN, .ref = FIRST_REF, .status = 99 };
+
+    (void)grant_table_op(GNTTABOP_transfer, &op, 1);
+    CHECK(op.status != GNTST_okay);
+    *(volatile word *)page = 1; /* still ours */
+    CHECK_EQ(m2p_raw(virt_to_mfn(page)), virt_to_pfn(page));
+    op = (GUEST(gnttab_transfer)){ .mfn = foreign_frame(0), .domid = NO_DOMAIN, .status = 99 };
+    (void)grant_table_op(GNTTABOP_transfer, &op, 1);
+    CHECK(op.status != GNTST_okay);
+    page_free(page);
+}
+
+TEST(swap)
+{
+    struct gnttab_swap_grant_ref op = { .ref_a = FIRST_REF, .ref_b = FIRST_REF + 1, .status = 99 };
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, 111, 0);
+    grant(FIRST_REF + 1, self, 222, GTF_readonly);
+    CHECK_OK(grant_table_op(GNTTABOP_swap_grant_ref, &op, 1));
+    if (op.status == GNTST_okay) {
+        CHECK_EQ(table[FIRST_REF].frame, 222);
+        CHECK_EQ(table[FIRST_REF + 1].frame, 111);
+    }
+    op.ref_b = 0x7fffffff;
+    (void)grant_table_op(GNTTABOP_swap_grant_ref, &op, 1);
+    CHECK(op.status < 0);
+    table[FIRST_REF].flags = table[FIRST_REF + 1].flags = 0;
+}
+
+TEST(bad_counts)
+{
+    struct gnttab_query_size op = { .dom = DOMID_SELF };
+
+    CHECK_REFUSED(grant_table_op(GNTTABOP_query_size, &op, 0x80000000));
+    CHECK_REFUSED(grant_table_op(GNTTABOP_copy, window(0), 1));
+    CHECK_REFUSED(grant_table_op(GNTTABOP_map_grant_ref, window(0), 1000));
+    CHECK_OK(grant_table_op(GNTTABOP_copy, NULL, 0));
+    CHECK_REFUSED(grant_table_op(55, &op, 1));
+}
+
+TEST(grow)
+{
+    struct gnttab_query_size size = { .dom = DOMID_SELF };
+    static word frames[64];
+
+    REQUIRE(init());
+    CHECK_OK(grant_table_op(GNTTABOP_query_size, &size, 1));
+    if (size.max_nr_frames < 2)
+        SKIP("one frame is all");
+    REQUIRE(setup_table(DOMID_SELF, 2, P(frames)) == GNTST_okay);
+    REQUIRE_OK(map_at(window(201), frames[1], PTE_DATA));
+    CHECK_EQ(*(volatile word *)window(201), 0);
+    CHECK_OK(grant_table_op(GNTTABOP_query_size, &size, 1));
+    CHECK(size.nr_frames >= 2);
+    CHECK_REFUSED(mmuext(MMUEXT_PIN_L1_TABLE, frames[1], 0)); /* never a page table */
+    CHECK_OK(unmap_at(window(201)));
+}

@@ -1,0 +1,20 @@
+/* System time and waiting, in ns. */
+#ifndef GUEST_CLOCK_H
+#define GUEST_CLOCK_H
+
+#include "abi.h"
+
+#define MS 1000000ULL
+
+u64 rdtsc(void);
+/* System time now, by the vCPU's time area and the TSC. */
+u64 system_time(void);
+u64 scale_tsc(const struct vcpu_time_info *t, u64 tsc);
+/* A consistent copy of the vCPU's time area. */
+struct vcpu_time_info time_info(unsigned vcpu);
+/* One-shot timer of this vCPU; flags: VCPU_SSHOTTMR_*. */
+long set_singleshot(u64 deadline, u32 flags);
+/* Waits until *counter differs from old or ns passed; yields meanwhile. True if it changed. */
+bool wait_change(const volatile u32 *counter, u32 old, u64 ns);
+
+#endif

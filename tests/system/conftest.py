@@ -1,0 +1,159 @@
+"""Fixtures. dom0 and domu serve most tests: one machine, booted through GRUB, shared by all tests of a process."""
+import subprocess
+
+import pytest
+
+import rig
+
+PARTITION_MIB = 32
+
+
+def pytest_collection_modifyitems(items):
+    if not rig.is_debian(rig.hypervisor_path()):
+        return
+    for item in items:
+        if item.get_closest_marker("pvisor_only"):
+            item.add_marker(pytest.mark.skip(reason="Debian's Xen does not do this"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failing test shows the end of the serial log of each machine that runs."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and not (call.excinfo and call.excinfo.errisinstance(rig.Failure)):
+        for machine in rig.live_machines:
+            report.sections.append((f"end of {machine.log_path}", machine.tail()))
+    if report.failed and call.when != "teardown" and "dom0" in item.fixturenames:
+        shared.suspect = True
+
+
+class Shared:
+    """The machine that tests share. After a failed test it is used again only if it answers and can be cleaned up."""
+
+    def __init__(self):
+        self.machine, self.suspect = None, False
+
+    def get(self, worker, scratch):
+        if self.machine and (not self.machine.running() or self.suspect and not self.recovers()):
+            self.close()
+        if not self.machine:
+            self.machine = shared_machine(worker, scratch)
+            try:
+                self.machine.start()
+                self.machine.wait_for_dom0()
+                self.machine.ok("mount -t ext4 -o ro /dev/vda1 /mnt")
+                self.machine.domu_kernel = "/mnt/boot/vmlinux"
+            except BaseException:
+                self.close()
+                raise
+        return self.machine
+
+    def recovers(self):
+        """Whether dom0's shell answers and every domU can be destroyed."""
+        try:
+            self.machine.child.send("\x03\x1d\n")
+            self.machine.standing.clear()
+            self.machine.ok("for d in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $d || exit; done; true", 30)
+            self.suspect = False
+            return self.machine.ok("xl list | wc -l", 10) == "2"
+        except rig.Failure:
+            return False
+
+    def close(self):
+        if self.machine:
+            self.machine.close()
+        self.machine, self.suspect = None, False
+
+
+shared = Shared()
+
+
+def shared_machine(worker, scratch):
+    """GRUB and multiboot2, Debian's own vmlinuz; behind the boot partition, one for domUs: dom0's /dev/vda2.
+
+    The boot partition also has the ELF of that vmlinuz for domUs: in emulation, unpacking takes most of an xl create.
+    """
+    partition, pvgrub = scratch / "partition", scratch / "pvgrub.img"
+    with open(partition, "wb") as stream:
+        stream.truncate(PARTITION_MIB << 20)
+    disk = rig.grub_disk(
+        scratch / "boot.img", rig.multiboot_entry(),
+        {"xen.gz": rig.hypervisor_path(), "vmlinuz": rig.KERNELS / "vmlinuz", "initrd": rig.CACHE / "dom0.cpio",
+         "vmlinux": rig.KERNELS / "vmlinux"},
+        [partition])
+    pv_grub_disk(pvgrub, scratch)
+    return rig.Machine(name=f"dom0-{worker}", boot_disk=rig.Disk(disk), disks=[rig.Disk(pvgrub, "ahci")])
+
+
+def pv_grub_disk(image, scratch):
+    """A filesystem as PV GRUB wants it: /boot/grub/grub.cfg, a kernel and a ramdisk."""
+    config = ("set timeout=0\nmenuentry linux {\n"
+              "linux /boot/vmlinuz console=hvc0 quiet rig.name=viagrub\ninitrd /boot/initrd\n}\n")
+    tree = rig.boot_tree(scratch / "pvgrub", config,
+                         {"vmlinuz": rig.KERNELS / "vmlinuz", "initrd": rig.CACHE / "domu.cpio"})
+    with open(image, "wb") as stream:
+        stream.truncate(20 << 20)
+    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext2", "-d", tree, image], check=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images():
+    rig.build_images("dom0.cpio", "kernel/vmlinuz")
+
+
+@pytest.fixture(scope="session")
+def worker(request):
+    return getattr(request.config, "workerinput", {}).get("workerid", "main")
+
+
+@pytest.fixture(scope="session")
+def close_shared():
+    yield
+    shared.close()
+
+
+@pytest.fixture
+def dom0(images, worker, close_shared, tmp_path_factory):
+    """The shared machine, at dom0's shell, with no domU."""
+    return shared.get(worker, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def domu(dom0):
+    """domu(name, **settings): a Domain of dom0, not created yet; destroyed when the test ends."""
+    made = []
+
+    def make(name="domu", **settings):
+        made.append(rig.Domain(dom0, name, **settings))
+        return made[-1]
+    yield make
+    if dom0.running():
+        for domain in made:
+            domain.destroy()
+
+
+@pytest.fixture(scope="module")
+def end_standing():
+    yield
+    machine = shared.machine
+    if machine and machine.running():
+        for domain in machine.standing.values():
+            domain.destroy()
+        machine.standing.clear()
+
+
+@pytest.fixture
+def standing(dom0, end_standing):
+    """standing(name, **settings): a running domU that the tests of a module share and leave as it was."""
+    def get(name="domu", **settings):
+        if name not in dom0.standing or dom0.standing[name].state() is None:
+            dom0.standing[name] = rig.Domain(dom0, name, **settings)
+            dom0.standing[name].create()
+        return dom0.standing[name]
+    return get
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    return tmp_path

@@ -1,0 +1,456 @@
+"""An emulated machine under test: QEMU with a hypervisor, a dom0 and a serial console that tests drive.
+
+Settings from the environment:
+    HYPERVISOR      the hypervisor: a path, or "debian" for Debian's own Xen; build/xen.gz unless told
+    TIMEOUT_SCALE   every timeout is multiplied by this; 1 unless told
+"""
+import fcntl
+import gzip
+import http.server
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pexpect
+
+TOP = Path(__file__).resolve().parents[2]
+CACHE = TOP / "build/cache"
+KERNELS = CACHE / "kernel"
+LOGS = TOP / "build/log"
+TIMEOUT_SCALE = float(os.environ.get("TIMEOUT_SCALE", "1"))
+
+# A small buffer of translated code is emptied often. With a large one, GRUB's code stays in it to the end, and
+# QEMU takes the slow way on every write to a page where GRUB once ran: 3 to 5 times slower for hours.
+ACCELERATOR = "tcg,tb-size=32"
+# What a rig-driven dom0 gets on its command line besides what the test asks for.
+DOM0_ARGS = "console=hvc0 rig.shell=plain loglevel=5"
+HYPERVISOR_ARGS = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=512M,max:512M"
+# The hypervisor shares the serial line with dom0 and may speak in the middle of dom0's line.
+HYPERVISOR_LINE = re.compile(r"\((?:XEN|pvisor)\)[^\n]*\n")
+
+
+live_machines = []
+
+
+class Failure(AssertionError):
+    """The machine did not do what was expected of it."""
+
+
+class Result(str):
+    """A command's output, with its exit status in .status."""
+
+    def __new__(cls, output, status):
+        self = super().__new__(cls, output)
+        self.status = status
+        return self
+
+
+def hypervisor_path(name=None):
+    name = name or os.environ.get("HYPERVISOR") or "build/xen.gz"
+    if name == "debian":
+        return debian_hypervisor()
+    path = Path(name)
+    return path if path.is_absolute() or path.exists() else TOP / path
+
+
+def debian_hypervisor():
+    return next(CACHE.glob("root/boot/xen-*-amd64.gz"))
+
+
+def is_debian(path):
+    return Path(path).resolve() == debian_hypervisor().resolve()
+
+
+class Disk:
+    """A disk of the machine. kind: ahci, nvme or virtio."""
+
+    def __init__(self, path, kind="virtio", image_format="raw"):
+        self.path, self.kind, self.format = path, kind, image_format
+
+    def arguments(self, number, boot=False):
+        drive = f"file={self.path},if=none,id=disk{number},format={self.format},cache=unsafe"
+        device = {"virtio": f"virtio-blk-pci,drive=disk{number}",
+                  "nvme": f"nvme,drive=disk{number},serial=disk{number}",
+                  "ahci": f"ide-hd,drive=disk{number},bus=ahci{number}.0"}[self.kind]
+        device += ",bootindex=0" if boot else ""
+        controller = ["-device", f"ich9-ahci,id=ahci{number}"] if self.kind == "ahci" else []
+        return ["-drive", drive, *controller, "-device", device]
+
+
+class Machine:
+    """One QEMU run. Use as a context manager: entering starts it, leaving kills it.
+
+    hypervisor, kernel, initrd: files; cmdline and dom0_args are appended to the rig's own words.
+    cdrom, or boot_disk: boot through the firmware and GRUB from that image instead of QEMU's -kernel.
+    machine: q35 or pc; memory in MiB; nic: a QEMU device name or None; disks: Disk objects.
+    name: of the log file under build/log.
+    """
+
+    def __init__(self, name="machine", hypervisor=None, cmdline="", kernel=None, initrd=None, dom0_args="",
+                 cdrom=None, boot_disk=None, machine="q35", cpu="Nehalem", cpus=1, memory=1536, nic="e1000e",
+                 disks=(), extra=(), base_cmdline=HYPERVISOR_ARGS, reboots=False, echo=None):
+        self.name = name
+        self.hypervisor = hypervisor_path(hypervisor)
+        self.cmdline = f"{base_cmdline} {cmdline}".strip()
+        self.kernel = Path(kernel or KERNELS / "vmlinux.gz")
+        self.initrd = Path(initrd or CACHE / "dom0.cpio")
+        self.dom0_args = f"{DOM0_ARGS} {dom0_args}".strip()
+        self.cdrom, self.boot_disk = cdrom, boot_disk
+        self.machine, self.cpu, self.cpus, self.memory = machine, cpu, cpus, memory
+        self.nic, self.disks, self.extra, self.reboots = nic, list(disks), list(extra), reboots
+        self.echo = echo
+        self.child = None
+        self.scratch = None
+        self.standing = {}          # domUs that tests share, by name
+        self.domu_kernel = "/boot/domu/vmlinux.gz"
+
+    # Life cycle
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def start(self):
+        self.scratch = tempfile.TemporaryDirectory(prefix="pvisor-")
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.log_path = LOGS / f"{self.name}.log"
+        self.log = open(self.log_path, "w", encoding="utf-8", errors="replace")
+        self.child = pexpect.spawn("qemu-system-x86_64", self.arguments(), echo=False, timeout=None,
+                                   encoding="utf-8", codec_errors="replace", maxread=65536)
+        self.child.delaybeforesend = None
+        live_machines.append(self)
+        self.child.logfile_read = self
+
+    def close(self):
+        if self.child:
+            live_machines.remove(self)
+            self.child.close(force=True)
+            self.child = None
+            self.log.close()
+            self.scratch.cleanup()
+
+    def arguments(self):
+        args = ["-machine", self.machine, "-accel", ACCELERATOR, "-cpu", self.cpu, "-smp", str(self.cpus),
+                "-m", str(self.memory), "-display", "none", "-monitor", "none", "-nodefaults", "-device", "VGA",
+                "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+                "-qmp", f"unix:{self.scratch.name}/qmp,server=on,wait=off"]
+        args += [] if self.reboots else ["-no-reboot"]
+        if self.nic:
+            args += ["-netdev", "user,id=net", "-device", f"{self.nic},netdev=net"]
+        else:
+            args += ["-nic", "none"]
+        for number, disk in enumerate(self.disks):
+            args += disk.arguments(number)
+        return args + self.boot_arguments() + self.extra
+
+    def boot_arguments(self):
+        if self.cdrom:
+            return ["-cdrom", str(self.cdrom)]
+        if self.boot_disk:
+            return self.boot_disk.arguments(9, boot=True)
+        plain = self.plain_hypervisor()
+        modules = f"{self.kernel} {self.dom0_args}".replace(",", ",,") + f",{self.initrd}"
+        return ["-kernel", str(plain), "-append", self.cmdline, "-initrd", modules]
+
+    def plain_hypervisor(self):
+        """QEMU's -kernel takes the ELF itself, not gzipped."""
+        with open(self.hypervisor, "rb") as stream:
+            content = stream.read()
+        if content[:2] != b"\x1f\x8b":
+            return self.hypervisor
+        plain = Path(self.scratch.name) / "hypervisor"
+        plain.write_bytes(gzip.decompress(content))
+        return plain
+
+    # The serial line
+
+    def write(self, text):
+        """pexpect hands everything read here: keep it, and show it if asked to."""
+        self.log.write(text.replace("\r", ""))
+        if self.echo:
+            self.echo.write(text.replace("\r", ""))
+            self.echo.flush()
+
+    def flush(self):
+        self.log.flush()
+
+    def send(self, text):
+        """Type text. In small portions: the receiving side's buffers are small and know no flow control."""
+        for start in range(0, len(text), 32):
+            self.child.send(text[start:start + 32])
+            time.sleep(0.02)
+
+    def expect(self, pattern, timeout=60):
+        """Wait for a regular expression on the serial line; the match object."""
+        try:
+            self.child.expect(pattern, timeout=timeout * TIMEOUT_SCALE)
+        except pexpect.TIMEOUT:
+            raise self.failure(f"no {pattern!r} within {timeout} s") from None
+        except pexpect.EOF:
+            raise self.failure(f"the machine stopped before {pattern!r}") from None
+        return self.child.match
+
+    def expect_exit(self, timeout=60):
+        """Wait until QEMU is gone, as after a power-off, or a reboot with -no-reboot."""
+        try:
+            self.child.expect(pexpect.EOF, timeout=timeout * TIMEOUT_SCALE)
+        except pexpect.TIMEOUT:
+            raise self.failure(f"the machine still runs after {timeout} s") from None
+
+    def running(self):
+        return self.child is not None and self.child.isalive()
+
+    def transcript(self):
+        """All that came over the serial line so far."""
+        self.flush()
+        return self.log_path.read_text(errors="replace")
+
+    def tail(self):
+        return "\n".join(self.transcript().splitlines()[-40:])
+
+    def failure(self, message):
+        return Failure(f"{message}; the end of {self.log_path}:\n{self.tail()}")
+
+    # dom0
+
+    def wait_for_dom0(self, timeout=240):
+        self.expect(r"dom0: ready", timeout)
+        self.run("dmesg -n 1", timeout=60)
+
+    def run(self, command, timeout=60):
+        """Run a command in dom0's shell; its output (both streams) and status, as a Result."""
+        nonce = os.urandom(3).hex()
+        self.send(f"echo; echo 'be''gin' {nonce}; {{ {command}\n}} </dev/null 2>&1; s=$?; "
+                  f"echo; echo 'e''nd' {nonce} $s\n")
+        found = self.expect_clean(rf"begin {nonce}\n(.*?)\n?end {nonce} (\d+)\n", command, timeout)
+        return Result(found.group(1).removesuffix("\n"), int(found.group(2)))
+
+    def start_command(self, command):
+        """Type a command that wants the terminal; go on with expect() and send()."""
+        self.send(command + "\n")
+
+    def ok(self, command, timeout=60):
+        """Run a command that must succeed; its output."""
+        result = self.run(command, timeout)
+        if result.status:
+            raise self.failure(f"'{command}' ended with {result.status}: {result}")
+        return result
+
+    def expect_clean(self, pattern, what, timeout):
+        """As expect, on what is left once the hypervisor's own lines are taken out."""
+        deadline = time.monotonic() + timeout * TIMEOUT_SCALE
+        compiled, text = re.compile(pattern, re.S), self.child.buffer
+        self.child.buffer = ""
+        while True:
+            found = compiled.search(HYPERVISOR_LINE.sub("", text.replace("\r", "")))
+            if found:
+                return found
+            try:
+                text += self.child.read_nonblocking(65536, timeout=max(0.1, deadline - time.monotonic()))
+            except pexpect.TIMEOUT:
+                raise self.failure(f"no answer to '{what}' within {timeout} s") from None
+            except pexpect.EOF:
+                raise self.failure(f"the machine stopped during '{what}'") from None
+
+    def hypervisor_log(self):
+        """What xl dmesg prints. Its (XEN) becomes [XEN]: lines with the former are taken out of commands' output."""
+        return self.ok("xl dmesg | sed 's/(XEN)/[XEN]/'")
+
+    def wait_until(self, condition, timeout=60):
+        """Wait in dom0 until a shell condition holds."""
+        seconds = int(timeout * TIMEOUT_SCALE)
+        self.ok(f"for i in $(seq {seconds * 2}); do {condition} && break; sleep 0.5; done; {condition}", timeout * 2 + 30)
+
+    # The machine's monitor
+
+    def monitor(self, command, **arguments):
+        """One QMP command, such as system_powerdown or inject-nmi; its return value."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(f"{self.scratch.name}/qmp")
+            stream = link.makefile("rw")
+            stream.readline()
+            for request in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
+                stream.write(json.dumps(request) + "\n")
+                stream.flush()
+                answer = json.loads(stream.readline())
+                while "event" in answer:
+                    answer = json.loads(stream.readline())
+        return answer.get("return")
+
+
+class Domain:
+    """A domU of a machine. Settings are xl.cfg's; text, numbers and lists of text."""
+
+    def __init__(self, dom0, name="domu", **settings):
+        self.dom0, self.name = dom0, name
+        words = f"quiet rig.name={name} " + (settings.pop("extra", None) or "")
+        self.settings = {"name": name, "kernel": dom0.domu_kernel, "ramdisk": "/boot/domu/initrd",
+                         "memory": 96, "vcpus": 1, "extra": words.strip(), **settings}
+        self.config = f"/tmp/{name}.cfg"
+
+    def write_config(self):
+        def text(value):
+            if isinstance(value, (list, tuple)):
+                return "[ " + ", ".join(text(v) for v in value) + " ]"
+            return f'"{value}"' if isinstance(value, str) else str(value)
+        lines = [f"{key} = {text(value)}" for key, value in self.settings.items() if value is not None]
+        self.dom0.ok("printf '%s\\n' " + " ".join(shlex.quote(line) for line in lines) + f" > {self.config}; "
+                     f"rm -f {self.console_log}")
+
+    @property
+    def console_log(self):
+        return f"/var/log/xen/console/guest-{self.name}.log"
+
+    def create(self, wait=True, timeout=180):
+        self.write_config()
+        self.dom0.ok(f"xl create {self.config}", timeout)
+        if wait:
+            self.wait_ready()
+        return self
+
+    def try_create(self, timeout=180):
+        """Create a domain that may well fail; the Result."""
+        self.write_config()
+        return self.dom0.run(f"xl create {self.config}", timeout)
+
+    def wait_ready(self, times=1, timeout=120):
+        """Wait until the guest has said it is ready, for the times-th time since it was created."""
+        self.dom0.wait_until(f"[ $(grep -ac ': ready' {self.console_log}) -ge {times} ]", timeout)
+
+    def run(self, command, timeout=60):
+        """Run a command in the guest's shell, by its console; a Result."""
+        return self.dom0.run(f"guest-run {self.name} {int(timeout * TIMEOUT_SCALE)} {shlex.quote(command)}", timeout + 30)
+
+    def ok(self, command, timeout=60):
+        result = self.run(command, timeout)
+        if result.status:
+            raise self.dom0.failure(f"'{command}' in {self.name} ended with {result.status}: {result}")
+        return result
+
+    def start_command(self, command):
+        """Give the guest a command that will not come back, such as one that ends it."""
+        self.dom0.run(f"guest-run {self.name} 1 {shlex.quote(command)}", 30)
+
+    def state(self):
+        """xl list's state letters, without the dashes; None when there is no such domain."""
+        line = self.dom0.run(f"xl list {self.name} 2>/dev/null | tail -n +2")
+        return line.split()[4].replace("-", "") if line.strip() else None
+
+    def domid(self):
+        return int(self.dom0.ok(f"xl domid {self.name}"))
+
+    def destroy(self):
+        self.dom0.run(f"xl destroy {self.name} 2>/dev/null")
+
+
+class Outside:
+    """The host outside the machine, which guests reach as 10.0.2.2: servers for tests to talk to."""
+
+    ADDRESS = "10.0.2.2"
+
+    def __init__(self):
+        self.sockets = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for each in self.sockets:
+            each.close()
+
+    def listen(self, serve):
+        """A TCP server for one connection, serve(connection) in a thread; (port, thread)."""
+        server = socket.create_server(("127.0.0.1", 0))
+        self.sockets.append(server)
+
+        def run():
+            connection, _ = server.accept()
+            with connection:
+                serve(connection)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return server.getsockname()[1], thread
+
+    def serve_file(self, path):
+        """A URL that a guest can fetch the file from."""
+        data = Path(path).read_bytes()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.sockets.append(server.socket)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://{self.ADDRESS}:{server.server_address[1]}/{Path(path).name}"
+
+
+def put(dom0, path, destination):
+    """Copy a file of the host into dom0, by the machine's network."""
+    with Outside() as outside:
+        dom0.ok(f"wget -q -O {destination} {outside.serve_file(path)}", 120)
+
+
+def grub_disk(out, entry, files, partitions=()):
+    """A disk image whose GRUB boots ENTRY, lines of a menu entry, over FILES: name under /boot -> source."""
+    config = ("serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\nset timeout=0\n"
+              "menuentry test {\n" + "\n".join(entry) + "\n}\n")
+    with tempfile.TemporaryDirectory(prefix="pvisor-") as scratch:
+        tree = boot_tree(Path(scratch), config, files)
+        subprocess.run([TOP / "tools/image/grubdisk", out, tree, *partitions], check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def boot_tree(directory, config, files):
+    grub = directory / "boot/grub"
+    grub.mkdir(parents=True)
+    (grub / "grub.cfg").write_text(config)
+    for name, source in files.items():
+        shutil.copyfile(source, directory / "boot" / name)
+    return directory
+
+
+def grub_iso(out, entry, files):
+    """The same as a CD."""
+    config = "set timeout=0\nmenuentry test {\n" + "\n".join(entry) + "\n}\n"
+    with tempfile.TemporaryDirectory(prefix="pvisor-") as scratch:
+        tree = boot_tree(Path(scratch), config, files)
+        subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", out, tree], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return out
+
+
+def multiboot_entry(cmdline="", dom0_args="", version=2):
+    """A menu entry for files xen.gz, vmlinuz and initrd under /boot."""
+    suffix = "2" if version == 2 else ""
+    return [f"multiboot{suffix} /boot/xen.gz {HYPERVISOR_ARGS} {cmdline}",
+            f"module{suffix} /boot/vmlinuz {DOM0_ARGS} {dom0_args}", f"module{suffix} /boot/initrd"]
+
+
+def build_images(*names):
+    """Make sure image files under build/cache are there and fresh."""
+    targets = [f"build/cache/{name}" for name in names]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w") as lock:         # several test processes start at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(["make", "-s", "-f", "tools/targets.mk", *targets], cwd=TOP, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise Failure("building images failed:\n" + done.stdout)

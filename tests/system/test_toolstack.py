@@ -1,0 +1,176 @@
+"""Each xl command, on one running domU or on dom0."""
+import re
+
+import pytest
+
+import rig
+
+
+@pytest.fixture
+def guest(standing):
+    return standing("domu")
+
+
+def test_xl_info(dom0):
+    info = dict(re.findall(r"^(\w+)\s*: (.*)$", dom0.ok("xl info"), re.M))
+    assert "xen-3.0-x86_64" in info["xen_caps"].split()
+    assert info["nr_cpus"] == "1"
+    assert 0 < int(info["free_memory"]) < int(info["total_memory"]) <= 1536
+    assert info["xen_version"].startswith("4.17")
+    assert "dom0_mem=512M" in info["xen_commandline"]
+
+
+def test_xl_list(dom0, guest):
+    listing = dom0.ok("xl list")
+    assert re.search(r"^Domain-0\s+0\s+512\s+1\s+r", listing, re.M)
+    assert re.search(rf"^domu\s+{guest.domid()}\s+96\s+1\s+[r-][b-]", listing, re.M)
+
+
+def test_xl_list_long(dom0, guest):
+    listing = dom0.ok("xl list -l domu")
+    assert '"name": "domu"' in listing and '"type": "pv"' in listing
+
+
+def test_xl_create_refuses_a_name_in_use(dom0, guest):
+    assert dom0.run(f"xl create {guest.config}").status != 0
+    assert guest.state()
+
+
+def test_xl_create_attaches_the_console_with_c(dom0, domu):
+    domain = domu("fresh")
+    domain.write_config()
+    dom0.start_command(f"xl create -c {domain.config}")
+    dom0.expect("fresh: ready", 120)
+    dom0.send("\x1d")
+    assert domain.state()
+
+
+def test_xl_console(dom0, guest):
+    dom0.start_command("xl console domu")
+    dom0.expect("domu: ready", 60)
+    dom0.send("echo $((6 * 7)) at $(hostname)\n")
+    dom0.expect("42 at domu", 60)
+    dom0.send("\x1d")
+    assert dom0.ok("echo back in dom0") == "back in dom0"
+
+
+def test_xl_pause_and_unpause(dom0, guest):
+    dom0.ok("xl pause domu")
+    assert "p" in guest.state()
+    assert guest.run("echo awake", 3).status == 124
+    dom0.ok("xl unpause domu")
+    assert "p" not in guest.state()
+    assert "awake" in guest.run("echo awake")
+
+
+def test_xl_create_paused(dom0, domu):
+    domain = domu("fresh")
+    domain.write_config()
+    dom0.ok(f"xl create -p {domain.config}", 120)
+    assert "p" in domain.state()
+    dom0.ok("xl unpause fresh")
+    domain.wait_ready()
+
+
+def test_xl_reboot_then_shutdown_then_gone(dom0, domu):
+    domain = domu("ending").create()
+    first = domain.domid()
+    dom0.ok("xl reboot ending")
+    domain.wait_ready(times=2)
+    assert domain.domid() > first
+    dom0.ok("xl shutdown -w ending", 120)
+    dom0.wait_until("! xl domid ending 2>/dev/null")
+
+
+def test_xl_destroy(dom0, domu):
+    domain = domu("ending").create(wait=False)
+    dom0.ok("xl destroy ending")
+    assert domain.state() is None
+
+
+def test_xl_rename(dom0, guest):
+    dom0.ok("xl rename domu renamed")
+    assert dom0.ok("xl domid renamed")
+    assert dom0.run("xl domid domu").status != 0
+    dom0.ok("xl rename renamed domu")
+
+
+def test_xl_domid_and_domname(dom0, guest):
+    number = dom0.ok("xl domid domu")
+    assert dom0.ok(f"xl domname {number}") == "domu"
+    assert dom0.ok("xl domname 0") == "Domain-0"
+    assert dom0.run("xl domid nobody").status != 0
+
+
+def memory(dom0):
+    return int(dom0.ok("xl list domu | tail -n 1").split()[2])
+
+
+def test_xl_mem_set(dom0, guest):
+    """The guest balloons down to what it is told, and up again."""
+    for target in (88, 96):
+        dom0.ok(f"xl mem-set domu {target}")
+        dom0.wait_until(f"[ $(xl list domu | tail -n 1 | awk '{{ print $3 }}') = {target} ]", 60)
+    guest.ok("true")
+
+
+def test_xl_mem_max(dom0, guest):
+    dom0.ok("xl mem-max domu 120")
+    assert memory(dom0) == 96
+    assert dom0.run("xl mem-max domu 20").status != 0 or memory(dom0) == 96
+
+
+def test_xl_vcpu_list(dom0, guest):
+    assert re.search(r"^domu\s+\d+\s+0\s+(0|-)\s+[r-][b-]", dom0.ok("xl vcpu-list domu"), re.M)
+    assert "Domain-0" in dom0.ok("xl vcpu-list")
+
+
+def test_xl_vcpu_pin(dom0, guest):
+    dom0.ok("xl vcpu-pin domu 0 0")
+    assert dom0.ok("xl vcpu-list domu | tail -n 1").split()[-3] in ("0", "all")
+    assert dom0.run("xl vcpu-pin domu 7 0").status != 0
+    dom0.ok("xl vcpu-pin domu 0 all")
+
+
+def test_xl_uptime(dom0, guest):
+    assert re.search(r"^domu\s+\d+\s+\d", dom0.ok("xl uptime domu"), re.M)
+
+
+def test_xl_top(dom0, guest):
+    dom0.start_command("TERM=vt100 xl top")
+    dom0.expect("Domain-0", 30)
+    dom0.expect("domu", 30)
+    dom0.send("q")
+    assert dom0.ok("echo back") == "back"
+
+
+def test_xentop_in_batch_mode(dom0, guest):
+    screen = dom0.ok("xentop -b -i 1")
+    assert "Domain-0" in screen and "domu" in screen
+
+
+def test_xl_dmesg(dom0):
+    log = dom0.hypervisor_log().splitlines()
+    assert len(log) > 20 and any("[XEN]" in line for line in log)
+
+
+def test_xl_dmesg_clears(dom0):
+    before = len(dom0.hypervisor_log())
+    dom0.ok("xl dmesg -c > /dev/null")
+    assert len(dom0.hypervisor_log()) < before
+
+
+def test_xl_debug_keys(dom0):
+    dom0.ok("xl dmesg -c > /dev/null; xl debug-keys h")
+    assert "'h'" in dom0.hypervisor_log()
+
+
+def test_more_vcpus_than_the_machine_has_cpus(dom0, domu):
+    domain = domu("two", vcpus=2).create()
+    assert domain.ok("grep -c ^processor /proc/cpuinfo") == "2"
+
+
+def test_a_name_nobody_has(dom0):
+    for command in ("xl pause nobody", "xl destroy nobody", "xl shutdown nobody", "xl mem-set nobody 64"):
+        result = dom0.run(command)
+        assert result.status != 0 and "nobody" in result

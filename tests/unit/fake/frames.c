@@ -1,0 +1,171 @@
+/* See frames.h. */
+#include <sys/mman.h>
+
+#include <asm/pv.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/rangeset.h>
+#include <pvisor/softirq.h>
+#include "fake.h"
+#include "frames.h"
+
+void *calloc(size_t n, size_t size);
+void free(void *p);
+
+u64 fake_direct_map, fake_refs[ARENA_END], fake_m2p[ARENA_END];
+u32 fake_types[ARENA_END];
+bool heap_ready;
+u64 hyp_nx;
+struct e820_entry host_e820[E820_MAX];
+unsigned host_e820_nr;
+struct rangeset *mmio_ro_ranges;
+void (*on_flush)(u16 domid);
+
+static struct domain *domains[3];
+static struct vcpu vcpus[3];
+static unsigned calls, yes_at;
+static bool yes_stays, work_waits;
+
+/* --- What the code under test wants of the machine --------------------------------------------------- */
+
+maddr_t boot_alloc_aligned(u64 nr, u64 align) { panic("boot_alloc_aligned(%lu, %lu)", nr, align); }
+u64 hyp_lookup(u64 va) { (void)va; return 0; }
+maddr_t boot_alloc(u64 nr_pages) { panic("boot_alloc(%lu)", nr_pages); }
+int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags) { (void)va, (void)pa, (void)nr, (void)flags; return -1; }
+void raise_softirq(enum softirq n) { work_waits |= n == SOFTIRQ_FREE_FRAMES; }
+
+static void flushed(u16 id)
+{
+    if (on_flush)
+        on_flush(id);
+}
+
+/* Each domain runs on the CPU of its number. */
+void flush_tlb_mask(const cpumask_t *m)
+{
+    for (u16 id = 1; id < ARRAY_SIZE(domains); id++)
+        if (cpumask_test(m, id))
+            flushed(id);
+}
+
+void domain_flush_stale(struct domain *d)
+{
+    if (d->arch.flushed == d->arch.stale)
+        return;
+    d->arch.flushed = d->arch.stale;
+    flushed(d->id);
+}
+
+bool preempt_needed(void)
+{
+    calls++;
+    return yes_at && (calls == yes_at || (yes_stays && calls > yes_at));
+}
+
+void preempt_at(unsigned n, bool sticky)
+{
+    calls = 0;
+    yes_at = n;
+    yes_stays = sticky;
+}
+
+unsigned preempt_calls(void) { return calls; }
+
+void leave_hypervisor(void)
+{
+    while (work_waits) {
+        work_waits = false;
+        frames_drain_pending();
+    }
+}
+
+struct domain *domain_get_owner(u32 domid)
+{
+    if (domid >= ARRAY_SIZE(domains) || !domains[domid])
+        return NULL;
+    domains[domid]->refs++;
+    return domains[domid];
+}
+
+void domain_put(struct domain *d) { d->refs--; }
+
+bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
+{
+    return r == (struct rangeset *)&domains[1] && first == DEVICE_MFN && last == DEVICE_MFN;
+}
+
+/* Entries that no guest may have, to see that nothing takes them for a guest's. */
+void pt_fill_hv_slots(struct domain *d, u64 *table)
+{
+    for (unsigned i = d->arch.fmt->hv_first; i <= d->arch.fmt->hv_last; i++)
+        table[i] = pte_make(mfn(0x77), PTE_P | PTE_RW);
+}
+
+int mirror_alloc(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; return -1; }
+void mirror_free(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; }
+void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
+{
+    (void)d, (void)m, (void)level, (void)idx, (void)e;
+}
+void mirror_root_changed(struct domain *d, mfn_t m, unsigned idx, u64 e) { (void)d, (void)m, (void)idx, (void)e; }
+bool compat_m2p_ready;
+void compat_m2p_set(u64 m, u64 gpfn) { (void)m, (void)gpfn; }
+
+/* --- Setting up ---------------------------------------------------------------------------------------- */
+
+u64 *frame_words(mfn_t m) { return mfn_to_virt(m); }
+
+void frames_reset(void)
+{
+    static void *arena;
+
+    if (!arena) {
+        arena = mmap(NULL, ARENA_NR * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        BUG_ON(arena == MAP_FAILED);
+        fake_direct_map = (u64)arena - ARENA_FIRST * PAGE_SIZE;
+    }
+    leave_hypervisor();
+    for (unsigned i = 1; i < ARRAY_SIZE(domains); i++) {
+        if (domains[i])
+            free(domains[i]->regions);
+        free(domains[i]);
+        domains[i] = NULL;
+    }
+    nr_frames = ARENA_END;
+    for (u64 m = 0; m < ARENA_FIRST; m++)
+        fake_refs[m] = (u64)DOMID_IO << FR_OWNER_SHIFT;
+    memset(fake_types, 0, sizeof(fake_types));
+    memset(arena, 0, ARENA_NR * PAGE_SIZE);
+    heap_ready = false;
+    heap_init_region(mfn(ARENA_FIRST), ARENA_NR);
+    preempt_at(0, false);
+    on_flush = NULL;
+}
+
+struct domain *frames_domain(u16 id, enum pt_format_id fmt)
+{
+    struct domain *d = domains[id] = calloc(1, sizeof(*d));
+
+    d->id = id;
+    d->refs = 1;
+    d->max_pages = ARENA_NR;
+    d->arch.fmt = &pt_formats[fmt];
+    d->arch.word = d->arch.fmt->word_bits == 64 ? ABI_64 : ABI_32;
+    d->regions = calloc(ARENA_END / 512 / 64 + 1, sizeof(u64));
+    d->iomem = (struct rangeset *)&domains[id];
+    cpumask_set(&d->arch.dirty_cpus, id);
+    spin_lock_init(&d->arch.pt_lock, RANK_PT);
+    spin_lock_init(&d->page_lock, RANK_P2M);
+    vcpus[id].domain = d;
+    if (id == 1)
+        cpu_info()->current_vcpu = &vcpus[id];
+    return d;
+}
+
+mfn_t frames_new(struct domain *d)
+{
+    mfn_t m = domain_alloc_frames(d, 0, 0);
+
+    BUG_ON(mfn_eq(m, INVALID_MFN));
+    return m;
+}

@@ -1,0 +1,32 @@
+/*
+ * Machine memory for tests of arch/x86/mm on the host: an arena whose frames straddle 4 GiB, a frame table over it,
+ * domains that own frames and a model of their TLBs. Needs fake/machine.c for the rest.
+ */
+#ifndef FAKE_FRAMES_H
+#define FAKE_FRAMES_H
+
+#include <asm/mm.h>
+#include <pvisor/domain.h>
+
+#define ARENA_FIRST ((1u << 20) - 2048)
+#define ARENA_NR    4096u
+#define ARENA_END   (ARENA_FIRST + ARENA_NR)
+#define DEVICE_MFN  0x100u      /* the frame of device memory that domain 1 may map */
+
+/* All frames free; nothing else. */
+void frames_reset(void);
+/* Domains 1 and 2, empty; domain 1 is current. */
+struct domain *frames_domain(u16 id, enum pt_format_id fmt);
+mfn_t frames_new(struct domain *d);
+u64 *frame_words(mfn_t m);
+
+/* preempt_needed() is true at the nth call from now on (0: never), and stays so if sticky. */
+void preempt_at(unsigned n, bool sticky);
+unsigned preempt_calls(void);
+
+/* Runs what waits for the way out of the hypervisor. */
+void leave_hypervisor(void);
+/* Called at each TLB flush of a domain's. */
+extern void (*on_flush)(u16 domid);
+
+#endif

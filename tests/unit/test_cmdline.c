@@ -1,0 +1,129 @@
+/* The command line: splitting, the kinds of value, and that a word without effect is named in the log. */
+// SOURCES: common/cmdline.c common/lib/text.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <public/errno.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+static char log_text[4096];
+static bool quick;
+static u32 count;
+static char text[64];
+
+void printk(const char *fmt, ...)
+{
+    size_t n = strlen(log_text);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(log_text + n, sizeof(log_text) - n, fmt, args);
+    va_end(args);
+}
+
+static int parse_quick(const char *v) { return cmdline_bool(v, &quick); }
+static int parse_count(const char *v) { return cmdline_uint(v, &count); }
+static int parse_text(const char *v) { strlcpy(text, v, sizeof(text)); return 0; }
+
+const struct cmdline_option __cmdline_start[] = {
+    { "quick", parse_quick }, { "count", parse_count }, { "text", parse_text },
+};
+/* What the linker script does for the hypervisor. */
+__asm__(".globl __cmdline_end\n.set __cmdline_end, __cmdline_start + 48");
+
+static int reset(void **state)
+{
+    (void)state;
+    log_text[0] = text[0] = '\0';
+    quick = false;
+    count = 0;
+    return 0;
+}
+
+static void splits_words(void **state)
+{
+    (void)state;
+    cmdline_parse("/boot/xen.gz  quick count=0x10 text=\"two words\"");
+    assert_true(quick);
+    assert_int_equal(count, 16);
+    assert_string_equal(text, "two words");
+    assert_string_equal(log_text, "");
+    assert_string_equal(cmdline_get(), "quick count=0x10 text=\"two words\"");
+}
+
+static void negates(void **state)
+{
+    (void)state;
+    quick = true;
+    cmdline_parse("no-quick");
+    assert_false(quick);
+    cmdline_parse("quick=yes");
+    assert_true(quick);
+    cmdline_parse("quick=off");
+    assert_false(quick);
+}
+
+static void names_what_it_does_not_take(void **state)
+{
+    (void)state;
+    cmdline_parse("flubber=3 count=many quick=maybe placeholder nonsense");
+    assert_non_null(strstr(log_text, "unknown word 'flubber=3'"));
+    assert_non_null(strstr(log_text, "'count=many' is malformed"));
+    assert_non_null(strstr(log_text, "'quick=maybe' is malformed"));
+    assert_non_null(strstr(log_text, "unknown word 'nonsense'"));
+    assert_null(strstr(log_text, "placeholder"));
+    assert_false(quick);
+}
+
+static void stops_at_the_dashes(void **state)
+{
+    (void)state;
+    cmdline_parse("count=1 -- count=2 root=/dev/sda1");
+    assert_int_equal(count, 1);
+    assert_string_equal(log_text, "");
+}
+
+static void survives_long_lines(void **state)
+{
+    static char line[5000];
+
+    (void)state;
+    memset(line, 'x', sizeof(line) - 1);
+    cmdline_parse(line);
+    assert_non_null(strstr(log_text, "longer than"));
+}
+
+static void reads_sizes(void **state)
+{
+    const char *end;
+
+    (void)state;
+    assert_int_equal(cmdline_size("65536", &end), 64ul << 20);
+    assert_int_equal(cmdline_size("512M,max:1G", &end), 512ul << 20);
+    assert_string_equal(end, ",max:1G");
+    assert_int_equal(cmdline_size("2g", &end), 2ul << 30);
+    assert_int_equal(cmdline_size("100b", &end), 100);
+    assert_true(cmdline_size("0xffffffffffffffffT", &end) == UINT64_MAX);
+    assert_int_equal(cmdline_size("k", &end), 0);
+    assert_string_equal(end, "k");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(splits_words, reset),
+        cmocka_unit_test_setup(negates, reset),
+        cmocka_unit_test_setup(names_what_it_does_not_take, reset),
+        cmocka_unit_test_setup(stops_at_the_dashes, reset),
+        cmocka_unit_test_setup(survives_long_lines, reset),
+        cmocka_unit_test_setup(reads_sizes, reset),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,882 @@
+/*
+ * Grant tables: mapping, unmapping, copying; what is refused; and that no reference is lost or dropped
+ * early.
+ */
+// SOURCES: tests/unit/fake/machine.c common/abi.c
+// SOURCES: common/grant/table.c common/grant/pin.c common/grant/maptrack.c
+// SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <common/grant/grant.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include "fake/fake.h"
+
+static enum abi_word WORD_64 = ABI_64, WORD_32 = ABI_32;
+static struct domain *ctl, *granter, *grantee, *other;
+static struct fake_usage at_start;
+
+/* --- Page tables: one entry per page of a small address space, which owns its reference ----------- */
+
+#define NR_PTES 1024
+static struct pte {
+    bool present, readonly;
+    mfn_t mfn;
+} ptes[NR_PTES];
+static unsigned nr_flushes;
+
+/* Frames whose entries went since the last flush: they must keep their references until then. */
+static struct { mfn_t m; u32 refs; } stale[64];
+static unsigned nr_stale;
+
+static void pte_clear(struct pte *e)
+{
+    if (e->present)
+        grant_frame_put(e->mfn, e->readonly);
+    e->present = false;
+}
+
+int pv_grant_map(u64 host_addr, mfn_t m, u32 flags)
+{
+    struct pte *e = &ptes[host_addr / PAGE_SIZE % NR_PTES];
+
+    if (host_addr >= NR_PTES * PAGE_SIZE)
+        return GNTST_bad_virt_addr;
+    pte_clear(e);
+    *e = (struct pte){ .present = true, .readonly = flags & GNTMAP_readonly, .mfn = m };
+    return 0;
+}
+
+int pv_grant_unmap(u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+{
+    struct pte *e = &ptes[host_addr / PAGE_SIZE % NR_PTES], *from = &ptes[new_addr / PAGE_SIZE % NR_PTES];
+
+    if (host_addr >= NR_PTES * PAGE_SIZE || !e->present || !mfn_eq(e->mfn, m) ||
+        e->readonly != !!(flags & GNTMAP_readonly))
+        return GNTST_general_error;
+    if (new_addr) {
+        *e = *from;
+        from->present = false;
+    } else {
+        e->present = false;
+    }
+    stale[nr_stale].m = m;
+    stale[nr_stale++].refs = fake_frame(m)->refs;
+    return 0;
+}
+
+void pv_grant_flush(struct domain *d)
+{
+    assert_ptr_equal(d, current->domain);
+    for (unsigned i = 0; i < nr_stale; i++)
+        assert_true(fake_frame(stale[i].m)->refs >= stale[i].refs);
+    nr_stale = 0;
+    nr_flushes++;
+}
+
+/* --- The rig -------------------------------------------------------------------------------------- */
+
+static struct domain *grant_domain(u16 id, enum abi_word word, bool control)
+{
+    struct domain *d = fake_domain(id, word, 1, control);
+
+    assert_int_equal(gnttab_domain_init(d, 4, 4), 0);
+    return d;
+}
+
+static int setup(void **state)
+{
+    enum abi_word word = **(enum abi_word **)state;
+
+    fake_reset();
+    memset(ptes, 0, sizeof(ptes));
+    nr_stale = nr_flushes = 0;
+    at_start = fake_usage();
+    ctl = grant_domain(0, ABI_64, true);
+    granter = grant_domain(1, word, false);
+    grantee = grant_domain(2, word, false);
+    other = grant_domain(3, word, false);
+    fake_run(grantee, 0);
+    return 0;
+}
+
+/* All domains die: nothing may be left but the frames that the tests gave them. */
+static int teardown(void **state)
+{
+    struct domain *all[] = { ctl, granter, grantee, other };
+
+    (void)state;
+    memset(&fake, 0, sizeof(fake));
+    fake_run(ctl, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        assert_int_equal(gnttab_release_mappings(all[i]), 0);
+        assert_int_equal(gnttab_release_mappings(all[i]), 0);
+    }
+    for (unsigned i = 0; i < NR_PTES; i++)
+        pte_clear(&ptes[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        gnttab_domain_destroy(all[i]);
+        gnttab_domain_destroy(all[i]);
+        assert_int_equal(all[i]->refs, 1);
+    }
+    for (u32 i = 0; i < FAKE_NR_FRAMES; i++)
+        assert_true(!fake_frames[i].used || (fake_frames[i].refs == 1 && !fake_frames[i].writers));
+    assert_int_equal(fake_usage().blocks, at_start.blocks);
+    fake_reset();
+    return 0;
+}
+
+static gva_t buffer(void)
+{
+    static struct domain *made_for;
+    static gva_t a;
+
+    if (made_for != ctl)
+        a = fake_guest_alloc(256);
+    made_for = ctl;
+    return a;
+}
+
+static s64 call(u32 cmd, void *arg, size_t size, u32 count)
+{
+    gva_t a = buffer();
+    s64 rc;
+
+    memcpy(fake_guest(a), arg, size);
+    rc = fake_hypercall(do_grant_table_op, cmd, a.v, count);
+    memcpy(arg, fake_guest(a), size);
+    return rc;
+}
+#define CALL1(cmd, op) call(GNTTABOP_##cmd, &(op), sizeof(op), 1)
+
+/* For structures of either width: in and out through the descriptor, as the guest's compiler would. */
+static s64 call_abi(u32 cmd, const struct abi_desc *d, void *op)
+{
+    enum abi_word w = current_word();
+    u8 raw[128];
+    s64 rc;
+
+    assert_true(abi_encode(w, d, raw, op));
+    rc = call(cmd, raw, abi_size(w, d), 1);
+    abi_decode(w, d, op, raw);
+    return rc;
+}
+
+static struct grant_entry_v1 *entry(struct domain *d, u32 ref)
+{
+    mfn_t m;
+
+    assert_int_equal(gnttab_get_frame(d, ref / 512, &m), 0);
+    return (struct grant_entry_v1 *)fake_frame_data(m) + ref % 512;
+}
+
+static mfn_t grant(struct domain *d, u32 ref, struct domain *to, u16 flags)
+{
+    mfn_t m = fake_frame_of(d);
+
+    *entry(d, ref) = (struct grant_entry_v1){ GTF_permit_access | flags, to->id, (u32)m.v };
+    return m;
+}
+
+static struct gnttab_map_grant_ref map(u64 host_addr, u32 flags, u32 ref)
+{
+    struct gnttab_map_grant_ref op = { .host_addr = host_addr, .flags = flags, .ref = ref, .dom = granter->id,
+                                       .status = 99 };
+
+    assert_int_equal(CALL1(map_grant_ref, op), 0);
+    return op;
+}
+
+static s16 unmap(u64 host_addr, u64 dev_bus_addr, u32 handle)
+{
+    struct gnttab_unmap_grant_ref op = { .host_addr = host_addr, .dev_bus_addr = dev_bus_addr,
+                                         .handle = handle, .status = 99 };
+
+    assert_int_equal(CALL1(unmap_grant_ref, op), 0);
+    return op.status;
+}
+
+/* --- Mapping -------------------------------------------------------------------------------------- */
+
+static void maps_and_unmaps(void **state)
+{
+    mfn_t m = grant(granter, 9, grantee, 0);
+    struct gnttab_map_grant_ref op = map(0x5000, GNTMAP_host_map, 9);
+
+    (void)state;
+    assert_int_equal(op.status, GNTST_okay);
+    assert_int_equal(op.dev_bus_addr, m.v << PAGE_SHIFT);
+    assert_true(ptes[5].present && mfn_eq(ptes[5].mfn, m));
+    assert_int_equal(entry(granter, 9)->flags, GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_equal(fake_frame(m)->refs, 2);
+    assert_int_equal(fake_frame(m)->writers, 1);
+
+    assert_int_equal(unmap(0x5000, 0, op.handle), GNTST_okay);
+    assert_int_equal(nr_flushes, 1);
+    assert_false(ptes[5].present);
+    assert_int_equal(entry(granter, 9)->flags, GTF_permit_access);
+    assert_int_equal(fake_frame(m)->refs, 1);
+    assert_int_equal(unmap(0x5000, 0, op.handle), GNTST_bad_handle);
+    assert_int_equal(grantee->gnttab->nr_mapped, 0);
+}
+
+static void readonly_uses_are_counted_apart(void **state)
+{
+    mfn_t m = grant(granter, 1, grantee, 0);
+    struct gnttab_map_grant_ref ro = map(0x1000, GNTMAP_host_map | GNTMAP_readonly, 1), rw;
+
+    (void)state;
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access | GTF_reading);
+    assert_int_equal(fake_frame(m)->writers, 0);
+    rw = map(0x2000, GNTMAP_host_map, 1);
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access | GTF_reading | GTF_writing);
+    assert_int_not_equal(ro.handle, rw.handle);
+    assert_int_equal(unmap(0x2000, 0, rw.handle), GNTST_okay);
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access | GTF_reading);
+    assert_int_equal(unmap(0x1000, 0, ro.handle), GNTST_okay);
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access);
+}
+
+static void device_part_goes_by_itself(void **state)
+{
+    mfn_t m = grant(granter, 1, grantee, 0);
+    struct gnttab_map_grant_ref op = map(0x1000, GNTMAP_host_map | GNTMAP_device_map, 1);
+    u64 bus = m.v << PAGE_SHIFT;
+
+    (void)state;
+    assert_int_equal(fake_frame(m)->refs, 3);
+    assert_int_equal(unmap(0x1000, 0, op.handle), GNTST_okay);
+    assert_int_equal(fake_frame(m)->refs, 2);
+    assert_int_not_equal(entry(granter, 1)->flags & GTF_writing, 0);
+    assert_int_equal(unmap(0x1000, 0, op.handle), GNTST_okay); /* no such part any more: nothing to do */
+    assert_int_equal(unmap(0, bus + PAGE_SIZE, op.handle), GNTST_general_error);
+    assert_int_equal(unmap(0, bus, op.handle), GNTST_okay);
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access);
+    assert_int_equal(unmap(0, bus, op.handle), GNTST_bad_handle);
+
+    op = map(0x1000, GNTMAP_host_map | GNTMAP_device_map, 1);
+    assert_int_equal(unmap(0x1000, bus, op.handle), GNTST_okay);
+    assert_int_equal(fake_frame(m)->refs, 1);
+    op = map(0, GNTMAP_device_map | GNTMAP_readonly, 1);
+    assert_int_equal(op.status, GNTST_okay);
+    assert_int_equal(fake_frame(m)->refs, 2);
+    assert_int_equal(unmap(0, bus, op.handle), GNTST_okay);
+}
+
+static void refuses_what_is_not_granted(void **state)
+{
+    mfn_t table, foreign = fake_frame_of(other);
+
+    (void)state;
+    grant(granter, 1, other, 0);
+    grant(granter, 2, grantee, GTF_readonly);
+    grant(granter, 3, grantee, GTF_sub_page);
+    table = grant(granter, 4, grantee, 0);
+    fake_frame(table)->is_table = true;
+    grant(granter, 5, grantee, 0);
+    entry(granter, 5)->frame = (u32)foreign.v;
+    grant(granter, 6, grantee, 0);
+    entry(granter, 6)->frame = 0xffffffff;
+    grant(granter, 7, grantee, 0);
+    entry(granter, 7)->flags = GTF_accept_transfer;
+
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 0).status, GNTST_general_error);
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 1).status, GNTST_general_error);
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 2).status, GNTST_general_error);
+    for (u32 ref = 3; ref <= 7; ref++)
+        assert_int_equal(map(0x1000, GNTMAP_host_map | GNTMAP_device_map, ref).status, GNTST_general_error);
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 512).status, GNTST_bad_gntref);
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 0xffffffff).status, GNTST_bad_gntref);
+    assert_int_equal(map(0x1000, GNTMAP_readonly, 2).status, GNTST_bad_gntref);
+    assert_int_equal(map(1UL << 40, GNTMAP_host_map, 2).status, GNTST_general_error);
+    assert_int_equal(map(1UL << 40, GNTMAP_host_map | GNTMAP_readonly, 2).status, GNTST_bad_virt_addr);
+    assert_int_equal(entry(granter, 2)->flags, GTF_permit_access | GTF_readonly);
+    assert_int_equal(entry(granter, 4)->flags, GTF_permit_access);
+    assert_int_equal(entry(granter, 5)->flags, GTF_permit_access);
+    assert_int_equal(fake_frame(foreign)->refs, 1);
+    assert_int_equal(grantee->gnttab->nr_mapped, 0);
+    /* A table may be read. */
+    assert_int_equal(map(0x1000, GNTMAP_host_map | GNTMAP_readonly, 4).status, GNTST_okay);
+}
+
+static void refuses_bad_domains_and_handles(void **state)
+{
+    struct gnttab_map_grant_ref op = { .flags = GNTMAP_host_map, .dom = 14 };
+
+    (void)state;
+    assert_int_equal(CALL1(map_grant_ref, op), 0);
+    assert_int_equal(op.status, GNTST_bad_domain);
+    op.dom = 0xffff;
+    assert_int_equal(CALL1(map_grant_ref, op), 0);
+    assert_int_equal(op.status, GNTST_bad_domain);
+    assert_int_equal(unmap(0x1000, 0, 0), GNTST_bad_handle);
+    assert_int_equal(unmap(0x1000, 0, 0xffffffff), GNTST_bad_handle);
+    grant(granter, 1, grantee, 0);
+    map(0x1000, GNTMAP_host_map, 1);
+    assert_int_equal(unmap(0x1000, 0, 1), GNTST_bad_handle);
+    assert_int_equal(unmap(0x1000, 0, 255), GNTST_bad_handle);
+    assert_int_equal(unmap(0x1000, 0, 256), GNTST_bad_handle);
+}
+
+static void one_grantee_at_a_time(void **state)
+{
+    (void)state;
+    grant(granter, 1, grantee, 0);
+    assert_int_equal(map(0x1000, GNTMAP_host_map | GNTMAP_readonly, 1).status, GNTST_okay);
+    entry(granter, 1)->domid = other->id;
+    fake_run(other, 0);
+    assert_int_equal(map(0x2000, GNTMAP_host_map | GNTMAP_readonly, 1).status, GNTST_general_error);
+    /* More rights are asked of the entry as it is now. */
+    fake_run(grantee, 0);
+    assert_int_equal(map(0x2000, GNTMAP_host_map | GNTMAP_readonly, 1).status, GNTST_okay);
+    assert_int_equal(map(0x3000, GNTMAP_host_map, 1).status, GNTST_general_error);
+}
+
+static void what_is_mapped_stays_the_same(void **state)
+{
+    mfn_t m = grant(granter, 1, grantee, 0), decoy = fake_frame_of(granter);
+    struct gnttab_map_grant_ref a = map(0x1000, GNTMAP_host_map, 1), b;
+
+    (void)state;
+    entry(granter, 1)->frame = (u32)decoy.v;
+    b = map(0x2000, GNTMAP_host_map, 1);
+    assert_int_equal(b.dev_bus_addr, m.v << PAGE_SHIFT);
+    memset(entry(granter, 1), 0, 8);
+    assert_int_equal(unmap(0x1000, 0, a.handle), GNTST_okay);
+    assert_int_equal(unmap(0x2000, 0, b.handle), GNTST_okay);
+    assert_int_equal(fake_frame(m)->refs, 1);
+    assert_int_equal(fake_frame(decoy)->refs, 1);
+}
+
+/* The guest overwrote the entry itself: its reference went with it, the handle can only wait for the end. */
+static void removed_entries_are_not_unmapped_twice(void **state)
+{
+    mfn_t m = grant(granter, 1, grantee, 0);
+    struct gnttab_map_grant_ref op = map(0x1000, GNTMAP_host_map, 1);
+
+    (void)state;
+    pte_clear(&ptes[1]);
+    assert_int_equal(fake_frame(m)->refs, 1);
+    assert_int_equal(unmap(0x1000, 0, op.handle), GNTST_general_error);
+    assert_int_equal(unmap(0x7000, 0, op.handle), GNTST_general_error);
+    assert_int_equal(fake_frame(m)->refs, 1);
+    assert_int_equal(nr_flushes, 0);
+    assert_int_equal(grantee->gnttab->nr_mapped, 1);
+    assert_int_equal(gnttab_release_mappings(grantee), 0);
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access);
+}
+
+static void replaces_while_unmapping(void **state)
+{
+    mfn_t m = grant(granter, 1, grantee, 0), own = fake_frame_of(grantee);
+    struct gnttab_unmap_and_replace op = { .host_addr = 0x1000, .new_addr = 0x2000, .status = 99 };
+
+    (void)state;
+    op.handle = map(0x1000, GNTMAP_host_map, 1).handle;
+    assert_int_equal(frame_get_writable(own, grantee), 0);
+    ptes[2] = (struct pte){ .present = true, .mfn = own };
+    assert_int_equal(CALL1(unmap_and_replace, op), 0);
+    assert_int_equal(op.status, GNTST_okay);
+    assert_true(ptes[1].present && mfn_eq(ptes[1].mfn, own));
+    assert_false(ptes[2].present);
+    assert_int_equal(fake_frame(m)->refs, 1);
+}
+
+static void handles_are_bounded(void **state)
+{
+    u32 n = 0, last = 0;
+
+    (void)state;
+    grant(granter, 1, grantee, 0);
+    for (;; n++) {
+        struct gnttab_map_grant_ref op = map((u64)(n % NR_PTES) << PAGE_SHIFT, GNTMAP_host_map, 1);
+
+        if (op.status != GNTST_okay) {
+            assert_int_equal(op.status, GNTST_no_device_space);
+            break;
+        }
+        last = op.handle;
+    }
+    assert_int_equal(n, 4 * 256);
+    assert_true(last < n);
+    assert_int_equal(unmap(0, 0, last), GNTST_okay);
+    assert_int_equal(unmap((n - 1UL) << PAGE_SHIFT, 0, last), GNTST_okay);
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 1).handle, last);
+}
+
+static void lack_of_memory_is_no_space(void **state)
+{
+    (void)state;
+    grant(granter, 1, grantee, 0);
+    for (int i = 0; i < 2; i++) {
+        fake.allocs_before_failure = i ? 2 : 1;
+        assert_int_equal(map(0x1000, GNTMAP_host_map, 1).status, GNTST_no_device_space);
+    }
+    fake.allocs_before_failure = 0;
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 1).status, GNTST_okay);
+}
+
+static void unwritable_results_leave_no_mapping(void **state)
+{
+    mfn_t m = grant(granter, 1, grantee, 0);
+    struct gnttab_map_grant_ref op = { .host_addr = 0x1000, .ref = 1, .dom = 1,
+                                       .flags = GNTMAP_host_map | GNTMAP_device_map };
+    struct gnttab_unmap_grant_ref un = { .host_addr = 0x1000 };
+
+    (void)state;
+    fake.writes_before_fault = 1;
+    assert_int_equal(CALL1(map_grant_ref, op), -EFAULT);
+    assert_int_equal(fake_frame(m)->refs, 1);
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access);
+    assert_int_equal(grantee->gnttab->nr_mapped, 0);
+    assert_false(ptes[1].present);
+    assert_int_equal(nr_flushes, 1);
+
+    op.flags = GNTMAP_host_map;
+    assert_int_equal(CALL1(map_grant_ref, op), 0);
+    un.handle = op.handle;
+    fake.writes_before_fault = 1;
+    assert_int_equal(CALL1(unmap_grant_ref, un), -EFAULT);
+    assert_int_equal(fake_frame(m)->refs, 1); /* it was unmapped all the same */
+    assert_int_equal(nr_flushes, 2);
+    assert_int_equal(do_grant_table_op(GNTTABOP_map_grant_ref, 0x40, 1, 0, 0, 0), -EFAULT);
+    assert_int_equal(do_grant_table_op(GNTTABOP_unmap_grant_ref, 0x40, 1, 0, 0, 0), -EFAULT);
+}
+
+static void long_arrays_give_way(void **state)
+{
+    gva_t maps = fake_guest_alloc(200 * sizeof(struct gnttab_map_grant_ref));
+    gva_t unmaps = fake_guest_alloc(200 * sizeof(struct gnttab_unmap_grant_ref));
+    struct gnttab_map_grant_ref *op = fake_guest(maps);
+    struct gnttab_unmap_grant_ref *un = fake_guest(unmaps);
+
+    (void)state;
+    for (u32 i = 0; i < 200; i++) {
+        grant(granter, i, grantee, 0);
+        op[i] = (struct gnttab_map_grant_ref){ .host_addr = (u64)i << PAGE_SHIFT, .flags = GNTMAP_host_map,
+                                               .ref = i, .dom = 1, .status = 99 };
+    }
+    op[100].ref = 511; /* one that fails does not stop the others */
+    fake.preempt_every = 3;
+    assert_int_equal(fake_hypercall(do_grant_table_op, GNTTABOP_map_grant_ref, maps.v, 200), 0);
+    assert_int_equal(fake_restart.nr_args, 3);
+    for (u32 i = 0; i < 200; i++) {
+        assert_int_equal(op[i].status, i == 100 ? GNTST_general_error : GNTST_okay);
+        un[i] = (struct gnttab_unmap_grant_ref){ .host_addr = op[i].host_addr, .handle = op[i].handle,
+                                                 .status = 99 };
+    }
+    un[100].handle = 1000;
+    fake.preempt_every = 1;
+    un[0].host_addr = PAGE_SIZE; /* address 0 stands for none */
+    assert_int_equal(fake_hypercall(do_grant_table_op, GNTTABOP_unmap_grant_ref, unmaps.v, 200), 0);
+    for (u32 i = 1; i < 200; i++)
+        assert_int_equal(un[i].status, i == 100 ? GNTST_bad_handle : GNTST_okay);
+    assert_int_equal(un[0].status, GNTST_general_error);
+    assert_int_equal(nr_flushes, 7);
+    assert_int_equal(grantee->gnttab->nr_mapped, 1);
+}
+
+static void both_parts_in_one_batch(void **state)
+{
+    mfn_t m = grant(granter, 1, grantee, 0);
+    struct gnttab_map_grant_ref op = map(0x1000, GNTMAP_host_map | GNTMAP_device_map, 1);
+    struct gnttab_unmap_grant_ref un[3] = {
+        { .host_addr = 0x1000, .handle = op.handle },
+        { .dev_bus_addr = m.v << PAGE_SHIFT, .handle = op.handle },
+        { .host_addr = 0x1000, .handle = op.handle } };
+
+    (void)state;
+    assert_int_equal(call(GNTTABOP_unmap_grant_ref, un, sizeof(un), 3), 0);
+    assert_int_equal(un[0].status, GNTST_okay);
+    assert_int_equal(un[1].status, GNTST_okay);
+    assert_int_equal(un[2].status, GNTST_bad_handle);
+    assert_int_equal(fake_frame(m)->refs, 1);
+    assert_int_equal(grantee->gnttab->nr_mapped, 0);
+}
+
+static void grantee_dies(void **state)
+{
+    mfn_t m[40];
+
+    (void)state;
+    for (u32 i = 0; i < 40; i++) {
+        m[i] = grant(granter, i, grantee, 0);
+        map((u64)i << PAGE_SHIFT,
+            GNTMAP_host_map | (i % 2 ? GNTMAP_device_map : 0) | (i % 3 ? GNTMAP_readonly : 0), i);
+    }
+    fake_run(ctl, 0);
+    fake.preempt_every = 1;
+    while (gnttab_release_mappings(grantee))
+        ;
+    /* The entries that are still in its page tables hold theirs. */
+    for (u32 i = 0; i < 40; i++) {
+        assert_int_equal(entry(granter, i)->flags, GTF_permit_access);
+        assert_int_equal(fake_frame(m[i])->refs, 2);
+    }
+}
+
+static void granter_dies_first(void **state)
+{
+    struct gnttab_map_grant_ref a, b;
+
+    (void)state;
+    grant(granter, 1, grantee, 0);
+    grant(granter, 2, grantee, 0);
+    a = map(0x1000, GNTMAP_host_map, 1);
+    b = map(0x2000, GNTMAP_host_map | GNTMAP_device_map, 2);
+    gnttab_domain_destroy(granter);
+    assert_int_equal(unmap(0x1000, 0, a.handle), GNTST_okay);
+    assert_int_equal(unmap(0x2000, b.dev_bus_addr, b.handle), GNTST_okay);
+    assert_int_equal(gnttab_domain_init(granter, 4, 4), 0);
+}
+
+static void maps_its_own_grants(void **state)
+{
+    struct gnttab_map_grant_ref op;
+
+    (void)state;
+    fake_run(granter, 0);
+    grant(granter, 1, granter, 0);
+    op = map(0x1000, GNTMAP_host_map, 1);
+    assert_int_equal(op.status, GNTST_okay);
+    assert_int_equal(unmap(0x1000, 0, op.handle), GNTST_okay);
+}
+
+/* --- Copying -------------------------------------------------------------------------------------- */
+
+struct copy_end {
+    u64 what;
+    u16 dom, offset;
+};
+
+static s16 copy(struct copy_end from, struct copy_end to, u16 len, u16 flags)
+{
+    struct gnttab_copy op = { .source = { .u = from.what, .domid = from.dom, .offset = from.offset },
+                              .dest = { .u = to.what, .domid = to.dom, .offset = to.offset },
+                              .len = len, .flags = flags, .status = 99 };
+
+    assert_int_equal(call_abi(GNTTABOP_copy, &gnttab_copy_desc, &op), 0);
+    return op.status;
+}
+#define END(what, dom, offset) (struct copy_end){ what, dom, offset }
+
+static void copies_all_four_ways(void **state)
+{
+    mfn_t theirs = grant(granter, 1, grantee, 0), theirs2 = grant(granter, 2, grantee, 0);
+    mfn_t mine = fake_frame_of(grantee), mine2 = fake_frame_of(grantee);
+
+    (void)state;
+    memcpy(fake_frame_data(theirs) + 100, "from the grant", 15);
+    assert_int_equal(copy(END(1, 1, 100), END(mine.v, DOMID_SELF, 7), 15, GNTCOPY_source_gref), GNTST_okay);
+    assert_string_equal((char *)fake_frame_data(mine) + 7, "from the grant");
+    assert_int_equal(copy(END(mine.v, DOMID_SELF, 7), END(mine2.v, DOMID_SELF, 4081), 15, 0), GNTST_okay);
+    assert_string_equal((char *)fake_frame_data(mine2) + 4081, "from the grant");
+    assert_int_equal(copy(END(mine2.v, DOMID_SELF, 4081), END(2, 1, 0), 15, GNTCOPY_dest_gref), GNTST_okay);
+    assert_string_equal((char *)fake_frame_data(theirs2), "from the grant");
+    assert_int_equal(copy(END(2, 1, 5), END(1, 1, 0), 10, GNTCOPY_source_gref | GNTCOPY_dest_gref),
+                     GNTST_okay);
+    assert_string_equal((char *)fake_frame_data(theirs), "the grant");
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access);
+    assert_int_equal(fake_frame(theirs)->refs, 1);
+    assert_int_equal(fake_frame(mine)->refs, 1);
+}
+
+static void copies_only_what_is_allowed(void **state)
+{
+    mfn_t theirs = grant(granter, 1, grantee, GTF_readonly), mine = fake_frame_of(grantee);
+    mfn_t table = fake_frame_of(grantee);
+    struct copy_end self = END(mine.v, DOMID_SELF, 0);
+
+    (void)state;
+    fake_frame(table)->is_table = true;
+    grant(granter, 2, other, 0);
+    assert_int_equal(copy(self, END(1, 1, 0), 8, GNTCOPY_dest_gref), GNTST_general_error);
+    assert_int_equal(copy(END(1, 1, 0), self, 8, GNTCOPY_source_gref), GNTST_okay);
+    assert_int_equal(copy(END(2, 1, 0), self, 8, GNTCOPY_source_gref), GNTST_general_error);
+    assert_int_equal(copy(END(9999, 1, 0), self, 8, GNTCOPY_source_gref), GNTST_bad_gntref);
+    assert_int_equal(copy(END(1, 12, 0), self, 8, GNTCOPY_source_gref), GNTST_bad_domain);
+    assert_int_equal(copy(END(theirs.v, 1, 0), self, 8, 0), GNTST_permission_denied);
+    assert_int_equal(copy(END(theirs.v, DOMID_SELF, 0), self, 8, 0), GNTST_bad_page);
+    assert_int_equal(copy(END(0xffffffff, DOMID_SELF, 0), self, 8, 0), GNTST_bad_page);
+    assert_int_equal(copy(self, END(theirs.v, DOMID_SELF, 0), 8, 0), GNTST_bad_page);
+    assert_int_equal(copy(self, END(table.v, DOMID_SELF, 0), 8, 0), GNTST_general_error);
+    assert_int_equal(copy(END(table.v, DOMID_SELF, 0), self, 8, 0), GNTST_okay);
+    assert_int_equal(copy(END(mine.v, DOMID_SELF, 4090), self, 8, 0), GNTST_bad_copy_arg);
+    assert_int_equal(copy(self, END(mine.v, DOMID_SELF, 65535), 65535, 0), GNTST_bad_copy_arg);
+    assert_int_equal(copy(self, self, 4096, 0), GNTST_okay);
+    assert_int_equal(copy(self, END(mine.v, DOMID_SELF, 4096), 0, 0), GNTST_okay);
+    assert_int_equal(fake_usage().writers, 0);
+    assert_int_equal(entry(granter, 1)->flags, GTF_permit_access | GTF_readonly);
+}
+
+/* Many pieces of the same pages: claimed once, and let go at every pause. */
+static void copies_batches(void **state)
+{
+    enum abi_word w = current_word();
+    size_t size = abi_size(w, &gnttab_copy_desc);
+    gva_t array = fake_guest_alloc(100 * size);
+    mfn_t theirs = grant(granter, 1, grantee, 0), mine = fake_frame_of(grantee);
+
+    (void)state;
+    for (u32 i = 0; i < 4096; i++)
+        fake_frame_data(theirs)[i] = (u8)(i * 7);
+    for (u32 i = 0; i < 100; i++) {
+        struct gnttab_copy op = { .source = { .u = i == 50 ? 99 : 1, .domid = 1, .offset = (u16)(i * 40) },
+                                  .dest = { .u = mine.v, .domid = DOMID_SELF, .offset = (u16)(i * 40) },
+                                  .len = 40, .flags = GNTCOPY_source_gref };
+
+        assert_true(abi_encode(w, &gnttab_copy_desc, (u8 *)fake_guest(array) + i * size, &op));
+    }
+    fake.preempt_every = 7;
+    assert_int_equal(fake_hypercall(do_grant_table_op, GNTTABOP_copy, array.v, 100), 0);
+    for (u32 i = 0; i < 100; i++) {
+        struct gnttab_copy op;
+
+        abi_decode(w, &gnttab_copy_desc, &op, (u8 *)fake_guest(array) + i * size);
+        assert_int_equal(op.status, i == 50 ? GNTST_general_error : GNTST_okay);
+        assert_int_equal(memcmp(fake_frame_data(mine) + i * 40, fake_frame_data(theirs) + i * 40, 40) == 0,
+                         i != 50);
+    }
+    assert_int_equal(fake_frame(theirs)->refs, 1);
+    fake.preempt_every = 0;
+    fake.writes_before_fault = 5;
+    assert_int_equal(fake_hypercall(do_grant_table_op, GNTTABOP_copy, array.v, 100), -EFAULT);
+    fake.reads_before_fault = 5;
+    assert_int_equal(fake_hypercall(do_grant_table_op, GNTTABOP_copy, array.v, 100), -EFAULT);
+    assert_int_equal(fake_frame(theirs)->refs, 1);
+    assert_int_equal(fake_frame(mine)->writers, 0);
+    assert_int_equal(grantee->refs, 1);
+}
+
+/* --- The table itself ----------------------------------------------------------------------------- */
+
+static struct gnttab_setup_table setup_table(u16 dom, u32 nr, gva_t list, s64 expected)
+{
+    struct gnttab_setup_table op = { .dom = dom, .nr_frames = nr, .frame_list = list.v, .status = 99 };
+
+    assert_int_equal(call_abi(GNTTABOP_setup_table, &gnttab_setup_table_desc, &op), expected);
+    return op;
+}
+
+static void sets_up_tables(void **state)
+{
+    gva_t list = fake_guest_alloc(64);
+    struct gnttab_query_size q = { .dom = DOMID_SELF };
+    u64 frame;
+    mfn_t m;
+
+    (void)state;
+    assert_int_equal(CALL1(query_size, q), 0);
+    assert_int_equal(q.status, GNTST_okay);
+    assert_int_equal(q.nr_frames, 1);
+    assert_int_equal(q.max_nr_frames, 4);
+    assert_int_equal(setup_table(DOMID_SELF, 3, list, 0).status, GNTST_okay);
+    for (u32 i = 0; i < 3; i++) {
+        assert_int_equal(guest_read_word(&frame, list, i), 0);
+        assert_int_equal(gnttab_get_frame(grantee, i, &m), 0);
+        assert_int_equal(frame, m.v);
+        assert_int_equal(frame_owner_id(m), grantee->id);
+    }
+    assert_int_equal(guest_read_word(&frame, list, 3), 0);
+    assert_int_equal(frame, 0);
+    assert_int_equal(setup_table(DOMID_SELF, 5, list, 0).status, GNTST_general_error);
+    assert_int_equal(setup_table(DOMID_SELF, 0xffffffff, list, 0).status, GNTST_general_error);
+    assert_int_equal(setup_table(1, 1, list, 0).status, GNTST_permission_denied);
+    assert_int_equal(setup_table(13, 1, list, 0).status, GNTST_bad_domain);
+    assert_int_equal(setup_table(DOMID_SELF, 4, gva(0x30), -EFAULT).status, GNTST_okay);
+    assert_int_equal(gnttab_get_frame(grantee, 4, &m), -EINVAL);
+    assert_int_equal(gnttab_get_frame(grantee, 0xffffffff, &m), -EINVAL);
+
+    fake_run(ctl, 0);
+    assert_int_equal(setup_table(1, 2, list, 0).status, GNTST_okay);
+    assert_int_equal(granter->gnttab->nr_frames, 2);
+}
+
+static void table_growth_needs_memory(void **state)
+{
+    mfn_t m;
+
+    (void)state;
+    for (int n = 1; n <= 3; n++) {
+        fake.allocs_before_failure = n == 1 ? 1 : n == 2 ? 2 : 2;
+        assert_int_equal(gnttab_get_frame(grantee, 1, &m), -ENOMEM);
+        assert_int_equal(grantee->gnttab->nr_frames, 0);
+    }
+    fake.allocs_before_failure = 0;
+    assert_int_equal(gnttab_get_frame(grantee, 1, &m), 0);
+    assert_int_equal(grantee->gnttab->nr_frames, 2);
+}
+
+static void knows_one_version(void **state)
+{
+    struct gnttab_set_version set = { 2 };
+    struct gnttab_get_version get = { .dom = DOMID_SELF, .version = 9 };
+
+    (void)state;
+    assert_int_equal(CALL1(set_version, set), -ENOSYS);
+    assert_int_equal(set.version, 1);
+    assert_int_equal(CALL1(set_version, set), 0);
+    set.version = 3;
+    assert_int_equal(CALL1(set_version, set), -EINVAL);
+    assert_int_equal(CALL1(get_version, get), 0);
+    assert_int_equal(get.version, 1);
+    get.dom = 1;
+    assert_int_equal(CALL1(get_version, get), -EPERM);
+    get.dom = 13;
+    assert_int_equal(CALL1(get_version, get), -ESRCH);
+}
+
+static void refuses_politely(void **state)
+{
+    struct gnttab_transfer t = { .mfn = 1, .domid = 1, .ref = 1, .status = 99 };
+    struct gnttab_get_status_frames s = { .nr_frames = 1, .dom = DOMID_SELF, .status = 99 };
+    struct gnttab_dump_table dump = { .dom = 1, .status = 99 };
+    struct gnttab_query_size q = { .dom = DOMID_SELF };
+
+    (void)state;
+    assert_int_equal(call_abi(GNTTABOP_transfer, &gnttab_transfer_desc, &t), 0);
+    assert_int_equal(t.status, GNTST_bad_page);
+    assert_int_equal(call_abi(GNTTABOP_get_status_frames, &gnttab_get_status_frames_desc, &s), 0);
+    assert_int_equal(s.status, GNTST_general_error);
+    assert_int_equal(CALL1(dump_table, dump), -EPERM);
+    assert_int_equal(call(GNTTABOP_query_size, &q, sizeof(q), 2), -EINVAL);
+    assert_int_equal(call(GNTTABOP_query_size, &q, sizeof(q), 0), -EINVAL);
+    assert_int_equal(call(GNTTABOP_map_grant_ref, &q, sizeof(q), 0), 0);
+    assert_int_equal(call(GNTTABOP_map_grant_ref, &q, sizeof(q), 0x80000000), -EINVAL);
+    assert_int_equal(call(13, &q, sizeof(q), 1), -ENOSYS);
+    assert_int_equal(call(0xffffffff, &q, sizeof(q), 1), -ENOSYS);
+    fake_run(ctl, 0);
+    grant(granter, 1, ctl, 0);
+    map(0x1000, GNTMAP_host_map, 1);
+    assert_int_equal(CALL1(dump_table, dump), 0);
+    assert_int_equal(dump.status, GNTST_okay);
+}
+
+static void swaps_idle_entries(void **state)
+{
+    struct gnttab_swap_grant_ref op = { .ref_a = 1, .ref_b = 600, .status = 99 };
+    struct grant_entry_v1 was;
+
+    (void)state;
+    grant(granter, 1, grantee, 0);
+    was = *entry(granter, 1);
+    fake_run(granter, 0);
+    assert_int_equal(CALL1(swap_grant_ref, op), 0);
+    assert_int_equal(op.status, GNTST_bad_gntref);
+    op.ref_b = 300;
+    assert_int_equal(CALL1(swap_grant_ref, op), 0);
+    assert_int_equal(op.status, GNTST_okay);
+    assert_int_equal(memcmp(&was, entry(granter, 300), 8), 0);
+    assert_int_equal(entry(granter, 1)->flags, 0);
+    fake_run(grantee, 0);
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 300).status, GNTST_okay);
+    fake_run(granter, 0);
+    assert_int_equal(CALL1(swap_grant_ref, op), 0);
+    assert_int_equal(op.status, GNTST_eagain);
+}
+
+static void flushes_caches_of_own_frames(void **state)
+{
+    mfn_t mine = fake_frame_of(grantee), theirs = fake_frame_of(granter);
+    struct gnttab_cache_flush op = { .a.dev_bus_addr = mine.v << PAGE_SHIFT, .length = 64,
+                                     .op = GNTTAB_CACHE_CLEAN };
+
+    (void)state;
+    assert_int_equal(CALL1(cache_flush, op), 0);
+    op.op = GNTTAB_CACHE_INVAL;
+    assert_int_equal(CALL1(cache_flush, op), -EOPNOTSUPP);
+    op.op = 4;
+    assert_int_equal(CALL1(cache_flush, op), -EINVAL);
+    op.op = GNTTAB_CACHE_CLEAN;
+    op.offset = 4090;
+    assert_int_equal(CALL1(cache_flush, op), -EINVAL);
+    op.offset = 0;
+    op.a.dev_bus_addr = theirs.v << PAGE_SHIFT;
+    assert_int_equal(CALL1(cache_flush, op), -EPERM);
+    op.a.dev_bus_addr = ~0UL;
+    assert_int_equal(CALL1(cache_flush, op), -EINVAL);
+}
+
+/* --- A long life of random calls ------------------------------------------------------------------ */
+
+static void random_calls_lose_nothing(void **state)
+{
+    mfn_t own = fake_frame_of(grantee);
+    u64 r = 99;
+
+    (void)state;
+    for (u32 i = 0; i < 16; i++)
+        grant(granter, i, grantee, i % 4 == 3 ? GTF_readonly : 0);
+    for (u32 i = 0; i < 60000; i++) {
+        u32 ref, handle, flags;
+        u64 addr;
+
+        r = r * 6364136223846793005UL + 1442695040888963407UL;
+        ref = (r >> 20) % 17;
+        handle = (r >> 30) % 600;
+        flags = (r >> 40) % 8;
+        addr = ((r >> 45) % 64 + 1) << PAGE_SHIFT;
+        if ((r >> 52) % 50 == 0)
+            fake.writes_before_fault = 1;
+        switch (r >> 61) {
+        case 0: case 1: {
+            struct gnttab_map_grant_ref op = { .host_addr = addr, .flags = flags, .ref = ref, .dom = 1 };
+            (void)CALL1(map_grant_ref, op);
+            break;
+        }
+        case 2: case 3: case 4: {
+            struct map *m = handle < grantee->gnttab->nr_maps ?
+                            &grantee->gnttab->chunk[handle / MAPS_PER_CHUNK][handle % MAPS_PER_CHUNK] : NULL;
+            struct gnttab_unmap_grant_ref op = { .host_addr = flags & 1 ? addr : 0, .handle = handle };
+
+            if (flags & 2 && m)
+                op.dev_bus_addr = (u64)m->frame << PAGE_SHIFT;
+            (void)CALL1(unmap_grant_ref, op);
+            break;
+        }
+        case 5:
+            entry(granter, ref)->flags ^= (u16)(1u << (flags % 6));
+            break;
+        case 6:
+            pte_clear(&ptes[addr >> PAGE_SHIFT]);
+            break;
+        default: {
+            struct gnttab_copy op = { .source = { .u = ref, .domid = 1 },
+                                      .dest = { .u = own.v, .domid = DOMID_SELF }, .len = 100,
+                                      .flags = GNTCOPY_source_gref };
+            u8 raw[64];
+
+            assert_true(abi_encode(current_word(), &gnttab_copy_desc, raw, &op));
+            (void)call(GNTTABOP_copy, raw, abi_size(current_word(), &gnttab_copy_desc), 1);
+        }
+        }
+        fake.writes_before_fault = 0;
+    }
+}
+
+#define T(f) \
+    { #f " (64)", f, setup, teardown, &WORD_64 }, \
+    { #f " (32)", f, setup, teardown, &WORD_32 }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(maps_and_unmaps), T(readonly_uses_are_counted_apart), T(device_part_goes_by_itself),
+        T(refuses_what_is_not_granted), T(refuses_bad_domains_and_handles), T(one_grantee_at_a_time),
+        T(what_is_mapped_stays_the_same), T(removed_entries_are_not_unmapped_twice),
+        T(replaces_while_unmapping),
+        T(handles_are_bounded), T(lack_of_memory_is_no_space), T(unwritable_results_leave_no_mapping),
+        T(long_arrays_give_way), T(both_parts_in_one_batch), T(grantee_dies), T(granter_dies_first),
+        T(maps_its_own_grants), T(copies_all_four_ways), T(copies_only_what_is_allowed), T(copies_batches),
+        T(sets_up_tables), T(table_growth_needs_memory), T(knows_one_version), T(refuses_politely),
+        T(swaps_idle_entries), T(flushes_caches_of_own_frames), T(random_calls_lose_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

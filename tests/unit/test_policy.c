@@ -1,0 +1,227 @@
+/* CPU policies: masks against the public header, serialising and setting, refusals, CPUID. */
+// SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <asm/features.h>
+#include <public/errno.h>
+#include <public/sysctl.h>
+#include <pvisor/cpu_policy.h>
+#include <pvisor/domain.h>
+
+void *calloc(size_t, size_t);
+void free(void *);
+extern const u32 pv_default_mask[], pv_request_mask[];
+
+/* What the unit under test takes from the rest. */
+struct cpu_host cpu_host;
+static u64 xcr0 = 7;
+void *xzalloc_bytes(size_t n) { return calloc(1, n); }
+void xfree(void *p) { free(p); }
+void guest_log(const char *fmt, ...) { (void)fmt; }
+u64 tsc_khz(void) { return 2500000; }
+u64 fpu_xcr0(const struct vcpu *v) { (void)v; return xcr0; }
+
+static struct cpu_info info;
+struct cpu_info *cpu_info(void) { return &info; }
+
+static struct domain dom;
+static struct vcpu vcpu = { .domain = &dom };
+
+static int setup(void **state)
+{
+    (void)state;
+    cpu_host = (struct cpu_host){ .vendor = VENDOR_INTEL, .phys_bits = 40, .xcr0 = 7 };
+    cpu_host.max_basic = cpuid(0, 0).a;
+    cpu_host.max_extended = cpuid(0x80000000, 0).a;
+    cpu_policy_init();
+    memset(&dom, 0, sizeof(dom));
+    return cpu_policy_domain_init(&dom);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cpu_policy_domain_free(&dom);
+    return 0;
+}
+
+static void masks_match_the_public_header(void **state)
+{
+    u32 a[FEATURESET_WORDS] = { 0 }, on_request[FEATURESET_WORDS] = { 0 };
+    FILE *f = fopen("/usr/include/xen/arch-x86/cpufeatureset.h", "r");
+    char line[256], name[64], attr[8];
+    unsigned w, b;
+
+    (void)state;
+    if (!f)
+        skip();
+    while (fgets(line, sizeof(line), f))
+        if (sscanf(line, "XEN_CPUFEATURE(%63[^,], %u*32+ %u) /*%7[!AaSsHh]", name, &w, &b, attr) == 4) {
+            w += b / 32, b %= 32;
+            if (strchr(attr, 'A'))
+                a[w] |= 1u << b;
+            else if (strchr(attr, 'a'))
+                on_request[w] |= 1u << b;
+        }
+    fclose(f);
+    assert_memory_equal(a, pv_default_mask, sizeof(a));
+    assert_memory_equal(on_request, pv_request_mask, sizeof(a));
+}
+
+static void default_is_within_max(void **state)
+{
+    int err;
+    const u32 *def = cpu_featureset_system(XEN_SYSCTL_cpu_featureset_pv, &err);
+    const u32 *max = cpu_featureset_system(XEN_SYSCTL_cpu_featureset_pv_max, &err);
+
+    (void)state;
+    for (unsigned w = 0; w < FEATURESET_WORDS; w++)
+        assert_int_equal(def[w] & ~max[w], 0);
+    assert_true(feature_in(def, X86_FEATURE_HYPERVISOR));
+    assert_true(feature_in(def, X86_FEATURE_LM));
+    assert_false(feature_in(max, X86_FEATURE_VME));
+    assert_false(feature_in(max, X86_FEATURE_SMEP));
+    assert_false(feature_in(max, X86_FEATURE_OSXSAVE));
+}
+
+static void round_trip_changes_nothing(void **state)
+{
+    static struct xen_cpuid_leaf leaves[POLICY_MAX_LEAVES], again[POLICY_MAX_LEAVES];
+    struct xen_msr_entry msrs[POLICY_MAX_MSRS];
+    u32 n = POLICY_MAX_LEAVES, m = POLICY_MAX_MSRS, n2 = POLICY_MAX_LEAVES;
+    struct cpu_policy_error e;
+
+    (void)state;
+    assert_int_equal(cpu_policy_to_leaves(dom.cpuid, leaves, &n), 0);
+    assert_int_equal(cpu_policy_to_msrs(dom.cpuid, msrs, &m), 0);
+    assert_int_equal(cpu_policy_set(&dom, leaves, n, msrs, m, &e), 0);
+    assert_int_equal(cpu_policy_to_leaves(dom.cpuid, again, &n2), 0);
+    assert_int_equal(n, n2);
+    assert_memory_equal(leaves, again, n * sizeof(leaves[0]));
+    n2 = n - 1;
+    assert_int_equal(cpu_policy_to_leaves(dom.cpuid, again, &n2), -ENOBUFS);
+    assert_int_equal(n2, n);
+}
+
+static void set_is_checked(void **state)
+{
+    static const struct { struct xen_cpuid_leaf l; int err; } bad[] = {
+        { { 0xe, ~0u, 0, 0, 0, 0 }, -ERANGE },          /* beyond the array */
+        { { 7, ~0u, 0, 0, 0, 0 }, -ERANGE },            /* lacks its subleaf */
+        { { 1, 0, 0, 0, 0, 0 }, -ERANGE },              /* has none */
+        { { 0xd, 63, 0, 0, 0, 0 }, -ERANGE },
+        { { 0x80000022, ~0u, 0, 0, 0, 0 }, -ERANGE },
+        { { 0xc0000000, ~0u, 0, 0, 0, 0 }, -ERANGE },
+        { { 0, ~0u, 0x20, 0, 0, 0 }, -EINVAL },         /* limit beyond the host's */
+        { { 0x80000000, ~0u, 0xffffffff, 0, 0, 0 }, -EINVAL },
+    };
+    struct cpu_policy_error e;
+    struct cpu_policy *before = dom.cpuid;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(cpu_policy_set(&dom, &bad[i].l, 1, NULL, 0, &e), bad[i].err);
+        assert_int_equal(e.leaf, bad[i].l.leaf);
+        assert_ptr_equal(dom.cpuid, before);
+    }
+    assert_int_equal(cpu_policy_set(&dom, NULL, 0, &(struct xen_msr_entry){ .idx = 0x1b }, 1, &e), -ERANGE);
+    assert_int_equal(e.msr, 0x1b);
+    assert_int_equal(cpu_policy_set(&dom, NULL, 0, &(struct xen_msr_entry){ .idx = 0xce, .flags = 1 }, 1, &e),
+                     -EINVAL);
+    assert_int_equal(cpu_policy_set(&dom, NULL, 0, &(struct xen_msr_entry){ .idx = 0xce, .val = 1 }, 1, &e),
+                     -EINVAL);
+}
+
+static void set_is_cut_to_what_is_possible(void **state)
+{
+    struct xen_cpuid_leaf l = { 1, ~0u, 0x6f0, 0, ~0u, ~0u };
+    struct cpu_policy_error e;
+
+    (void)state;
+    assert_int_equal(cpu_policy_set(&dom, &l, 1, NULL, 0, &e), 0);
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_VME));
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_MONITOR));
+    l.c = 0, l.d = 0;
+    assert_int_equal(cpu_policy_set(&dom, &l, 1, NULL, 0, &e), 0);
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_XSAVE));
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_AVX2));
+    assert_int_equal(dom.cpuid->xcr0, 0);
+    assert_int_equal(guest_cpuid(&vcpu, 0xd, 0).a, 0);
+}
+
+static void small_guests_have_no_long_mode(void **state)
+{
+    (void)state;
+    assert_true(policy_has(dom.cpuid, X86_FEATURE_LM));
+    dom.arch.word = ABI_32;
+    cpu_policy_domain_resized(&dom);
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_LM));
+    assert_int_equal(guest_cpuid(&vcpu, 0x80000001, 0).d & 1u << 29, 0);
+}
+
+static void hypervisor_leaves(void **state)
+{
+    struct cpuid_regs r = guest_cpuid(&vcpu, 0x40000000, 0);
+    char sig[13] = { 0 };
+
+    (void)state;
+    memcpy(sig, (u32[]){ r.b, r.c, r.d }, 12);
+    assert_string_equal(sig, "XenVMMXenVMM");
+    assert_int_equal(r.a, 0x40000005);
+    assert_int_equal(guest_cpuid(&vcpu, 0x40000001, 0).a, 4 << 16 | 17);
+    assert_int_equal(guest_cpuid(&vcpu, 0x40000002, 0).a, 1);
+    assert_int_equal(guest_cpuid(&vcpu, 0x40000005, 0).b, 40);
+    assert_int_equal(guest_cpuid(&vcpu, 0x40000006, 0).a, 0);
+    /* 2.5 GHz: ns = (tsc >> 1) * 0.8 */
+    r = guest_cpuid(&vcpu, 0x40000003, 1);
+    assert_int_equal((s8)r.d, -1);
+    assert_int_equal(r.c, 0xcccccccc);
+}
+
+static void dynamic_bits(void **state)
+{
+    (void)state;
+    vcpu.arch.cr[4] = 0;
+    vcpu.arch.kernel_mode = true;
+    assert_int_not_equal(guest_cpuid(&vcpu, 1, 0).c & 1u << 27, 0);
+    vcpu.arch.kernel_mode = false;
+    assert_int_equal(guest_cpuid(&vcpu, 1, 0).c & 1u << 27, 0);
+    vcpu.arch.cr[4] = CR4_OSXSAVE;
+    assert_int_not_equal(guest_cpuid(&vcpu, 1, 0).c & 1u << 27, 0);
+    assert_int_equal(guest_cpuid(&vcpu, 1, 0).b >> 24, 0);
+    assert_int_equal(guest_cpuid(&vcpu, 0x15, 0).a, 0);
+    assert_int_equal(guest_cpuid(&vcpu, 0x80ffffff, 0).a, 0);
+}
+
+static void only_pv_is_here(void **state)
+{
+    int err;
+
+    (void)state;
+    assert_null(cpu_policy_system(XEN_SYSCTL_cpu_policy_hvm_max, &err));
+    assert_int_equal(err, -EOPNOTSUPP);
+    assert_null(cpu_policy_system(6, &err));
+    assert_int_equal(err, -EINVAL);
+    assert_null(cpu_featureset_system(~0u, &err));
+    assert_int_equal(err, -EINVAL);
+    assert_null(cpu_featureset_system(XEN_SYSCTL_cpu_featureset_hvm, &err));
+    assert_int_equal(err, -EOPNOTSUPP);
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(masks_match_the_public_header), T(default_is_within_max), T(round_trip_changes_nothing),
+        T(set_is_checked), T(set_is_cut_to_what_is_possible), T(small_guests_have_no_long_mode),
+        T(hypervisor_leaves), T(dynamic_bits), T(only_pv_is_here),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

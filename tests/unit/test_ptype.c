@@ -1,0 +1,902 @@
+/*
+ * Typed page tables over fake memory. After every step all references are counted again from what the tables say, so
+ * that a lost or a dropped one shows at once; and no frame has a new use while a TLB may know its old one.
+ */
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
+// SOURCES: arch/x86/mm/heap.c arch/x86/mm/frame.c arch/x86/mm/format.c arch/x86/mm/ptype.c
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <public/errno.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include "fake/fake.h"
+#include "fake/frames.h"
+
+#define AGAIN (-ERESTART_HYPERCALL)
+#define RO (PTE_P | PTE_US)
+#define RW (PTE_P | PTE_US | PTE_RW)
+
+static enum pt_format_id formats[] = { PT64, PT32P };
+static struct domain *dom, *other;
+static const struct pt_format *fmt;
+static unsigned top;
+
+/* References that the test itself holds, as a root register or a mapping of the hypervisor's would. */
+#define MAX_HELD 8
+static mfn_t roots[MAX_HELD], writables[MAX_HELD], segdescs[MAX_HELD];
+static unsigned nr_roots, nr_writables, nr_segdescs;
+
+/* By domain: frames that its entries mapped writable, or that were its tables, at some time since its last flush. */
+static bool tlb_writable[3][ARENA_NR], tlb_table[3][ARENA_NR];
+
+static void forget_tlb(u16 id)
+{
+    memset(tlb_writable[id], 0, sizeof(tlb_writable[id]));
+    memset(tlb_table[id], 0, sizeof(tlb_table[id]));
+}
+
+static int setup(void **state)
+{
+    enum pt_format_id id = *(enum pt_format_id *)*state;
+
+    frames_reset();
+    dom = frames_domain(1, id);
+    other = frames_domain(2, id);
+    fmt = &pt_formats[id];
+    top = fmt->levels;
+    nr_roots = nr_writables = nr_segdescs = 0;
+    on_flush = forget_tlb;
+    forget_tlb(1);
+    forget_tlb(2);
+    return 0;
+}
+
+static u32 type_word(mfn_t m) { return fake_types[m.v]; }
+static bool is_table(mfn_t m) { return fw_type(type_word(m)) >= FT_L1 && fw_type(type_word(m)) <= FT_L4; }
+static unsigned level_of(mfn_t m) { return fw_type(type_word(m)) - FT_L1 + 1; }
+static u32 refs(mfn_t m) { return (u32)fake_refs[m.v]; }
+
+/* --- Counting again ------------------------------------------------------------------------------------- */
+
+static struct { u32 refs, typed; } expected[ARENA_NR];
+
+static void expect_ref(mfn_t m, u32 typed)
+{
+    assert_true(m.v >= ARENA_FIRST && m.v < ARENA_END);
+    expected[m.v - ARENA_FIRST].refs++;
+    expected[m.v - ARENA_FIRST].typed += typed;
+}
+
+static void expect_leaf(u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (m.v == DEVICE_MFN)
+        return;
+    expect_ref(m, e & PTE_RW ? 1 : 0);
+    if (e & PTE_RW)
+        assert_int_equal(type_word(m) >> FW_TYPE_SHIFT, FT_WRITABLE);
+}
+
+static void expect_node(mfn_t table, unsigned level, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (mfn_eq(m, table)) {
+        assert_false(e & PTE_RW);
+        return;
+    }
+    expect_ref(m, 1);
+    assert_true(is_table(m) && type_word(m) & FW_VALID);
+    if (level_of(m) == level) {
+        assert_false(e & PTE_RW);
+        assert_true(type_word(m) & FW_LINEAR);
+    } else {
+        assert_int_equal(level_of(m), level - 1);
+    }
+}
+
+static bool hv_entry(mfn_t m, unsigned level, unsigned i)
+{
+    return level == fmt->hv_level && i >= fmt->hv_first && i <= fmt->hv_last &&
+           (fmt->id != PT32P || type_word(m) & FW_HV);
+}
+
+static void expect_table(mfn_t m)
+{
+    u32 w = type_word(m);
+    unsigned level = level_of(m), nr = w & FW_VALID ? fmt->level[level].nr_entries : w & FW_COUNT_MASK;
+
+    if (w & FW_PARTIAL)
+        expect_ref(m, 0);
+    else if (!(w & FW_VALID))
+        return;
+    for (unsigned i = 0; i < nr; i++) {
+        u64 e = frame_words(m)[i];
+
+        if (hv_entry(m, level, i) || !(e & PTE_P))
+            continue;
+        if (level == 1)
+            expect_leaf(e);
+        else
+            expect_node(m, level, e);
+    }
+}
+
+static void expect_held(void)
+{
+    for (unsigned i = 0; i < nr_roots; i++)
+        expect_ref(roots[i], 1);
+    for (unsigned i = 0; i < nr_writables; i++)
+        expect_ref(writables[i], 1);
+    for (unsigned i = 0; i < nr_segdescs; i++)
+        expect_ref(segdescs[i], 1);
+}
+
+static void compare(mfn_t m)
+{
+    u32 w = type_word(m);
+
+    assert_int_equal(refs(m), expected[m.v - ARENA_FIRST].refs);
+    if (w & FW_PARTIAL)
+        assert_int_equal(expected[m.v - ARENA_FIRST].typed, 0);
+    else
+        assert_int_equal(w & FW_COUNT_MASK, expected[m.v - ARENA_FIRST].typed);
+}
+
+static bool owned(mfn_t m) { return frame_owner_id(m) == dom->id || frame_owner_id(m) == other->id; }
+
+/* Everything that holds references is looked at, and nothing else may have any. */
+static void check_counts(void)
+{
+    u64 partial = 0;
+
+    leave_hypervisor();
+    memset(expected, 0, sizeof(expected));
+    expect_held();
+    for (u64 i = ARENA_FIRST; i < ARENA_END; i++) {
+        mfn_t m = mfn(i);
+
+        if (!owned(m))
+            continue;
+        if (fake_refs[i] & FR_ALLOCATED)
+            expect_ref(m, 0);
+        if (type_word(m) & FW_PINNED)
+            expect_ref(m, 1);
+        if (is_table(m))
+            expect_table(m);
+        partial += is_table(m) && type_word(m) & FW_PARTIAL;
+    }
+    for (u64 i = ARENA_FIRST; i < ARENA_END; i++)
+        if (owned(mfn(i)))
+            compare(mfn(i));
+    assert_true(dom->arch.nr_orphans <= partial);
+    assert_int_equal(dom->refs, 1);
+}
+
+/* --- What TLBs may hold ----------------------------------------------------------------------------------- */
+
+static void fill_tlb(struct domain *d)
+{
+    for (u64 i = ARENA_FIRST; i < ARENA_END; i++) {
+        mfn_t m = mfn(i);
+
+        if (frame_owner_id(m) != d->id || !is_table(m) || !(type_word(m) & FW_VALID))
+            continue;
+        tlb_table[d->id][i - ARENA_FIRST] = true;
+        if (level_of(m) > 1)
+            continue;
+        for (unsigned j = 0; j < fmt->level[1].nr_entries; j++)
+            if ((frame_words(m)[j] & RW) == RW && pte_mfn(frame_words(m)[j]).v != DEVICE_MFN)
+                tlb_writable[d->id][pte_mfn(frame_words(m)[j]).v - ARENA_FIRST] = true;
+    }
+}
+
+static void check_tlb(void)
+{
+    for (u64 i = 0; i < ARENA_NR; i++) {
+        mfn_t m = mfn(ARENA_FIRST + i);
+        u32 w = type_word(m);
+        bool written = fw_type(w) == FT_WRITABLE && w & FW_COUNT_MASK;
+        bool trusted = owned(m) && fw_type(w) >= FT_L1 && w & FW_VALID;
+
+        for (unsigned id = 1; id <= 2; id++) {
+            assert_false(tlb_writable[id][i] && trusted);
+            assert_false(tlb_writable[id][i] && frame_owner_id(m) == DOMID_XEN);
+            assert_false(tlb_table[id][i] && owned(m) && written);
+        }
+    }
+    fill_tlb(dom);
+    fill_tlb(other);
+}
+
+static void check(void)
+{
+    check_counts();
+    check_tlb();
+}
+
+/* --- Operations, made again as often as they give way -------------------------------------------------------- */
+
+enum op { PIN, UNPIN, UPDATE };
+
+static int once(enum op op, mfn_t m, unsigned a, unsigned idx, u64 e)
+{
+    int rc = pt_drain_orphans(dom);
+
+    if (rc)
+        return rc;
+    if (op == PIN)
+        return pt_pin(dom, m, a);
+    if (op == UPDATE)
+        return pt_update_entry(dom, m, a, idx, e, dom, 0);
+    rc = pt_unpin(dom, m);
+    return rc == AGAIN ? 0 : rc;
+}
+
+static void drain(void)
+{
+    while (pt_drain_orphans(dom))
+        preempt_at(0, false);
+}
+
+static int repeat(enum op op, mfn_t m, unsigned a, unsigned idx, u64 e)
+{
+    int rc;
+
+    for (;;) {
+        rc = once(op, m, a, idx, e);
+        check_counts();
+        if (rc != AGAIN)
+            break;
+        preempt_at(0, false);
+    }
+    drain();
+    check_counts();
+    return rc;
+}
+
+static int pin(mfn_t m, unsigned level) { return repeat(PIN, m, level, 0, 0); }
+static int unpin(mfn_t m) { return repeat(UNPIN, m, 0, 0, 0); }
+static int update(mfn_t m, unsigned idx, u64 e) { return repeat(UPDATE, m, level_of(m), idx, e); }
+
+static void relinquish(void)
+{
+    drain();
+    while (nr_roots)
+        (void)pt_put_table(dom, roots[--nr_roots]);
+    while (nr_writables)
+        frame_put_writable(writables[--nr_writables]);
+    while (nr_segdescs)
+        frame_put_segdesc(dom, segdescs[--nr_segdescs]);
+    while (pt_relinquish(dom))
+        preempt_at(0, false);
+    leave_hypervisor();
+}
+
+static void expect_nothing_left(void)
+{
+    assert_int_equal(dom->tot_pages, 0);
+    assert_int_equal(dom->arch.nr_tables, 0);
+    assert_int_equal(dom->arch.nr_orphans, 0);
+    assert_int_equal(dom->refs, 1);
+}
+
+/* --- A small tree ----------------------------------------------------------------------------------------------- */
+
+struct tree { mfn_t table[5], l2_hv, data[4]; };
+
+/* 64-bit: one table a level. PAE: two L2s, of which one carries the hypervisor's entries. data[0] and [1] are writable. */
+static struct tree make_tree(void)
+{
+    struct tree t;
+
+    for (unsigned i = 0; i < 4; i++) {
+        t.data[i] = frames_new(dom);
+        frame_words(t.data[i])[0] = i << 1;
+    }
+    for (unsigned level = 1; level <= top; level++)
+        t.table[level] = frames_new(dom);
+    t.l2_hv = fmt->id == PT32P ? frames_new(dom) : INVALID_MFN;
+    frame_words(t.table[1])[0] = pte_make(t.data[0], RW);
+    frame_words(t.table[1])[7] = pte_make(t.data[1], RW | PTE_A | PTE_D);
+    frame_words(t.table[1])[8] = pte_make(t.data[1], RO | PTE_NX);
+    frame_words(t.table[1])[511] = pte_make(t.data[2], RO);
+    for (unsigned level = 2; level <= top; level++)
+        frame_words(t.table[level])[level == 3 && top == 3 ? 0 : 5] =
+            pte_make(t.table[level - 1], level == 3 && top == 3 ? PTE_P : RW);
+    if (fmt->id == PT32P) {
+        frame_words(t.l2_hv)[3] = pte_make(t.table[1], RW);
+        frame_words(t.table[3])[3] = pte_make(t.l2_hv, PTE_P);
+    }
+    return t;
+}
+
+static void builds_and_takes_apart(void **state)
+{
+    struct tree t = make_tree();
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    check();
+    assert_int_equal(refs(t.data[0]), 2);
+    assert_int_equal(refs(t.data[1]), 3);
+    assert_int_equal(type_word(t.data[1]), FW_TYPE(FT_WRITABLE) | FW_VALID | 1);
+    assert_int_equal(frame_get_writable(t.table[1], dom), -EBUSY);
+    for (unsigned level = 1; level <= top; level++)
+        assert_int_equal(level_of(t.table[level]), level);
+    assert_int_equal(dom->arch.nr_tables, fmt->id == PT32P ? 4 : 4);
+    if (fmt->hv_level == top)
+        assert_int_equal(pte_mfn(frame_words(t.table[top])[fmt->hv_first]).v, 0x77);
+    assert_int_equal(unpin(t.table[top]), 0);
+    check();
+    assert_int_equal(dom->arch.nr_tables, 0);
+    relinquish();
+    expect_nothing_left();
+}
+
+static void changes_entries(void **state)
+{
+    struct tree t = make_tree();
+    mfn_t spare = frames_new(dom);
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    assert_int_equal(update(t.table[1], 1, pte_make(t.data[3], RW)), 0);
+    assert_int_equal(refs(t.data[3]), 2);
+    assert_int_equal(update(t.table[1], 1, pte_make(t.data[3], RW | PTE_D)), 0);    /* flags only */
+    assert_int_equal(refs(t.data[3]), 2);
+    assert_int_equal(update(t.table[1], 1, pte_make(t.data[3], RO)), 0);
+    assert_int_equal(type_word(t.data[3]) & FW_COUNT_MASK, 0);
+    check();
+    /* Unmapped writable, it may become a table. The flush in between is checked. */
+    assert_int_equal(update(t.table[2], 9, pte_make(t.data[3], RW)), 0);
+    check();
+    assert_int_equal(level_of(t.data[3]), 1);
+    /* And back: the table's entry goes, then it may be written. */
+    assert_int_equal(update(t.table[2], 9, 0), 0);
+    assert_int_equal(update(t.table[1], 1, pte_make(t.data[3], RW)), 0);
+    check();
+    /* The processor set the dirty bit behind an emulated write's back. */
+    frame_words(t.table[1])[1] |= PTE_D;
+    assert_int_equal(pt_compare_update_leaf(dom, t.table[1], 1, pte_make(t.data[3], RW), 0), -EAGAIN);
+    assert_int_equal(pt_compare_update_leaf(dom, t.table[1], 1, pte_make(t.data[3], RW), pte_make(spare, RW)), -EAGAIN);
+    check();
+    assert_int_equal(pt_compare_update_leaf(dom, t.table[1], 1, pte_make(t.data[3], RW | PTE_D), pte_make(spare, RW)), 0);
+    check();
+    assert_int_equal(update(t.table[1], 2, pte_make(mfn(DEVICE_MFN), RW)), 0);
+    assert_int_equal(update(t.table[1], 2, pte_make(spare, RW)), 0);
+    assert_int_equal(update(t.table[1], 2, 0), 0);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
+/* A refused update leaves everything as it was. */
+static void expect_refused(mfn_t m, unsigned idx, u64 e)
+{
+    u64 was = frame_words(m)[idx];
+
+    assert_int_equal(update(m, idx, e), -EINVAL);
+    assert_int_equal(frame_words(m)[idx], was);
+    check();
+}
+
+static void refuses_entries(void **state)
+{
+    struct tree t = make_tree();
+    mfn_t theirs = frames_new(other), mine = frames_new(dom);
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    expect_refused(t.table[1], 20, pte_make(t.table[1], RW));
+    expect_refused(t.table[1], 20, pte_make(t.table[top], RW));
+    expect_refused(t.table[1], 20, pte_make(theirs, RO));
+    expect_refused(t.table[1], 20, pte_make(theirs, RW));
+    expect_refused(t.table[1], 20, pte_make(mfn(DEVICE_MFN + 1), RO));
+    expect_refused(t.table[1], 20, pte_make(mfn(ARENA_END), RO));
+    expect_refused(t.table[1], 20, pte_make(mfn(ARENA_END - 1), RO));       /* free */
+    expect_refused(t.table[1], 20, pte_make(mfn(0xffffffffffUL), RO));
+    expect_refused(t.table[2], 20, pte_make(t.data[0], RW));                /* mapped writable */
+    expect_refused(t.table[2], 20, pte_make(t.table[3], RO));               /* wrong level */
+    expect_refused(t.table[2], 20, pte_make(theirs, RO));
+    expect_refused(t.table[2], 20, pte_make(mine, RO | PTE_PS));
+    expect_refused(t.table[2], 20, pte_make(mfn(DEVICE_MFN), RO));
+    assert_int_equal(update(t.table[1], 20, pte_make(t.table[top], RO)), 0); /* to read one's tables is fine */
+    frame_words(mine)[17] = pte_make(theirs, RO);
+    expect_refused(t.table[2], 20, pte_make(mine, RO));                     /* one bad entry in it */
+    assert_int_equal(type_word(mine) & (FW_VALID | FW_PARTIAL | FW_COUNT_MASK), 0);
+    assert_int_equal(pin(t.table[top], top), -EINVAL);
+    assert_int_equal(pin(t.table[1], 2), -EINVAL);
+    assert_int_equal(pin(theirs, 1), -EINVAL);
+    assert_int_equal(pin(mfn(ARENA_END + 5), 1), -EINVAL);
+    assert_int_equal(pin(mfn(DEVICE_MFN), 1), -EINVAL);
+    assert_int_equal(unpin(t.table[1]), -EINVAL);
+    assert_int_equal(unpin(theirs), -EINVAL);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
+static void keeps_the_hypervisors_entries(void **state)
+{
+    struct tree t = make_tree();
+    mfn_t m = fmt->id == PT32P ? t.l2_hv : t.table[top];
+
+    (void)state;
+    /* Whatever stands there before is not looked at. */
+    frame_words(m)[fmt->hv_first] = pte_make(mfn(5), RW | PTE_PS);
+    assert_int_equal(pin(t.table[top], top), 0);
+    assert_int_equal(pte_mfn(frame_words(m)[fmt->hv_first]).v, 0x77);
+    expect_refused(m, fmt->hv_first, 0);
+    expect_refused(m, fmt->hv_last, pte_make(t.table[1], RO));
+    if (fmt->id == PT32P) {
+        expect_refused(t.table[3], 3, 0);
+        expect_refused(t.table[3], 0, pte_make(t.l2_hv, PTE_P));
+        expect_refused(t.table[3], 3, pte_make(t.table[2], PTE_P));
+        assert_int_equal(repeat(UPDATE, t.table[3], 3, 4, pte_make(t.table[2], PTE_P)), -EINVAL);
+        assert_int_equal(update(t.table[2], fmt->hv_first, pte_make(t.table[1], RO)), 0);
+    }
+    relinquish();
+    expect_nothing_left();
+}
+
+static void pae_needs_its_fourth_table(void **state)
+{
+    struct tree t = make_tree();
+
+    (void)state;
+    if (fmt->id != PT32P)
+        return;
+    frame_words(t.table[3])[3] = 0;
+    assert_int_equal(pin(t.table[3], 3), -EINVAL);
+    check();
+    assert_int_equal(dom->arch.nr_tables, 0);
+    relinquish();
+    expect_nothing_left();
+}
+
+/* --- Linear mappings --------------------------------------------------------------------------------------------- */
+
+static void linear_mappings(void **state)
+{
+    struct tree a = make_tree(), b = make_tree(), c = make_tree();
+    unsigned level = fmt->hv_level;
+
+    (void)state;
+    assert_int_equal(pin(a.table[top], top), 0);
+    assert_int_equal(pin(b.table[top], top), 0);
+    assert_int_equal(pin(c.table[top], top), 0);
+    assert_int_equal(update(a.table[level], 100, pte_make(a.table[level], RO)), 0);
+    expect_refused(a.table[level], 101, pte_make(a.table[level], RW));
+    assert_int_equal(update(a.table[level], 102, pte_make(b.table[level], RO)), 0);
+    expect_refused(a.table[level], 103, pte_make(b.table[level], RW));
+    expect_refused(a.table[level], 102, pte_make(b.table[level], RW));
+    /* No chains, or taking them apart would have no bottom. */
+    expect_refused(b.table[level], 102, pte_make(a.table[level], RO));
+    expect_refused(b.table[level], 102, pte_make(c.table[level], RO));
+    expect_refused(c.table[level], 102, pte_make(a.table[level], RO));
+    assert_int_equal(update(c.table[level], 102, pte_make(b.table[level], RO)), 0);
+    /* An L3 of a PAE guest has four entries: as a page of L2 entries it would hold unchecked ones. */
+    if (fmt->id == PT32P) {
+        expect_refused(a.table[3], 1, pte_make(a.table[3], PTE_P));
+        expect_refused(a.table[3], 1, pte_make(b.table[3], PTE_P));
+    }
+    check();
+    assert_int_equal(unpin(b.table[top]), 0);
+    assert_true(type_word(b.table[level]) & FW_VALID);
+    assert_int_equal(unpin(a.table[top]), 0);
+    assert_int_equal(unpin(c.table[top]), 0);
+    assert_int_equal(dom->arch.nr_tables, 0);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
+/* --- Giving way everywhere --------------------------------------------------------------------------------------- */
+
+static u64 image_refs[ARENA_NR];
+static u32 image_types[ARENA_NR];
+
+static void take_image(void)
+{
+    check_counts();
+    memcpy(image_refs, &fake_refs[ARENA_FIRST], sizeof(image_refs));
+    memcpy(image_types, &fake_types[ARENA_FIRST], sizeof(image_types));
+}
+
+static void compare_image(void)
+{
+    check_counts();
+    assert_memory_equal(image_refs, &fake_refs[ARENA_FIRST], sizeof(image_refs));
+    assert_memory_equal(image_types, &fake_types[ARENA_FIRST], sizeof(image_types));
+}
+
+/* A wider tree: three tables below each of the upper ones, some shared; bad: the last entry cannot be had. */
+static mfn_t wide_tree(bool bad)
+{
+    struct tree t = make_tree();
+
+    for (unsigned level = 2; level <= top; level++)
+        for (unsigned i = 1; i < 3; i++) {
+            mfn_t m = frames_new(dom);
+            bool pae_top = level == 3 && top == 3;
+
+            memcpy(frame_words(m), frame_words(t.table[level - 1]), PAGE_SIZE);
+            frame_words(t.table[level])[pae_top ? i : 40 * i] = pte_make(m, pae_top ? PTE_P : RW);
+            if (bad && level == top && i == 2)
+                frame_words(m)[410] = pte_make(t.data[0], RW);
+        }
+    return t.table[top];
+}
+
+
+
+static mfn_t start_root;
+static int run_pin(void) { return pin(start_root, top); }
+static int run_unpin(void) { return unpin(start_root); }
+static int run_repin(void) { return unpin(start_root) | pin(start_root, top); }
+static int run_as_lower_level(void) { return unpin(start_root) | pin(start_root, 1); }
+
+static int run_relinquish(void)
+{
+    relinquish();
+    expect_nothing_left();
+    return 0;
+}
+
+static void prepare(void **state, bool bad, bool pinned)
+{
+    setup(state);
+    start_root = wide_tree(bad);
+    if (pinned)
+        assert_int_equal(pin(start_root, top), 0);
+    check_counts();
+}
+
+static void gives_way_anywhere_in(void **state, int (*run)(void), bool bad, bool pinned)
+{
+    unsigned calls;
+    int rc;
+
+    prepare(state, bad, pinned);
+    preempt_at(0, false);
+    rc = run();
+    calls = preempt_calls();
+    assert_true(calls > 10);
+    take_image();
+    for (unsigned sticky = 0; sticky < 2; sticky++)
+        for (unsigned n = 1; n <= calls; n++) {
+            prepare(state, bad, pinned);
+            preempt_at(n, sticky);
+            assert_int_equal(run(), rc);
+            preempt_at(0, false);
+            compare_image();
+            relinquish();
+            expect_nothing_left();
+        }
+}
+
+static void gives_way_in_pin(void **state) { gives_way_anywhere_in(state, run_pin, false, false); }
+static void gives_way_in_failing_pin(void **state) { gives_way_anywhere_in(state, run_pin, true, false); }
+static void gives_way_in_unpin(void **state) { gives_way_anywhere_in(state, run_unpin, false, true); }
+static void gives_way_in_repin(void **state) { gives_way_anywhere_in(state, run_repin, false, true); }
+static void gives_way_to_another_type(void **state) { gives_way_anywhere_in(state, run_as_lower_level, false, true); }
+static void gives_way_in_relinquish(void **state) { gives_way_anywhere_in(state, run_relinquish, false, true); }
+
+/* What is half done may be left there, tried as something else, given up, or the domain may die. */
+static void left_half_way(void **state)
+{
+    for (unsigned n = 1; n < 40; n++) {
+        prepare(state, n & 1, false);
+        preempt_at(n, true);
+        (void)once(PIN, start_root, top, 0, 0);
+        check_counts();
+        preempt_at(0, false);
+        if (n % 3 == 0)
+            (void)pin(start_root, top - 1);
+        if (n % 3 == 1)
+            assert_int_not_equal(domain_give_up_frame(dom, start_root), 0);
+        check_counts();
+        relinquish();
+        expect_nothing_left();
+    }
+}
+
+/* --- Other domains' frames -------------------------------------------------------------------------------------- */
+
+static void holds_foreign_frames_until_flushed(void **state)
+{
+    struct tree t = make_tree();
+    mfn_t theirs = frames_new(other);
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    assert_int_equal(pt_update_entry(dom, t.table[1], 1, 3, pte_make(theirs, RW), other, 0), 0);
+    assert_int_equal(refs(theirs), 2);
+    check();
+    assert_int_equal(pt_pin(other, theirs, 1), -EINVAL);
+    assert_int_equal(pt_update_entry(dom, t.table[1], 1, 3, 0, dom, 0), 0);
+    /* Our CPUs may still write it. */
+    assert_int_equal(pt_pin(other, theirs, 1), -EINVAL);
+    assert_true(domain_give_up_frame(other, theirs));
+    assert_int_equal(refs(theirs), 1);
+    leave_hypervisor();
+    assert_int_equal(frame_owner_id(theirs), DOMID_INVALID);
+    check();
+    assert_int_equal(other->refs, 1);
+    relinquish();
+    expect_nothing_left();
+}
+
+static void many_foreign_frames(void **state)
+{
+    struct tree t = make_tree();
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    for (unsigned i = 100; i < 400; i++) {
+        mfn_t m = frames_new(other);
+
+        assert_int_equal(pt_update_entry(dom, t.table[1], 1, i, pte_make(m, i & 1 ? RW : RO), other, 0), 0);
+        assert_true(domain_give_up_frame(other, m));
+    }
+    check();
+    assert_int_equal(other->tot_pages, 300);
+    for (unsigned i = 100; i < 250; i++)
+        assert_int_equal(pt_update_entry(dom, t.table[1], 1, i, 0, dom, 0), 0);
+    check_counts();
+    assert_int_equal(other->tot_pages, 150);
+    relinquish();
+    expect_nothing_left();
+    assert_int_equal(other->tot_pages, 0);
+}
+
+/* --- Anything, in any order --------------------------------------------------------------------------------------- */
+
+static u64 seed;
+
+static u64 random_below(u64 n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed % n;
+}
+
+#define NR_PLAY 40
+static mfn_t play[NR_PLAY];
+
+static mfn_t some_frame(void) { return play[random_below(NR_PLAY)]; }
+static unsigned some_level(void) { return 1 + (unsigned)random_below(top); }
+static unsigned some_index(unsigned level)
+{
+    static const u16 few[] = { 0, 1, 2, 3, 256, 511 };
+
+    return level == 3 && top == 3 ? (unsigned)random_below(4) : few[random_below(ARRAY_SIZE(few))];
+}
+
+static u64 some_entry(unsigned level)
+{
+    u64 flags = PTE_P | (random_below(2) ? PTE_RW : 0);
+
+    if (!random_below(4))
+        return 0;
+    if (!random_below(40))
+        return pte_make(mfn(DEVICE_MFN), flags);
+    return pte_make(some_frame(), level == 3 && top == 3 ? PTE_P : flags);
+}
+
+/* What a guest does through a writable mapping of its own. */
+static void scribble(void)
+{
+    mfn_t m = some_frame();
+    unsigned level = some_level();
+
+    if (frame_get_writable(m, dom))
+        return;
+    if (random_below(2))
+        memset(frame_words(m), 0, PAGE_SIZE);
+    for (unsigned i = 0; i < 3; i++)
+        frame_words(m)[some_index(level)] = some_entry(level);
+    frame_put_writable(m);
+}
+
+/* Tables with good contents do not come about by chance often enough. */
+static void compose(void)
+{
+    unsigned level = some_level();
+    mfn_t m = some_frame();
+
+    if (frame_get_writable(m, dom))
+        return;
+    memset(frame_words(m), 0, PAGE_SIZE);
+    for (unsigned n = 0; n < 4; n++) {
+        mfn_t below = some_frame();
+
+        if (level > 1 && (!is_table(below) || level_of(below) != level - 1))
+            continue;
+        frame_words(m)[level == 3 && top == 3 ? n : some_index(level)] =
+            pte_make(below, level == 3 && top == 3 ? PTE_P : level > 1 || random_below(2) ? RW : RO);
+    }
+    if (level == fmt->hv_level && random_below(4) == 0)
+        frame_words(m)[400] = pte_make(m, RO);
+    frame_put_writable(m);
+    if (random_below(2))
+        (void)once(PIN, m, level, 0, 0);
+}
+
+static void hold_or_drop_root(void)
+{
+    mfn_t m = some_frame();
+
+    if (pt_drain_orphans(dom))
+        return;
+    if (nr_roots && random_below(2))
+        (void)pt_put_table(dom, roots[--nr_roots]);
+    else if (nr_roots < MAX_HELD && !pt_get_table(dom, m, top))
+        roots[nr_roots++] = m;
+}
+
+static void hold_or_drop_writable(void)
+{
+    mfn_t m = some_frame();
+
+    if (nr_writables && random_below(2))
+        frame_put_writable(writables[--nr_writables]);
+    else if (nr_writables < MAX_HELD && !frame_get_writable(m, dom))
+        writables[nr_writables++] = m;
+}
+
+static bool any_page(const struct domain *d, void *page) { (void)d, (void)page; return random_below(4); }
+
+static void hold_or_drop_segdesc(void)
+{
+    mfn_t m = some_frame();
+
+    if (nr_segdescs && random_below(2))
+        frame_put_segdesc(dom, segdescs[--nr_segdescs]);
+    else if (nr_segdescs < MAX_HELD && !frame_get_segdesc(dom, m, any_page))
+        segdescs[nr_segdescs++] = m;
+}
+
+static void change_entry(void)
+{
+    mfn_t m = some_frame();
+    unsigned level = level_of(m);
+
+    if (pt_drain_orphans(dom) || !is_table(m) || !(type_word(m) & FW_VALID))
+        return;
+    (void)pt_update_entry(dom, m, level, some_index(level), some_entry(level), dom,
+                          random_below(2) ? PT_PRESERVE_AD : 0);
+}
+
+static void exchange_frame(void)
+{
+    u64 n = random_below(NR_PLAY);
+
+    if (domain_give_up_frame(dom, play[n]))
+        play[n] = frames_new(dom);
+}
+
+static void unpin_some(void) { (void)once(UNPIN, some_frame(), 0, 0, 0); }
+static void pin_some(void) { (void)once(PIN, some_frame(), some_level(), 0, 0); }
+
+static void play_once(void)
+{
+    static void (*const moves[])(void) = {
+        scribble, compose, compose, compose, compose, change_entry, change_entry, change_entry, change_entry,
+        unpin_some, pin_some, pin_some, hold_or_drop_root, hold_or_drop_writable, hold_or_drop_segdesc, exchange_frame,
+    };
+
+    preempt_at((unsigned)random_below(6), random_below(2));
+    moves[random_below(ARRAY_SIZE(moves))]();
+    preempt_at(0, false);
+}
+
+static void random_operations(void **state)
+{
+    for (unsigned round = 0; round < 6; round++) {
+        setup(state);
+        seed = 0x9e3779b97f4a7c15UL * (round + 1);
+        for (unsigned i = 0; i < NR_PLAY; i++)
+            play[i] = frames_new(dom);
+        for (unsigned i = 0; i < 1500; i++) {
+            play_once();
+            check();
+        }
+        preempt_at(5, false);
+        relinquish();
+        expect_nothing_left();
+    }
+}
+
+/* --- Two CPUs ------------------------------------------------------------------------------------------------------- */
+
+/* One takes writable references, as copies and other domains' mappings do without the lock; the other makes tables. */
+static struct { int writers, table; } uses[4];
+static bool over;
+
+static void *write_now_and_then(void *arg)
+{
+    u32 x = 1;
+
+    (void)arg;
+    cpu_info()->cpu = 1;
+    while (!__atomic_load_n(&over, __ATOMIC_SEQ_CST)) {
+        unsigned n = (x = x * 1103515245 + 12345) >> 16 & 3;
+
+        if (frame_get_writable(play[n], dom))
+            continue;
+        __atomic_add_fetch(&uses[n].writers, 1, __ATOMIC_SEQ_CST);
+        assert_int_equal(type_word(play[n]) & ~FW_COUNT_MASK, FW_TYPE(FT_WRITABLE) | FW_VALID);
+        assert_int_equal(__atomic_load_n(&uses[n].table, __ATOMIC_SEQ_CST), 0);
+        __atomic_sub_fetch(&uses[n].writers, 1, __ATOMIC_SEQ_CST);
+        frame_put_writable(play[n]);
+    }
+    return NULL;
+}
+
+static void two_cpus(void **state)
+{
+    unsigned tables = 0;
+    pthread_t other_cpu;
+
+    (void)state;
+    over = false;
+    for (unsigned n = 0; n < ARRAY_SIZE(uses); n++)
+        play[n] = frames_new(dom);
+    assert_int_equal(pthread_create(&other_cpu, NULL, write_now_and_then, NULL), 0);
+    for (unsigned i = 0; i < 100000; i++) {
+        unsigned n = i % ARRAY_SIZE(uses);
+
+        pt_lock(dom);
+        if (!pt_pin(dom, play[n], 1)) {
+            __atomic_store_n(&uses[n].table, 1, __ATOMIC_SEQ_CST);
+            assert_int_equal(__atomic_load_n(&uses[n].writers, __ATOMIC_SEQ_CST), 0);
+            tables++;
+            __atomic_store_n(&uses[n].table, 0, __ATOMIC_SEQ_CST);
+            assert_int_equal(pt_unpin(dom, play[n]), 0);
+        }
+        pt_unlock(dom);
+    }
+    __atomic_store_n(&over, true, __ATOMIC_SEQ_CST);
+    pthread_join(other_cpu, NULL);
+    assert_true(tables > 100);
+    check_counts();
+    relinquish();
+    expect_nothing_left();
+}
+
+#define FORMATS(test) \
+    { #test " (64-bit)", test, setup, NULL, &formats[0] }, { #test " (PAE)", test, setup, NULL, &formats[1] }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FORMATS(builds_and_takes_apart),
+        FORMATS(changes_entries),
+        FORMATS(refuses_entries),
+        FORMATS(keeps_the_hypervisors_entries),
+        FORMATS(pae_needs_its_fourth_table),
+        FORMATS(linear_mappings),
+        FORMATS(gives_way_in_pin),
+        FORMATS(gives_way_in_failing_pin),
+        FORMATS(gives_way_in_unpin),
+        FORMATS(gives_way_in_repin),
+        FORMATS(gives_way_to_another_type),
+        FORMATS(gives_way_in_relinquish),
+        FORMATS(left_half_way),
+        FORMATS(holds_foreign_frames_until_flushed),
+        FORMATS(many_foreign_frames),
+        FORMATS(random_operations),
+        FORMATS(two_cpus),
+    };
+
+    return cmocka_run_group_tests_name("ptype", tests, NULL, NULL);
+}

@@ -1,0 +1,385 @@
+/*
+ * The scheduler on simulated CPUs and a simulated clock: shares by weight, caps, affinities, work
+ * conservation, wake-up latency, and a long random run. sim_check() holds after every single event: no CPU
+ * idles while a vCPU that may run there waits, none is lost, and runstate times add up to the nanosecond.
+ */
+// SOURCES: tests/unit/fake/cpus.c common/sched/core.c common/sched/runq.c common/sched/place.c
+// SOURCES: common/sched/cap.c common/sched/params.c common/sched/vcpu_timer.c common/timer.c
+// SOURCES: common/softirq.c common/spinlock.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <asm/atomic.h>
+#include <pvisor/sched.h>
+#include <pvisor/time.h>
+#include "fake/cpus.h"
+
+#define FOREVER 0, 0
+
+/* got within percent of want */
+#define assert_near(got, want, percent) do {                                                    \
+    u64 g_ = (got), w_ = (want);                                                                \
+    if (g_ * 100 < w_ * (100 - (percent)) || g_ * 100 > w_ * (100 + (percent)))                 \
+        fail_msg("%s is %lu, expected %lu within %d%%", #got, g_, w_, percent);                 \
+} while (0)
+
+static u64 ran(struct sim_vcpu *s)
+{
+    return vcpu_runtime(&s->v);
+}
+
+static void weights_share_one_cpu(void **state)
+{
+    struct sim_vcpu *v[3];
+
+    (void)state;
+    sim_start(1);
+    for (unsigned i = 0; i < 3; i++)
+        v[i] = sim_vcpu(sim_domain(256u << i, 0), FOREVER);
+    sim_run(SECONDS(7));
+    for (unsigned i = 0; i < 3; i++)
+        assert_near(ran(v[i]), SECONDS(1) << i, 2);
+}
+
+static void extreme_weights_do_not_starve(void **state)
+{
+    struct sim_vcpu *light, *heavy;
+
+    (void)state;
+    sim_start(1);
+    light = sim_vcpu(sim_domain(1, 0), FOREVER);
+    heavy = sim_vcpu(sim_domain(1000, 0), FOREVER);
+    sim_run(SECONDS(100));
+    assert_near(ran(light), MILLISECS(100), 15);
+    assert_near(ran(heavy), SECONDS(100) - MILLISECS(100), 1);
+}
+
+/* Three equals on two CPUs: no CPU of its own for any, two thirds of one each. */
+static void shares_span_cpus(void **state)
+{
+    struct sim_vcpu *v[3];
+
+    (void)state;
+    sim_start(2);
+    for (unsigned i = 0; i < 3; i++)
+        v[i] = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_run(SECONDS(6));
+    for (unsigned i = 0; i < 3; i++)
+        assert_near(ran(v[i]), SECONDS(4), 5);
+}
+
+static void weights_share_many_cpus(void **state)
+{
+    struct sim_vcpu *v[3][4];
+    u64 sum[3] = { 0 };
+
+    (void)state;
+    sim_start(4);
+    for (unsigned d = 0; d < 3; d++) {
+        struct domain *dom = sim_domain(256u << d, 0);
+        for (unsigned i = 0; i < 4; i++)
+            v[d][i] = sim_vcpu(dom, FOREVER);
+    }
+    sim_run(SECONDS(7));
+    for (unsigned d = 0; d < 3; d++) {
+        for (unsigned i = 0; i < 4; i++)
+            sum[d] += ran(v[d][i]);
+        assert_near(sum[d], SECONDS(4) << d, 5);
+    }
+}
+
+/* A weight that would be worth more than one CPU gets one CPU; the rest share the rest. */
+static void infeasible_weight_takes_one_cpu(void **state)
+{
+    struct sim_vcpu *big, *a, *b;
+
+    (void)state;
+    sim_start(2);
+    big = sim_vcpu(sim_domain(4096, 0), FOREVER);
+    a = sim_vcpu(sim_domain(256, 0), FOREVER);
+    b = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_run(SECONDS(6));
+    assert_near(ran(big), SECONDS(6), 2);
+    assert_near(ran(a), SECONDS(3), 5);
+    assert_near(ran(b), SECONDS(3), 5);
+}
+
+/* A vCPU that had a CPU to itself for long does not pay for it when company comes. */
+static void surplus_is_not_a_debt(void **state)
+{
+    struct sim_vcpu *pinned, *crowd[3], *late;
+    cpumask_t first = cpumask_of(0), second = cpumask_of(1);
+    u64 before;
+
+    (void)state;
+    sim_start(2);
+    pinned = sim_vcpu(sim_domain(256, 0), FOREVER);
+    assert_int_equal(vcpu_set_hard_affinity(&pinned->v, &first), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        crowd[i] = sim_vcpu(sim_domain(256, 0), FOREVER);
+        assert_int_equal(vcpu_set_hard_affinity(&crowd[i]->v, &second), 0);
+    }
+    sim_run(SECONDS(6));
+    assert_near(ran(pinned), SECONDS(6), 1);
+    assert_near(ran(crowd[0]), SECONDS(2), 3);
+    late = sim_vcpu(sim_domain(256, 0), FOREVER);
+    assert_int_equal(vcpu_set_hard_affinity(&late->v, &first), 0);
+    before = ran(pinned);
+    sim_run(SECONDS(2));
+    assert_near(ran(pinned) - before, SECONDS(1), 5);
+    assert_near(ran(late), SECONDS(1), 5);
+}
+
+static void caps_hold(void **state)
+{
+    struct sim_vcpu *capped, *free_one;
+
+    (void)state;
+    sim_start(1);
+    capped = sim_vcpu(sim_domain(1024, 30), FOREVER);
+    sim_run(SECONDS(5));
+    assert_near(ran(capped), MILLISECS(1500), 3);
+    free_one = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_run(SECONDS(5));
+    assert_near(ran(capped), SECONDS(3), 3);
+    assert_near(ran(free_one), MILLISECS(3500), 3);
+}
+
+static void caps_count_all_vcpus(void **state)
+{
+    struct sim_vcpu *v[4];
+    struct domain *d;
+    u64 sum = 0;
+
+    (void)state;
+    sim_start(4);
+    d = sim_domain(256, 150);
+    for (unsigned i = 0; i < 4; i++)
+        v[i] = sim_vcpu(d, FOREVER);
+    sim_run(SECONDS(4));
+    for (unsigned i = 0; i < 4; i++)
+        sum += ran(v[i]);
+    assert_near(sum, SECONDS(6), 3);
+    assert_int_equal(sched_set_params(d, 256, 0), 0);
+    sim_run(SECONDS(1));
+    for (unsigned i = 0; i < 4; i++)
+        sum -= ran(v[i]);
+    assert_near(-sum, SECONDS(4), 2);
+}
+
+static void hard_affinity_binds(void **state)
+{
+    struct sim_vcpu *v[6];
+    cpumask_t second = cpumask_of(1);
+
+    (void)state;
+    sim_start(4);
+    for (unsigned i = 0; i < 6; i++) {
+        v[i] = sim_vcpu(sim_domain(256, 0), i & 1 ? MILLISECS(3) : 0, MILLISECS(2));
+        if (i < 2)
+            assert_int_equal(vcpu_set_hard_affinity(&v[i]->v, &second), 0);
+    }
+    sim_settle();
+    memset(v[0]->ran_on, 0, sizeof(v[0]->ran_on));
+    memset(v[1]->ran_on, 0, sizeof(v[1]->ran_on));
+    sim_run(SECONDS(2));
+    for (unsigned cpu = 0; cpu < 4; cpu++) {
+        assert_true(cpu == 1 || !v[0]->ran_on[cpu]);
+        assert_true(cpu == 1 || !v[1]->ran_on[cpu]);
+    }
+    assert_int_equal(vcpu_set_hard_affinity(&v[0]->v, &(cpumask_t){ .w = { 1UL << 40 } }), -22);
+}
+
+static void soft_affinity_is_preferred(void **state)
+{
+    struct sim_vcpu *v;
+    cpumask_t third = cpumask_of(2);
+    u64 before;
+
+    (void)state;
+    sim_start(4);
+    v = sim_vcpu(sim_domain(256, 0), MILLISECS(2), MILLISECS(2));
+    vcpu_set_soft_affinity(&v->v, &third);
+    sim_run(MILLISECS(20));
+    memset(v->ran_on, 0, sizeof(v->ran_on));
+    sim_run(SECONDS(1));
+    assert_true(v->ran_on[2] && !v->ran_on[0] && !v->ran_on[1] && !v->ran_on[3]);
+
+    /* ... but not at the price of waiting. */
+    for (unsigned i = 0; i < 2; i++) {
+        struct sim_vcpu *hog = sim_vcpu(sim_domain(256, 0), FOREVER);
+        assert_int_equal(vcpu_set_hard_affinity(&hog->v, &third), 0);
+    }
+    before = ran(v);
+    sim_run(SECONDS(1));
+    assert_near(ran(v) - before, MILLISECS(500), 3);
+}
+
+/* Hogs keep the CPU busy; one vCPU wakes, works briefly and sleeps again, like a driver. */
+static void wakers_are_served_quickly(void **state)
+{
+    struct sim_vcpu *io;
+
+    (void)state;
+    sim_start(1);
+    for (unsigned i = 0; i < 6; i++)
+        sim_vcpu(sim_domain(256, 0), FOREVER);
+    io = sim_vcpu(sim_domain(256, 0), MICROSECS(100), MILLISECS(5));
+    sim_run(SECONDS(5));
+    assert_true(io->wakes > 900);
+    assert_true(io->total_latency / io->wakes < MICROSECS(300));
+    assert_true(io->worst_latency < MILLISECS(3));
+}
+
+/* Sleeping now and then earns no more than the share. */
+static void sleepers_get_no_more_than_their_share(void **state)
+{
+    struct sim_vcpu *hog, *sly;
+
+    (void)state;
+    sim_start(1);
+    hog = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sly = sim_vcpu(sim_domain(256, 0), MILLISECS(6), MICROSECS(50));
+    sim_run(SECONDS(10));
+    assert_true(ran(sly) < SECONDS(5) + MILLISECS(100));
+    assert_near(ran(hog), SECONDS(5), 5);
+}
+
+static void idle_cpus_take_work(void **state)
+{
+    struct sim_vcpu *v[8];
+
+    (void)state;
+    sim_start(8);
+    for (unsigned i = 0; i < 8; i++)
+        v[i] = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_run(SECONDS(1));
+    for (unsigned i = 0; i < 8; i++)
+        assert_near(ran(v[i]), SECONDS(1), 1);
+}
+
+static void yield_gives_way(void **state)
+{
+    struct sim_vcpu *spinner, *worker;
+    u64 before;
+
+    (void)state;
+    sim_start(1);
+    spinner = sim_vcpu(sim_domain(1024, 0), FOREVER);
+    worker = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_run(SECONDS(1));
+    before = ran(worker);
+    for (unsigned i = 0; i < 2000; i++) {
+        sim_on(0);
+        if (cpu_info()->current_vcpu == &spinner->v)
+            vcpu_yield();
+        sim_run(MICROSECS(500));
+    }
+    assert_true(ran(worker) - before > MILLISECS(800));
+}
+
+/* An event that comes between the decision to block and the switch. */
+static void no_wake_up_is_lost(void **state)
+{
+    struct sim_vcpu *v;
+
+    (void)state;
+    sim_start(2);
+    v = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_settle();
+    sim_on(v->v.cpu);
+    v->event = true;
+    vcpu_block();
+    assert_true(vcpu_runnable(&v->v));
+    v->event = false;
+    vcpu_block();
+    assert_false(vcpu_runnable(&v->v));
+    sim_on(!v->v.cpu);
+    vcpu_unblock(&v->v);                    /* before it was descheduled */
+    sim_settle();
+    sim_check();
+    assert_ptr_equal(cpu_info()->current_vcpu == &v->v || v->v.is_running, true);
+    sim_on(v->v.cpu);
+    vcpu_block();
+    sim_settle();
+    sim_check();
+    assert_false(v->v.is_running);
+    vcpu_unblock(&v->v);
+    sim_settle();
+    sim_check();
+    assert_true(v->v.is_running);
+}
+
+static void toggle_pause(struct sim_vcpu *s)
+{
+    if (s->v.pause_flags & VPF_PAUSED) {
+        atomic_and(&s->v.pause_flags, ~VPF_PAUSED);
+        vcpu_wake(&s->v);
+    } else {
+        atomic_or(&s->v.pause_flags, VPF_PAUSED);
+        vcpu_sleep_nowait(&s->v);
+    }
+}
+
+static void random_action(void)
+{
+    struct sim_vcpu *s = sim_vcpu_nr((unsigned)sim_random(sim_nr_vcpus()));
+    cpumask_t m = { { sim_random(15) + 1 } };
+
+    sim_on((unsigned)sim_random(nr_cpus));
+    switch (sim_random(6)) {
+    case 0: toggle_pause(s); break;
+    case 1: assert_int_equal(vcpu_set_hard_affinity(&s->v, &m), 0); break;
+    case 2: vcpu_set_soft_affinity(&s->v, &m); break;
+    case 3: assert_int_equal(sched_set_params(s->v.domain, (u32)sim_random(2000) + 1, 0), 0); break;
+    case 4: assert_int_equal(sched_set_params(s->v.domain, 256, (u32)sim_random(200)), 0); break;
+    case 5: cpumask_fill(&m); assert_int_equal(vcpu_set_hard_affinity(&s->v, &m), 0); break;
+    }
+}
+
+static void random_life(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 20; round++) {
+        sim_start(4);
+        sim_slow_saves = round & 1;
+        for (unsigned i = 0; i < 6; i++) {
+            struct domain *d = sim_domain(256, 0);
+            for (unsigned n = 0; n < 3; n++)
+                sim_vcpu(d, sim_random(2) ? MICROSECS(sim_random(4000) + 10) : 0,
+                         MICROSECS(sim_random(3000) + 10));
+        }
+        for (unsigned i = 0; i < 3000; i++) {
+            random_action();
+            sim_run(MICROSECS(sim_random(1500)));
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(weights_share_one_cpu),
+        cmocka_unit_test(extreme_weights_do_not_starve),
+        cmocka_unit_test(shares_span_cpus),
+        cmocka_unit_test(weights_share_many_cpus),
+        cmocka_unit_test(infeasible_weight_takes_one_cpu),
+        cmocka_unit_test(surplus_is_not_a_debt),
+        cmocka_unit_test(caps_hold),
+        cmocka_unit_test(caps_count_all_vcpus),
+        cmocka_unit_test(hard_affinity_binds),
+        cmocka_unit_test(soft_affinity_is_preferred),
+        cmocka_unit_test(wakers_are_served_quickly),
+        cmocka_unit_test(sleepers_get_no_more_than_their_share),
+        cmocka_unit_test(idle_cpus_take_work),
+        cmocka_unit_test(yield_gives_way),
+        cmocka_unit_test(no_wake_up_is_lost),
+        cmocka_unit_test(random_life),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
