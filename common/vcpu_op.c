@@ -85,14 +85,19 @@ static s64 is_up(struct vcpu *v, gva_t arg)
     return !(read_once(v->pause_flags) & VPF_DOWN);
 }
 
-static s64 send_nmi(struct vcpu *v, gva_t arg)
+void vcpu_send_nmi(struct vcpu *v)
 {
-    if (arg.v)
-        return refuse(-EINVAL, "argument %#lx, expected 0", arg.v);
     if (!xchg(&v->arch.nmi_pending, true)) {
         vcpu_unblock(v);
         vcpu_kick(v);
     }
+}
+
+static s64 send_nmi(struct vcpu *v, gva_t arg)
+{
+    if (arg.v)
+        return refuse(-EINVAL, "argument %#lx, expected 0", arg.v);
+    vcpu_send_nmi(v);
     return 0;
 }
 

@@ -191,9 +191,6 @@ s64 dc_sendtrigger(struct domain *d, struct xen_domctl *op, gva_t u)
         return -ESRCH;
     if (op->u.sendtrigger.trigger != XEN_DOMCTL_SENDTRIGGER_NMI)
         return refuse(-ENOSYS, "trigger %u is not for PV guests", op->u.sendtrigger.trigger);
-    if (!xchg(&v->arch.nmi_pending, true)) {
-        vcpu_unblock(v);
-        vcpu_kick(v);
-    }
+    vcpu_send_nmi(v);
     return 0;
 }

@@ -49,6 +49,7 @@ void smp_call_poll(void);
 #endif
 
 /* arch/x86/cpu/nmi.c */
+void nmi_init(void);
 /* For the end of the machine's run: stops all other CPUs where they are, by NMI; tell: and prints where that was. */
 void nmi_stop_others(bool tell);
 /* Prints where a CPU is, and how it came there. */

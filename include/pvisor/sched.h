@@ -70,6 +70,8 @@ void vcpu_sleep_sync(struct vcpu *v);
 bool vcpu_runnable(const struct vcpu *v);
 /* This CPU is not v's: makes it look at v's events soon if v runs there. */
 void vcpu_kick(struct vcpu *v);
+/* An NMI for a vCPU (common/vcpu_op.c): wakes it, and is delivered when its kernel can take it. */
+void vcpu_send_nmi(struct vcpu *v);
 
 int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m);   /* -EINVAL: no online CPU in m */
 void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *m);

@@ -10,6 +10,7 @@ enum softirq {
     SOFTIRQ_TASKLET,     /* deferred work, e.g. finishing a domain's destruction */
     SOFTIRQ_CONSOLE,
     SOFTIRQ_TIME,        /* clock calibration */
+    SOFTIRQ_NMI,         /* a hardware NMI to be told of */
     SOFTIRQ_SCHEDULE,    /* last: it does not return when another vCPU is to run */
     NR_SOFTIRQS
 };

@@ -83,6 +83,7 @@ static noreturn_fn void start_on_final_stack(void)
     sched_init_cpu(0);
     lapic_init_bsp();
     smp_call_init();
+    nmi_init();
     irq_init();
     irq_enable();
     time_init();

@@ -7,6 +7,7 @@
 #include <pvisor/domain.h>
 #include <pvisor/irq.h>
 #include <pvisor/printk.h>
+#include <pvisor/softirq.h>
 #include <pvisor/time.h>
 #include "internal.h"
 
@@ -23,6 +24,7 @@ struct snapshot {
 };
 STATIC_PERCPU(struct snapshot, snapshots);
 static bool stop_all;
+STATIC_PERCPU(u32, nmi_reason);
 
 static void take_snapshot(struct snapshot *s, const struct cpu_regs *r)
 {
@@ -43,9 +45,28 @@ void trap_nmi(struct cpu_regs *r)
             halt_forever();
         return;
     }
-    if (!read_once(stop_all))
-        printk(LOG_WARNING "CPU%u: NMI, reason %#x\n", this_cpu_id(), inb(0x61));
+    /* The hardware's: told by tell_of_nmi(), once printing is safe. */
+    write_once(this_cpu(nmi_reason), inb(0x61) | 0x100);
+    raise_softirq(SOFTIRQ_NMI);
 }
+
+/*
+ * What the hardware says by NMI (memory and bus errors, a button) is for the domain that has the hardware. Port 0x61, bit 7:
+ * memory parity or SERR#; bit 6: I/O channel check (Intel ICH datasheets, "NMI_SC").
+ */
+static void tell_of_nmi(void)
+{
+    u32 reason = xchg(&this_cpu(nmi_reason), 0u);
+
+    if (!reason)
+        return;
+    printk(LOG_WARNING "CPU%u: NMI, reason %#x%s%s\n", this_cpu_id(), reason & 0xff,
+           reason & 0x80 ? ", memory or PCI system error" : "", reason & 0x40 ? ", I/O channel check" : "");
+    if (dom0)
+        vcpu_send_nmi(dom0->vcpu[0]);
+}
+
+void nmi_init(void) { softirq_register(SOFTIRQ_NMI, tell_of_nmi); }
 
 static void ask(unsigned cpu)
 {
