@@ -99,10 +99,18 @@ static void key_reboot(char key, struct cpu_regs *regs)
     machine_restart(0);
 }
 
+/* For a machine that no longer does what it should: all CPUs stop, and the log says where each was. */
+static void key_crash(char key, struct cpu_regs *regs)
+{
+    (void)key, (void)regs;
+    panic("stopped by debug key");
+}
+
 void debug_keys_init(void)
 {
     debug_key_register('h', key_help, "show this message");
     debug_key_register('*', key_all, "print all diagnostics");
     debug_key_register('0', key_dom0_registers, "dump dom0 registers");
+    debug_key_register_irq('C', key_crash, "stop the machine, with registers and a call trace");
     debug_key_register_irq('R', key_reboot, "reboot machine");
 }
