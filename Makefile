@@ -1,4 +1,4 @@
-# pvisor: make | make run | make test | make bench | make clean. Choices live in Config.mk.
+# pvisor: make | make install | make run | make test | make bench | make clean. Choices live in Config.mk.
 include Config.mk
 
 # OUT: where everything that is built goes.
@@ -7,7 +7,7 @@ B := $(OUT)/$(BUILD)
 PVISOR := $(OUT)/xen.gz
 
 .PHONY: all clean
-all: $(PVISOR) loader
+all: $(PVISOR) loader inspect
 
 CFLAGS := -std=gnu11 -ffreestanding -fno-strict-aliasing -mno-red-zone -mgeneral-regs-only \
 	-fpie -fvisibility=hidden -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \

@@ -83,8 +83,24 @@ endif
 loader:
 	@$(MAKE) -s --no-print-directory -C tools/loader OUT=$(abspath build/loader)
 
+# Says what a kernel file is, and how to run it.
+inspect:
+	@$(MAKE) -s --no-print-directory -C tools/inspect OUT=$(abspath build)
+
+# Onto a Debian machine that has Xen's tools. DESTDIR: a directory to install below, for packages. Then: update-grub.
+INSTALLED := /boot/xen-pvisor.gz /usr/lib/pvisor/nonpae-loader /usr/bin/pvisor-inspect
+install: $(PVISOR) loader inspect
+	@install -D -m 644 $(PVISOR) $(DESTDIR)/boot/xen-pvisor.gz
+	@install -D -m 644 build/loader/nonpae-loader $(DESTDIR)/usr/lib/pvisor/nonpae-loader
+	@install -D -m 755 build/pvisor-inspect $(DESTDIR)/usr/bin/pvisor-inspect
+	@echo "installed:$(INSTALLED:%= $(DESTDIR)%)"
+	@[ "$(DESTDIR)" ] || echo "now run update-grub, and choose the entry with Xen in GRUB's menu"
+
+uninstall:
+	@rm -f $(INSTALLED:%=$(DESTDIR)%)
+
 setup:
 	@tools/setup
 
 FORCE:
-.PHONY: images loader run setup test test-system bench FORCE
+.PHONY: images loader inspect install uninstall run setup test test-system bench FORCE
