@@ -272,6 +272,15 @@ class Machine:
         seconds = int(timeout * TIMEOUT_SCALE)
         self.ok(f"for i in $(seq {seconds * 2}); do {condition} && break; sleep 0.5; done; {condition}", timeout * 2 + 30)
 
+    def settled_free_pages(self):
+        """The hypervisor's free pages, once nothing more is given back: backends take their time over a domain's end."""
+        counts = []
+        while len(counts) < 3 or len(set(counts[-3:])) > 1:
+            if len(counts) > 40:
+                raise self.failure(f"the number of free pages does not settle: {counts}")
+            counts.append(int(self.ok("sleep 0.5; free-pages")))
+        return counts[-1]
+
     # The machine's monitor
 
     def monitor(self, command, **arguments):

@@ -89,10 +89,17 @@ def memory_of_dom0(words, base=rig.HYPERVISOR_ARGS.split(" dom0_mem")[0], **sett
         return int(machine.ok("xl list | awk '$1 == \"Domain-0\" { print $3 }'"))
 
 
-@pytest.mark.parametrize("words, mib", [("dom0_mem=262144", 256), ("dom0_mem=300M", 300),
+@pytest.mark.parametrize("words, mib", [("dom0_mem=327680", 320), ("dom0_mem=300M", 300),
                                         ("dom0_mem=min:128M,max:384M", 384)])
 def test_dom0_mem(words, mib):
     assert memory_of_dom0(words) == pytest.approx(mib, abs=2)
+
+
+@pytest.mark.pvisor_only
+def test_dom0_mem_without_a_suffix_is_in_kib():
+    """An old menu's dom0_mem=65536 is 64 MiB: too little for this kernel, and the refusal says so."""
+    refused("dom0-mem-kib", r"dom0 has 65536 KiB; its kernel and initrd need at least \d+ KiB",
+            base_cmdline="console=com1 com1=115200,8n1 dom0_mem=65536")
 
 
 def test_memory_above_4_gib():
@@ -110,16 +117,15 @@ def test_memory_above_4_gib():
 @pytest.mark.pvisor_only
 def test_unknown_words_are_named():
     log = boots("unknown-words", kernel=rig.KERNELS / "vmlinux.gz", cmdline="nosuchword=1 anotherword")
-    for word in ("nosuchword", "anotherword"):
-        assert re.search(rf"(?i)(unknown|unrecogni[sz]ed|not known).*{word}", log)
+    for word in ("nosuchword=1", "anotherword"):
+        assert f"unknown word '{word}'" in log
 
 
 @pytest.mark.pvisor_only
 @pytest.mark.parametrize("word", ["dom0_max_vcpus=many", "loglvl=loud", "com2=fast"])
 def test_malformed_words_are_named(word):
     log = boots("malformed-words", kernel=rig.KERNELS / "vmlinux.gz", cmdline=word)
-    complaints = [line for line in log.splitlines() if word.split("=")[0] in line and "Command line" not in line]
-    assert any(word.split("=")[1] in line or "malformed" in line for line in complaints)
+    assert f"'{word}' is malformed" in log
 
 
 def test_known_words_are_accepted():

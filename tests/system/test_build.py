@@ -1,0 +1,30 @@
+"""The build: the same source gives the same bytes wherever it lies; both builds are free of warnings."""
+import shutil
+import subprocess
+
+import pytest
+
+import rig
+
+SOURCES = ["Makefile", "Config.mk", "arch", "common", "drivers", "include", "tools"]
+
+
+def build(directory, **choices):
+    """Build a copy of the source there; what make printed."""
+    directory.mkdir()
+    for name in SOURCES:
+        source = rig.TOP / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, directory / name)
+    words = [f"{key}={value}" for key, value in choices.items()]
+    done = subprocess.run(["make", "-j2", "build/xen.gz", *words], cwd=directory, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["release", "debug"])
+def test_the_same_source_gives_the_same_bytes(scratch, kind):
+    for directory in (scratch / "one", scratch / "a-longer-name"):
+        assert "warning" not in build(directory, BUILD=kind).lower()
+    for name in ("xen.gz", "xen-syms"):
+        assert (scratch / "one/build" / name).read_bytes() == (scratch / "a-longer-name/build" / name).read_bytes(), name

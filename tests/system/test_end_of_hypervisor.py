@@ -1,0 +1,42 @@
+"""What the hypervisor does when it cannot go on: it says what it was doing, and stands still so that this can be read."""
+import pytest
+
+import rig
+
+pytestmark = pytest.mark.pvisor_only
+
+
+@pytest.fixture
+def machine(images, request):
+    """A machine of two CPUs with little in it. A reset would end it, so that a silent one is seen."""
+    with rig.Machine(name=request.node.name, nic=None, cpus=2, initrd=rig.CACHE / "domu.cpio") as vm:
+        vm.expect(r"domu: ready", 240)
+        yield vm
+
+
+def stands_still(machine):
+    machine.expect("The machine is halted", 30)
+    with pytest.raises(rig.Failure, match="still runs"):
+        machine.expect_exit(3)
+
+
+def test_panic_prints_registers_and_a_symbolic_stack(machine):
+    machine.send("\x01" * 3)
+    machine.expect("input", 30)
+    machine.send("C")
+    machine.expect(r"Panic on CPU \d+: stopped by debug key", 30)
+    machine.expect(r"rip [0-9a-f]{4}:[0-9a-f]{16}", 10)
+    machine.expect(r"rax [0-9a-f]{16}", 10)
+    machine.expect(r"Call trace:\s.*\] \w+\+0x[0-9a-f]+/0x[0-9a-f]+", 10)
+    machine.expect(r"debug_key_handle\+0x", 10)
+    machine.expect(r"CPU\d+ is at [0-9a-f]{4}:[0-9a-f]{16}", 10)
+    stands_still(machine)
+
+
+def test_machine_check_names_its_bank(machine):
+    """Bank 1 reports an uncorrected error that the processor cannot go on after (SDM volume 3, chapter 16)."""
+    machine.monitor("human-monitor-command", **{"command-line": "mce 0 1 0xbe00000000000000 5 0 0"})
+    machine.expect(r"Machine check: bank 1, status 0xbe", 30)
+    machine.expect(r"Panic on CPU 0: unexpected machine check", 10)
+    machine.expect(r"rip [0-9a-f]{4}:[0-9a-f]{16}", 10)
+    stands_still(machine)
