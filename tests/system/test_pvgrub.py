@@ -13,4 +13,4 @@ def test_pv_grub_boots_linux_from_its_disk(dom0, domu):
 def test_pv_grub_without_a_disk_offers_its_prompt(dom0, domu):
     domain = domu(kernel=GRUB, ramdisk=None, extra=None, memory=64).create(wait=False)
     dom0.wait_until(f"grep -aq 'grub' {domain.console_log}", 60)
-    assert domain.state()
+    assert domain.state() is not None

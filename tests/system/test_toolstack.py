@@ -33,7 +33,7 @@ def test_xl_list_long(dom0, guest):
 
 def test_xl_create_refuses_a_name_in_use(dom0, guest):
     assert dom0.run(f"xl create {guest.config}").status != 0
-    assert guest.state()
+    assert guest.state() is not None
 
 
 def test_xl_create_attaches_the_console_with_c(dom0, domu):
@@ -42,7 +42,7 @@ def test_xl_create_attaches_the_console_with_c(dom0, domu):
     dom0.start_command(f"xl create -c {domain.config}")
     dom0.expect("fresh: ready", 120)
     dom0.send("\x1d")
-    assert domain.state()
+    assert domain.state() is not None
 
 
 def test_xl_console(dom0, guest):
