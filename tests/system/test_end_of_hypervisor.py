@@ -27,8 +27,8 @@ def test_panic_prints_registers_and_a_symbolic_stack(machine):
     machine.expect(r"Panic on CPU \d+: stopped by debug key", 30)
     machine.expect(r"rip [0-9a-f]{4}:[0-9a-f]{16}", 10)
     machine.expect(r"rax [0-9a-f]{16}", 10)
-    machine.expect(r"Call trace:\s.*\] \w+\+0x[0-9a-f]+/0x[0-9a-f]+", 10)
-    machine.expect(r"debug_key_handle\+0x", 10)
+    machine.expect(r"Call trace:", 10)
+    machine.expect(r"key_crash\+0x", 10)
     machine.expect(r"CPU\d+ is at [0-9a-f]{4}:[0-9a-f]{16}", 10)
     stands_still(machine)
 
