@@ -28,7 +28,7 @@ static int setup(void **state)
     return 0;
 }
 
-/* Two zones of 2048 frames each: the largest blocks that there can be. */
+/* Two zones with 2048 frames each: the largest blocks that there can be. */
 static void expect_all_free(void)
 {
     mfn_t low, high;
@@ -74,6 +74,25 @@ static void obeys_address_limits(void **state)
     assert_true(m.v >= 1u << 20);
     assert_true(mfn_eq(alloc_frames(0, MEMF_BITS(31)), INVALID_MFN));
     assert_true(mfn_eq(alloc_frames(0, MEMF_BITS(1)), INVALID_MFN));
+}
+
+/* Low memory is for who can use no other. */
+static void gives_high_memory_first(void **state)
+{
+    u64 last = ~0UL;
+
+    (void)state;
+    for (unsigned bits = 0; bits < 2; bits++) {
+        mfn_t m = alloc_frames(0, MEMF_NO_ZERO | (bits ? MEMF_BITS(40) : 0));
+
+        assert_true(m.v >= 1u << 20);
+    }
+    while (heap_free_frames()) {
+        u64 m = alloc_frames(0, MEMF_NO_ZERO).v;
+
+        assert_true(m >> 20 <= last >> 20);
+        last = m;
+    }
 }
 
 static void zeroes_frames(void **state)
@@ -180,6 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(gives_what_it_has, setup),
         cmocka_unit_test_setup(obeys_address_limits, setup),
+        cmocka_unit_test_setup(gives_high_memory_first, setup),
         cmocka_unit_test_setup(zeroes_frames, setup),
         cmocka_unit_test_setup(random_blocks, setup),
         cmocka_unit_test_setup(small_allocations, setup),

@@ -1,8 +1,11 @@
 /*
- * The frame allocator: binary buddies in two zones (below 4 GiB, above). A free block keeps its state
- * in its first frame's words in the frame table: the type word says FREE, the order and half of the
- * back link; the reference word holds the links under an owner that nobody has, so that a guest's
- * attempt to take a reference fails like on any frame that is not its own.
+ * The frame allocator: binary buddies in zones, one for each power of two that a frame number's highest bit can be. So
+ * what lies below 2^n bytes is whole zones, a limit costs no search, and without one the highest zone gives first:
+ * low memory is kept for who can use no other. A block lies in one zone, because it is aligned to its size.
+ *
+ * A free block keeps its state in its first frame's words in the frame table: the type word says FREE, the order and half
+ * of the back link; the reference word holds the links under an owner that nobody has, so that a guest's attempt to take a
+ * reference fails like on any frame that is not its own.
  */
 #include <asm/mm.h>
 #include <public/errno.h>
@@ -12,20 +15,30 @@
 #include <pvisor/spinlock.h>
 
 #define MAX_ORDER 18
-#define NR_ZONES  2
+#define NR_ZONES  32           /* frame numbers have 32 bits here */
 #define NIL       0xffffffffu
-#define LOW_MFNS  (1UL << (32 - PAGE_SHIFT))
 
 static struct zone {
     u32 head[MAX_ORDER + 1];
     u64 free;
 } zones[NR_ZONES];
 
+static u32 filled;             /* zones that have anything free, a bit each */
+static u64 free_now;
 static spinlock_t heap_lock = SPINLOCK_INIT(RANK_HEAP);
 static u64 total_frames;
 extern bool heap_ready;
 
-static struct zone *zone_of(u64 m) { return &zones[m >= LOW_MFNS]; }
+static unsigned zone_nr(u64 m) { return m ? ilog2(m) : 0; }
+static struct zone *zone_of(u64 m) { return &zones[zone_nr(m)]; }
+
+static void count_free(unsigned zone, s64 by)
+{
+    zones[zone].free += (u64)by;
+    free_now += (u64)by;
+    filled = zones[zone].free ? filled | 1u << zone : filled & ~(1u << zone);
+}
+
 static bool is_free_head(u64 m, unsigned order)
 {
     return m < nr_frames && fw_type(frame_types[m]) == FW_FREE && (frame_types[m] >> 24 & 31) == order;
@@ -65,7 +78,7 @@ static void list_remove(u64 m, unsigned order)
 
 static void free_block(u64 m, unsigned order)
 {
-    zone_of(m)->free += 1UL << order;
+    count_free(zone_nr(m), 1L << order);
     while (order < MAX_ORDER) {
         u64 buddy = m ^ 1UL << order;
         if (!is_free_head(buddy, order) || zone_of(buddy) != zone_of(m))
@@ -77,19 +90,12 @@ static void free_block(u64 m, unsigned order)
     list_push(m, order);
 }
 
-/* First block of a list that ends below limit, or NIL. */
-static u32 find_below(const struct zone *z, unsigned order, u64 limit)
-{
-    u32 m = z->head[order];
-    while (m != NIL && m + (1UL << order) > limit)
-        m = link_next(m);
-    return m;
-}
-
-static u64 take_from(struct zone *z, unsigned order, u64 limit)
+/* A block of zone n, or NIL. The rest of a larger one goes back. */
+static u64 take_from(unsigned n, unsigned order)
 {
     for (unsigned o = order; o <= MAX_ORDER; o++) {
-        u32 m = find_below(z, o, limit);
+        u32 m = zones[n].head[o];
+
         if (m == NIL)
             continue;
         list_remove(m, o);
@@ -97,10 +103,20 @@ static u64 take_from(struct zone *z, unsigned order, u64 limit)
             o--;
             list_push(m + (1UL << o), o);
         }
-        z->free -= 1UL << order;
+        count_free(n, -(1L << order));
         return m;
     }
     return NIL;
+}
+
+/* From the highest zone below 2^bits frames that has such a block. */
+static u64 take_below(unsigned bits, unsigned order)
+{
+    u64 m = NIL;
+
+    for (u32 left = bits < 32 ? filled & ((1u << bits) - 1) : filled; left && m == NIL; left &= ~(1u << ilog2(left)))
+        m = take_from(ilog2(left), order);
+    return m;
 }
 
 static void set_hypervisor_owned(u64 m, unsigned order)
@@ -114,15 +130,12 @@ static void set_hypervisor_owned(u64 m, unsigned order)
 mfn_t alloc_frames(unsigned order, unsigned flags)
 {
     unsigned bits = flags & 0x3f;
-    u64 limit = bits ? 1UL << (bits > PAGE_SHIFT ? bits - PAGE_SHIFT : 0) : ~0UL, m = NIL;
+    u64 m;
 
     if (order > MAX_ORDER)
         return INVALID_MFN;
     spin_lock(&heap_lock);
-    if (limit > LOW_MFNS)
-        m = take_from(&zones[1], order, limit);
-    if (m == NIL)
-        m = take_from(&zones[0], order, limit);
+    m = take_below(bits ? bits - min(bits, (unsigned)PAGE_SHIFT) : 64, order);
     if (m != NIL)
         set_hypervisor_owned(m, order);
     spin_unlock(&heap_lock);
@@ -160,16 +173,19 @@ void free_pages(void *p, unsigned order)
 /* Boot only: RAM that nothing uses any more. */
 void heap_init_region(mfn_t first, u64 nr)
 {
-    if (!heap_ready)
+    if (!heap_ready) {
+        filled = 0;
+        free_now = 0;
         for (unsigned z = 0; z < NR_ZONES; z++) {
             zones[z].free = 0;
             for (unsigned o = 0; o <= MAX_ORDER; o++)
                 zones[z].head[o] = NIL;
         }
+    }
     heap_ready = true;
     total_frames += nr;
     for (u64 m = first.v, end = first.v + nr; m < end;) {
-        unsigned order = m ? min(find_first_set(m), (unsigned)MAX_ORDER) : MAX_ORDER;
+        unsigned order = m ? min(find_first_set(m), (unsigned)MAX_ORDER) : 0;
         while (m + (1UL << order) > end)
             order--;
         free_frames(mfn(m), order);
@@ -177,8 +193,7 @@ void heap_init_region(mfn_t first, u64 nr)
     }
 }
 
-u64 heap_free_frames(void) { return zones[0].free + zones[1].free; }
-u64 heap_free_frames_low(void) { return zones[0].free; }
+u64 heap_free_frames(void) { return read_once(free_now); }
 u64 heap_total_frames(void) { return total_frames; }
 
 void *map_frame(mfn_t m) { return mfn_to_virt(m); }
