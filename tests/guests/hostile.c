@@ -4,6 +4,7 @@
  */
 #include "hypercall.h"
 #include "mm.h"
+#include "preempt.h"
 #include "test.h"
 
 /* The value by which handlers tell the entry code that a call is to be made again: it may be a guest's own, too. */
@@ -115,4 +116,32 @@ TEST(roots_in_both_roles)
 #else
     SKIP("user space has no tables of its own");
 #endif
+}
+
+/* A table whose pinning was broken off and never gone on with: it is no data, may become another table, and is let go of whole. */
+TEST(half_made_tables)
+{
+    void *l1 = table_alloc();
+    u64 entries[2] = { pte_make(virt_to_mfn(l1), format.level[2].table_flags),
+                       pte_make(virt_to_mfn(l1), format.level[2].table_flags) };
+
+    for (unsigned i = 0; i < 4; i++) {
+        void *table = half_made_table(entries, 0, 2);
+
+        REQUIRE(table != NULL);
+        CHECK_REFUSED(map_writable(l1));
+        CHECK_REFUSED(pte_set(pte_at(table, 7), 0));
+        CHECK_REFUSED(mmuext(MMUEXT_CLEAR_PAGE, virt_to_mfn(table), 0));
+        if (i & 1) {
+            CHECK_OK(pin(table, 2));
+            CHECK_REFUSED(map_writable(l1));
+            CHECK_OK(unpin(table));
+        } else if (!pin(table, 1)) {
+            CHECK_OK(unpin(table));
+        }
+        CHECK_OK(map_writable(l1));
+        make_readonly(l1);
+        table_free(table);
+    }
+    table_free(l1);
 }

@@ -375,7 +375,7 @@ static int ext_unpin(struct domain *d, const struct mmuext_op *op)
     pt_lock(d);
     rc = pt_unpin(d, mfn(op->arg1));
     pt_unlock(d);
-    return rc == -RESTART ? 0 : rc;    /* what is left is on the orphan list */
+    return rc;
 }
 
 static int ext_baseptr(struct domain *d, const struct mmuext_op *op, bool user)
