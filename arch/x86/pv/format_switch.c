@@ -29,7 +29,9 @@ static int check_vcpus(const struct domain *d)
 static int check_reach(const struct domain *d, const struct pt_format *f)
 {
     for (u64 m = 1UL << 20; m < nr_frames; m++)
-        if (d->regions[m >> 15] >> (m >> 9 & 63) & 1 && frame_owner_id(mfn(m)) == d->id)
+        if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+            m |= 511;
+        else if (frame_owner_id(mfn(m)) == d->id)
             return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
     return 0;
 }
