@@ -422,6 +422,26 @@ static void refuses_entries(void **state)
     expect_nothing_left();
 }
 
+static void caches_are_not_bypassed(void **state)
+{
+    static const u64 flags[] = { PTE_PWT, PTE_PCD, PTE_PAT };
+    struct tree t = make_tree();
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        expect_refused(t.table[1], 20, pte_make(t.data[3], RW | flags[i]));
+        expect_refused(t.table[1], 7, frame_words(t.table[1])[7] | flags[i]);
+        assert_int_equal(update(t.table[1], 21, pte_make(mfn(DEVICE_MFN), RW | flags[i])), 0);
+    }
+    dom->is_hardware = true;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(update(t.table[1], 20, pte_make(t.data[3], RW | flags[i])), 0);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
 static void keeps_the_hypervisors_entries(void **state)
 {
     struct tree t = make_tree();
@@ -953,6 +973,7 @@ int main(void)
         FORMATS(builds_and_takes_apart),
         FORMATS(changes_entries),
         FORMATS(refuses_entries),
+        FORMATS(caches_are_not_bypassed),
         FORMATS(keeps_the_hypervisors_entries),
         FORMATS(pae_needs_its_fourth_table),
         FORMATS(linear_mappings),

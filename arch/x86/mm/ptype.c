@@ -80,14 +80,29 @@ static int get_mmio(const struct domain *d, const struct domain *owner, u64 *e)
     return 0;
 }
 
+/*
+ * Flags of a leaf that d may not set. RAM of a memory type other than write-back is for those who have devices: a guest that
+ * reads past the caches may find what was another's, where our zeroes have not arrived yet.
+ */
+#define CACHE_FLAGS (PTE_PWT | PTE_PCD | PTE_PAT)
+
+static always_inline u64 denied_flags(const struct domain *d, const struct pt_level *l, u64 e)
+{
+    u64 denied = e & ~PTE_MFN_MASK & ~l->allowed;
+
+    if (unlikely(e & CACHE_FLAGS) && !d->is_hardware && mfn_valid(pte_mfn(e)))
+        denied |= e & CACHE_FLAGS;
+    return denied;
+}
+
 static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner)
 {
     const struct pt_level *l = &f->level[1];
     mfn_t m = pte_mfn(*e);
 
-    if (unlikely(*e & ~PTE_MFN_MASK & ~l->allowed))
-        return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest may not set", *e,
-                      *e & ~PTE_MFN_MASK & ~l->allowed, f->name);
+    if (unlikely(denied_flags(d, l, *e)))
+        return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest%s may not set", *e, denied_flags(d, l, *e),
+                      f->name, d->is_hardware ? "" : " without devices");
     *e = (*e | l->forced) & ~l->cleared;
     if (likely(frame_take(m, owner))) {
         if (!(*e & PTE_RW) || likely(frame_take_writable(m)))
@@ -535,7 +550,7 @@ static always_inline int update_leaf(struct domain *d, const struct pt_format *f
 
     if (e & PTE_P) {
         if (same_references(e, old, 1)) {
-            if (unlikely(e & ~PTE_MFN_MASK & ~l->allowed))
+            if (unlikely(denied_flags(d, l, e)))
                 return refuse(-EINVAL, "L1 entry %#lx has flags that a %s guest may not set", e, f->name);
             return store_entry(d, f, m, 1, idx, (e | l->forced) & ~l->cleared, old, flags) ? 0 : -EAGAIN;
         }
