@@ -363,7 +363,8 @@ static int ext_pin(struct domain *d, const struct mmuext_op *op)
     if (level > d->arch.fmt->levels)
         return refuse(-EINVAL, "a %s guest has no L%u tables", d->arch.fmt->name, level);
     pt_lock(d);
-    rc = pt_pin(d, mfn(op->arg1), level);
+    /* Asked again, under the lock that the teardown unpins under: what is pinned after that would stay. */
+    rc = d->dying ? refuse(-ESRCH, "d%u is being destroyed", d->id) : pt_pin(d, mfn(op->arg1), level);
     pt_unlock(d);
     return rc;
 }
