@@ -78,6 +78,7 @@ struct arch_domain {
     u32 **mirror;                  /* pt32: guest frame -> first frame of its mirror, by two levels of 1024 */
     u64 mirror_dead;               /* list of mirrors that wait for a flush: mm/mirror.c */
     u32 nr_mirror_dead;            /* since the last flush on their account */
+    u64 nr_mirror_frames;          /* of mirrors that are in use */
     u64 nr_tables;
     bool keep_going;               /* promotion and demotion do not give way: pv/format_switch.c */
     mfn_t orphans[16];             /* tables whose demotion gave way: mm/ptype.c */

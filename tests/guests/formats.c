@@ -6,6 +6,7 @@
 #include <public/pvisor.h>
 #include "hypercall.h"
 #include "mm.h"
+#include "preempt.h"
 #include "test.h"
 
 static struct pvisor_switch_format request;
@@ -69,6 +70,29 @@ TEST(bad_root)
         check_alive();
     }
     CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+#endif
+    check_alive();
+}
+
+/* A half-made table is one of the old format: it must neither outlive the change nor become the root of the new. */
+TEST(half_made_table)
+{
+#ifdef FORMAT_PT32P
+    void *l1 = table_alloc(), *table;
+    u64 entry = pte_make(virt_to_mfn(l1), format.level[2].table_flags);
+
+    /* The checks stop at the entry, before it counts for anything. */
+    REQUIRE((table = half_made_table(&entry, 5, 1)) != NULL);
+    REQUIRE_OK(mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0));
+    set_request();
+    request.root_mfn = (u32)virt_to_mfn(table);
+    CHECK_EQ(switch_format(), -EBUSY);
+    check_alive();
+    CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+    CHECK_OK(pin(table, 2));
+    CHECK_OK(unpin(table));
+    table_free(table);
+    table_free(l1);
 #endif
     check_alive();
 }

@@ -2,9 +2,12 @@
  * What a kernel that wants more than its due tries, and what has once worked on some hypervisor of this kind. Each test
  * fails if the call gets through; most of them would hang or stop the whole machine if it did.
  */
+#include "events.h"
 #include "hypercall.h"
 #include "mm.h"
+#include "preempt.h"
 #include "test.h"
+#include "user.h"
 
 /* The value by which handlers tell the entry code that a call is to be made again: it may be a guest's own, too. */
 #define SAYS_AGAIN ((word)-0x7001L)
@@ -115,4 +118,187 @@ TEST(roots_in_both_roles)
 #else
     SKIP("user space has no tables of its own");
 #endif
+}
+
+/* A table whose pinning was broken off and never gone on with: it is no data, may become another table, and is let go of whole. */
+TEST(half_made_tables)
+{
+    void *l1 = table_alloc();
+    u64 entries[2] = { pte_make(virt_to_mfn(l1), format.level[2].table_flags),
+                       pte_make(virt_to_mfn(l1), format.level[2].table_flags) };
+
+    for (unsigned i = 0; i < 4; i++) {
+        void *table = half_made_table(entries, 0, 2);
+
+        REQUIRE(table != NULL);
+        CHECK_REFUSED(map_writable(l1));
+        CHECK_REFUSED(pte_set(pte_at(table, 7), 0));
+        CHECK_REFUSED(mmuext(MMUEXT_CLEAR_PAGE, virt_to_mfn(table), 0));
+        if (i & 1) {
+            CHECK_OK(pin(table, 2));
+            CHECK_REFUSED(map_writable(l1));
+            CHECK_OK(unpin(table));
+        } else if (!pin(table, 1)) {
+            CHECK_OK(unpin(table));
+        }
+        CHECK_OK(map_writable(l1));
+        make_readonly(l1);
+        table_free(table);
+    }
+    table_free(l1);
+}
+
+/* Tables of a mirrored format cost the hypervisor more than the guest: there is an end to it, before its memory's. */
+TEST(tables_without_end)
+{
+    unsigned nr = 0, most = start_info->nr_pages / 8 + 16;
+
+    REQUIRE(spare_pfn(most) >= arena_end);
+    while (nr < most && !mmuext(MMUEXT_PIN_L2_TABLE, p2m[spare_pfn(nr)], 0))
+        nr++;
+#ifdef FORMAT_PT32
+    CHECK(nr > most / 2 && nr < most);
+#else
+    CHECK_EQ(nr, most);
+#endif
+    for (unsigned i = 0; i < nr; i++)
+        REQUIRE_OK(mmuext(MMUEXT_UNPIN_TABLE, p2m[spare_pfn(i)], 0));
+    CHECK_OK(mmuext(MMUEXT_PIN_L2_TABLE, p2m[spare_pfn(most)], 0));
+    CHECK_OK(mmuext(MMUEXT_UNPIN_TABLE, p2m[spare_pfn(most)], 0));
+}
+
+/* What is given back comes back as zeroes, were it only our own. */
+TEST(frames_are_clean)
+{
+    enum { NR = 8 };
+    word *va = window(0), frames[NR];
+    GUEST(xen_memory_reservation) r = { .extent_start = P(frames), .nr_extents = NR, .domid = DOMID_SELF };
+
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < NR; i++) {
+            frames[i] = p2m[spare_pfn(i)];
+            REQUIRE_OK(map_at(va, frames[i], PTE_DATA));
+            for (unsigned n = 0; n < 4096 / sizeof(word); n++)
+                va[n] = 0x5a5a5a5a;
+        }
+        REQUIRE_OK(unmap_at(va));
+        REQUIRE(memory_op(XENMEM_decrease_reservation, &r) == NR);
+        for (unsigned i = 0; i < NR; i++)
+            frames[i] = spare_pfn(i);
+        REQUIRE(memory_op(XENMEM_populate_physmap, &r) == NR);
+        for (unsigned i = 0; i < NR; i++) {
+            word sum = 0;
+
+            p2m[spare_pfn(i)] = frames[i];
+            REQUIRE_OK(map_at(va, frames[i], PTE_READ));
+            for (unsigned n = 0; n < 4096 / sizeof(word); n++)
+                sum |= va[n];
+            CHECK_EQ(sum, 0);
+        }
+        REQUIRE_OK(unmap_at(va));
+    }
+}
+
+/* ---- Ways into the hypervisor at bad moments ---- */
+
+#ifdef FORMAT_PT64
+#define SP_NAME "rsp"
+#define CALL_CLOBBERS , "r11"
+#define CALL_INSN "syscall"
+#define CALL_ARGS(result) : "=a"(result) : "a"(__HYPERVISOR_xen_version), "D"(XENVER_version), "S"(0), "m"(stack) : "rcx", "r11", "memory"
+#else
+#define SP_NAME "esp"
+#define CALL_CLOBBERS
+#define CALL_INSN "int $0x82"
+#define CALL_ARGS(result) : "=a"(result) : "a"(__HYPERVISOR_xen_version), "b"(XENVER_version), "c"(0), "m"(stack) : "memory"
+#endif
+
+/* A breakpoint on what a MOV to SS reads comes after the next instruction: in the hypervisor, if that leads there. */
+TEST(debug_exceptions_put_off)
+{
+    static u16 stack;
+    long version = xen_version(XENVER_version, NULL), got = 0;
+
+    __asm__ volatile("mov %%ss, %0" : "=m"(stack));
+    REQUIRE_OK(set_debugreg(0, P(&stack)));
+    REQUIRE_OK(set_debugreg(7, 0x400 | 1 | 7 << 16));      /* reads and writes of 2 bytes */
+    (void)FAULT_IN(__asm__ volatile("mov %4, %%ss\n " CALL_INSN CALL_ARGS(got)));
+    CHECK(last_fault.hit || got == version);
+    CHECK(FAULT_IN(__asm__ volatile("mov %0, %%ss\n int3" : : "m"(stack))).hit);
+    CHECK(FAULT_IN(__asm__ volatile("mov %0, %%ss\n .byte 0xf1" : : "m"(stack))).hit);
+    CHECK(FAULT_IN(__asm__ volatile("mov %0, %%ss\n int $0x80" : : "m"(stack))).hit);
+    CHECK(FAULT_IN(__asm__ volatile("mov %0, %%ss\n ud2" : : "m"(stack))).hit);
+    CHECK_OK(set_debugreg(7, 0x400));
+    CHECK_OK(set_debugreg(0, 0));
+    CHECK_OK(set_debugreg(6, 0));
+    CHECK(FAULT_IN(__asm__ volatile(".byte 0xf1")).hit);     /* not every emulator knows this one */
+    CHECK_EQ(xen_version(XENVER_version, NULL), version);
+}
+
+/* Single steps through a call, and alignment checks: the hypervisor runs with neither. */
+TEST(flags_at_a_call)
+{
+    static u16 stack;
+    long version = xen_version(XENVER_version, NULL), got = 0;
+
+    for (unsigned i = 0; i < 3; i++) {
+        word flags = i == 0 ? 1u << 8 : i == 1 ? 1u << 18 : 1u << 14;     /* TF, AC, NT */
+
+        got = 0;
+        (void)FAULT_IN(__asm__ volatile("pushf\n or %5, (%%" SP_NAME ")\n popf\n" CALL_INSN
+                                        "\n pushf\n andl $~0x44100, (%%" SP_NAME ")\n popf"
+                                        : "=a"(got) : "a"(__HYPERVISOR_xen_version), "D"(XENVER_version), "S"(0),
+                                          "m"(stack), "r"(flags), "b"(XENVER_version), "c"(0) : "memory" CALL_CLOBBERS));
+        CHECK(last_fault.hit || got == version);
+    }
+    CHECK_EQ(xen_version(XENVER_version, NULL), version);
+}
+
+/* A call from the last bytes of the lower half returns to no address at all. */
+TEST(call_at_the_edge)
+{
+#ifdef FORMAT_PT64
+    u8 *page = page_alloc(), *va = (u8 *)0x7ffffffff000UL;
+
+    page[4094] = 0x0f;
+    page[4095] = 0x05;
+    build_tables(va);
+    REQUIRE_OK(map_at(va, virt_to_mfn(page), PTE_READ | PTE_US));
+    for (unsigned i = 0; i < 3; i++)
+        CHECK(FAULT_IN(__asm__ volatile("jmp *%0" : : "r"(va + 4094), "a"(__HYPERVISOR_xen_version), "D"(0), "S"(0)
+                                        : "rcx", "r11", "memory")).hit);
+    CHECK_OK(unmap_at(va));
+    page_free(page);
+    CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));
+#else
+    SKIP("no address space with a hole in it");
+#endif
+}
+
+/* ---- Numbers that are no domain's ---- */
+
+TEST(special_domains)
+{
+    static const domid_t ids[] = { DOMID_IO, DOMID_XEN, 0x7ff3, DOMID_INVALID, 0x7ff5, 0x7fff, 0x8000, 0xffff };
+    void *table = table_alloc();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ids); i++) {
+        domid_t id = ids[i];
+        struct evtchn_status status = { .dom = id, .port = 1 };
+        struct gnttab_query_size size = { .dom = id };
+        struct sched_remote_shutdown over = { .domain_id = id };
+        GUEST(mmuext_op) op = { .cmd = MMUEXT_PIN_L1_TABLE, .arg1 = virt_to_mfn(table) };
+
+        CHECK_REFUSED(memory_op(XENMEM_current_reservation, &id));
+        CHECK_REFUSED(event_channel_op(EVTCHNOP_status, &status));
+        CHECK_REFUSED(alloc_unbound(id, DOMID_SELF));
+        CHECK_REFUSED(bind_interdomain(id, 1));
+        CHECK(grant_table_op(GNTTABOP_query_size, &size, 1) < 0 || size.status < 0);
+        CHECK_REFUSED(sched_op(SCHEDOP_remote_shutdown, &over));
+        if (id != DOMID_IO)     /* there the frames of entries are meant */
+            CHECK_REFUSED(mmuext_op(&op, 1, NULL, id));
+    }
+    CHECK_OK(map_writable(table));
+    make_readonly(table);
+    table_free(table);
 }

@@ -235,8 +235,7 @@ static int once(enum op op, mfn_t m, unsigned a, unsigned idx, u64 e)
         return pt_pin(dom, m, a);
     if (op == UPDATE)
         return pt_update_entry(dom, m, a, idx, e, dom, 0);
-    rc = pt_unpin(dom, m);
-    return rc == AGAIN ? 0 : rc;
+    return pt_unpin(dom, m);
 }
 
 static void drain(void)
@@ -423,6 +422,26 @@ static void refuses_entries(void **state)
     expect_nothing_left();
 }
 
+static void caches_are_not_bypassed(void **state)
+{
+    static const u64 flags[] = { PTE_PWT, PTE_PCD, PTE_PAT };
+    struct tree t = make_tree();
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        expect_refused(t.table[1], 20, pte_make(t.data[3], RW | flags[i]));
+        expect_refused(t.table[1], 7, frame_words(t.table[1])[7] | flags[i]);
+        assert_int_equal(update(t.table[1], 21, pte_make(mfn(DEVICE_MFN), RW | flags[i])), 0);
+    }
+    dom->is_hardware = true;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(update(t.table[1], 20, pte_make(t.data[3], RW | flags[i])), 0);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
 static void keeps_the_hypervisors_entries(void **state)
 {
     struct tree t = make_tree();
@@ -602,6 +621,78 @@ static void left_half_way(void **state)
             (void)pin(start_root, top - 1);
         if (n % 3 == 1)
             assert_int_not_equal(domain_give_up_frame(dom, start_root), 0);
+        check_counts();
+        relinquish();
+        expect_nothing_left();
+    }
+}
+
+/* --- A guest that chooses when to be preempted -------------------------------------------------------------- */
+
+/* So many half-made L4s, each with a tree below it, as the L2s of one L3. */
+#define MANY 24
+
+static mfn_t trap_for(mfn_t l1)
+{
+    mfn_t x = frames_new(dom), c = frames_new(dom), e = frames_new(dom);
+
+    frame_words(x)[0] = frame_words(x)[1] = pte_make(c, RW);
+    frame_words(c)[0] = pte_make(e, RO);
+    frame_words(e)[0] = frame_words(e)[1] = pte_make(l1, RW);
+    preempt_at(2, true);
+    assert_int_equal(once(PIN, x, 4, 0, 0), AGAIN);
+    preempt_at(0, false);
+    assert_true(type_word(x) & FW_PARTIAL);
+    return x;
+}
+
+/*
+ * Each L2 is taken apart as the L4 that it was, which gives way far below, and then becomes what is wanted: had the work gone
+ * on, the list of orphans would have got longer with every one.
+ */
+static void one_chain_of_orphans_at_most(void **state)
+{
+    mfn_t l1 = frames_new(dom), l3 = frames_new(dom);
+    int rc;
+
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++)
+        frame_words(l3)[i] = pte_make(trap_for(l1), RW);
+    check();
+    do {
+        preempt_every(3, 5);
+        rc = once(PIN, l3, 3, 0, 0);
+        assert_in_range(dom->arch.nr_orphans, 0, 3);
+        check_counts();
+    } while (rc == AGAIN && dom->arch.nr_orphans);
+    preempt_at(0, false);
+    assert_int_equal(pin(l3, 3), 0);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
+/* As two CPUs of the guest do in turn: nobody begins while the other's work is left over. */
+static void others_orphans_come_first(void **state)
+{
+    mfn_t a, b;
+
+    for (unsigned n = 1; n < 12; n++) {
+        prepare(state, false, true);
+        a = start_root;
+        b = wide_tree(false);
+        assert_int_equal(pin(b, top), 0);
+        preempt_at(n, true);
+        assert_int_equal(pt_unpin(dom, a), 0);
+        assert_true(dom->arch.nr_orphans);
+        assert_int_equal(pt_unpin(dom, b), AGAIN);
+        assert_true(type_word(b) & FW_PINNED);
+        assert_int_equal(pt_update_entry(dom, b, top, top == 3 ? 1 : 5, 0, dom, 0), AGAIN);
+        assert_int_equal(pt_pin(dom, a, top), AGAIN);
+        check_counts();
+        preempt_at(0, false);
+        assert_int_equal(pt_unpin(dom, b), 0);
+        assert_int_equal(dom->arch.nr_orphans, 0);
         check_counts();
         relinquish();
         expect_nothing_left();
@@ -882,6 +973,7 @@ int main(void)
         FORMATS(builds_and_takes_apart),
         FORMATS(changes_entries),
         FORMATS(refuses_entries),
+        FORMATS(caches_are_not_bypassed),
         FORMATS(keeps_the_hypervisors_entries),
         FORMATS(pae_needs_its_fourth_table),
         FORMATS(linear_mappings),
@@ -892,6 +984,8 @@ int main(void)
         FORMATS(gives_way_to_another_type),
         FORMATS(gives_way_in_relinquish),
         FORMATS(left_half_way),
+        { "one_chain_of_orphans_at_most", one_chain_of_orphans_at_most, setup, NULL, &formats[0] },
+        FORMATS(others_orphans_come_first),
         FORMATS(holds_foreign_frames_until_flushed),
         FORMATS(many_foreign_frames),
         FORMATS(random_operations),

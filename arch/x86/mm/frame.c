@@ -186,6 +186,22 @@ static void unaccount(struct domain *d, u64 nr, bool counted)
     spin_unlock(&d->page_lock);
 }
 
+/* False if the domain began to die since account(): the teardown may have looked for frames here already. */
+static bool give_frames(struct domain *d, u64 first, u64 nr, unsigned flags)
+{
+    bool alive;
+
+    spin_lock(&d->page_lock);
+    alive = !d->dying || flags & MEMF_NO_COUNT;
+    for (u64 m = first; alive && m < first + nr; m++) {
+        note_region(d, m);
+        write_once(frame_refs[m], 1 | (u64)d->id << FR_OWNER_SHIFT | FR_ALLOCATED |
+                   (flags & MEMF_NO_COUNT ? 0 : FR_COUNTED));
+    }
+    spin_unlock(&d->page_lock);
+    return alive;
+}
+
 mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
 {
     mfn_t m;
@@ -197,14 +213,11 @@ mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
         unaccount(d, 1UL << order, !(flags & MEMF_NO_COUNT));
         return INVALID_MFN;
     }
-    spin_lock(&d->page_lock);
-    for (u64 i = 0; i < 1UL << order; i++) {
-        note_region(d, m.v + i);
-        write_once(frame_refs[m.v + i], 1 | (u64)d->id << FR_OWNER_SHIFT | FR_ALLOCATED |
-                   (flags & MEMF_NO_COUNT ? 0 : FR_COUNTED));
-    }
-    spin_unlock(&d->page_lock);
-    return m;
+    if (give_frames(d, m.v, 1UL << order, flags))
+        return m;
+    free_frames(m, order);
+    unaccount(d, 1UL << order, true);
+    return INVALID_MFN;
 }
 
 mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only)

@@ -39,6 +39,7 @@
 #define L2_ORDER  3
 #define DEAD_MAX  64     /* blocks */
 #define DEAD_L2   2UL    /* in a link: the block is of L2_ORDER */
+#define MIN_LIMIT 1024   /* frames */
 
 static u64 entry_to(const void *page, u64 flags) { return virt_to_maddr(page).v | flags; }
 
@@ -160,21 +161,34 @@ static void init_l2_block(const struct pt_format *f, char *block)
         l2[f->hv_first * 2 + i] = compat_m2p_l2e(i);
 }
 
+static unsigned block_order(unsigned level) { return level == 1 ? L1_ORDER : L2_ORDER; }
+
+/* A table costs us more than the guest: so that it cannot eat up our memory, its mirrors get no bigger than itself. */
+static bool within_limit(const struct domain *d, unsigned order)
+{
+    return d->arch.nr_mirror_frames + (1UL << order) <= max(read_once(d->tot_pages), (u64)MIN_LIMIT);
+}
+
 int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
 {
     u32 *slot = make_slot(d, m);
+    unsigned order = block_order(level);
     mfn_t block;
 
     if (m.v >> 20)
         return refuse(-EINVAL, "table frame %#lx: a %s guest's lie below 4 GiB", m.v, d->arch.fmt->name);
     if (slot && *slot)
         return 0;
-    block = slot ? alloc_frames(level == 1 ? L1_ORDER : L2_ORDER, 0) : INVALID_MFN;
+    if (!within_limit(d, order))
+        return refuse(-ENOMEM, "mirrors of d%u's tables take %lu frames, no more for a domain of %lu", d->id,
+                      d->arch.nr_mirror_frames, d->tot_pages);
+    block = slot ? alloc_frames(order, 0) : INVALID_MFN;
     if (mfn_eq(block, INVALID_MFN))
         return refuse(-ENOMEM, "no memory of the hypervisor's for a mirror of an L%u table", level);
     if (level == 2)
         init_l2_block(d->arch.fmt, mfn_to_virt(block));
     *slot = (u32)block.v;
+    d->arch.nr_mirror_frames += 1UL << order;
     return 0;
 }
 
@@ -190,6 +204,7 @@ void mirror_free(struct domain *d, mfn_t m, unsigned level)
         write_once(*(u64 *)block_of(d, m), head);
     while (!try_cmpxchg(&d->arch.mirror_dead, &head, link));
     row[m.v & 1023] = 0;
+    d->arch.nr_mirror_frames -= 1UL << block_order(level);
     note_stale(&d->arch);
     if (++d->arch.nr_mirror_dead >= DEAD_MAX) {
         d->arch.nr_mirror_dead = 0;

@@ -23,8 +23,9 @@
  * Preemption. A table that is half promoted or half demoted is PARTIAL: the entries below the number in its count
  * field hold references, the others none, nobody holds a typed reference, and the state itself holds one
  * general reference. Promotion and demotion both go on from any partial state. Nobody owns the rest of a demotion
- * that gave way, so its frames go on the domain's orphan list, tables before those below them. Every later
- * operation that could add to the list empties it first, from its end, so it holds one chain of each level at a time.
+ * that gave way, so its frames go on the domain's orphan list, tables before those below them. Every operation that could
+ * add to the list empties it first, from its end and without letting go of the lock, and gives way itself as soon as
+ * something was added: so the list holds one chain of each level at most, whatever the guest and its CPUs do when.
  *
  * Linear mappings. An entry may name a table of its own level, read-only, so that the guest sees its tables
  * through the address space: the table that it is in, or another, which must be complete and is held. Another's chain
@@ -79,14 +80,29 @@ static int get_mmio(const struct domain *d, const struct domain *owner, u64 *e)
     return 0;
 }
 
+/*
+ * Flags of a leaf that d may not set. RAM of a memory type other than write-back is for those who have devices: a guest that
+ * reads past the caches may find what was another's, where our zeroes have not arrived yet.
+ */
+#define CACHE_FLAGS (PTE_PWT | PTE_PCD | PTE_PAT)
+
+static always_inline u64 denied_flags(const struct domain *d, const struct pt_level *l, u64 e)
+{
+    u64 denied = e & ~PTE_MFN_MASK & ~l->allowed;
+
+    if (unlikely(e & CACHE_FLAGS) && !d->is_hardware && mfn_valid(pte_mfn(e)))
+        denied |= e & CACHE_FLAGS;
+    return denied;
+}
+
 static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner)
 {
     const struct pt_level *l = &f->level[1];
     mfn_t m = pte_mfn(*e);
 
-    if (unlikely(*e & ~PTE_MFN_MASK & ~l->allowed))
-        return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest may not set", *e,
-                      *e & ~PTE_MFN_MASK & ~l->allowed, f->name);
+    if (unlikely(denied_flags(d, l, *e)))
+        return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest%s may not set", *e, denied_flags(d, l, *e),
+                      f->name, d->is_hardware ? "" : " without devices");
     *e = (*e | l->forced) & ~l->cleared;
     if (likely(frame_take(m, owner))) {
         if (!(*e & PTE_RW) || likely(frame_take_writable(m)))
@@ -243,6 +259,7 @@ static void orphan_forget(struct domain *d, mfn_t m)
 /* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
 static void retire(struct domain *d, mfn_t m, unsigned level)
 {
+    d->arch.nr_tables--;
     if (d->arch.fmt->mirrored)
         mirror_free(d, m, level);
     note_stale(&d->arch);
@@ -323,7 +340,6 @@ static int promote(struct domain *d, mfn_t m, unsigned level, u32 w, int from)
         if (level == f->hv_level && (f->id != PT32P || w & FW_HV))
             pt_fill_hv_slots(d, mfn_to_virt(m));
         atomic_or(&frame_types[m.v], FW_VALID);
-        d->arch.nr_tables++;
         return 0;
     }
     if (rc == -RESTART) {
@@ -374,6 +390,7 @@ int pt_get_table(struct domain *d, mfn_t m, unsigned level_hv)
             return 0;
         }
         if (try_cmpxchg(&frame_types[m.v], &w, FW_TYPE(type) | hv | 1)) {
+            d->arch.nr_tables++;
             domain_flush_stale(d);
             break;
         }
@@ -391,12 +408,13 @@ out:
 
 /*
  * Goes on with a partial frame's demotion. The caller has a general reference of its own. When it is done, the partial
- * state's reference is dropped too.
+ * state's reference is dropped too. -RESTART: something is left, of this table or on the orphan list.
  */
 static int demote(struct domain *d, mfn_t m, unsigned level)
 {
     u32 w = frame_types[m.v];
-    unsigned left = demote_entries(d, d->arch.fmt, m, level, w, w & FW_COUNT_MASK);
+    unsigned orphans = d->arch.nr_orphans, left = demote_entries(d, d->arch.fmt, m, level, w, w & FW_COUNT_MASK);
+    bool more = d->arch.nr_orphans > orphans;
 
     if (left) {
         set_partial(m, w, left);
@@ -405,7 +423,7 @@ static int demote(struct domain *d, mfn_t m, unsigned level)
     orphan_forget(d, m);
     retire(d, m, level);
     frame_put(m);
-    return 0;
+    return more ? -RESTART : 0;
 }
 
 int pt_put_table(struct domain *d, mfn_t m)
@@ -421,7 +439,6 @@ int pt_put_table(struct domain *d, mfn_t m)
         return 0;
     }
     left = demote_entries(d, f, m, level, w, f->level[level].nr_entries);
-    d->arch.nr_tables--;
     if (left) {
         set_partial(m, w, left);    /* our general reference becomes the partial state's */
         orphan_insert(d, orphans, m);
@@ -448,8 +465,10 @@ int pt_drain_orphans(struct domain *d)
 
 int pt_pin(struct domain *d, mfn_t m, unsigned level)
 {
-    int rc = pt_get_table(d, m, level);
+    int rc = pt_drain_orphans(d);
 
+    if (!rc)
+        rc = pt_get_table(d, m, level);
     if (rc)
         return rc;
     if (frame_types[m.v] & FW_PINNED) {
@@ -462,8 +481,11 @@ int pt_pin(struct domain *d, mfn_t m, unsigned level)
 
 int pt_unpin(struct domain *d, mfn_t m)
 {
+    int rc = pt_drain_orphans(d);
     u32 w;
 
+    if (rc)
+        return rc;
     if (!mfn_valid(m) || !frame_get(m, d))
         return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, d->id);
     w = frame_types[m.v];
@@ -472,9 +494,9 @@ int pt_unpin(struct domain *d, mfn_t m)
         return refuse(-EINVAL, "frame %#lx is not pinned (type word %#x)", m.v, w);
     }
     atomic_and(&frame_types[m.v], ~FW_PINNED);
-    int rc = pt_put_table(d, m);
+    (void)pt_put_table(d, m);   /* what is left of it is on the orphan list */
     frame_put(m);
-    return rc;
+    return 0;
 }
 
 /* --- Entry updates --- */
@@ -528,7 +550,7 @@ static always_inline int update_leaf(struct domain *d, const struct pt_format *f
 
     if (e & PTE_P) {
         if (same_references(e, old, 1)) {
-            if (unlikely(e & ~PTE_MFN_MASK & ~l->allowed))
+            if (unlikely(denied_flags(d, l, e)))
                 return refuse(-EINVAL, "L1 entry %#lx has flags that a %s guest may not set", e, f->name);
             return store_entry(d, f, m, 1, idx, (e | l->forced) & ~l->cleared, old, flags) ? 0 : -EAGAIN;
         }
@@ -550,8 +572,10 @@ static __attribute__((noinline)) int update_node(struct domain *d, const struct 
                        u64 old, unsigned flags)
 {
     const struct pt_level *l = &f->level[level];
-    int rc;
+    int rc = pt_drain_orphans(d);
 
+    if (rc)
+        return rc;
     if (idx >= l->nr_entries)
         return refuse(-EINVAL, "a %s guest's L%u tables have %u entries, this is number %u", f->name, level,
                       l->nr_entries, idx);
@@ -661,10 +685,12 @@ static int relinquish_frame(struct domain *d, mfn_t m)
         rc = demote(d, m, fw_type(w) - FT_L1 + 1);
     else if (w & FW_PINNED)
         rc = pt_unpin(d, m);
+    if (!rc && d->arch.nr_orphans)
+        rc = -RESTART;
     if (!rc && !domain_give_up_frame(d, m))
         rc = 0;     /* given up before, or one that we share with the domain */
     frame_put(m);
-    return !rc && d->arch.nr_orphans ? -RESTART : rc;
+    return rc;
 }
 
 int pt_relinquish(struct domain *d)

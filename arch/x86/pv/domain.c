@@ -395,7 +395,7 @@ int arch_vcpu_set_context(struct vcpu *v, const void *raw)
     if (v->id == 0) {
         /* The toolstack has cleared shared_info by now. */
         domain_wallclock_update(d);
-        d->vm_assist = (u32)(c.vm_assist & vm_assist_valid(d));
+        d->vm_assist = c.vm_assist & vm_assist_valid(d);
     }
     if (v->arch.monitor_l4)
         mirror_set_root(v);

@@ -29,7 +29,9 @@ static int check_vcpus(const struct domain *d)
 static int check_reach(const struct domain *d, const struct pt_format *f)
 {
     for (u64 m = 1UL << 20; m < nr_frames; m++)
-        if (d->regions[m >> 15] >> (m >> 9 & 63) & 1 && frame_owner_id(mfn(m)) == d->id)
+        if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+            m |= 511;
+        else if (frame_owner_id(mfn(m)) == d->id)
             return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
     return 0;
 }
@@ -48,19 +50,16 @@ static int check(const struct domain *d, const struct pvisor_switch_format *s)
     return rc ? rc : check_reach(d, f);
 }
 
-/* The table is small: what a kernel has at its start. So nothing here gives way. */
+/* The table is small: what a kernel has at its start. So nothing here gives way, nor leaves what gave way before. */
 static void drop_root(struct vcpu *v)
 {
     struct domain *d = v->domain;
     mfn_t m = v->arch.root_kernel;
-    int rc;
 
     v->arch.root_kernel = INVALID_MFN;
     mirror_clear_root(v);
     pv_load_cr3(v);
-    rc = pt_put_table(d, m);
-    while (rc == -RESTART)
-        rc = pt_drain_orphans(d);
+    BUG_ON(pt_drain_orphans(d) || pt_put_table(d, m));
 }
 
 static int take_root(struct vcpu *v, mfn_t m)
@@ -90,7 +89,7 @@ static int switch_tables(struct vcpu *v, mfn_t root)
 
     drop_root(v);
     if (d->arch.nr_tables) {
-        rc = refuse(-EBUSY, "%lu page tables are pinned or in use besides the root", d->arch.nr_tables);
+        rc = refuse(-EBUSY, "%lu page tables are pinned, half made or in use besides the root", d->arch.nr_tables);
         go_back(v, old);
         return rc;
     }

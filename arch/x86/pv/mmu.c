@@ -363,7 +363,8 @@ static int ext_pin(struct domain *d, const struct mmuext_op *op)
     if (level > d->arch.fmt->levels)
         return refuse(-EINVAL, "a %s guest has no L%u tables", d->arch.fmt->name, level);
     pt_lock(d);
-    rc = pt_pin(d, mfn(op->arg1), level);
+    /* Asked again, under the lock that the teardown unpins under: what is pinned after that would stay. */
+    rc = d->dying ? refuse(-ESRCH, "d%u is being destroyed", d->id) : pt_pin(d, mfn(op->arg1), level);
     pt_unlock(d);
     return rc;
 }
@@ -375,7 +376,7 @@ static int ext_unpin(struct domain *d, const struct mmuext_op *op)
     pt_lock(d);
     rc = pt_unpin(d, mfn(op->arg1));
     pt_unlock(d);
-    return rc == -RESTART ? 0 : rc;    /* what is left is on the orphan list */
+    return rc;
 }
 
 static int ext_baseptr(struct domain *d, const struct mmuext_op *op, bool user)

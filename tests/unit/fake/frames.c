@@ -23,8 +23,8 @@ void (*on_flush)(u16 domid);
 
 static struct domain *domains[3];
 static struct vcpu vcpus[3];
-static unsigned calls, yes_at;
-static bool yes_stays, work_waits;
+static unsigned calls, yes_at, yes_step;
+static bool work_waits;
 
 /* --- What the code under test wants of the machine --------------------------------------------------- */
 
@@ -59,15 +59,17 @@ void domain_flush_stale(struct domain *d)
 bool preempt_needed(void)
 {
     calls++;
-    return yes_at && (calls == yes_at || (yes_stays && calls > yes_at));
+    return yes_at && calls >= yes_at && (calls - yes_at) % yes_step == 0;
 }
 
-void preempt_at(unsigned n, bool sticky)
+void preempt_every(unsigned n, unsigned step)
 {
     calls = 0;
     yes_at = n;
-    yes_stays = sticky;
+    yes_step = step;
 }
+
+void preempt_at(unsigned n, bool sticky) { preempt_every(n, sticky ? 1 : ~0u); }
 
 unsigned preempt_calls(void) { return calls; }
 

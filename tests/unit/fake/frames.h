@@ -22,6 +22,8 @@ u64 *frame_words(mfn_t m);
 
 /* preempt_needed() is true at the nth call from now on (0: never), and stays so if sticky. */
 void preempt_at(unsigned n, bool sticky);
+/* At the nth call and every step calls after that. */
+void preempt_every(unsigned n, unsigned step);
 unsigned preempt_calls(void);
 
 /* Runs what waits for the way out of the hypervisor. */
