@@ -17,6 +17,10 @@ $(cache)/kernel/vmlinuz: $(cache)/root.stamp $(image_tools)/kernel
 	@echo "image: kernels"
 	@$(image_tools)/kernel $(cache)/root/boot/vmlinuz-* $(@D)
 
+# A 32-bit kernel that is not ours.
+$(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach
+	@$(image_tools)/gnumach $(@D)
+
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"
