@@ -239,8 +239,6 @@ TEST(map_out_of_range)
 {
 #ifdef FORMAT_PT32
     if (is_dom0())
-        SKIP("the last frame is the firmware's, which is dom0's to map");
-    if (is_dom0())
         SKIP("all that an entry can name is the machine's, and dom0 may map devices");
     check_entry_refused(0xfffff, PTE_READ);
 #else
