@@ -656,6 +656,37 @@ TEST(direct_write_crossing)
     CHECK_EQ(slot[1], 0);
 }
 
+/* Level 2 is written so too, by 32-bit kernels; the same checks hold. */
+TEST(direct_write_upper)
+{
+    u32 *page = page_alloc();
+    pte_raw *l1 = l1_with(virt_to_mfn(page), PTE_READ), pte = (pte_raw)pte_make(virt_to_mfn(l1), PTE_TABLE);
+    volatile pte_raw *slot = pte_at(table_of(window(0), 2), pte_index(window(0), 2) + 4);
+    volatile u32 *va = (void *)((word)window(0) + (4UL << format.level[2].shift));
+
+    assisted_slot();
+    page[0] = 44;
+#ifdef FORMAT_PT64
+    CHECK_FAULT(VECTOR_PF, *slot = pte);
+    CHECK_EQ(*slot, 0);
+    (void)va;
+#else
+    CHECK_NO_FAULT(*slot = pte);
+    CHECK_EQ(*va, 44);
+    CHECK_REFUSED(map_writable(l1));
+    CHECK_FAULT(VECTOR_PF, *slot = (pte_raw)pte_make(foreign_frame(0), PTE_TABLE));
+    CHECK_FAULT(VECTOR_PF, *slot = (pte_raw)pte_make(virt_to_mfn(page), PTE_DATA | PTE_US | PTE_PSE));
+    CHECK_EQ(pte_mfn(*slot), pte_mfn(pte));
+    CHECK_FAULT(VECTOR_PF, *(volatile pte_raw *)hypervisor_entry() = 0);
+    CHECK_NO_FAULT(*slot = 0);
+    mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
+    CHECK_FAULT(VECTOR_PF, (void)*va);
+#endif
+    CHECK_OK(map_writable(l1));
+    page_free(l1);
+    page_free(page);
+}
+
 /* A table that nothing uses as one is plain memory: writes go through without emulation. */
 TEST(direct_write_after_unpin)
 {
