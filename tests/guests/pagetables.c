@@ -862,9 +862,21 @@ TEST(pae_top_level)
     make_readonly(top);
     check_unpinnable(3, top);
     make_writable(top);
+    top[1] = (pte_raw)pte_make(current_base(), PTE_P); /* another */
+    make_readonly(top);
+    check_unpinnable(3, top);
+    make_writable(top);
+    top[1] = kernel; /* the hypervisor's part in two places */
+    make_readonly(top);
+    check_unpinnable(3, top);
+    make_writable(top);
     top[1] = 0;
     make_readonly(top);
     CHECK_OK(pin(top, 3));
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_REFUSED(pte_set(&top[i], pte_make(virt_to_mfn(top), PTE_P)));
+        CHECK_REFUSED(pte_set(&top[i], pte_make(current_base(), PTE_P)));
+    }
     CHECK_REFUSED(pte_set(&top[3], 0)); /* of a table in use, the kernel's part stays */
     CHECK_OK(unpin(top));
     free_top(top);
@@ -1102,6 +1114,19 @@ TEST(descriptor_update)
     CHECK_REFUSED(update_descriptor((u64)foreign_frame(0) << 12, DESC_DATA(3)));
     CHECK_REFUSED(update_descriptor(virt_to_maddr(table_of(window(0), 1)), DESC_DATA(3)));
     CHECK_REFUSED(update_descriptor(1ULL << 51, DESC_DATA(3)));
+    CHECK_OK(set_gdt(&frame, 0));
+    table_free(gdt);
+}
+
+TEST(map_descriptors_writable)
+{
+    u64 *gdt = gdt_page();
+    word frame = virt_to_mfn(gdt);
+
+    make_readonly(gdt);
+    REQUIRE_OK(set_gdt(&frame, 512));
+    check_entry_refused(frame, PTE_DATA);
+    CHECK_FAULT(VECTOR_PF, *(volatile u64 *)&gdt[3] = DESC_DATA(0));
     CHECK_OK(set_gdt(&frame, 0));
     table_free(gdt);
 }

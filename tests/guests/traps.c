@@ -236,6 +236,8 @@ TEST(control_registers_bad)
     CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%cr0" : : "r"(cr0 & ~1UL))); /* no protected mode */
     CHECK_EQ(read_cr(0), cr0);
     CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%cr3" : : "r"((word)0xfee00000)));
+    if (!IS64) /* unaligned: the low bits are the high ones of the frame number */
+        CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%cr3" : : "r"(base_as_cr3() | 0x20)));
     CHECK_EQ(read_cr(3) & ~(word)(IS64 ? 0xfff : 0), base_as_cr3());
 }
 

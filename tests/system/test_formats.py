@@ -96,6 +96,8 @@ def test_32_bit_pv_grub_reads_its_disk(dom0, domu, files):
 LOADER_REFUSALS = {
     "nothing": (None, "no kernel"),
     "pae": ("smoke-pt32p", "none without PAE"),
+    "64-bit": ("smoke-pt64", "none without PAE"),
+    "no kernel at all": ("text", "not a kernel|ELF"),
     "truncated": ("truncated", "truncated|malformed|outside|past the end|beyond"),
 }
 
@@ -103,11 +105,38 @@ LOADER_REFUSALS = {
 @pytest.mark.parametrize("what", sorted(LOADER_REFUSALS))
 def test_loader_says_why_it_refuses(dom0, domu, files, what):
     name, why = LOADER_REFUSALS[what]
-    dom0.ok(f"head -c 3000 {files}/smoke-pt32 > {files}/truncated")
+    dom0.ok(f"head -c 3000 {files}/smoke-pt32 > {files}/truncated; yes text | head -c 9000 > {files}/text")
     domain = domu("refused", **{**settings(files, "smoke", "pt32"), "ramdisk": name and f"{files}/{name}"}).create(wait=False)
     dom0.wait_until(f"grep -aqE 'pvisor loader: .*({why})' {domain.console_log}", 60)
 
 
+# What a kernel says of itself, and a lie of the same length.
+LIES = {
+    "nonpae-says-pae": ("pt32", b"GUEST_VER=1,", b"PAE=yes,X=1,"),
+    "pae-says-nonpae": ("pt32p", b"\x09\0\0\0Xen\0yes\0", b"\x09\0\0\0Xen\0no\0\0"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_pae_flag_that_lies_ends_that_guest_alone(dom0, domu, files, scratch, lie):
+    """Nothing but the flag says what tables a kernel expects. It finds the others, and dies of it; the log says of what."""
+    form, truth, claim = LIES[lie]
+    content = (GUESTS / f"smoke-{form}").read_bytes()
+    assert content.count(truth) == 1 and len(truth) == len(claim)
+    (scratch / lie).write_bytes(content.replace(truth, claim))
+    rig.put(dom0, scratch / lie, f"{files}/{lie}")
+    claimed = "pt32p" if form == "pt32" else "pt32"
+    dom0.ok("xl dmesg -c > /dev/null")
+    changes = {"ramdisk": f"{files}/{lie}"} if claimed == "pt32" else {"kernel": f"{files}/{lie}"}
+    domain = domu("liar", **{**settings(files, "smoke", claimed), **changes}).create(wait=False)
+    dom0.wait_until("xl list liar | tail -n 1 | awk '{ print $5 }' | grep -q c", 60)
+    log = dom0.hypervisor_log()
+    assert re.search(r"d\d+v0 crashed: .*(trap|fault|handler|stack|mapped)", log), log
+    assert re.search(r"rip [0-9a-f]{4}:", log), log
+    assert dom0.ok("echo alive") == "alive"
+
+
 def test_non_pae_kernel_needs_the_loader(dom0, domu, files):
     domain = domu("plain", **{**settings(files, "smoke", "pt32"), "kernel": f"{files}/smoke-pt32", "ramdisk": None})
-    assert domain.try_create().status != 0
+    result = domain.try_create()
+    assert result.status != 0 and dom0.run("xl domid plain").status != 0
