@@ -17,6 +17,10 @@ $(cache)/kernel/vmlinuz: $(cache)/root.stamp $(image_tools)/kernel
 	@echo "image: kernels"
 	@$(image_tools)/kernel $(cache)/root/boot/vmlinuz-* $(@D)
 
+# A 32-bit kernel that is not ours.
+$(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach
+	@$(image_tools)/gnumach $(@D)
+
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"
@@ -63,8 +67,8 @@ run: build/disk.img
 
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope
-# Not part of every run: too long (smp), or not settled yet (formats: 32-bit guests under xl). By name: make test T=smp
-LONG_TESTS = --ignore=test_smp.py --ignore=test_formats.py
+# Not part of every run, because it takes long. By name: make test T=smp
+LONG_TESTS = --ignore=test_smp.py
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))

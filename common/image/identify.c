@@ -86,7 +86,7 @@ static int unpacked_size(struct image_wrap *w, const char *name, struct image_er
                           (ull)w->payload_size, IMAGE_MAX_UNPACKED);
     w->unpacked_size = get_le(w->payload + w->payload_size - 4, 4);
     if (!w->unpacked_size || w->unpacked_size > IMAGE_MAX_UNPACKED)
-        return image_fail(err, -E2BIG, "the %s payload claims to unpack to %llu bytes, expected 1 to %llu",
+        return image_fail(err, -E2BIG, "the %s payload claims to unpack to %llu bytes, expected 1 to %llu: truncated or corrupt",
                           name, (ull)w->unpacked_size, IMAGE_MAX_UNPACKED);
     w->scratch_size = image_scratch_size(w->packing, w->unpacked_size);
     return 0;

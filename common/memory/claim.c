@@ -72,8 +72,7 @@ bool memory_flags_ok(u32 mem_flags)
     return !bits || bits > PAGE_SHIFT;
 }
 
-/* The narrower of what the caller asks for and what the domain can address; 0 where all RAM is within it. */
-static unsigned width_limit(const struct domain *d, u32 mem_flags)
+unsigned memory_width_limit(const struct domain *d, u32 mem_flags)
 {
     unsigned bits = XENMEMF_get_address_bits(mem_flags), own = (unsigned)d->arch.physaddr_bits;
 
@@ -85,7 +84,7 @@ static unsigned width_limit(const struct domain *d, u32 mem_flags)
 /* A PAE domain may be about to start a non-PAE kernel, which reaches no further: docs/abi.md. */
 static unsigned preferred_limit(const struct domain *d, u32 mem_flags)
 {
-    unsigned bits = width_limit(d, mem_flags);
+    unsigned bits = memory_width_limit(d, mem_flags);
 
     return domain_word(d) == ABI_32 && (!bits || bits > 32) && max_ram_mfn().v >> 20 ? 32 : bits;
 }
@@ -98,8 +97,8 @@ mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags)
     if (!available(d, nr))
         return INVALID_MFN;
     m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)));
-    if (mfn_eq(m, INVALID_MFN) && preferred_limit(d, mem_flags) != width_limit(d, mem_flags))
-        m = domain_alloc_frames(d, order, MEMF_BITS(width_limit(d, mem_flags)));
+    if (mfn_eq(m, INVALID_MFN) && preferred_limit(d, mem_flags) != memory_width_limit(d, mem_flags))
+        m = domain_alloc_frames(d, order, MEMF_BITS(memory_width_limit(d, mem_flags)));
     if (!mfn_eq(m, INVALID_MFN) && read_once(d->outstanding_pages)) {
         spin_lock(&claim_lock);
         set_outstanding(d, d->outstanding_pages - min(nr, d->outstanding_pages));

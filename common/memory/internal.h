@@ -39,6 +39,8 @@ unsigned memory_max_order(void);
  * xen_memory_reservation. INVALID_MFN: there are none.
  */
 mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags);
+/* Frames of d's must lie below 2^n bytes, for it or for the caller; 0 where all RAM does. */
+unsigned memory_width_limit(const struct domain *d, u32 mem_flags);
 /* True if mem_flags' address width leaves room for any frame. */
 bool memory_flags_ok(u32 mem_flags);
 

@@ -31,9 +31,13 @@ static mfn_t alloc_extent(struct domain *d, const struct xen_memory_reservation 
     mfn_t m = memory_alloc(d, r->extent_order, r->mem_flags);
 
     /* libxenguest tries large pages first and expects to fail now and then. */
-    if (mfn_eq(m, INVALID_MFN) && !r->extent_order)
-        guest_log("no memory for extent %lu of %lu for d%u: it has %lu frames of %lu, %lu are free", i,
-                  r->nr_extents, d->id, d->tot_pages, d->max_pages, heap_free_frames());
+    if (mfn_eq(m, INVALID_MFN) && !r->extent_order) {
+        unsigned bits = memory_width_limit(d, r->mem_flags);
+
+        guest_log("no memory%s for extent %lu of %lu for d%u: it has %lu frames of %lu, %lu are free%s", bits ? " low enough" : "",
+                  i, r->nr_extents, d->id, d->tot_pages, d->max_pages, heap_free_frames(),
+                  !bits ? "" : bits == 32 ? ", but it takes frames below 4 GiB" : ", but not all in its reach");
+    }
     return m;
 }
 

@@ -12,6 +12,16 @@
 #define SEL_TSS 0xe040
 #define SEL_LDT 0xe050
 
+/*
+ * A 32-bit guest's call gates have DPL 0 in its tables, so that using one faults and is emulated. Bits 37 to 39, which mean
+ * nothing in a gate, then hold the DPL that the guest gave it, and that they do.
+ */
+#define DESC_GATE_MASK (1UL << 47 | 31UL << 40)
+#define DESC_GATE      (1UL << 47 | 12UL << 40)
+#define DESC_GATE_KEPT (1UL << 39)
+static inline bool desc_is_gate(u64 d) { return (d & DESC_GATE_MASK) == DESC_GATE; }
+static inline unsigned desc_gate_dpl(u64 d) { return d >> 37 & 3; }
+
 struct __attribute__((packed)) tss64 {
     u32 reserved0;
     u64 rsp0, rsp1, rsp2, reserved1;

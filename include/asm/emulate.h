@@ -29,6 +29,7 @@ struct insn {
     u8 rep;                 /* 0, 0xf2 or 0xf3 */
     bool lock, mem;         /* mem: rm is in memory, at ea */
     u8 mode;
+    u16 selector;           /* of a far pointer in the instruction itself, its offset in imm */
     u64 imm;                /* sign-extended to 64 bits */
     u64 ea;                 /* offset in seg, truncated to addr_bytes */
 };
@@ -69,6 +70,9 @@ static inline bool guest_in_kernel(const struct vcpu *v, const struct cpu_regs *
 bool pv_emulate_privop(struct cpu_regs *regs);
 /* #UD: `ud2a; .ascii "xen"; cpuid`. True: emulated. */
 bool pv_emulate_forced(struct cpu_regs *regs);
+
+/* #GP with a selector as error code: true if it was a far call through a 32-bit guest's call gate, now done (pv/emulate/gate.c). */
+bool pv_emulate_gate(struct cpu_regs *regs);
 
 /* IN, OUT, INS, OUTS (pv/emulate/io.c); as pv_emulate_privop(). */
 bool pv_emulate_io(const struct insn *i, struct cpu_regs *regs);

@@ -91,6 +91,17 @@ static void unmapped_code(void)
     code();
 }
 
+/* Long mode has no virtual-8086 mode; the 64-bit hypercall cannot even ask for it. */
+static void iret_vm86(void)
+{
+#ifndef FORMAT_PT64
+    const word frame[] = { 0, 0x1000, EFLAGS_IF | 1 << 17, 0x2000, 0, 0, 0, 0, 0 };
+
+    no_handlers();
+    iret_frame(frame, ARRAY_SIZE(frame));
+#endif
+}
+
 static void no_user_tables(void)
 {
     no_handlers();
@@ -121,7 +132,7 @@ static void shutdown_unknown(void) { shutdown(77); }
 static const struct test modes[] = {
     { "no_handler", no_handler }, { "fault_recursion", fault_recursion }, { "null_callback", null_callback },
     { "bad_iret", bad_iret }, { "bad_stack", bad_stack }, { "table_stack", table_stack },
-    { "unmapped_code", unmapped_code }, { "no_user_tables", no_user_tables }, { "lost_tables", lost_tables },
+    { "unmapped_code", unmapped_code }, { "iret_vm86", iret_vm86 }, { "no_user_tables", no_user_tables }, { "lost_tables", lost_tables },
     { "spin", spin }, { "shutdown_poweroff", shutdown_poweroff }, { "shutdown_reboot", shutdown_reboot },
     { "shutdown_suspend", shutdown_suspend }, { "shutdown_crash", shutdown_crash },
     { "shutdown_watchdog", shutdown_watchdog }, { "shutdown_unknown", shutdown_unknown },

@@ -7,6 +7,7 @@
 #include "hypercall.h"
 #include "mm.h"
 #include "preempt.h"
+#include "string.h"
 #include "test.h"
 
 static struct pvisor_switch_format request;
@@ -95,4 +96,131 @@ TEST(half_made_table)
     table_free(l1);
 #endif
     check_alive();
+}
+
+#ifdef FORMAT_PT32P
+/* Tables as the new format would have them: plain data of ours until they are taken. */
+static u32 *new_root, *new_l1;
+
+static u32 new_entry(const void *page, u32 flags) { return (u32)virt_to_mfn(page) << 12 | flags; }
+
+struct bad_tables {
+    const char *what;
+    u32 *table;
+    u32 slot, entry;
+};
+
+static void check_switch_refused(const struct bad_tables *b)
+{
+    memset(new_root, 0, 4096);
+    memset(new_l1, 0, 4096);
+    new_root[768] = new_entry(new_l1, PTE_TABLE);
+    new_l1[0] = new_entry(new_l1, PTE_P);
+    b->table[b->slot] = b->entry;
+    set_request();
+    request.root_mfn = (u32)virt_to_mfn(new_root);
+    if (!CHECK_EQ(switch_format(), -EINVAL))
+        printf("     %s\n", b->what);
+    check_alive();
+    *(volatile u32 *)new_root = *(volatile u32 *)new_l1 = 0; /* still plain memory */
+}
+#endif
+
+TEST(bad_new_tables)
+{
+#ifdef FORMAT_PT32P
+    new_root = page_alloc();
+    new_l1 = page_alloc();
+    const struct bad_tables bad[] = {
+        { "a frame that is not ours", new_l1, 1, (u32)foreign_frame(0) << 12 | PTE_P },
+        { "another, from the memory's end", new_l1, 1, (u32)foreign_frame(1) << 12 | PTE_P },
+        { "the hypervisor's table", new_l1, 1, (u32)(pte_get(hypervisor_entry(), 0) & 0xfffff000) | PTE_P },
+        { "the local APIC", new_l1, 1, 0xfee00000u | PTE_P },
+        { "the level-1 table, writable", new_l1, 1, new_entry(new_l1, PTE_P | PTE_RW) },
+        { "the root, writable", new_l1, 1023, new_entry(new_root, PTE_P | PTE_RW) },
+        { "a recursive entry that is writable", new_root, 767, new_entry(new_root, PTE_TABLE) },
+        { "a 4 MiB page", new_root, 5, new_entry(new_l1, PTE_TABLE | PTE_PSE) & 0xffc00fff },
+        { "a table that is not ours", new_root, 5, (u32)foreign_frame(0) << 12 | PTE_TABLE },
+        { "a page of something else as a table", new_root, 5, new_entry(check_alive, PTE_TABLE) },
+    };
+
+    REQUIRE_OK(mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0));
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        check_switch_refused(&bad[i]);
+    CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+    page_free(new_root);
+    page_free(new_l1);
+#else
+    SKIP("only PAE guests can change");
+#endif
+}
+
+/* A table besides the root's is pinned. */
+TEST(other_table_pinned)
+{
+#ifdef FORMAT_PT32P
+    void *l1 = table_alloc();
+
+    REQUIRE_OK(mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0));
+    REQUIRE_OK(pin(l1, 1));
+    set_request();
+    request.root_mfn = (u32)virt_to_mfn(page_alloc());
+    CHECK_EQ(switch_format(), -EBUSY);
+    check_alive();
+    CHECK_REFUSED(map_writable(l1));
+    CHECK_OK(unpin(l1));
+    table_free(l1);
+    CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+#else
+    SKIP("only PAE guests can change");
+#endif
+}
+
+#ifndef FORMAT_PT64
+static volatile u32 second_runs;
+static u8 second_stack[4096] __attribute__((aligned(16)));
+
+static void second_main(void)
+{
+    for (;;) {
+        second_runs++;
+        sched_op(SCHEDOP_yield, NULL);
+    }
+}
+
+static bool start_second(void)
+{
+    static vcpu_guest_context c;
+
+    c.flags = VGCF_in_kernel;
+    c.ctrlreg[3] = XEN_PFN_TO_CR3_32(current_base());
+    c.kernel_ss = c.user_regs.ss = c.user_regs.ds = c.user_regs.es = KERNEL_SS;
+    c.user_regs.cs = KERNEL_CS;
+    c.user_regs.eip = P(second_main);
+    c.kernel_sp = c.user_regs.esp = P(second_stack + sizeof(second_stack));
+    c.user_regs.eflags = EFLAGS_IF;
+    return CHECK_OK(vcpu_op(VCPUOP_initialise, 1, &c)) && CHECK_OK(vcpu_op(VCPUOP_up, 1, NULL));
+}
+#endif
+
+/* A second vCPU has its own root, of the old format. Last in this file: it runs from now on. */
+TEST(second_vcpu_up)
+{
+#ifndef FORMAT_PT64
+    if (vcpu_op(VCPUOP_is_up, 1, NULL) < 0)
+        SKIP("one vCPU");
+    REQUIRE(start_second());
+    while (!second_runs)
+        sched_op(SCHEDOP_yield, NULL);
+    (void)mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0);
+    set_request();
+    CHECK_EQ(switch_format(), format.levels == 3 ? -EBUSY : -EINVAL);
+    check_alive();
+    CHECK_OK(vcpu_op(VCPUOP_down, 1, NULL));
+    set_request();
+    CHECK_EQ(switch_format(), format.levels == 3 ? -EBUSY : -EINVAL); /* down, but its root is still in use */
+    check_alive();
+#else
+    SKIP("only 32-bit guests can change");
+#endif
 }

@@ -239,8 +239,6 @@ TEST(map_out_of_range)
 {
 #ifdef FORMAT_PT32
     if (is_dom0())
-        SKIP("the last frame is the firmware's, which is dom0's to map");
-    if (is_dom0())
         SKIP("all that an entry can name is the machine's, and dom0 may map devices");
     check_entry_refused(0xfffff, PTE_READ);
 #else
@@ -658,6 +656,37 @@ TEST(direct_write_crossing)
     CHECK_EQ(slot[1], 0);
 }
 
+/* Level 2 is written so too, by 32-bit kernels; the same checks hold. */
+TEST(direct_write_upper)
+{
+    u32 *page = page_alloc();
+    pte_raw *l1 = l1_with(virt_to_mfn(page), PTE_READ), pte = (pte_raw)pte_make(virt_to_mfn(l1), PTE_TABLE);
+    volatile pte_raw *slot = pte_at(table_of(window(0), 2), pte_index(window(0), 2) + 4);
+    volatile u32 *va = (void *)((word)window(0) + (4UL << format.level[2].shift));
+
+    assisted_slot();
+    page[0] = 44;
+#ifdef FORMAT_PT64
+    CHECK_FAULT(VECTOR_PF, *slot = pte);
+    CHECK_EQ(*slot, 0);
+    (void)va;
+#else
+    CHECK_NO_FAULT(*slot = pte);
+    CHECK_EQ(*va, 44);
+    CHECK_REFUSED(map_writable(l1));
+    CHECK_FAULT(VECTOR_PF, *slot = (pte_raw)pte_make(foreign_frame(0), PTE_TABLE));
+    CHECK_FAULT(VECTOR_PF, *slot = (pte_raw)pte_make(virt_to_mfn(page), PTE_DATA | PTE_US | PTE_PSE));
+    CHECK_EQ(pte_mfn(*slot), pte_mfn(pte));
+    CHECK_FAULT(VECTOR_PF, *(volatile pte_raw *)hypervisor_entry() = 0);
+    CHECK_NO_FAULT(*slot = 0);
+    mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
+    CHECK_FAULT(VECTOR_PF, (void)*va);
+#endif
+    CHECK_OK(map_writable(l1));
+    page_free(l1);
+    page_free(page);
+}
+
 /* A table that nothing uses as one is plain memory: writes go through without emulation. */
 TEST(direct_write_after_unpin)
 {
@@ -833,9 +862,21 @@ TEST(pae_top_level)
     make_readonly(top);
     check_unpinnable(3, top);
     make_writable(top);
+    top[1] = (pte_raw)pte_make(current_base(), PTE_P); /* another */
+    make_readonly(top);
+    check_unpinnable(3, top);
+    make_writable(top);
+    top[1] = kernel; /* the hypervisor's part in two places */
+    make_readonly(top);
+    check_unpinnable(3, top);
+    make_writable(top);
     top[1] = 0;
     make_readonly(top);
     CHECK_OK(pin(top, 3));
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_REFUSED(pte_set(&top[i], pte_make(virt_to_mfn(top), PTE_P)));
+        CHECK_REFUSED(pte_set(&top[i], pte_make(current_base(), PTE_P)));
+    }
     CHECK_REFUSED(pte_set(&top[3], 0)); /* of a table in use, the kernel's part stays */
     CHECK_OK(unpin(top));
     free_top(top);
@@ -1073,6 +1114,19 @@ TEST(descriptor_update)
     CHECK_REFUSED(update_descriptor((u64)foreign_frame(0) << 12, DESC_DATA(3)));
     CHECK_REFUSED(update_descriptor(virt_to_maddr(table_of(window(0), 1)), DESC_DATA(3)));
     CHECK_REFUSED(update_descriptor(1ULL << 51, DESC_DATA(3)));
+    CHECK_OK(set_gdt(&frame, 0));
+    table_free(gdt);
+}
+
+TEST(map_descriptors_writable)
+{
+    u64 *gdt = gdt_page();
+    word frame = virt_to_mfn(gdt);
+
+    make_readonly(gdt);
+    REQUIRE_OK(set_gdt(&frame, 512));
+    check_entry_refused(frame, PTE_DATA);
+    CHECK_FAULT(VECTOR_PF, *(volatile u64 *)&gdt[3] = DESC_DATA(0));
     CHECK_OK(set_gdt(&frame, 0));
     table_free(gdt);
 }

@@ -236,6 +236,8 @@ TEST(control_registers_bad)
     CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%cr0" : : "r"(cr0 & ~1UL))); /* no protected mode */
     CHECK_EQ(read_cr(0), cr0);
     CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%cr3" : : "r"((word)0xfee00000)));
+    if (!IS64) /* unaligned: the low bits are the high ones of the frame number */
+        CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%cr3" : : "r"(base_as_cr3() | 0x20)));
     CHECK_EQ(read_cr(3) & ~(word)(IS64 ? 0xfff : 0), base_as_cr3());
 }
 
@@ -432,6 +434,124 @@ TEST(user_system_calls)
     check_user(USER_RUN(0xcd, 0x81), VECTOR_GP, 0);
     check_idt_error(0x81);
 }
+
+/* Whoever registers no handler gets #GP. A kernel learns from it only that it was called, by user mode with its stack lost. */
+TEST(user_sysenter)
+{
+    static const u8 sysenter[] = { 0xb8, 0x2a, 0, 0, 0, 0x0f, 0x34 }; /* mov eax, 42; sysenter */
+    struct fault f = user_run(sysenter, sizeof(sysenter));
+
+    CHECK_EQ(f.vector, VECTOR_GP);
+    CHECK_EQ(f.error, 0);
+    sysenter_callback();
+    for (unsigned tf = 0; tf < 2; tf++) {
+        f = user_run_flags(sysenter + 5 * tf, sizeof(sysenter) - 5 * tf, tf ? EFLAGS_TF | EFLAGS_NT : 0);
+        CHECK_EQ(f.vector, VECTOR_SYSENTER);
+        CHECK_EQ(f.regs.cs & 3, 3);
+        CHECK_EQ(f.regs.flags & EFLAGS_IF, EFLAGS_IF);
+    }
+    CHECK_EQ(user_run(sysenter, sizeof(sysenter)).regs.ax, 42);
+}
+
+#define DESC_16(type, base) (0xffffULL | (u64)((base) & 0xffffff) << 16 | (u64)(type) << 40 | (u64)((base) >> 24 & 0xff) << 56)
+
+/* Installs a GDT with these as descriptors 1 to n. */
+static u64 *small_gdt(const u64 *desc, unsigned n)
+{
+    u64 *gdt = page_alloc();
+    word frame = virt_to_mfn(gdt);
+
+    memcpy(gdt + 1, desc, n * sizeof(*desc));
+    make_readonly(gdt);
+    CHECK_OK(set_gdt(&frame, 512));
+    return gdt;
+}
+
+static void drop_gdt(u64 *gdt)
+{
+    word none = 0;
+
+    CHECK_OK(set_gdt(&none, 0));
+    table_free(gdt);
+}
+
+/* 16-bit segments are user space's to have. Its traps, and the kernel's return to it, know their stack and code as such. */
+TEST(user_16_bit_segments)
+{
+    static const u8 code[] = { 0xb8, 0x34, 0x12, 0x50, 0x5b }; /* mov ax, 0x1234; push ax; pop bx */
+    const u64 desc[] = { DESC_16(0xfa, (word)user_page(USER_CODE)), DESC_16(0xf2, (word)user_page(USER_STACK)) };
+    u64 *gdt = small_gdt(desc, 2);
+    struct fault f;
+
+    user_load(code, sizeof(code));
+    f = FAULT_IN(user_enter(0, 0xff0, EFLAGS_IF, 1 << 3 | 3, 2 << 3 | 3));
+    CHECK_EQ(f.vector, VECTOR_UD);
+    CHECK_EQ((u16)f.regs.cs, 1 << 3 | 3);
+    CHECK_EQ(f.regs.ip, sizeof(code));
+    CHECK_EQ((u16)f.regs.bx, 0x1234);
+    CHECK_EQ((u16)f.regs.sp, 0xff0);
+    CHECK_EQ((u16)f.regs.ss, 2 << 3 | 3);
+    f = FAULT_IN(user_enter(0x1000, 0xff0, EFLAGS_IF, 1 << 3 | 3, 2 << 3 | 3)); /* beyond what is mapped, within the limit */
+    CHECK(f.hit);
+    f = FAULT_IN(user_enter(0x10000, 0xff0, EFLAGS_IF, 1 << 3 | 3, 2 << 3 | 3)); /* beyond the limit */
+    CHECK(f.hit);
+    CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));
+    drop_gdt(gdt);
+}
+
+#ifndef FORMAT_PT64
+#define CALL_GATE(entry, dpl, params) ((P(entry) & 0xffffULL) | (u64)KERNEL_CS << 16 | (u64)(params) << 32 | 12ULL << 40 | \
+                                       (u64)(dpl) << 45 | 1ULL << 47 | (u64)(P(entry) & 0xffff0000) << 32)
+
+/* Takes one parameter to ebx and returns it, and 0x4711, to the caller; pops it from both stacks. */
+extern u8 gate_entry[];
+__asm__(".text\ngate_entry: mov 8(%esp), %ebx\n mov $0x4711, %eax\n lret $4\n");
+
+/* A call gate is how user space of some old kernels makes system calls. */
+TEST(call_gate)
+{
+    static const u8 code[] = { 0x6a, 0x4d, 0x9a, 0, 0, 0, 0, 1 << 3 | 3, 0 }; /* push 77; lcall $0xb, $0 */
+    const u64 desc[] = { CALL_GATE(gate_entry, 3, 1), CALL_GATE(gate_entry, 1, 1) };
+    u64 *gdt = small_gdt(desc, 2);
+    struct fault f = user_run(code, sizeof(code));
+    word a = 0, b = 0;
+
+    check_user(f, VECTOR_UD, sizeof(code));
+    CHECK_EQ(f.regs.ax, 0x4711);
+    CHECK_EQ(f.regs.bx, 77);
+    CHECK_NO_FAULT(__asm__ volatile("push $78; lcall $0x11, $0" : "=a"(a), "=b"(b)));
+    CHECK_EQ(a, 0x4711);
+    CHECK_EQ(b, 78);
+    drop_gdt(gdt);
+}
+
+static void check_user_gp(struct fault f, word error)
+{
+    CHECK_EQ(f.vector, VECTOR_GP);
+    CHECK_EQ(f.error, error);
+    CHECK_EQ(f.regs.ip, (word)user_page(USER_CODE));
+}
+
+/* The same through a pointer in memory; and what gates must not do. */
+TEST(call_gate_bad)
+{
+    static const u8 through_memory[] = { 0x6a, 1 << 3 | 3, 0x6a, 0x22, 0xff, 0x1c, 0x24 };
+    const u64 desc[] = { CALL_GATE(gate_entry, 3, 1), CALL_GATE(gate_entry, 1, 1), CALL_GATE(gate_entry, 3, 0) & ~(1ULL << 47),
+                         (CALL_GATE(gate_entry, 3, 0) & ~0xffff0000ULL) | (5ULL << 3) << 16, 0x00c0f2000000ffffULL };
+    u64 *gdt = small_gdt(desc, ARRAY_SIZE(desc));
+    struct fault f = user_run(through_memory, sizeof(through_memory));
+
+    CHECK_EQ(f.vector, VECTOR_UD);
+    CHECK_EQ(f.regs.ax, 0x4711);
+    CHECK_EQ(f.regs.bx, 0x22);          /* the pointer's own offset, which counts for nothing else */
+    check_user_gp(USER_RUN(0x9a, 0, 0, 0, 0, 2 << 3 | 3, 0), 2 << 3);  /* the kernel's gate */
+    CHECK(USER_RUN(0x9a, 0, 0, 0, 0, 3 << 3 | 3, 0).hit);              /* not present */
+    check_user_gp(USER_RUN(0x9a, 0, 0, 0, 0, 4 << 3 | 3, 0), 4 << 3);  /* leads to data */
+    check_user_gp(USER_RUN(0xea, 0, 0, 0, 0, 1 << 3 | 3, 0), 1 << 3);  /* a jump */
+    CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%fs" : : "r"(1 << 3 | 3)));
+    drop_gdt(gdt);
+}
+#endif
 
 /* Only the kernel makes hypercalls. */
 TEST(user_makes_no_hypercall)

@@ -112,6 +112,11 @@ TEST(bad_contexts)
     c->ctrlreg[3] = XEN_PFN_TO_CR3_32(foreign_frame(0));
 #endif
     CHECK_REFUSED(vcpu_op(VCPUOP_initialise, 1, c));
+#ifndef FORMAT_PT64
+    c = second_context();
+    c->ctrlreg[3] |= 0x20; /* an unaligned table: the bits count as high bits of the frame number */
+    CHECK_REFUSED(vcpu_op(VCPUOP_initialise, 1, c));
+#endif
     c = second_context();
     c->gdt_ents = FIRST_RESERVED_GDT_ENTRY + 1;
     CHECK_REFUSED(vcpu_op(VCPUOP_initialise, 1, c));

@@ -163,6 +163,7 @@ static const struct decode_case decode_cases[] = {
     CASE(32, "\x67\x89\x0f", 3, 4, DS, 0x4000),                           /* (%bx) */
     CASE(32, "\x2e\x89\x45\x04", 4, 4, CS, 0x6004),
     CASE(32, "\xa3\x44\x33\x22\x11", 5, 4, DS, 0x11223344),
+    CASE(32, "\xff\x5d\x04", 3, 4, SS, 0x6004),                            /* lcall *4(%ebp) */
     CASE(16, "\x89\x42\x01", 3, 2, SS, 0xd001),                           /* 1(%bp,%si) */
     CASE(16, "\x89\x81\x00\xf0", 4, 2, DS, 0xb000),                       /* (%bx,%di) - 0x1000, wraps */
     CASE(16, "\x89\x0e\x34\x12", 4, 2, DS, 0x1234),
@@ -188,6 +189,24 @@ static void addresses_and_lengths(void **state)
         for (unsigned cut = 0; cut < c->n; cut++)
             assert_int_equal(insn_decode(&i, c->mode, &regs, bytes, cut), -EFAULT);
     }
+}
+
+static void far_calls(void **state)
+{
+    static const u8 code[] = { 0x9a, 0x78, 0x56, 0x34, 0x12, 0x07, 0x01 }, narrow[] = { 0x66, 0x9a, 0x34, 0x12, 0x0f, 0x00 };
+    struct cpu_regs regs = numbered_regs();
+    struct insn i;
+
+    (void)state;
+    assert_int_equal(insn_decode(&i, MODE_32, &regs, code, sizeof(code)), 0);
+    assert_int_equal(i.len, 7);
+    assert_int_equal(i.imm, 0x12345678);
+    assert_int_equal(i.selector, 0x107);
+    assert_false(i.mem);
+    assert_int_equal(insn_decode(&i, MODE_32, &regs, code, sizeof(code) - 1), -EFAULT);
+    assert_int_equal(insn_decode(&i, MODE_32, &regs, narrow, sizeof(narrow)), 0);
+    assert_int_equal(i.len, 6);
+    assert_int_equal(i.selector, 0x0f);
 }
 
 static void long_instructions_are_refused(void **state)
@@ -657,7 +676,7 @@ static void forced_cpuid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(addresses_and_lengths), T(long_instructions_are_refused), T(any_bytes_are_survived),
+        T(addresses_and_lengths), T(far_calls), T(long_instructions_are_refused), T(any_bytes_are_survived),
         T(registers_of_each_width), T(writes_do_what_the_processor_does), T(partial_entries),
         T(repeated_stores_go_one_by_one), T(not_writes), T(fetch_at_the_end_of_memory),
         T(code_segment_limits), T(data_segment_rights), T(control_registers),

@@ -122,7 +122,7 @@ static void trap_gp(struct cpu_regs *r)
     }
     if (software_interrupt(current, r))
         return;
-    if (!r->error_code && pv_emulate_privop(r))
+    if (r->error_code ? pv_emulate_gate(r) : pv_emulate_privop(r))
         return;
     pv_deliver_trap(current, r, X86_VEC_GP, r->error_code);
 }

@@ -25,9 +25,26 @@
 
 static unsigned desc_dpl(u64 e) { return e >> DESC_DPL_SHIFT & 3; }
 
+/* A call gate may lead to the guest's own segments and to the flat ones of its rings. */
+static bool check_gate(const struct domain *d, u64 *e)
+{
+    u16 target = (u16)(*e >> 16) & ~3;
+
+    if (d->arch.word != ABI_32 || !desc_is_gate(*e) || !target)
+        return false;
+    if (!(target & 4) && target >> 3 >= FIRST_RESERVED_GDT_ENTRY && target != (FLAT_RING1_CS & ~3) &&
+        target != (FLAT_RING3_CS & ~3))
+        return false;
+    if (!(*e & DESC_GATE_KEPT))
+        *e = (*e & ~(3UL << DESC_DPL_SHIFT | 3UL << 37)) | (u64)desc_dpl(*e) << 37 | DESC_GATE_KEPT;
+    else
+        *e &= ~(3UL << DESC_DPL_SHIFT);
+    return true;
+}
+
 /*
  * What a guest may have in a table, possibly after repair: absent, or a code or data segment of no more privilege than
- * its kernel. Gates and system segments are refused, except that a 32-bit guest's are kept out of use.
+ * its kernel, or a 32-bit guest's call gate, kept out of the CPU's use. Other gates and system segments are refused.
  */
 static bool check_descriptor(const struct domain *d, u64 *e)
 {
@@ -36,7 +53,7 @@ static bool check_descriptor(const struct domain *d, u64 *e)
     if (!(v & DESC_P))
         return true;
     if (!(v & DESC_S))
-        return false;
+        return check_gate(d, e);
     if (d->arch.word == ABI_64) {
         /* Ring 3 only. A conforming or 16-bit segment does no harm there; bases and limits are ignored for data. */
         if (desc_dpl(v) != 3)
@@ -58,7 +75,7 @@ bool desc_check_page(const struct domain *d, void *page)
 
     for (unsigned i = 0; i < 512; i++)
         if (!check_descriptor(d, &e[i]))
-            return refuse(false, "descriptor %u is %#018lx: only code and data segments may be present", i, e[i]);
+            return refuse(false, "descriptor %u is %#018lx: neither segment nor call gate that a guest may have", i, e[i]);
     return true;
 }
 
@@ -214,7 +231,7 @@ s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     if (ma & 7)
         return refuse(-EINVAL, "address %#lx is not aligned to 8 bytes", ma);
     if (!check_descriptor(d, &desc))
-        return refuse(-EINVAL, "descriptor %#018lx: only code and data segments may be present", desc);
+        return refuse(-EINVAL, "descriptor %#018lx: neither segment nor call gate that a guest may have", desc);
     if (!mfn_valid(m) || !frame_get(m, d))
         return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, d->id);
     pt_lock(d);

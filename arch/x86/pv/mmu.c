@@ -520,45 +520,76 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
 
 /* --- Direct writes to page tables --- */
 
+/*
+ * The level of a table that its guest may write: 0 if it is none. Level 1; of 32-bit guests also level 2, whose entries
+ * GNU Mach sets so on its way up.
+ */
+static unsigned writable_level(const struct domain *d, mfn_t m)
+{
+    u32 w = frame_types[m.v];
+
+    if (frame_owner_id(m) != d->id || !(w & FW_VALID) || !(w & FW_COUNT_MASK))
+        return 0;
+    if (fw_type(w) == FT_L1)
+        return 1;
+    return fw_type(w) == FT_L2 && d->arch.word == ABI_32 ? 2 : 0;
+}
+
+static int write_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 old, u64 e)
+{
+    int rc;
+
+    if (e == old)
+        return 0;
+    if (likely(level == 1))
+        return pt_compare_update_leaf(d, m, idx, old, e);
+    rc = pt_drain_orphans(d);
+    return rc ? rc : pt_update_entry(d, m, level, idx, e, d, 0);
+}
+
+/* With the lock held; true: done, or to be run again. */
+static bool emulate_write(struct cpu_regs *regs, struct domain *d, const struct pt_write *w, mfn_t m)
+{
+    const struct pt_format *f = d->arch.fmt;
+    unsigned level = writable_level(d, m), idx = (unsigned)(w->linear & ~PAGE_MASK) / f->pte_bytes;
+    u64 old, new_entry;
+    int rc;
+
+    if (!level)
+        return false;
+    do {
+        old = pt_load(f, mfn_to_virt(m), idx);
+        if (!pt_write_new_entry(w, f->pte_bytes, old, &new_entry))
+            return false;
+        rc = write_entry(d, m, level, idx, old, new_entry);
+    } while (unlikely(rc == -EAGAIN));
+    if (!rc)
+        pv_finish_pt_write(regs, w, f->pte_bytes, old, true);
+    return !rc || rc == -RESTART;
+}
+
 bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
 {
     struct vcpu *v = current;
     struct domain *d = v->domain;
-    const struct pt_format *f = d->arch.fmt;
     struct pt_write w;
-    mfn_t l1, m;
+    mfn_t l1, m = INVALID_MFN;
     unsigned idx;
-    u64 e, old, new_entry;
-    bool done = false;
-    int rc;
+    u64 e;
+    bool done;
 
     pt_lock(d);
-    if (!pt_find_l1(v, address, &l1, &idx))
-        goto out;
-    e = pt_load(f, mfn_to_virt(l1), idx);
-    m = pte_mfn(e);
-    /* Only a present read-only mapping of one of the guest's own L1 tables. */
-    if ((e & (PTE_P | PTE_RW)) != PTE_P || !mfn_valid(m) || frame_owner_id(m) != d->id ||
-        fw_type(frame_types[m.v]) != FT_L1 || !(frame_types[m.v] & FW_VALID) || !(frame_types[m.v] & FW_COUNT_MASK))
-        goto out;
+    if (pt_find_l1(v, address, &l1, &idx)) {
+        e = pt_load(d->arch.fmt, mfn_to_virt(l1), idx);
+        /* Only a present read-only mapping of one of the guest's own tables. */
+        if ((e & (PTE_P | PTE_RW)) == PTE_P && mfn_valid(pte_mfn(e)) && writable_level(d, pte_mfn(e)))
+            m = pte_mfn(e);
+    }
     pt_unlock(d);
-    if (!pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
+    if (mfn_eq(m, INVALID_MFN) || !pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
         return false;
     pt_lock(d);
-    idx = (unsigned)(w.linear & ~PAGE_MASK) / f->pte_bytes;
-    if (fw_type(frame_types[m.v]) != FT_L1 || !(frame_types[m.v] & FW_VALID) || frame_owner_id(m) != d->id)
-        goto out;
-    do {
-        old = pt_load(f, mfn_to_virt(m), idx);
-        if (!pt_write_new_entry(&w, f->pte_bytes, old, &new_entry))
-            goto out;
-        rc = new_entry == old ? 0 : pt_compare_update_leaf(d, m, idx, old, new_entry);
-    } while (unlikely(rc == -EAGAIN));
-    if (!rc) {
-        pv_finish_pt_write(regs, &w, f->pte_bytes, old, true);
-        done = true;
-    }
-out:
+    done = emulate_write(regs, d, &w, m);
     pt_unlock(d);
     return done;
 }

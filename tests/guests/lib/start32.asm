@@ -3,11 +3,12 @@
 extern start_c, trap, catch_taken
 global _start, hypercall_page, hypercall_page_call, hypercall_bare
 global catch_save, catch_resume, user_enter, iret_frame
-global trap_stubs, event_entry, failsafe_entry
+global trap_stubs, event_entry, failsafe_entry, sysenter_entry
 
 %define HYPERCALL_IRET 23
 %define VECTOR_EVENT    256
 %define VECTOR_FAILSAFE 258
+%define VECTOR_SYSENTER 259
 %define KERNEL_DS       0xe021
 
 %include "notes.inc"
@@ -141,6 +142,9 @@ trap_stubs:
 
 event_entry:
     ENTRY_STUB VECTOR_EVENT, 0
+
+sysenter_entry:
+    ENTRY_STUB VECTOR_SYSENTER, 0
 
 failsafe_entry:                         ; ds, es, fs, gs, then the frame
     add esp, 16

@@ -5,12 +5,13 @@ default rel
 extern start_c, trap, catch_taken
 global _start, hypercall_page, hypercall_page_call, hypercall_bare
 global catch_save, catch_resume, user_enter, iret_frame
-global trap_stubs, event_entry, failsafe_entry, syscall_entry
+global trap_stubs, event_entry, failsafe_entry, syscall_entry, sysenter_entry
 
 %define HYPERCALL_IRET 23
 %define VECTOR_EVENT    256
 %define VECTOR_SYSCALL  257
 %define VECTOR_FAILSAFE 258
+%define VECTOR_SYSENTER 259
 
 %include "notes.inc"
 
@@ -141,6 +142,8 @@ event_entry:
     ENTRY_STUB VECTOR_EVENT, 0
 syscall_entry:
     ENTRY_STUB VECTOR_SYSCALL, 0
+sysenter_entry:
+    ENTRY_STUB VECTOR_SYSENTER, 0
 
 failsafe_entry:                         ; rcx, r11, ds, es, fs, gs, then the frame
     pop rcx

@@ -3,7 +3,7 @@
 #include "events.h"
 #include "hypercall.h"
 
-extern u8 trap_stubs[], event_entry[], failsafe_entry[], catch_resume[];
+extern u8 trap_stubs[], event_entry[], failsafe_entry[], sysenter_entry[], catch_resume[];
 #ifdef FORMAT_PT64
 extern u8 syscall_entry[];
 #endif
@@ -84,6 +84,8 @@ static void register_callback(unsigned type, const void *entry)
     if (callback_op(CALLBACKOP_register, &reg))
         panic("callback %u refused", type);
 }
+
+void sysenter_callback(void) { register_callback(CALLBACKTYPE_sysenter, sysenter_entry); }
 
 void traps_init(void)
 {

@@ -10,6 +10,7 @@
 #define VECTOR_EVENT    256 /* not vectors of the CPU: the callbacks, in trap_regs.vector */
 #define VECTOR_SYSCALL  257
 #define VECTOR_FAILSAFE 258
+#define VECTOR_SYSENTER 259 /* once sysenter_callback() was called */
 
 /* What the entry stubs push; ip and above are the hypervisor's frame. A 32-bit kernel's own frame ends at flags. */
 struct trap_regs {
@@ -54,6 +55,7 @@ extern struct fault last_fault;
 
 /* Installs the trap table, the callbacks and the stack for traps from user mode. Again: restores all of that. */
 void traps_init(void);
+void sysenter_callback(void);
 /* Table of 256 entries and a terminator, with all vectors; changeable, then set_trap_table(). */
 extern GUEST(trap_info) trap_table[257];
 /* A handler that sees a trap first, and returns true if execution may go on. NULL: none. */

@@ -53,14 +53,19 @@ void user_init(void)
     }
 }
 
-struct fault user_run_flags(const void *code, unsigned n, word flags)
+void user_load(const void *code, unsigned n)
 {
-    word sp = (word)user_page(USER_STACK) + 4096 - 64;
-
     user_init();
     memcpy(code_page, code, n);
     code_page[n] = 0x0f; /* ud2 */
     code_page[n + 1] = 0x0b;
+}
+
+struct fault user_run_flags(const void *code, unsigned n, word flags)
+{
+    word sp = (word)user_page(USER_STACK) + 4096 - 64;
+
+    user_load(code, n);
     return FAULT_IN(user_enter((word)user_page(USER_CODE), sp, flags | EFLAGS_IF, USER_CS, USER_SS));
 }
 

@@ -17,6 +17,8 @@ extern word *user_data;
 /* Runs n bytes of code, with ud2 behind them, in user mode with these flags set; what ended it. */
 struct fault user_run_flags(const void *code, unsigned n, word flags);
 struct fault user_run(const void *code, unsigned n);
+/* Puts n bytes of code, with ud2 behind them, to the start of the code page. */
+void user_load(const void *code, unsigned n);
 #define USER_RUN(...) ({ static const u8 code_[] = { __VA_ARGS__ }; user_run(code_, sizeof(code_)); })
 
 #endif

@@ -25,6 +25,7 @@ static const u8 one_byte[256] = {
     [0x80] = MODRM | IMM8 | BYTE, [0x81] = MODRM | IMMV, [0x83] = MODRM | IMM8,
     [0x86] = MODRM | BYTE, [0x87] = MODRM,                                  /* XCHG */
     [0x88] = MODRM | BYTE, [0x89] = MODRM,                                  /* MOV */
+    [0x9a] = IMMV,                                                           /* CALL far; the selector follows */
     [0xa2] = MOFFS | BYTE, [0xa3] = MOFFS,
     [0xa4] = BYTE, [0xa5] = PLAIN, [0xaa] = BYTE, [0xab] = PLAIN,                 /* MOVS, STOS */
     [0xc6] = MODRM | IMM8 | BYTE, [0xc7] = MODRM | IMMV,
@@ -264,6 +265,8 @@ int insn_decode(struct insn *i, enum code_mode mode, const struct cpu_regs *regs
         i->imm = take_signed(&s, 1);
     else if (shape & IMMV)
         i->imm = take_signed(&s, i->op_bytes == 2 ? 2 : 4);
+    if (!i->map && i->opcode == 0x9a)
+        i->selector = (u16)take(&s, 2);
     if (s.err)
         return s.err;
     i->len = (u8)s.at;
