@@ -314,7 +314,6 @@ static struct tcp *send_begin(u32 to, u16 port, u32 bytes, u32 seed)
     struct tcp *t = tcp_connect(to, port);
 
     t->seed = seed;
-    t->crc = data_crc(seed, bytes);
     t->length = bytes;
     t->closing = true;
     t->fill = fill_data;
@@ -374,7 +373,7 @@ static void answer_sent(struct tcp *t, const char *before)
 {
     for (u32 i = 0; i < t->received; i++)
         t->text[i] = t->text[i] == '\n' ? '\0' : t->text[i];
-    ANSWER("%s%s%08x %u%s%s", before, t->state == TCP_DONE ? "" : "broken ", t->crc, t->length,
+    ANSWER("%s%s%08x %u%s%s", before, t->state == TCP_DONE ? "" : "broken ", data_crc(t->seed, t->length), t->length,
            t->received ? ", " : "", t->text);
 }
 
@@ -399,6 +398,17 @@ static void do_both(void)
     answer_sent(t, read);
 }
 
+/* churn ADDRESS PORT SECTORS: sends, and reads again and again, until somebody ends this domain */
+static void do_churn(void)
+{
+    send_begin(parse_address(words[2]), (u16)argument(1), 1u << 31, 0);
+    for (;;) {
+        struct pass p = pass_begin(BLK_READ, 0, argument(2), 0);
+
+        WAIT_UNTIL(pass_step(&p));
+    }
+}
+
 /* errors: packets with wrong sums, frames refused or kept, disk pages kept; times that TCP sent again */
 static void do_errors(void) { ANSWER("%u %u %u, %u", net_bad_sums, netfront_errors, blk_stuck, tcp_resent); }
 
@@ -414,7 +424,8 @@ static const struct command {
     void (*run)(void);
 } commands[] = {
     { "read", 2, do_read }, { "write", 3, do_write }, { "ping", 2, do_ping }, { "send", 4, do_send },
-    { "both", 6, do_both }, { "errors", 0, do_errors }, { "quit", 0, do_quit },
+    { "both", 6, do_both }, { "churn", 3, do_churn },
+    { "errors", 0, do_errors }, { "quit", 0, do_quit },
 };
 
 static unsigned split(char *text)

@@ -2,7 +2,6 @@
 domU for each format, which does what it is asked for through the store. Sums are always made on both sides."""
 import itertools
 import re
-import subprocess
 
 import pytest
 
@@ -29,9 +28,9 @@ class Guest:
         self.dom0, self.form = dom0, form
         self.address = f"10.0.2.{31 + FORMATS.index(form)}"
         self.disk = f"{DIRECTORY}/disk-{form}"
-        kernel = f"{DIRECTORY}/io-{form}"
-        boot = {"kernel": f"{DIRECTORY}/nonpae-loader", "ramdisk": kernel} if form == "pt32" else {"kernel": kernel, "ramdisk": None}
-        self.domain = standing(f"io-{form}", **boot, memory=64, extra=f"ip={self.address} peer={DOM0}",
+        files = [f"{DIRECTORY}/nonpae-loader"] * (form == "pt32") + [f"{DIRECTORY}/io-{form}", None]
+        self.domain = standing(f"io-{form}", kernel=files[0], ramdisk=files[1], memory=64,
+                               extra=f"ip={self.address} peer={DOM0}",
                                disk=[f"{self.disk},raw,xvda,rw"], vif=["bridge=xenbr0"])
         self.data = f"/local/domain/{self.domain.domid()}/data"
 
@@ -59,31 +58,27 @@ def guest(dom0, standing):
     """guest(format): that format's domU, running. Its disk begins with random data."""
     def get(form):
         if dom0.run(f"test -e {DIRECTORY}/nonpae-loader").status:
-            subprocess.run(["make", "-s", "-C", rig.TOP / "tests/guests", "S=io"], check=True)
-            subprocess.run(["make", "-s", "-C", rig.TOP, "loader"], check=True)
+            rig.make("-C", "tests/guests", "S=io")
+            rig.make("loader")
             dom0.ok(f"mkdir -p {DIRECTORY}; dd if=/dev/urandom of={DIRECTORY}/data bs=1M count={MIB} 2>/dev/null")
             for path in [*(rig.TOP / f"build/guests/io-{each}" for each in FORMATS), LOADER]:
                 rig.put(dom0, path, f"{DIRECTORY}/{path.name}")
         if f"io-{form}" not in dom0.standing:
             disk = f"{DIRECTORY}/disk-{form}"
-            dom0.ok(f"dd if=/dev/urandom of={disk} bs=512 count={SECTORS} 2>/dev/null; truncate -s {(SECTORS + SPARE) * 512} {disk}")
+            dom0.ok(f"dd if=/dev/urandom of={disk} bs=512 count={SECTORS} 2>/dev/null; "
+                    f"truncate -s {(SECTORS + SPARE) * 512} {disk}")
         return Guest(dom0, standing, form)
     return get
 
 
 def background(dom0, command):
-    dom0.ok(f"(({command}) > /dev/null 2>&1 &)")
+    dom0.ok(f"( {{ {command}; }} > /dev/null 2>&1 & )")
 
 
-def listen(dom0, port):
-    """Sum up what comes to a TCP port of dom0."""
-    background(dom0, f"rm -f {DIRECTORY}/sum; nc -l -p {port} < /dev/null | crc32 > {DIRECTORY}/new; mv {DIRECTORY}/new {DIRECTORY}/sum")
+def listen(dom0, port, then="cat > /dev/null"):
+    """Take a connection to a TCP port of dom0, and give what comes to a command."""
+    background(dom0, f"nc -l -p {port} < /dev/null | {then}")
     dom0.wait_until(f"netstat -ltn | grep -q :{port}")
-
-
-def heard(dom0):
-    dom0.wait_until(f"test -e {DIRECTORY}/sum")
-    return dom0.ok(f"cat {DIRECTORY}/sum")
 
 
 every_format = pytest.mark.parametrize("form", FORMATS)
@@ -124,9 +119,10 @@ def test_bulk_from_dom0(dom0, guest, form):
 @every_format
 def test_bulk_to_dom0(dom0, guest, form):
     g = guest(form)
-    listen(dom0, 5001)
+    listen(dom0, 5001, f"crc32 > {DIRECTORY}/new; mv {DIRECTORY}/new {DIRECTORY}/sum")
     sent = g.ask(f"send {DOM0} 5001 {MIB << 20} 1", 120).split()
-    assert sent == [heard(dom0), str(MIB << 20)]
+    dom0.wait_until(f"test -e {DIRECTORY}/sum")
+    assert sent == [dom0.ok(f"cat {DIRECTORY}/sum; rm {DIRECTORY}/sum"), str(MIB << 20)]
 
 
 @pytest.mark.parametrize("sender, receiver", itertools.permutations(FORMATS, 2))
@@ -152,6 +148,21 @@ def test_all_formats_at_once(dom0, guest):
     for g in guests:
         dom0.wait_until(f"test -s {DIRECTORY}/told-{g.form}")
         assert dom0.ok(f"cat {DIRECTORY}/told-{g.form}") == f"{expected} {MIB << 20}"
+
+
+@every_format
+def test_destroyed_in_the_middle(dom0, guest, form):
+    """Nothing of a guest stays that goes while backends have its pages mapped, and the next one works."""
+    g = guest(form)
+    listen(dom0, 5002)
+    background(dom0, f"nc {g.address} {SUM_PORT} < /dev/zero")
+    g.tell(f"churn {DOM0} 5002 {SECTORS}")
+    number = g.domain.domid()
+    dom0.ok("sleep 0.5")
+    g.domain.destroy()
+    dom0.wait_until(f"! xl list | awk '{{ print $2 }}' | grep -qx {number}")
+    dom0.run("killall nc")
+    assert guest(form).ask(f"ping {DOM0} 1") == "1"
 
 
 @every_format

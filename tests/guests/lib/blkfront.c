@@ -77,10 +77,11 @@ struct blk_request blk_request(unsigned slot, u8 operation, u64 sector, unsigned
     struct blk_request r = { .operation = operation, .handle = handle, .id = slot, .sector = sector };
 
     for (unsigned at = first, end = first + count; at < end; at = (at / 8 + 1) * 8) {
-        unsigned i = at / 8;
+        unsigned i = at / 8, last = min(end - i * 8, 8u) - 1;
+        grant_ref_t ref = slots[slot].ref[i];
 
-        grant_access(slots[slot].ref[i], device.back_domain, slots[slot].page[i], operation == BLK_READ ? 0 : GTF_readonly);
-        r.segment[r.nr_segments++] = (struct blk_segment){ slots[slot].ref[i], (u8)(at % 8), (u8)(min(end - i * 8, 8u) - 1) };
+        grant_access(ref, device.back_domain, slots[slot].page[i], operation == BLK_READ ? 0 : GTF_readonly);
+        r.segment[r.nr_segments++] = (struct blk_segment){ ref, (u8)(at % 8), (u8)last };
     }
     return r;
 }
