@@ -455,11 +455,14 @@ def multiboot_entry(cmdline="", dom0_args="", version=2):
 
 def build_images(*names):
     """Make sure image files under build/cache are there and fresh."""
-    targets = [f"build/cache/{name}" for name in names]
+    make("-f", "tools/targets.mk", *(f"build/cache/{name}" for name in names))
+
+
+def make(*arguments):
+    """make in the top directory, one at a time: several test processes start at once."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:         # several test processes start at once
+    with open(CACHE / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(["make", "-s", "-f", "tools/targets.mk", *targets], cwd=TOP, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(["make", "-s", *arguments], cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
-        raise Failure("building images failed:\n" + done.stdout)
+        raise Failure(f"make {' '.join(arguments)} failed:\n{done.stdout}")

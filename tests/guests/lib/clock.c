@@ -1,6 +1,7 @@
 #include "clock.h"
 #include "events.h"
 #include "hypercall.h"
+#include "traps.h"
 
 u64 rdtsc(void)
 {
@@ -57,4 +58,22 @@ bool wait_change(const volatile u32 *counter, u32 old, u64 ns)
     while (*counter == old && system_time() < end)
         sched_op(SCHEDOP_yield, NULL);
     return *counter != old;
+}
+
+void wait_event(u32 seen, u64 deadline)
+{
+    static long timer;
+
+    if (!timer) {
+        vcpu_op(VCPUOP_stop_periodic_timer, this_vcpu(), NULL);
+        timer = bind_virq(VIRQ_TIMER, this_vcpu());
+        if (timer < 0)
+            panic("no timer: %ld", timer);
+    }
+    events_off();
+    if (upcall_count == seen) {
+        set_timer_op(deadline == FOREVER ? 0 : deadline);
+        sched_op(SCHEDOP_block, NULL); /* takes events again; one that came meanwhile ends it at once */
+    }
+    events_on();
 }

@@ -16,5 +16,11 @@ struct vcpu_time_info time_info(unsigned vcpu);
 long set_singleshot(u64 deadline, u32 flags);
 /* Waits until *counter differs from old or ns passed; yields meanwhile. True if it changed. */
 bool wait_change(const volatile u32 *counter, u32 old, u64 ns);
+/*
+ * Blocks until an event comes or system time reaches the deadline. seen: upcall_count as it was before the caller looked
+ * whether there is anything to do; if it has changed since, the call returns at once. Takes the timer for itself.
+ */
+#define FOREVER (~0ULL)
+void wait_event(u32 seen, u64 deadline);
 
 #endif

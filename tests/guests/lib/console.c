@@ -15,6 +15,7 @@ struct console_ring {
 static volatile struct console_ring *ring;
 static char line[256];
 static unsigned line_length;
+static char *into, *into_end;   /* where snprintf() writes, while it runs */
 
 void console_init(void)
 {
@@ -57,6 +58,11 @@ static void flush(void)
 
 static void putc(char c)
 {
+    if (into) {
+        if (into < into_end)
+            *into++ = c;
+        return;
+    }
     line[line_length++] = c;
     if (c == '\n' || line_length == sizeof(line))
         flush();
@@ -136,4 +142,17 @@ void printf(const char *f, ...)
     __builtin_va_start(args, f);
     vprintf(f, args);
     __builtin_va_end(args);
+}
+
+void snprintf(char *out, size_t size, const char *f, ...)
+{
+    __builtin_va_list args;
+
+    into = out;
+    into_end = out + size - 1;
+    __builtin_va_start(args, f);
+    vprintf(f, args);
+    __builtin_va_end(args);
+    *into = '\0';
+    into = NULL;
 }

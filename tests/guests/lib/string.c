@@ -50,3 +50,12 @@ const char *strstr(const char *hay, const char *needle)
             return hay;
     return NULL;
 }
+
+u64 parse_number(const char *s)
+{
+    u64 value = 0;
+
+    for (; *s >= '0' && *s <= '9'; s++)
+        value = value * 10 + (u64)(*s - '0');
+    return value;
+}

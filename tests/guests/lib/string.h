@@ -10,5 +10,6 @@ int memcmp(const void *a, const void *b, size_t n);
 size_t strlen(const char *s);
 int strncmp(const char *a, const char *b, size_t n);
 const char *strstr(const char *hay, const char *needle);
+u64 parse_number(const char *s);   /* decimal, up to the first other character */
 
 #endif

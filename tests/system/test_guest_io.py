@@ -1,0 +1,186 @@
+"""Test kernels of each page-table format do block and network I/O through dom0's backends: tests/guests/io.c, a standing
+domU for each format, which does what it is asked for through the store. Sums are always made on both sides."""
+import itertools
+import re
+
+import pytest
+
+import rig
+
+FORMATS = ["pt64", "pt32p", "pt32"]
+DIRECTORY = "/tmp/io"
+LOADER = rig.TOP / "build/loader/nonpae-loader"
+DOM0 = "10.0.2.15"
+SUM_PORT = 9                # where a guest sums up what it is sent
+SECTORS = 8192              # of a disk that dom0 filled; the guest's own tests use what comes behind
+SPARE = 91                  # behind those
+MIB = 4
+MEMORY = 64
+
+numbers = itertools.count(1)
+
+pytestmark = pytest.mark.pvisor_only
+
+
+class Guest:
+    """A standing domU of one format."""
+
+    def __init__(self, dom0, standing, form):
+        self.dom0, self.form = dom0, form
+        self.address = f"10.0.2.{31 + FORMATS.index(form)}"
+        self.disk = f"{DIRECTORY}/disk-{form}"
+        files = [f"{DIRECTORY}/nonpae-loader"] * (form == "pt32") + [f"{DIRECTORY}/io-{form}", None]
+        self.domain = standing(f"io-{form}", kernel=files[0], ramdisk=files[1], memory=MEMORY,
+                               extra=f"ip={self.address} peer={DOM0}",
+                               disk=[f"{self.disk},raw,xvda,rw"], vif=["bridge=xenbr0"])
+        self.data = f"/local/domain/{self.domain.domid()}/data"
+
+    def tell(self, command):
+        self.number = next(numbers)
+        self.dom0.ok(f"xenstore-write {self.data}/command '{self.number} {command}'")
+
+    def answer(self, timeout=60):
+        tries = int(timeout * rig.TIMEOUT_SCALE * 5)
+        return self.dom0.ok(f"for i in $(seq {tries}); do a=$(xenstore-read {self.data}/answer 2>/dev/null); "
+                            f"[ \"${{a%% *}}\" = {self.number} ] && break; sleep 0.2; done; "
+                            f"[ \"${{a%% *}}\" = {self.number} ] && echo \"${{a#* }}\"", timeout * 2 + 30)
+
+    def ask(self, command, timeout=60):
+        self.tell(command)
+        return self.answer(timeout)
+
+    def disk_sum(self, sector, count):
+        """As dom0 sees it."""
+        return self.dom0.ok(f"dd if={self.disk} bs=512 skip={sector} count={count} 2>/dev/null | crc32")
+
+
+@pytest.fixture
+def guest(dom0, standing):
+    """guest(format): that format's domU, running. Its disk begins with random data."""
+    def get(form):
+        if dom0.run(f"test -e {DIRECTORY}/nonpae-loader").status:
+            rig.make("-C", "tests/guests", "S=io")
+            rig.make("loader")
+            dom0.ok(f"mkdir -p {DIRECTORY}; dd if=/dev/urandom of={DIRECTORY}/data bs=1M count={MIB} 2>/dev/null")
+            for path in [*(rig.TOP / f"build/guests/io-{each}" for each in FORMATS), LOADER]:
+                rig.put(dom0, path, f"{DIRECTORY}/{path.name}")
+        if f"io-{form}" not in dom0.standing:
+            disk = f"{DIRECTORY}/disk-{form}"
+            dom0.ok(f"dd if=/dev/urandom of={disk} bs=512 count={SECTORS} 2>/dev/null; "
+                    f"truncate -s {(SECTORS + SPARE) * 512} {disk}")
+        return Guest(dom0, standing, form)
+    return get
+
+
+def background(dom0, command):
+    dom0.ok(f"( {{ {command}; }} > /dev/null 2>&1 & )")
+
+
+def listen(dom0, port, then="cat > /dev/null"):
+    """Take a connection to a TCP port of dom0, and give what comes to a command."""
+    background(dom0, f"nc -l -p {port} < /dev/null | {then}")
+    dom0.wait_until(f"netstat -ltn | grep -q :{port}")
+
+
+def free_memory(dom0):
+    return int(dom0.ok("xl info free_memory"))
+
+
+every_format = pytest.mark.parametrize("form", FORMATS)
+
+
+@every_format
+def test_guest_reads_what_dom0_wrote(guest, form):
+    g = guest(form)
+    for sector, count in [(0, SECTORS), (1, 4097), (777, 1)]:
+        assert g.ask(f"read {sector} {count}") == f"{g.disk_sum(sector, count)} 0"
+
+
+@every_format
+def test_dom0_reads_what_the_guest_wrote(guest, form):
+    g = guest(form)
+    around = g.disk_sum(0, 1001), g.disk_sum(1001 + 3001, 500)
+    before = g.disk_sum(1001, 3001)
+    written = g.ask("write 1001 3001 4711").split()
+    assert written == [g.disk_sum(1001, 3001), "0"] and written[0] != before
+    assert around == (g.disk_sum(0, 1001), g.disk_sum(1001 + 3001, 500))
+
+
+@every_format
+def test_pings_both_ways(dom0, guest, form):
+    g = guest(form)
+    assert g.ask(f"ping {DOM0} 10") == "10"
+    assert " 0% packet loss" in dom0.ok(f"ping -c 5 -i 0.2 {g.address}")
+    assert " 0% packet loss" in dom0.ok(f"ping -c 5 -i 0.2 -s 1400 {g.address}")
+
+
+@every_format
+def test_bulk_from_dom0(dom0, guest, form):
+    g = guest(form)
+    expected = f"{dom0.ok(f'crc32 < {DIRECTORY}/data')} {MIB << 20}"
+    assert dom0.ok(f"nc {g.address} {SUM_PORT} < {DIRECTORY}/data", 120) == expected
+
+
+@every_format
+def test_bulk_to_dom0(dom0, guest, form):
+    g = guest(form)
+    listen(dom0, 5001, f"crc32 > {DIRECTORY}/new; mv {DIRECTORY}/new {DIRECTORY}/sum")
+    sent = g.ask(f"send {DOM0} 5001 {MIB << 20} 1", 120).split()
+    dom0.wait_until(f"test -e {DIRECTORY}/sum")
+    assert sent == [dom0.ok(f"cat {DIRECTORY}/sum; rm {DIRECTORY}/sum"), str(MIB << 20)]
+
+
+@pytest.mark.parametrize("sender, receiver", itertools.permutations(FORMATS, 2))
+def test_bulk_between_formats(guest, sender, receiver):
+    to, bytes_ = guest(receiver), 1 << 20
+    own, other = guest(sender).ask(f"send {to.address} {SUM_PORT} {bytes_} 2", 120).split(", ")
+    assert own == other and own.split()[1] == str(bytes_)
+
+
+def test_all_formats_at_once(dom0, guest):
+    """Each reads its disk, sends to the next format and takes what comes from the one before, and from dom0 too."""
+    guests = [guest(form) for form in FORMATS]
+    disks = [g.disk_sum(0, SECTORS) for g in guests]
+    expected = dom0.ok(f"crc32 < {DIRECTORY}/data")
+    for number, g in enumerate(guests):
+        to = guests[(number + 1) % len(guests)].address
+        background(dom0, f"nc {g.address} {SUM_PORT} < {DIRECTORY}/data > {DIRECTORY}/told-{g.form}")
+        g.tell(f"both {to} {SUM_PORT} {MIB << 20} {number} 0 {SECTORS}")
+    for g, disk in zip(guests, disks):
+        read, own, other = g.answer(240).split(", ")
+        assert read == f"{disk} 0"
+        assert own == other and own.split()[1] == str(MIB << 20)
+    for g in guests:
+        dom0.wait_until(f"test -s {DIRECTORY}/told-{g.form}")
+        assert dom0.ok(f"cat {DIRECTORY}/told-{g.form}") == f"{expected} {MIB << 20}"
+
+
+@every_format
+def test_guest_is_content(dom0, guest, form):
+    """Its own tests passed: bad requests, requests past the end, a flush; and no page stayed mapped, no sum was wrong."""
+    g = guest(form)
+    errors, _ = g.ask("errors").split(", ")
+    assert errors == "0 0 0"
+    log = dom0.ok(f"cat {g.domain.console_log}")
+    assert not re.search("^(FAIL|skip)", log, re.M)
+    assert len(re.findall("^ok", log, re.M)) == 8
+
+
+def test_destroyed_in_the_middle(dom0, guest):
+    """Nothing of guests stays that go while backends have their pages mapped, and a new one works."""
+    guests = [guest(form) for form in FORMATS]
+    for number, g in enumerate(guests):
+        listen(dom0, 5002 + number)
+        background(dom0, f"nc {g.address} {SUM_PORT} < /dev/zero")
+        g.tell(f"churn {DOM0} {5002 + number} {SECTORS}")
+    free = free_memory(dom0)
+    for g in guests:
+        number = g.domain.domid()
+        g.domain.destroy()
+        dom0.wait_until(f"! xl list | awk '{{ print $2 }}' | grep -qx {number}")
+    dom0.run("killall nc")
+    dom0.wait_until(f"[ $(xl info free_memory) -ge {free + MEMORY * len(guests)} ]")
+    new = guest("pt32")
+    assert new.ask(f"ping {DOM0} 1") == "1"
+    assert new.ask("quit") == "bye"
+    dom0.wait_until(f"grep -aq 'PVTEST 9 passed, 0 failed' {new.domain.console_log}")
