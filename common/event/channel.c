@@ -53,7 +53,7 @@ int evtchn_bind_ipi(struct domain *d, u32 vcpu)
     spin_lock(&d->evtchn->lock);
     rc = evtchn_port_take(d, &chn);
     if (rc == 0) {
-        chn->notify_vcpu = (u16)vcpu;
+        write_once(chn->notify_vcpu, (u16)vcpu);
         evtchn_set_state(chn, PORT_IPI, NULL, 0);
         rc = (int)chn->port;
     }
@@ -242,7 +242,7 @@ int evtchn_unmask(struct domain *d, u32 port)
     if (!chn)
         return refuse(-EINVAL, "no port %u", port);
     spin_lock(&chn->lock);
-    v = domain_vcpu(d, chn->notify_vcpu);
+    v = domain_vcpu(d, read_once(chn->notify_vcpu));
     if (chn->state != PORT_FREE && v)
         d->evtchn->format->unmask(v, chn);
     spin_unlock(&chn->lock);

@@ -120,7 +120,7 @@ int evtchn_port_take(struct domain *d, struct evtchn **chn)
         lower_busy = true;
     }
     ed->nr_active++;
-    (*chn)->notify_vcpu = 0;
+    write_once((*chn)->notify_vcpu, 0);
     (*chn)->priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
     (*chn)->pending = false;
     return 0;
@@ -146,7 +146,7 @@ void evtchn_port_free(struct domain *d, struct evtchn *chn)
     ASSERT(spin_is_held(&ed->lock));
     evtchn_set_state(chn, PORT_FREE, NULL, 0);
     ed->format->clear_pending(d, chn);
-    chn->notify_vcpu = 0;
+    write_once(chn->notify_vcpu, 0);
     ed->nr_active--;
     if (chn->port < ed->first_free)
         ed->first_free = chn->port;
