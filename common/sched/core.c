@@ -186,15 +186,6 @@ static void mark_idle(struct runq *rq, bool idle)
         cpumask_clear(&idle_cpus, rq->cpu);
 }
 
-/* What was queued here because this CPU was idle, and is not what it took. */
-static void kick_idle_for_queue(const struct runq *rq)
-{
-    struct vcpu *v;
-
-    list_for_each(v, &rq->queue, sched.node)
-        kick_idle_for(v);
-}
-
 static void schedule(void)
 {
     struct runq *rq = &this_cpu(runqs);
@@ -213,8 +204,6 @@ static void schedule(void)
         rq_insert(rq, prev);
     rq->curr = next;
     mark_idle(rq, is_idle(rq, next));
-    if (is_idle(rq, prev))
-        kick_idle_for_queue(rq);
     rq_advance(rq);
     switch_states(rq, prev, next, now);
     set_slice(rq, prev, next, now);
@@ -223,6 +212,8 @@ static void schedule(void)
         return;
     }
     spin_unlock(&rq->lock);
+    if (is_idle(rq, prev))
+        pass_on_work();
     context_switch(prev, next);
 }
 

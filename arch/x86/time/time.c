@@ -184,7 +184,10 @@ static bool detect_constant_tsc(void)
     return id.b == 0x756e6547 /* "Genu" */ && ((family == 15 && model >= 3) || (family == 6 && model >= 14));
 }
 
-/* The boot CPU's clock begins with the machine's; one that starts later, at an uneven rate, goes on from the latest seen. */
+/*
+ * The boot CPU's clock begins with the machine's. One that starts later, at an uneven rate, goes on from the latest seen:
+ * by the CPU that waits for it, just now.
+ */
 static void start_clock(struct cpu_clock *c)
 {
     u64 tsc;
@@ -244,7 +247,7 @@ static bool sync_round(u64 *round_trip, s64 *offset)
 
     __atomic_store_n(&sync_request, r, __ATOMIC_RELEASE);
     while (__atomic_load_n(&sync_answer, __ATOMIC_ACQUIRE) != r) {
-        if (rdtsc() - start > SYNC_TIMEOUT_TICKS)
+        if (rdtsc_ordered() - start > SYNC_TIMEOUT_TICKS)
             return false;
         cpu_relax();
     }
