@@ -63,8 +63,8 @@ run: build/disk.img
 
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope
-# Not part of every run: too long (smp), or not settled yet (formats: 32-bit guests under xl). By name: make test T=smp
-LONG_TESTS = --ignore=test_smp.py --ignore=test_formats.py
+# Not part of every run: too long (smp_long), or not settled yet (formats: 32-bit guests under xl). By name: make test T=smp_long
+LONG_TESTS = --ignore=test_smp_long.py --ignore=test_formats.py
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))
