@@ -164,14 +164,14 @@ int evtchn_close(struct domain *d, u32 port)
     return rc ? refuse(rc, "port %u of d%u is not open", port, d->id) : 0;
 }
 
-u32 evtchn_close_from(struct domain *d, u32 first, bool may_preempt)
+u32 evtchn_close_from(struct domain *d, u32 first)
 {
     for (u32 port = first; port < d->evtchn->nr_ports; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
         if (read_once(chn->state) != PORT_FREE)
             (void)close_port(d, chn);
-        if (may_preempt && port % 64 == 63 && preempt_needed())
+        if (port % 64 == 63 && preempt_needed())
             return port + 1;
     }
     return 0;
@@ -195,7 +195,7 @@ int evtchn_reset_round(struct domain *d, bool resume)
     if (refused)
         return refuse(-EBUSY, "d%u: %s reset under way", d->id, resume ? "no" : "a");
 
-    next = evtchn_close_from(d, next, true);
+    next = evtchn_close_from(d, next);
     spin_lock(&ed->lock);
     ed->reset_next = next;
     if (next)

@@ -9,7 +9,7 @@ FORK_STORM = ("for c in $(seq {workers}); do (end=$(($(date +%s)+{seconds})); wh
               "x=$(echo $c | sed 's/9/8/' | cat); [ \"$x\" ] || exit 1; done; echo done) & done; wait")
 LONG_STORM = f"({FORK_STORM.format(workers=4, seconds=100000)}) > /dev/null 2>&1 &"
 SPIN = "while :; do :; done > /dev/null 2>&1 &"
-STOP = "kill $(jobs -p) 2>/dev/null; true"
+STOP = "for p in $(jobs -p); do kill -9 -$p $p; done 2>/dev/null; true"      # a job is a group of processes
 # A parallel build without a compiler: jobs of pipes and CPU work, so many at a time, that must all come to one result.
 BUILD = ("seq {jobs} | xargs -P {parallel} -n 1 sh -c 'dd if=/usr/bin/busybox bs=64k count=8 2>/dev/null | gzip -c | md5sum' "
          "| sort | uniq -c")
@@ -18,7 +18,7 @@ BUILD = ("seq {jobs} | xargs -P {parallel} -n 1 sh -c 'dd if=/usr/bin/busybox bs
 def storm(guest, workers, seconds=3):
     """Processes, then threads of one address space that map and unmap, on all CPUs; memory must hold what was written."""
     out = guest.ok(FORK_STORM.format(workers=workers, seconds=seconds), 120)
-    assert out.split().count("done") == workers
+    assert out.splitlines().count("done") == workers       # a shell with job control tells more
     assert "rounds" in guest.ok(f"mm-storm {workers + 1} {seconds}", 120)
 
 

@@ -57,7 +57,7 @@ def test_the_scheduler_and_its_pool(machine):
     assert re.search(r"^xen_scheduler +: credit2", machine.ok("xl info"), re.M)
     assert "Domain-0" in machine.ok("xl sched-credit2")
     machine.ok("xl sched-credit2 -s -r 500")
-    assert re.search(r"ratelimit=500\b", machine.ok("xl sched-credit2 -s"))
+    assert re.search("ratelimit=500us", machine.ok("xl sched-credit2 -s"))
     machine.ok("xl sched-credit2 -s -r 200")
 
 

@@ -28,9 +28,10 @@ static int check_vcpus(const struct domain *d)
 
 static int check_reach(const struct domain *d, const struct pt_format *f)
 {
-    for (u64 m = 1UL << 20; m < nr_frames; m++)
-        if (d->regions[m >> 15] >> (m >> 9 & 63) & 1 && frame_owner_id(mfn(m)) == d->id)
-            return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
+    for (u64 r = 1UL << 11; r < DIV_ROUND_UP(nr_frames, 512); r++)
+        for (u64 m = r * 512; d->regions[r / 64] >> (r % 64) & 1 && m < min((r + 1) * 512, nr_frames); m++)
+            if (frame_owner_id(mfn(m)) == d->id)
+                return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
     return 0;
 }
 
