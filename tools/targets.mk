@@ -75,7 +75,7 @@ test: images $(hypervisor_file)
 
 # Ours beside Debian's Xen: make bench, or some by name: make bench NAMES='hypercall pin_unpin'. See docs/performance.md.
 bench: $(PVISOR) $(cache)/root.stamp
-	@$(MAKE) -s -C tests/guests S=primitives
+	@$(MAKE) -s -C tests/guests S="primitives cpus"
 	@tools/bench/run $(NAMES)
 endif
 
