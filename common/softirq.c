@@ -35,7 +35,8 @@ void raise_softirq(enum softirq n)
 
 /*
  * A CPU goes to a guest or to sleep only when, with interrupts off, its pending word is 0. So a word
- * that was not 0 means that it will look by itself, or that an IPI is on its way already.
+ * that was not 0 means that it will look by itself, or that an IPI is on its way already; and one that watches the word
+ * needs none.
  */
 void raise_softirq_on(unsigned cpu, enum softirq n)
 {
@@ -43,7 +44,8 @@ void raise_softirq_on(unsigned cpu, enum softirq n)
 
     if (!info)
         return;
-    if (!__atomic_fetch_or(&info->softirq_pending, 1u << n, __ATOMIC_SEQ_CST) && cpu != this_cpu_id())
+    if (!__atomic_fetch_or(&info->softirq_pending, 1u << n, __ATOMIC_SEQ_CST) && cpu != this_cpu_id() &&
+        !read_once(info->watching))
         lapic_send_ipi(cpu, VEC_EVENT_CHECK);
 }
 

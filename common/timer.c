@@ -74,7 +74,7 @@ static void heap_insert(struct timer_queue *q, struct timer *t)
 {
     t->child = t->next = t->prev = NULL;
     q->root = meld(q->root, t);
-    t->state = TIMER_ARMED;
+    write_once(t->state, TIMER_ARMED);
 }
 
 static void heap_remove(struct timer_queue *q, struct timer *t)
@@ -93,7 +93,7 @@ static void heap_remove(struct timer_queue *q, struct timer *t)
         q->root = meld(q->root, below);
     }
     t->child = t->next = t->prev = NULL;
-    t->state = TIMER_IDLE;
+    write_once(t->state, TIMER_IDLE);
 }
 
 /* --- Locking and hardware -------------------------------------------------------------------------- */
@@ -115,7 +115,7 @@ static struct timer_queue *lock_queue_of(const struct timer *t, u64 *flags)
 /* Sees to it that cpu looks at its queue no later than at its earliest timer. Called with the lock held. */
 static void program(struct timer_queue *q, unsigned cpu)
 {
-    if (!q->root || q->root->expires >= q->programmed)
+    if (!q->root || q->root->expires >= read_once(q->programmed))
         return;
     if (cpu != this_cpu_id()) {
         raise_softirq_on(cpu, SOFTIRQ_TIMER);
@@ -127,7 +127,7 @@ static void program(struct timer_queue *q, unsigned cpu)
 
 void timer_interrupt(void)
 {
-    this_cpu(queues).programmed = NEVER;
+    write_once(this_cpu(queues).programmed, NEVER);
     raise_softirq(SOFTIRQ_TIMER);
 }
 
@@ -138,12 +138,12 @@ static struct timer *next_expired(struct timer_queue *q)
     struct timer *t = q->root;
     u64 now = now_ns();
 
-    q->running = NULL;
+    write_once(q->running, NULL);
     if (q->programmed <= now)
         q->programmed = NEVER;
     if (t && t->expires <= now) {
         heap_remove(q, t);
-        q->running = t;
+        write_once(q->running, t);
     } else {
         t = NULL;
         program(q, this_cpu_id());
@@ -184,7 +184,7 @@ void timer_set(struct timer *t, u64 expires)
     struct timer_queue *q;
 
     /* It lay idle when its CPU went offline. */
-    if (unlikely(t->cpu != this_cpu_id() && !cpumask_test(&cpu_online_map, t->cpu)))
+    if (unlikely(read_once(t->cpu) != this_cpu_id() && !cpumask_test(&cpu_online_map, read_once(t->cpu))))
         timer_migrate(t, this_cpu_id());
     q = lock_queue_of(t, &flags);
     if (t->state != TIMER_KILLED) {
@@ -207,7 +207,7 @@ static void take_off(struct timer *t, enum timer_state state)
     if (t->state == TIMER_ARMED)
         heap_remove(q, t);
     if (t->state != TIMER_KILLED)
-        t->state = (u8)state;
+        write_once(t->state, (u8)state);
     spin_unlock_irqrestore(&q->lock, flags);
 }
 
@@ -251,7 +251,7 @@ static void move_timer(struct timer *t, struct timer_queue *from, struct timer_q
 
     if (armed)
         heap_remove(from, t);
-    t->cpu = (u16)cpu;
+    write_once(t->cpu, (u16)cpu);
     if (armed)
         heap_insert(to, t);
 }

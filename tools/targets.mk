@@ -67,8 +67,8 @@ run: build/disk.img
 
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope
-# Not part of every run, because it takes long. By name: make test T=smp
-LONG_TESTS = --ignore=test_smp.py
+# Not part of every run, because it takes long. By name: make test T=smp_long
+LONG_TESTS = --ignore=test_smp_long.py
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))
@@ -79,7 +79,7 @@ test: images $(hypervisor_file)
 
 # Ours beside Debian's Xen: make bench, or some by name: make bench NAMES='hypercall pin_unpin'. See docs/performance.md.
 bench: $(PVISOR) $(cache)/root.stamp
-	@$(MAKE) -s -C tests/guests S=primitives
+	@$(MAKE) -s -C tests/guests S="primitives cpus"
 	@tools/bench/run $(NAMES)
 endif
 

@@ -3,6 +3,7 @@
 #include <pvisor/evtchn.h>
 #include <pvisor/lib.h>
 #include <pvisor/sched.h>
+#include <pvisor/softirq.h>
 #include <pvisor/time.h>
 #include "internal.h"
 
@@ -92,9 +93,14 @@ s64 dc_max_vcpus(struct domain *d, struct xen_domctl *op, gva_t u)
     if (op->u.max_vcpus.max != d->max_vcpus)
         return refuse(-EINVAL, "%u vCPUs, but d%u was created for %u", op->u.max_vcpus.max, d->id,
                       d->max_vcpus);
-    for (u32 i = 0; i < d->max_vcpus; i++)
-        if (!d->vcpu[i] && !vcpu_create(d, i))
+    for (u32 i = 0; i < d->max_vcpus; i++) {
+        if (d->vcpu[i])
+            continue;
+        if (!vcpu_create(d, i))
             return -ENOMEM;
+        if (preempt_needed())
+            return -ERESTART_HYPERCALL;
+    }
     return 0;
 }
 

@@ -73,7 +73,8 @@ static int events_init(struct domain *d) { return evtchn_domain_init(d, d->max_e
 
 static void events_fini(struct domain *d)
 {
-    evtchn_domain_destroy(d);
+    while (evtchn_domain_destroy(d))
+        ;
     evtchn_domain_free(d);
 }
 

@@ -75,9 +75,11 @@ static int stop(struct domain *d)
 
 static int close_events(struct domain *d)
 {
-    evtchn_domain_destroy(d);
-    domain_reset_vcpu_info(d);
-    return 0;
+    int rc = evtchn_domain_destroy(d);
+
+    if (!rc)
+        domain_reset_vcpu_info(d);
+    return rc;
 }
 
 static int drop_claim(struct domain *d)

@@ -53,7 +53,7 @@ int evtchn_bind_ipi(struct domain *d, u32 vcpu)
     spin_lock(&d->evtchn->lock);
     rc = evtchn_port_take(d, &chn);
     if (rc == 0) {
-        chn->notify_vcpu = (u16)vcpu;
+        write_once(chn->notify_vcpu, (u16)vcpu);
         evtchn_set_state(chn, PORT_IPI, NULL, 0);
         rc = (int)chn->port;
     }
@@ -164,14 +164,14 @@ int evtchn_close(struct domain *d, u32 port)
     return rc ? refuse(rc, "port %u of d%u is not open", port, d->id) : 0;
 }
 
-u32 evtchn_close_from(struct domain *d, u32 first, bool may_preempt)
+u32 evtchn_close_from(struct domain *d, u32 first)
 {
     for (u32 port = first; port < d->evtchn->nr_ports; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
         if (read_once(chn->state) != PORT_FREE)
             (void)close_port(d, chn);
-        if (may_preempt && port % 64 == 63 && preempt_needed())
+        if (port % 64 == 63 && preempt_needed())
             return port + 1;
     }
     return 0;
@@ -195,7 +195,7 @@ int evtchn_reset_round(struct domain *d, bool resume)
     if (refused)
         return refuse(-EBUSY, "d%u: %s reset under way", d->id, resume ? "no" : "a");
 
-    next = evtchn_close_from(d, next, true);
+    next = evtchn_close_from(d, next);
     spin_lock(&ed->lock);
     ed->reset_next = next;
     if (next)
@@ -242,7 +242,7 @@ int evtchn_unmask(struct domain *d, u32 port)
     if (!chn)
         return refuse(-EINVAL, "no port %u", port);
     spin_lock(&chn->lock);
-    v = domain_vcpu(d, chn->notify_vcpu);
+    v = domain_vcpu(d, read_once(chn->notify_vcpu));
     if (chn->state != PORT_FREE && v)
         d->evtchn->format->unmask(v, chn);
     spin_unlock(&chn->lock);

@@ -72,7 +72,7 @@ struct evtchn_domain {
     u32 nr_ports;             /* in chunks that exist; only grows */
     u32 first_free;           /* no port below it is free */
     u32 nr_active;            /* not free, without port 0 */
-    u32 reset_next;           /* a reset goes on here; 0: none is under way */
+    u32 reset_next;           /* a reset, or the domain's end, goes on here; 0: none is under way */
     bool dying;               /* no port is given out any more */
     const struct evtchn_format *format;
     struct fifo_domain *fifo;
@@ -130,8 +130,8 @@ int evtchn_bind_ipi(struct domain *d, u32 vcpu);
 int evtchn_bind_pirq(struct domain *d, u32 pirq, bool shareable);
 int evtchn_bind_vcpu(struct domain *d, u32 port, u32 vcpu);
 int evtchn_get_status(struct domain *d, struct evtchn_status *st);
-/* Closes ports from first on. 0, or the port to go on with when the CPU is wanted and may_preempt is set. */
-u32 evtchn_close_from(struct domain *d, u32 first, bool may_preempt);
+/* Closes ports from first on. 0, or the port to go on with when the CPU is wanted. */
+u32 evtchn_close_from(struct domain *d, u32 first);
 /* One round of evtchn_reset(); -EBUSY: resume says to go on, but nothing is under way, or the reverse. */
 int evtchn_reset_round(struct domain *d, bool resume);
 

@@ -4,6 +4,7 @@
  */
 #include "event.h"
 #include <pvisor/frame.h>
+#include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
@@ -35,22 +36,32 @@ void evtchn_vcpu_init(struct vcpu *v)
     v->fifo = NULL;
 }
 
-void evtchn_domain_destroy(struct domain *d)
+int evtchn_domain_destroy(struct domain *d)
 {
     struct evtchn_domain *ed = d->evtchn;
+    u32 next;
 
     if (!ed)
-        return;
+        return 0;
     spin_lock(&ed->lock);
+    if (!ed->dying)
+        ed->reset_next = 0;     /* a reset that the domain did not finish */
     ed->dying = true;
+    next = max(ed->reset_next, 1u);
     spin_unlock(&ed->lock);
 
-    evtchn_close_from(d, 1, false);
+    next = evtchn_close_from(d, next);
     spin_lock(&ed->lock);
+    ed->reset_next = next;
+    if (next) {
+        spin_unlock(&ed->lock);
+        return -ERESTART_HYPERCALL;
+    }
     if (ed->nr_active == 0)
         fifo_destroy(d);
     spin_unlock(&ed->lock);
     virq_forget_handler(d);
+    return 0;
 }
 
 void evtchn_domain_free(struct domain *d)
@@ -120,7 +131,7 @@ int evtchn_port_take(struct domain *d, struct evtchn **chn)
         lower_busy = true;
     }
     ed->nr_active++;
-    (*chn)->notify_vcpu = 0;
+    write_once((*chn)->notify_vcpu, 0);
     (*chn)->priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
     (*chn)->pending = false;
     return 0;
@@ -146,7 +157,7 @@ void evtchn_port_free(struct domain *d, struct evtchn *chn)
     ASSERT(spin_is_held(&ed->lock));
     evtchn_set_state(chn, PORT_FREE, NULL, 0);
     ed->format->clear_pending(d, chn);
-    chn->notify_vcpu = 0;
+    write_once(chn->notify_vcpu, 0);
     ed->nr_active--;
     if (chn->port < ed->first_free)
         ed->first_free = chn->port;

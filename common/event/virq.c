@@ -63,7 +63,7 @@ int evtchn_bind_virq(struct domain *d, u32 virq, u32 vcpu)
                                      v->virq_port[virq])
                             : evtchn_port_take(d, &chn);
     if (rc == 0) {
-        chn->notify_vcpu = (u16)vcpu;
+        write_once(chn->notify_vcpu, (u16)vcpu);
         evtchn_set_state(chn, PORT_VIRQ, NULL, virq);
         write_once(v->virq_port[virq], chn->port);
         rc = (int)chn->port;
@@ -81,7 +81,7 @@ void evtchn_unbind_virq(struct domain *d, const struct evtchn *chn)
         u64 flags = spin_lock_irqsave(&v->virq_lock);
 
         if (v->virq_port[chn->u.virq] == chn->port)
-            v->virq_port[chn->u.virq] = 0;
+            write_once(v->virq_port[chn->u.virq], 0);
         spin_unlock_irqrestore(&v->virq_lock, flags);
     }
 }

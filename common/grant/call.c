@@ -47,6 +47,24 @@ static int write_frame_list(const struct domain *d, gva_t list, u32 nr)
     return 0;
 }
 
+#define FRAMES_AT_ONCE 32
+
+/* Frames that are there stay: when it gives way, the whole operation is made again. */
+static int grow_giving_way(struct domain *d, u32 nr_frames, s16 *status)
+{
+    u32 nr = read_once(d->gnttab->nr_frames);
+
+    for (;;) {
+        /* Too many are refused before any is made. */
+        nr = nr_frames > d->gnttab->max_frames ? nr_frames : min(nr_frames, nr + FRAMES_AT_ONCE);
+        *status = grow_to(d, nr);
+        if (*status != GNTST_okay || nr == nr_frames)
+            return 0;
+        if (preempt_needed())
+            return -ERESTART_HYPERCALL;
+    }
+}
+
 static s64 setup_table(gva_t uop, u32 count)
 {
     struct gnttab_setup_table op;
@@ -58,11 +76,13 @@ static s64 setup_table(gva_t uop, u32 count)
         return -EFAULT;
     d = target(op.dom, &op.status);
     if (d) {
-        op.status = grow_to(d, op.nr_frames);
-        if (op.status == GNTST_okay)
+        rc = grow_giving_way(d, op.nr_frames, &op.status);
+        if (!rc && op.status == GNTST_okay)
             rc = write_frame_list(d, gva(op.frame_list), op.nr_frames);
         domain_put(d);
     }
+    if (rc == -ERESTART_HYPERCALL)
+        return rc;
     if (copy_to_guest(gva_add(uop, abi_offset(current_word(), gnttab_setup_table, status)), &op.status,
                       sizeof(op.status)))
         rc = -EFAULT;
@@ -262,6 +282,8 @@ s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     while (count) {
         s64 n = c->some(uop, count);
 
+        if (n == -ERESTART_HYPERCALL)
+            return hypercall_restart(3, (u64)cmd, uop.v, (u64)count);
         if (n < 0)
             return n;
         uop = gva_add(uop, (u64)n * size);

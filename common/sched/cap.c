@@ -28,7 +28,7 @@ static void refill(void *data)
 
     if (before > 0)
         atomic_add_return(&d->sched.budget, -before);
-    if (before < full && d->sched.cap)
+    if (before < full && read_once(d->sched.cap))
         timer_set(&d->sched.refill, d->sched.refill.expires + CAP_PERIOD);
     if (before + full > 0)
         unpark_all(d);
@@ -43,7 +43,7 @@ void cap_charge(struct domain *d, u64 ns)
 
 bool cap_exhausted(struct domain *d)
 {
-    return d->sched.cap && __atomic_load_n(&d->sched.budget, __ATOMIC_SEQ_CST) <= 0;
+    return read_once(d->sched.cap) && __atomic_load_n(&d->sched.budget, __ATOMIC_SEQ_CST) <= 0;
 }
 
 /* Several running vCPUs draw on one budget: each plans with its part of it. */
@@ -51,7 +51,7 @@ u64 cap_slice(struct domain *d, u64 slice)
 {
     s64 left = read_once(d->sched.budget) / max(read_once(d->sched.nr_running), 1);
 
-    return d->sched.cap ? min(slice, (u64)max(left, (s64)CAP_SLICE_MIN)) : slice;
+    return read_once(d->sched.cap) ? min(slice, (u64)max(left, (s64)CAP_SLICE_MIN)) : slice;
 }
 
 void cap_init(struct domain *d)

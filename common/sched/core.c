@@ -46,7 +46,7 @@ static bool park(struct vcpu *v)
     __atomic_store_n(&v->sched.state, SV_PARKED, __ATOMIC_SEQ_CST);
     if (cap_exhausted(v->domain))
         return true;
-    v->sched.state = SV_OFF;
+    write_once(v->sched.state, SV_OFF);
     return false;
 }
 
@@ -55,7 +55,7 @@ static bool settle_prev(struct runq *rq, struct vcpu *prev)
 {
     if (is_idle(rq, prev))
         return false;
-    prev->sched.state = SV_OFF;
+    write_once(prev->sched.state, SV_OFF);
     prev->sched.migrating = false;
     if (!vcpu_runnable(prev) || park(prev))
         return false;
@@ -136,8 +136,8 @@ static u32 stopped_runstate(const struct vcpu *v)
 
 static void switch_states(struct runq *rq, struct vcpu *prev, struct vcpu *next, u64 now)
 {
-    next->cpu = rq->cpu;
-    next->sched.state = SV_RUNNING;
+    write_once(next->cpu, rq->cpu);
+    write_once(next->sched.state, SV_RUNNING);
     next->sched.yielding = false;
     if (prev == next)
         return;
@@ -186,15 +186,6 @@ static void mark_idle(struct runq *rq, bool idle)
         cpumask_clear(&idle_cpus, rq->cpu);
 }
 
-/* What was queued here because this CPU was idle, and is not what it took. */
-static void kick_idle_for_queue(const struct runq *rq)
-{
-    struct vcpu *v;
-
-    list_for_each(v, &rq->queue, sched.node)
-        kick_idle_for(v);
-}
-
 static void schedule(void)
 {
     struct runq *rq = &this_cpu(runqs);
@@ -213,8 +204,6 @@ static void schedule(void)
         rq_insert(rq, prev);
     rq->curr = next;
     mark_idle(rq, is_idle(rq, next));
-    if (is_idle(rq, prev))
-        kick_idle_for_queue(rq);
     rq_advance(rq);
     switch_states(rq, prev, next, now);
     set_slice(rq, prev, next, now);
@@ -223,6 +212,8 @@ static void schedule(void)
         return;
     }
     spin_unlock(&rq->lock);
+    if (is_idle(rq, prev))
+        pass_on_work();
     context_switch(prev, next);
 }
 
@@ -281,7 +272,7 @@ void vcpu_wake(struct vcpu *v)
     struct runq *rq = lock_rq_of(v, &flags);
 
     if (!vcpu_runnable(v)) {
-        if (v->runstate.state == RUNSTATE_blocked && !(v->pause_flags & VPF_BLOCKED))
+        if (v->runstate.state == RUNSTATE_blocked && !(read_once(v->pause_flags) & VPF_BLOCKED))
             runstate_change(v, RUNSTATE_offline, now);
     } else if (v->runstate.state >= RUNSTATE_blocked) {
         runstate_change(v, RUNSTATE_runnable, now);
@@ -305,7 +296,7 @@ void vcpu_unpark(struct vcpu *v)
     struct runq *rq = lock_rq_of(v, &flags);
 
     if (v->sched.state == SV_PARKED)
-        v->sched.state = SV_OFF;
+        write_once(v->sched.state, SV_OFF);
     else if (v->sched.state == SV_QUEUED)
         kick_idle_for(v);
     unlock_rq(rq, flags);
@@ -323,7 +314,7 @@ void vcpu_sleep_nowait(struct vcpu *v)
         else if (v->sched.state == SV_QUEUED)
             rq_remove(rq, v);
         else
-            v->sched.state = SV_OFF;
+            write_once(v->sched.state, SV_OFF);
         if (v->runstate.state == RUNSTATE_runnable)
             runstate_change(v, stopped_runstate(v), now_ns());
     }

@@ -85,6 +85,7 @@ cpumask_t allowed_cpus(const struct vcpu *v);              /* hard affinity, as 
 unsigned choose_cpu(const struct vcpu *v);                 /* where to put v, which is saved and not queued */
 bool better_elsewhere(const struct vcpu *v, unsigned cpu); /* must leave cpu, or likes another that is idle */
 void kick_idle_for(const struct vcpu *v);                  /* v waits in a queue: has an idle CPU fetch it */
+void pass_on_work(void);                                   /* no lock held: the same for all that wait */
 /* Brings the vCPU that is most behind to this CPU's queue; no lock held. best: what we have, if have. */
 bool steal_work(struct runq *rq, bool have, u64 best);
 void update_lag_floor(void);                                 /* looks at all CPUs' virtual clocks */

@@ -77,22 +77,52 @@ bool better_elsewhere(const struct vcpu *v, unsigned cpu)
 
 /*
  * Runs after v was queued; an idle CPU enters idle_cpus before it looks at the queues. One of the two sees
- * the other, so no vCPU waits while a CPU that may run it sleeps. Every idle CPU is told: the first might
- * find something else to do. This is rare, since a vCPU that wakes is put on an idle CPU in the first
- * place.
+ * the other, so no vCPU waits while a CPU that may run it sleeps. One CPU is told, and counts as taken until it has looked.
+ * If it finds something else to do it passes the word on (pass_on_work()): were all told, they would all come for one lock.
  */
 void kick_idle_for(const struct vcpu *v)
 {
-    cpumask_t m;
+    cpumask_t allowed, liked;
     unsigned cpu;
 
     smp_mb();
     if (v->is_running || cpumask_empty(&idle_cpus))
         return;
-    m = allowed_cpus(v);
-    m = cpumask_and(&m, &idle_cpus);
-    for_each_cpu(cpu, &m)
-        raise_softirq_on(cpu, SOFTIRQ_SCHEDULE);
+    allowed = allowed_cpus(v);
+    liked = cpumask_and(&allowed, &v->sched.soft_affinity);
+    cpu = idle_in(&liked, v->cpu);
+    if (cpu == NR_CPUS)
+        cpu = idle_in(&allowed, v->cpu);
+    if (cpu == NR_CPUS)
+        return;
+    cpumask_clear(&idle_cpus, cpu);
+    raise_softirq_on(cpu, SOFTIRQ_SCHEDULE);
+}
+
+static void kick_idle_for_queue(struct runq *rq)
+{
+    u64 flags = spin_lock_irqsave(&rq->lock);
+    struct vcpu *v;
+
+    list_for_each(v, &rq->queue, sched.node)
+        kick_idle_for(v);
+    spin_unlock_irqrestore(&rq->lock, flags);
+}
+
+/*
+ * This CPU is idle no longer, and has left idle_cpus: whoever relied on it for another vCPU than the one that it took is
+ * seen in a queue now.
+ */
+void pass_on_work(void)
+{
+    unsigned cpu;
+
+    smp_mb();
+    if (cpumask_empty(&idle_cpus))
+        return;
+    for_each_online_cpu(cpu)
+        if (read_once(rq_of(cpu)->nr_queued))
+            kick_idle_for_queue(rq_of(cpu));
 }
 
 /* --- Stealing -------------------------------------------------------------------------------------- */

@@ -86,7 +86,7 @@ static struct list *insertion_point(struct runq *rq, u64 vruntime)
 void rq_insert(struct runq *rq, struct vcpu *v)
 {
     list_add(&v->sched.node, insertion_point(rq, v->sched.vruntime));
-    v->sched.state = SV_QUEUED;
+    write_once(v->sched.state, SV_QUEUED);
     write_once(rq->nr_queued, rq->nr_queued + 1);
     publish(rq);
 }
@@ -94,7 +94,7 @@ void rq_insert(struct runq *rq, struct vcpu *v)
 void rq_remove(struct runq *rq, struct vcpu *v)
 {
     list_del(&v->sched.node);
-    v->sched.state = SV_OFF;
+    write_once(v->sched.state, SV_OFF);
     write_once(rq->nr_queued, rq->nr_queued - 1);
     publish(rq);
 }
@@ -108,7 +108,7 @@ void rq_charge(struct runq *rq, u64 now)
         return;
     v->sched.charged = now;
     v->sched.vruntime += to_virtual(v, ran);
-    if (v->domain->sched.cap)
+    if (read_once(v->domain->sched.cap))
         cap_charge(v->domain, ran);
     rq_advance(rq);
 }

@@ -21,7 +21,7 @@
 #define smp_wmb()             __atomic_thread_fence(__ATOMIC_RELEASE)
 
 /* Bits of an array of 32-bit words: valid for both word sizes' bitmaps, which are little-endian. */
-static inline bool test_bit(u64 n, const volatile void *map) { return ((const volatile u32 *)map)[n / 32] >> (n % 32) & 1; }
+static inline bool test_bit(u64 n, const volatile void *map) { return read_once(((const volatile u32 *)map)[n / 32]) >> (n % 32) & 1; }
 static inline bool test_and_set_bit(u64 n, volatile void *map)
 {
     u32 m = 1u << (n % 32);

@@ -19,7 +19,8 @@ struct cpu_info {
     struct percpu *percpu;
     u32 cpu;
     u32 softirq_pending;          /* bit n: softirq n */
-    u64 pad[2];
+    bool watching;                /* waits by MWAIT on softirq_pending: a store wakes it */
+    u64 pad;
 };
 
 #ifdef HOST_TEST

@@ -64,6 +64,9 @@ static inline void scale_set_hz(struct clock_scale *s, u64 hz)
 }
 
 /* RDTSC that is not executed ahead of earlier loads. */
+#ifdef HOST_TEST
+u64 rdtsc_ordered(void);
+#else
 static always_inline u64 rdtsc_ordered(void)
 {
     u32 lo, hi;
@@ -71,6 +74,7 @@ static always_inline u64 rdtsc_ordered(void)
     __asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi) :: "memory");
     return lo | (u64)hi << 32;
 }
+#endif
 
 /* A counter of known rate to measure the TSC by. */
 struct ref_clock {

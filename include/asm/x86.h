@@ -141,9 +141,14 @@ static inline void outw(u16 p, u16 v) { __asm__ volatile("outw %0, %1" :: "a"(v)
 static inline void outl(u16 p, u32 v) { __asm__ volatile("outl %0, %1" :: "a"(v), "Nd"(p)); }
 
 static inline void invlpg(u64 va) { __asm__ volatile("invlpg (%0)" :: "r"(va) : "memory"); }
+#ifdef __SANITIZE_THREAD__   /* CPUs are threads, more than there are real CPUs */
+int sched_yield(void);
+static inline void cpu_relax(void) { (void)sched_yield(); }
+#else
 static inline void cpu_relax(void) { __asm__ volatile("pause" ::: "memory"); }
-#ifdef HOST_TEST   /* one simulated interrupt flag */
-__attribute__((weak)) u64 host_rflags = RFLAGS_IF;
+#endif
+#ifdef HOST_TEST   /* a simulated interrupt flag for each thread */
+__attribute__((weak)) __thread u64 host_rflags = RFLAGS_IF;
 static inline void irq_disable(void) { host_rflags = 0; }
 static inline void irq_enable(void) { host_rflags = RFLAGS_IF; }
 static inline u64 read_rflags(void) { return host_rflags; }

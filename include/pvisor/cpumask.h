@@ -1,4 +1,4 @@
-/* Sets of physical CPUs. */
+/* Sets of physical CPUs. One that others change meanwhile is read word by word, each once. */
 #ifndef PVISOR_CPUMASK_H
 #define PVISOR_CPUMASK_H
 
@@ -22,7 +22,7 @@ static inline bool cpumask_empty(const cpumask_t *m)
 {
     u64 any = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(m->w); i++)
-        any |= m->w[i];
+        any |= read_once(m->w[i]);
     return !any;
 }
 
@@ -30,7 +30,7 @@ static inline cpumask_t cpumask_and(const cpumask_t *a, const cpumask_t *b)
 {
     cpumask_t r;
     for (unsigned i = 0; i < ARRAY_SIZE(r.w); i++)
-        r.w[i] = a->w[i] & b->w[i];
+        r.w[i] = read_once(a->w[i]) & read_once(b->w[i]);
     return r;
 }
 
@@ -38,7 +38,7 @@ static inline unsigned cpumask_weight(const cpumask_t *m)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(m->w); i++)
-        n += popcount64(m->w[i]);
+        n += popcount64(read_once(m->w[i]));
     return n;
 }
 
@@ -46,7 +46,7 @@ static inline unsigned cpumask_weight(const cpumask_t *m)
 static inline unsigned cpumask_next(const cpumask_t *m, unsigned from)
 {
     while (from < NR_CPUS) {
-        u64 w = m->w[from / 64] >> (from % 64);
+        u64 w = read_once(m->w[from / 64]) >> (from % 64);
         if (w)
             return from + find_first_set(w);
         from = (from / 64 + 1) * 64;

@@ -19,8 +19,11 @@ struct vcpu;
  */
 int evtchn_domain_init(struct domain *d, u32 max_port);
 void evtchn_vcpu_init(struct vcpu *v);
-/* Closes all ports, for good, and gives back the frames of FIFO channels; not preemptible; idempotent. */
-void evtchn_domain_destroy(struct domain *d);
+/*
+ * Closes all ports, for good, and gives back the frames of FIFO channels; idempotent. -ERESTART_HYPERCALL: call again to
+ * go on.
+ */
+int evtchn_domain_destroy(struct domain *d);
 void evtchn_domain_free(struct domain *d);       /* after the last reference is gone */
 /*
  * Closes all ports and goes back to two-level channels. d must be the caller's, or paused by its

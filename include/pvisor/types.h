@@ -64,8 +64,13 @@ static inline gva_t gva_add(gva_t a, u64 n) { return (gva_t){ a.v + n }; }
 #define __initconst __attribute__((section(".init.rodata")))
 
 /* One access, not torn, not repeated: the way to read anything that a guest or another CPU may write. */
+#ifdef __SANITIZE_THREAD__   /* says that the race is meant; x86 orders loads and stores like this anyway */
+#define read_once(x)     __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define write_once(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELEASE)
+#else
 #define read_once(x)     (*(const volatile __typeof__(x) *)&(x))
 #define write_once(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
+#endif
 #define barrier()        __asm__ volatile("" ::: "memory")
 
 #endif

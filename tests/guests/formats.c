@@ -9,6 +9,7 @@
 #include "preempt.h"
 #include "string.h"
 #include "test.h"
+#include "vcpus.h"
 
 static struct pvisor_switch_format request;
 
@@ -178,28 +179,12 @@ TEST(other_table_pinned)
 
 #ifndef FORMAT_PT64
 static volatile u32 second_runs;
-static u8 second_stack[4096] __attribute__((aligned(16)));
-
 static void second_main(void)
 {
     for (;;) {
         second_runs++;
         sched_op(SCHEDOP_yield, NULL);
     }
-}
-
-static bool start_second(void)
-{
-    static vcpu_guest_context c;
-
-    c.flags = VGCF_in_kernel;
-    c.ctrlreg[3] = XEN_PFN_TO_CR3_32(current_base());
-    c.kernel_ss = c.user_regs.ss = c.user_regs.ds = c.user_regs.es = KERNEL_SS;
-    c.user_regs.cs = KERNEL_CS;
-    c.user_regs.eip = P(second_main);
-    c.kernel_sp = c.user_regs.esp = P(second_stack + sizeof(second_stack));
-    c.user_regs.eflags = EFLAGS_IF;
-    return CHECK_OK(vcpu_op(VCPUOP_initialise, 1, &c)) && CHECK_OK(vcpu_op(VCPUOP_up, 1, NULL));
 }
 #endif
 
@@ -209,7 +194,7 @@ TEST(second_vcpu_up)
 #ifndef FORMAT_PT64
     if (vcpu_op(VCPUOP_is_up, 1, NULL) < 0)
         SKIP("one vCPU");
-    REQUIRE(start_second());
+    REQUIRE_OK(vcpu_start(1, second_main));
     while (!second_runs)
         sched_op(SCHEDOP_yield, NULL);
     (void)mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0);

@@ -8,9 +8,9 @@
 #include "events.h"
 #include "hypercall.h"
 #include "mm.h"
-#include "second.h"
 #include "string.h"
 #include "test.h"
+#include "vcpus.h"
 #include <public/domctl.h>
 #include <public/sysctl.h>
 
@@ -559,7 +559,7 @@ TEST(random_calls)
     u64 rounds = number("rounds", 20000);
 
     REQUIRE(prepare(number("seed", 4711)));
-    REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, context_of_second(second_main)));
+    REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, vcpu_context(1, second_main)));
     REQUIRE_OK(vcpu_op(VCPUOP_up, 1, NULL));
     write_once(vcpu_info(0)->evtchn_upcall_mask, 0);
     for (u64 i = 0; i < rounds; i++) {

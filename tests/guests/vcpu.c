@@ -3,9 +3,9 @@
 #include "events.h"
 #include "hypercall.h"
 #include "mm.h"
-#include "second.h"
 #include "string.h"
 #include "test.h"
+#include "vcpus.h"
 
 static const unsigned bad_ids[] = { 4000, 8192, 0x7fffffff, 0xffffffff };
 
@@ -34,7 +34,7 @@ static void second_main(void)
     }
 }
 
-static vcpu_guest_context *second_context(void) { return context_of_second(second_main); }
+static vcpu_guest_context *second_context(void) { return vcpu_context(1, second_main); }
 
 static bool have_second(void)
 {

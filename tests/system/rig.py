@@ -29,7 +29,11 @@ TIMEOUT_SCALE = float(os.environ.get("TIMEOUT_SCALE", "1"))
 
 # A small buffer of translated code is emptied often. With a large one, GRUB's code stays in it to the end, and
 # QEMU takes the slow way on every write to a page where GRUB once ran: 3 to 5 times slower for hours.
-ACCELERATOR = "tcg,tb-size=32"
+# Each CPU has its own part of it, and needs some MiB to work in.
+def accelerator(cpus):
+    return f"tcg,tb-size={max(32, 8 * cpus)}"
+
+
 # What a rig-driven dom0 gets on its command line besides what the test asks for.
 DOM0_ARGS = "console=hvc0 rig.shell=plain loglevel=5"
 HYPERVISOR_ARGS = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=512M,max:512M"
@@ -141,7 +145,7 @@ class Machine:
             self.scratch.cleanup()
 
     def arguments(self):
-        args = ["-machine", self.machine, "-accel", ACCELERATOR, "-cpu", self.cpu, "-smp", str(self.cpus),
+        args = ["-machine", self.machine, "-accel", accelerator(self.cpus), "-cpu", self.cpu, "-smp", str(self.cpus),
                 "-m", str(self.memory), "-display", "none", "-monitor", "none", "-nodefaults", "-device", "VGA",
                 "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                 "-qmp", f"unix:{self.scratch.name}/qmp,server=on,wait=off"]

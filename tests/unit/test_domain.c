@@ -38,7 +38,7 @@ static int make_part(void)
 }
 
 int evtchn_domain_init(struct domain *d, u32 max_port) { (void)d, (void)max_port; return make_part(); }
-void evtchn_domain_destroy(struct domain *d) { (void)d; }
+int evtchn_domain_destroy(struct domain *d) { (void)d; return 0; }
 void evtchn_domain_free(struct domain *d) { (void)d; parts_left--; }
 void evtchn_vcpu_init(struct vcpu *v) { (void)v; }
 int evtchn_send(struct domain *d, u32 port) { (void)d, (void)port; suspend_events++; return 0; }

@@ -249,6 +249,51 @@ static void sleepers_get_no_more_than_their_share(void **state)
     assert_near(ran(hog), SECONDS(5), 5);
 }
 
+/* However many CPUs are idle, a wake-up interrupts the one that is to do the work, and now and then one more. */
+static void a_wake_up_disturbs_few(void **state)
+{
+    struct sim_vcpu *v[4];
+    u64 wakes = 0;
+
+    (void)state;
+    sim_start(64);
+    sim_slow_saves = true;
+    for (unsigned i = 0; i < 4; i++)
+        v[i] = sim_vcpu(sim_domain(256, 0), MICROSECS(50 + 7 * i), MICROSECS(100 + i));
+    sim_ipis = 0;
+    sim_run(SECONDS(1));
+    for (unsigned i = 0; i < 4; i++)
+        wakes += v[i]->wakes;
+    assert_true(wakes > 10000);
+    assert_true(sim_ipis < 2 * wakes);
+}
+
+/* Work that waits and may go elsewhere is fetched by as many idle CPUs as it needs; the rest sleep on. */
+static void waiting_work_disturbs_few(void **state)
+{
+    struct sim_vcpu *v[3];
+    cpumask_t first = cpumask_of(0), all;
+    u64 before[3];
+
+    (void)state;
+    cpumask_fill(&all);
+    sim_start(64);
+    for (unsigned i = 0; i < 3; i++) {
+        v[i] = sim_vcpu(sim_domain(256, 0), FOREVER);
+        assert_int_equal(vcpu_set_hard_affinity(&v[i]->v, &first), 0);
+    }
+    sim_run(MILLISECS(50));
+    sim_ipis = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        before[i] = ran(v[i]);
+        assert_int_equal(vcpu_set_hard_affinity(&v[i]->v, &all), 0);
+    }
+    sim_run(MILLISECS(50));
+    for (unsigned i = 0; i < 3; i++)
+        assert_near(ran(v[i]) - before[i], MILLISECS(50), 1);
+    assert_true(sim_ipis < 8);
+}
+
 static void idle_cpus_take_work(void **state)
 {
     struct sim_vcpu *v[8];
@@ -375,6 +420,8 @@ int main(void)
         cmocka_unit_test(soft_affinity_is_preferred),
         cmocka_unit_test(wakers_are_served_quickly),
         cmocka_unit_test(sleepers_get_no_more_than_their_share),
+        cmocka_unit_test(a_wake_up_disturbs_few),
+        cmocka_unit_test(waiting_work_disturbs_few),
         cmocka_unit_test(idle_cpus_take_work),
         cmocka_unit_test(yield_gives_way),
         cmocka_unit_test(no_wake_up_is_lost),

@@ -2,6 +2,7 @@
 #include <asm/boot.h>
 #include <asm/desc.h>
 #include <asm/features.h>
+#include <asm/idle.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/smp.h>
@@ -89,6 +90,7 @@ static noreturn_fn void start_on_final_stack(void)
     time_init();
     time_init_cpu();
     cpu_policy_init();
+    idle_init();
     smp_init();
     pci_init();
     if (!boot_info.nr_modules)

@@ -184,12 +184,16 @@ static bool detect_constant_tsc(void)
     return id.b == 0x756e6547 /* "Genu" */ && ((family == 15 && model >= 3) || (family == 6 && model >= 14));
 }
 
+/*
+ * The boot CPU's clock begins with the machine's. One that starts later, at an uneven rate, goes on from the latest seen:
+ * by the CPU that waits for it, just now.
+ */
 static void start_clock(struct cpu_clock *c)
 {
     u64 tsc;
 
     ref_clock_sample(reference, &tsc, &c->ref_last);
-    c->ref_ns = exact_ns(tsc + (u64)c->tsc_offset);
+    c->ref_ns = tsc_constant ? exact_ns(tsc + (u64)c->tsc_offset) : read_once(latest_ns);
     set_scale(c, tsc, c->ref_ns, tsc_hz);
 }
 
@@ -243,7 +247,7 @@ static bool sync_round(u64 *round_trip, s64 *offset)
 
     __atomic_store_n(&sync_request, r, __ATOMIC_RELEASE);
     while (__atomic_load_n(&sync_answer, __ATOMIC_ACQUIRE) != r) {
-        if (rdtsc() - start > SYNC_TIMEOUT_TICKS)
+        if (rdtsc_ordered() - start > SYNC_TIMEOUT_TICKS)
             return false;
         cpu_relax();
     }
@@ -268,12 +272,15 @@ static s64 measure_offset(void)
     return result;
 }
 
-/* The boot CPU calls it too, once timers work. */
+/*
+ * The boot CPU calls it too, once timers work. A CPU that was offline has an old point, from which the multiplier's error
+ * has grown, and may have had its TSC reset: it starts anew.
+ */
 void time_init_cpu(void)
 {
     struct cpu_clock *c = &this_cpu(clocks);
 
-    if (!c->scale.mul) {
+    if (this_cpu_id()) {
         c->tsc_offset = measure_offset();
         if (c->tsc_offset) {
             tsc_synchronous = false;

@@ -12,15 +12,6 @@ void (*upcall)(unsigned vcpu) = scan_two_level;
 
 /* The page frame of shared_info is not in the p2m; it gets a page of virtual space instead of RAM. */
 static u8 shared_info_page[4096] __attribute__((aligned(4096)));
-u8 second_stack[2][16384] __attribute__((aligned(4096)));
-
-unsigned this_vcpu(void)
-{
-    u8 here;
-
-    return &here >= second_stack[0] && &here < second_stack[2];
-}
-
 void events_init(void)
 {
     if (update_va_mapping(shared_info_page, (u64)start_info->shared_info | PTE_DATA, UVMF_INVLPG))

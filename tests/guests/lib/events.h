@@ -3,6 +3,7 @@
 #define GUEST_EVENTS_H
 
 #include "abi.h"
+#include "vcpus.h"
 
 #define MAX_PORTS (sizeof(word) * 8 * sizeof(word) * 8)
 
@@ -13,8 +14,6 @@ extern volatile u32 upcall_count;
 extern void (*upcall)(unsigned vcpu);
 void scan_two_level(unsigned vcpu);
 
-/* Stacks of vCPU 1, if a test starts it: its first one, and the one for traps from user mode. */
-extern u8 second_stack[2][16384];
 unsigned this_vcpu(void); /* by the stack in use */
 static inline GUEST(vcpu_info) *vcpu_info(unsigned vcpu) { return &shared_info->vcpu_info[vcpu]; }
 

@@ -1,6 +1,6 @@
 ; Entry, hypercalls and traps of a 32-bit kernel, PAE or not.
 
-extern start_c, trap, catch_taken
+extern start_c, trap
 global _start, hypercall_page, hypercall_page_call, hypercall_bare
 global catch_save, catch_resume, user_enter, iret_frame
 global trap_stubs, event_entry, failsafe_entry, sysenter_entry
@@ -89,9 +89,8 @@ catch_save:
     xor eax, eax
     ret
 
-; Where execution goes on after a caught trap; the stack pointer is anything.
+; Where execution goes on after a caught trap; edx: the struct catch. The stack pointer is anything.
 catch_resume:
-    mov edx, [catch_taken]
     mov ebx, [edx]
     mov ebp, [edx + 4]
     mov esi, [edx + 8]

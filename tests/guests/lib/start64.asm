@@ -2,7 +2,7 @@
 
 default rel
 
-extern start_c, trap, catch_taken
+extern start_c, trap
 global _start, hypercall_page, hypercall_page_call, hypercall_bare
 global catch_save, catch_resume, user_enter, iret_frame
 global trap_stubs, event_entry, failsafe_entry, syscall_entry, sysenter_entry
@@ -83,9 +83,9 @@ catch_save:
     xor eax, eax
     ret
 
-; Where execution goes on after a caught trap; the stack pointer is anything.
+; Where execution goes on after a caught trap; rdx: the struct catch. The stack pointer is anything.
 catch_resume:
-    mov rdi, [catch_taken]
+    mov rdi, rdx
     mov rbx, [rdi]
     mov rbp, [rdi + 8]
     mov r12, [rdi + 16]

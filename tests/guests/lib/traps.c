@@ -11,23 +11,26 @@ extern u8 syscall_entry[];
 #define STUB_BYTES 16
 #define CATCH_FLAGS (EFLAGS_TF | EFLAGS_DF | EFLAGS_NT | EFLAGS_AC)
 
-struct fault last_fault;
-struct catch *catch_taken;
-static struct catch *catch_top;
+static struct fault faults[MAX_TEST_VCPUS];
+static struct catch *catch_tops[MAX_TEST_VCPUS];
 bool (*trap_hook)(struct trap_regs *regs);
 GUEST(trap_info) trap_table[257];
 static u8 user_trap_stack[16384] __attribute__((aligned(4096)));
 
+struct fault *fault_here(void) { return &faults[this_vcpu()]; }
+
 void catch_begin(struct catch *c)
 {
+    struct catch **top = &catch_tops[this_vcpu()];
+
     last_fault.hit = false;
-    c->outer = catch_top;
-    catch_top = c;
+    c->outer = *top;
+    *top = c;
 }
 
 void catch_end(struct catch *c)
 {
-    catch_top = c->outer;
+    catch_tops[this_vcpu()] = c->outer;
 }
 
 static void print_regs(const struct trap_regs *r)
@@ -41,18 +44,20 @@ static void print_regs(const struct trap_regs *r)
 /* Makes the frame return into catch_save()'s caller, in the kernel. */
 static void resume_at_catch(struct trap_regs *regs)
 {
-    catch_taken = catch_top;
-    catch_top = catch_top->outer;
+    struct catch *taken = catch_tops[this_vcpu()];
+
+    catch_tops[this_vcpu()] = taken->outer;
     last_fault = (struct fault){ .hit = true, .vector = (unsigned)regs->vector, .error = regs->error,
                                  .cr2 = vcpu_info(this_vcpu())->arch.cr2, .regs = *regs };
     regs->ip = (word)catch_resume;
+    regs->dx = (word)taken;
     regs->cs = KERNEL_CS;
     regs->flags &= ~CATCH_FLAGS;
     if (regs->vector == VECTOR_FAILSAFE)
         regs->flags |= EFLAGS_IF; /* its frame may be anything */
 #ifdef FORMAT_PT64
     regs->ss = KERNEL_SS;
-    regs->sp = catch_taken->saved[6];
+    regs->sp = taken->saved[6];
 #else
     regs->ds = regs->es = KERNEL_SS;
     regs->fs = regs->gs = 0;
@@ -67,7 +72,7 @@ void trap(struct trap_regs *regs)
     }
     if (trap_hook && trap_hook(regs))
         return;
-    if (!catch_top) {
+    if (!catch_tops[this_vcpu()]) {
         print_regs(regs);
         panic("trap outside of any test");
     }

@@ -39,7 +39,9 @@ struct catch {
 int catch_save(struct catch *c) __attribute__((returns_twice)); /* 0; 1 when a trap came */
 void catch_begin(struct catch *c);
 void catch_end(struct catch *c);
-extern struct fault last_fault;
+/* Of the vCPU that asks: each catches its own. */
+struct fault *fault_here(void);
+#define last_fault (*fault_here())
 
 /* Runs the statement; last_fault, with .hit saying whether a trap ended it. Traps from user mode count as well. */
 #define FAULT_IN(...) ({            \

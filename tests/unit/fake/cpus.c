@@ -29,6 +29,7 @@ struct sim_cpu {
 
 u64 sim_now;
 bool sim_slow_saves;
+u64 sim_ipis;
 cpumask_t cpu_online_map;
 unsigned nr_cpus;
 
@@ -45,7 +46,7 @@ static u64 random_state = 88172645463325252UL;
 struct cpu_info *cpu_info(void) { return &cpus[here].info; }
 u64 now_ns(void) { return sim_now; }
 void clock_event_set(u64 expires) { cpus[here].event_at = expires; }
-void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu; (void)vector; }
+void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu; (void)vector; sim_ipis++; }
 void *xzalloc_bytes(size_t size) { return calloc(1, size); }
 void xfree(void *p) { free(p); }
 void send_guest_vcpu_virq(struct vcpu *v, u32 virq) { (void)v; (void)virq; }

@@ -23,6 +23,7 @@ struct sim_vcpu {
 };
 
 extern u64 sim_now;
+extern u64 sim_ipis;          /* interrupts that CPUs sent each other so far */
 extern bool sim_slow_saves;   /* context_saved() comes late: other CPUs act first */
 
 void sim_start(unsigned cpus);

@@ -246,7 +246,7 @@ FAKE void frame_put(mfn_t m)
 {
     struct fake_frame *f = fake_frame(m);
 
-    if (!f->used || !f->refs)
+    if (!f->used || !read_once(f->refs))
         panic("reference to frame %#lx dropped twice", m.v);
     if (atomic_dec_and_test(&f->refs)) {
         if (f->writers)
@@ -269,7 +269,7 @@ FAKE int frame_get_writable(mfn_t m, const struct domain *owner)
 
 FAKE void frame_put_writable(mfn_t m)
 {
-    if (!fake_frame(m)->writers)
+    if (!read_once(fake_frame(m)->writers))
         panic("writable reference to frame %#lx dropped twice", m.v);
     atomic_dec(&fake_frame(m)->writers);
     frame_put(m);

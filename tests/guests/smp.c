@@ -1,0 +1,779 @@
+/*
+ * Several vCPUs at once, on fewer CPUs than vCPUs: each test has all of them do the same work in one address space, and
+ * then looks whether the outcome is exact. Most of what is tried races on purpose; the hypervisor may refuse either side,
+ * but counts, contents and the rules that hold at any moment must come out right.
+ */
+#include "clock.h"
+#include "events.h"
+#include "hypercall.h"
+#include "mm.h"
+#include "string.h"
+#include "test.h"
+
+#define VCPUS 4
+#define PATIENCE (20000 * MS)
+
+/* ---- All vCPUs at one job ---- */
+
+static void (*volatile job)(unsigned vcpu);
+static volatile u32 job_number, jobs_done;
+static volatile u32 started;
+/* The first thing that was wrong on each vCPU: CHECK() is vCPU 0's alone. */
+static const char *volatile complaint[VCPUS];
+static volatile u64 complaint_value[VCPUS];
+
+#define EXPECT(cond) EXPECT_VALUE(cond, 0)
+#define EXPECT_VALUE(cond, value) ({                \
+    bool good_ = (cond);                            \
+    if (!good_ && !complaint[this_vcpu()]) {        \
+        complaint_value[this_vcpu()] = (u64)(value); \
+        complaint[this_vcpu()] = #cond;             \
+    }                                               \
+    good_;                                          \
+})
+
+static u32 count_up(volatile u32 *n) { return __atomic_add_fetch(n, 1, __ATOMIC_SEQ_CST); }
+static void yield(void) { sched_op(SCHEDOP_yield, NULL); }
+
+/* Same on every vCPU in every run, different between vCPUs. */
+static u32 next_random(u32 *state)
+{
+    *state = *state * 1664525 + 1013904223;
+    return *state >> 8;
+}
+
+static void other_main(void)
+{
+    u32 seen = 0;
+
+    events_on();
+    count_up(&started);
+    for (;;) {
+        while (read_once(job_number) == seen)
+            yield();
+        seen = job_number;
+        job(this_vcpu());
+        count_up(&jobs_done);
+    }
+}
+
+/* Has all vCPUs, this one too, run work(); false if one does not come back. Complaints fail the test. */
+static bool on_all(void (*work)(unsigned vcpu))
+{
+    u64 end;
+    bool good = true;
+
+    for (unsigned i = 0; i < VCPUS; i++)
+        complaint[i] = NULL;
+    jobs_done = 0;
+    job = work;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    job_number++;
+    work(0);
+    for (end = system_time() + PATIENCE; read_once(jobs_done) < VCPUS - 1 && system_time() < end;)
+        yield();
+    if (!CHECK_EQ(jobs_done, VCPUS - 1))
+        panic("a vCPU hangs");
+    for (unsigned i = 0; i < VCPUS; i++)
+        if (complaint[i]) {
+            printf("vCPU %u: not so: %s (value %lx)\n", i, complaint[i], (word)complaint_value[i]);
+            good = CHECK(!complaint[i]);
+        }
+    return good;
+}
+
+#define REQUIRE_VCPUS() do { if (started < VCPUS - 1) SKIP("fewer vCPUs"); } while (0)
+
+/* ---- Frames that tests fight over ---- */
+
+#define FRAMES 3
+static void *frames[FRAMES];
+
+static word reservation(void)
+{
+    domid_t self = DOMID_SELF;
+
+    return (word)memory_op(XENMEM_current_reservation, &self);
+}
+
+/* Frames that nothing else maps: what the test left behind is all that counts. */
+static void frames_take(void)
+{
+    for (unsigned i = 0; i < FRAMES; i++) {
+        frames[i] = page_alloc();
+        make_readonly(frames[i]);
+    }
+}
+
+/*
+ * A frame that is given back goes only when its last reference goes: one reference too many would keep it, one
+ * too few would have freed it before.
+ */
+static void frame_exact(void *page)
+{
+    word mfn = virt_to_mfn(page), before = reservation();
+    GUEST(xen_memory_reservation) r = { .extent_start = P(&mfn), .nr_extents = 1, .domid = DOMID_SELF };
+    word pfn = virt_to_pfn(page);
+
+    if (!CHECK_OK(pin(page, 1)) || !CHECK_OK(unpin(page)))  /* no writable reference is left */
+        return;
+    CHECK_OK(unmap_at(page));
+    CHECK_EQ(memory_op(XENMEM_decrease_reservation, &r), 1);
+    CHECK_EQ(reservation(), before - 1);
+    mfn = pfn;
+    CHECK_EQ(memory_op(XENMEM_populate_physmap, &r), 1);
+    CHECK_EQ(reservation(), before);
+    p2m[pfn] = mfn;
+    make_writable(page);
+    page_free(page);
+}
+
+static void frames_exact(void)
+{
+    for (unsigned i = 0; i < FRAMES; i++)
+        frame_exact(frames[i]);
+}
+
+/* ---- Starting ---- */
+
+static volatile u32 winners;
+
+static vcpu_guest_context *wanted;
+
+static void race_to_initialise(unsigned vcpu)
+{
+    (void)vcpu;
+    if (vcpu_op(VCPUOP_initialise, VCPUS - 1, wanted) == 0)
+        count_up(&winners);
+}
+
+TEST(start)
+{
+    u64 end = system_time() + PATIENCE;
+
+    if (vcpu_op(VCPUOP_is_up, VCPUS - 1, NULL) < 0)
+        SKIP("fewer vCPUs");
+    for (unsigned i = 1; i < VCPUS - 1; i++)
+        REQUIRE_OK(vcpu_start(i, other_main));
+    while (read_once(started) < VCPUS - 2 && system_time() < end)
+        yield();
+    REQUIRE(CHECK_EQ(started, VCPUS - 2));
+    /* Those that run all try to start the last one: it takes one context. */
+    wanted = vcpu_context(VCPUS - 1, other_main);
+    jobs_done = 1;
+    job = race_to_initialise;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    job_number++;
+    race_to_initialise(0);
+    for (end = system_time() + PATIENCE; jobs_done < VCPUS - 1 && system_time() < end;)
+        yield();
+    CHECK_EQ(winners, 1);
+    REQUIRE_OK(vcpu_op(VCPUOP_up, VCPUS - 1, NULL));
+    for (end = system_time() + PATIENCE; read_once(started) < VCPUS - 1 && system_time() < end;)
+        yield();
+    CHECK_EQ(started, VCPUS - 1);
+}
+
+static volatile u32 here_seen;
+
+static void report_here(unsigned vcpu)
+{
+    EXPECT(vcpu == this_vcpu());
+    __atomic_fetch_or(&here_seen, 1u << vcpu, __ATOMIC_SEQ_CST);
+}
+
+TEST(each_runs_the_job)
+{
+    REQUIRE_VCPUS();
+    here_seen = 0;
+    on_all(report_here);
+    CHECK_EQ(here_seen, (1u << VCPUS) - 1);
+}
+
+/* ---- One entry, many writers ---- */
+
+static void fight_for_entry(unsigned vcpu)
+{
+    u32 seed = vcpu + 1;
+    void *entry = pte_at(table_of(window(0), 1), pte_index(window(0), 1));
+
+    for (unsigned i = 0; i < 400; i++) {
+        word mfn = virt_to_mfn(frames[next_random(&seed) % FRAMES]);
+        u64 value = next_random(&seed) % 4 == 0 ? 0 : pte_make(mfn, next_random(&seed) % 2 ? PTE_DATA : PTE_READ);
+        unsigned flush = next_random(&seed) % 3 ? UVMF_NONE : UVMF_INVLPG | UVMF_ALL;
+
+        if (next_random(&seed) % 2)
+            EXPECT(update_va_mapping(window(0), value, flush) == 0);
+        else
+            EXPECT(pte_update(entry, value, MMU_NORMAL_PT_UPDATE) == 0);
+    }
+}
+
+TEST(one_entry)
+{
+    REQUIRE_VCPUS();
+    frames_take();
+    on_all(fight_for_entry);
+    CHECK_OK(unmap_at(window(0)));
+    frames_exact();
+}
+
+/* Writes past the hypervisor, which emulates them: a locked addition is one step whoever else adds. */
+static void add_to_entry(unsigned vcpu)
+{
+    word *entry = pte_at(table_of(window(1), 1), pte_index(window(1), 1));
+
+    (void)vcpu;
+    for (unsigned i = 0; i < 200; i++)
+        __atomic_fetch_add(entry, 2, __ATOMIC_SEQ_CST);     /* not present: any value goes */
+}
+
+TEST(emulated_additions)
+{
+    REQUIRE_VCPUS();
+    CHECK_OK(unmap_at(window(1)));
+    on_all(add_to_entry);
+    CHECK_EQ(entry_of(window(1), 1), VCPUS * 200 * 2);
+    CHECK_OK(unmap_at(window(1)));
+}
+
+static void cmpxchg_entry(unsigned vcpu)
+{
+    pte_raw *entry = pte_at(table_of(window(1), 1), pte_index(window(1), 1)), old, new;
+
+    for (unsigned i = 0; i < 150; i++)
+        do {
+            old = *(volatile pte_raw *)entry;
+            new = old + 2;
+#ifdef FORMAT_PT32P
+        } while (__sync_val_compare_and_swap(entry, old, new) != old);
+#else
+        } while (!__atomic_compare_exchange_n(entry, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+#endif
+    (void)vcpu;
+}
+
+TEST(emulated_exchanges)
+{
+    REQUIRE_VCPUS();
+    CHECK_OK(unmap_at(window(1)));
+    on_all(cmpxchg_entry);
+    CHECK_EQ(entry_of(window(1), 1), VCPUS * 150 * 2);
+    CHECK_OK(unmap_at(window(1)));
+}
+
+/* ---- Tables against writable mappings ---- */
+
+/*
+ * Each frame is pinned as a table by one vCPU, and mapped writable by all, who also write where they may. While the frame is
+ * a table no entry maps it writable, and no write reaches it, whatever translations a CPU had from before.
+ */
+static volatile u32 pins_done, maps_done;
+
+static void pin_and_look(unsigned nth)
+{
+    void *page = frames[nth];
+
+    if (pin(page, 1))
+        return;
+    count_up(&pins_done);
+    for (unsigned i = 0; i < VCPUS; i++) {
+        u64 entry = entry_of(window(16 + i), 1);
+
+        EXPECT_VALUE(!(entry & PTE_P && entry & PTE_RW && pte_mfn(entry) == virt_to_mfn(page)), entry);
+    }
+    for (unsigned i = 0; i < 50; i++)
+        EXPECT_VALUE(*(volatile word *)page == 0, *(volatile word *)page);
+    EXPECT(unpin(page) == 0);
+}
+
+static void write_through(void *va, word mfn)
+{
+    if (update_va_mapping(va, pte_make(mfn, PTE_DATA), UVMF_INVLPG | UVMF_LOCAL))
+        return;
+    count_up(&maps_done);
+    for (unsigned i = 0; i < 10; i++) {
+        *(volatile word *)va = 2;
+        *(volatile word *)va = 0;
+    }
+    /* The entry goes, the translation may stay; what is written through it must not reach a table. */
+    if (!EXPECT(update_va_mapping(va, 0, UVMF_NONE) == 0))
+        return;
+    for (unsigned i = 0; i < 10; i++)
+        (void)FAULT_IN(*(volatile word *)va = 0);
+}
+
+static void pin_against_map(unsigned vcpu)
+{
+    u32 seed = vcpu + 77;
+
+    for (unsigned i = 0; i < 120; i++) {
+        if (vcpu < FRAMES && i % 2)
+            pin_and_look(vcpu);
+        else
+            write_through(window(16 + vcpu), virt_to_mfn(frames[next_random(&seed) % FRAMES]));
+    }
+}
+
+TEST(tables_are_never_writable)
+{
+    REQUIRE_VCPUS();
+    pins_done = maps_done = 0;
+    frames_take();
+    on_all(pin_against_map);
+    CHECK(pins_done > 0);
+    CHECK(maps_done > 0);
+    CHECK_OK(mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0));
+    frames_exact();
+}
+
+/* ---- A whole table comes and goes in one slot ---- */
+
+static void *shared_l1[2];
+
+/* Links one of two tables into one slot, or unlinks it, against everyone else; promotion and demotion overlap. */
+static void link_tables(unsigned vcpu)
+{
+    u32 seed = vcpu + 5;
+    void *entry = pte_at(table_of(window(0), 2), pte_index(window(0), 2) + 1);
+
+    for (unsigned i = 0; i < 60; i++) {
+        void *l1 = shared_l1[next_random(&seed) % 2];
+        u64 value = next_random(&seed) % 3 ? pte_make(virt_to_mfn(l1), format.level[2].table_flags) : 0;
+
+        EXPECT(pte_update(entry, value, MMU_NORMAL_PT_UPDATE) == 0);
+        if (next_random(&seed) % 4 == 0) {
+            long rc = pin(l1, 1);
+
+            if (rc == 0)
+                unpin(l1);      /* fails if another vCPU took the pin off already */
+        }
+    }
+}
+
+TEST(linked_tables)
+{
+    void *entry = pte_at(table_of(window(0), 2), pte_index(window(0), 2) + 1);
+
+    REQUIRE_VCPUS();
+    frames_take();
+    for (unsigned n = 0; n < 2; n++) {
+        pte_raw *l1 = shared_l1[n] = page_alloc();
+
+        for (unsigned i = 0; i < pte_count(1); i++)
+            l1[i] = (pte_raw)pte_make(virt_to_mfn(frames[i % FRAMES]), i % 2 ? PTE_DATA : PTE_READ);
+        make_readonly(l1);
+    }
+    on_all(link_tables);
+    CHECK_OK(pte_set(entry, 0));
+    for (unsigned n = 0; n < 2; n++)
+        unpin(shared_l1[n]);
+    CHECK_OK(mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0));
+    frames_exact();
+    for (unsigned n = 0; n < 2; n++)
+        table_free(shared_l1[n]);
+}
+
+/* Each vCPU changes between address spaces of its own, made and unmade each time, that share all tables below. */
+static void *tops[VCPUS];
+
+static void change_spaces(unsigned vcpu)
+{
+    void *top = tops[vcpu], *original = mfn_to_virt(current_base());
+
+    for (unsigned i = 0; i < 25; i++) {
+        if (!EXPECT(pin(top, top_level()) == 0) ||
+            !EXPECT(mmuext(MMUEXT_NEW_BASEPTR, virt_to_mfn(top), 0) == 0))
+            return;
+        EXPECT(update_va_mapping(window(16 + vcpu), pte_make(virt_to_mfn(frames[i % FRAMES]), PTE_DATA),
+                                 UVMF_INVLPG | UVMF_LOCAL) == 0);
+        *(volatile word *)window(16 + vcpu) = i;
+        EXPECT(update_va_mapping(window(16 + vcpu), 0, UVMF_INVLPG | UVMF_LOCAL) == 0);
+        EXPECT(mmuext(MMUEXT_NEW_BASEPTR, virt_to_mfn(original), 0) == 0);
+        EXPECT(unpin(top) == 0);
+    }
+}
+
+TEST(address_spaces)
+{
+    REQUIRE_VCPUS();
+    frames_take();
+    for (unsigned i = 0; i < VCPUS; i++)
+        tops[i] = copy_top();
+    on_all(change_spaces);
+    for (unsigned i = 0; i < VCPUS; i++)
+        free_top(tops[i]);
+    frames_exact();
+}
+
+/* ---- Flushes reach every vCPU ---- */
+
+#define STEPS 150
+static volatile u32 published;
+static void *step_page[2];
+
+static long flush_mapping(unsigned how, const volatile void *va, u64 pte, word *vcpus)
+{
+    void *entry = pte_at(table_of(va, 1), pte_index(va, 1));
+    GUEST(mmuext_op) op = { .cmd = MMUEXT_TLB_FLUSH_MULTI, .arg2 = P(vcpus) };
+    long rc;
+
+    switch (how) {
+    case 0: return update_va_mapping(va, pte, UVMF_INVLPG | UVMF_ALL);
+    case 1: return update_va_mapping(va, pte, UVMF_TLB_FLUSH | UVMF_ALL);
+    case 2: return update_va_mapping(va, pte, UVMF_INVLPG | P(vcpus));
+    case 3: return update_va_mapping(va, pte, UVMF_TLB_FLUSH | P(vcpus));
+    }
+    rc = pte_update(entry, pte, MMU_NORMAL_PT_UPDATE);
+    if (rc)
+        return rc;
+    switch (how) {
+    case 4: return mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0);
+    case 5: return mmuext(MMUEXT_INVLPG_ALL, P(va), 0);
+    case 6: return mmuext_op(&op, 1, NULL, DOMID_SELF);
+    }
+    op.cmd = MMUEXT_INVLPG_MULTI;
+    op.arg1 = P(va);
+    return mmuext_op(&op, 1, NULL, DOMID_SELF);
+}
+
+/* vCPU 0 maps one page, then the other, each time with a higher number in it. Nobody sees an old number once it is told. */
+static void watch_mapping(unsigned vcpu)
+{
+    volatile u32 *va = window(8);
+    static word everyone __attribute__((aligned(64))) = (1 << VCPUS) - 1;
+
+    if (vcpu) {
+        while (read_once(published) < STEPS) {
+            u32 told = __atomic_load_n(&published, __ATOMIC_SEQ_CST), seen = *va;
+
+            if (!EXPECT_VALUE(seen >= told, (u64)told << 32 | seen))
+                return;
+        }
+        return;
+    }
+    for (u32 n = 1; n <= STEPS; n++) {
+        *(volatile u32 *)step_page[n % 2] = n;
+        if (!EXPECT_VALUE(flush_mapping(n % 8, va, pte_make(virt_to_mfn(step_page[n % 2]), PTE_READ), &everyone) == 0, n))
+            break;
+        __atomic_store_n(&published, n, __ATOMIC_SEQ_CST);
+    }
+    __atomic_store_n(&published, STEPS, __ATOMIC_SEQ_CST);
+}
+
+TEST(flushes)
+{
+    REQUIRE_VCPUS();
+    step_page[0] = page_alloc();
+    step_page[1] = page_alloc();
+    published = 0;
+    REQUIRE_OK(map_at(window(8), virt_to_mfn(step_page[0]), PTE_READ));
+    on_all(watch_mapping);
+    CHECK_OK(unmap_at(window(8)));
+    page_free(step_page[0]);
+    page_free(step_page[1]);
+}
+
+/* ---- Memory that comes and goes ---- */
+
+static word spare_mfns[VCPUS][8];
+
+static void give_and_take(unsigned vcpu)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        GUEST(xen_memory_reservation) r = { .extent_start = P(spare_mfns[vcpu]), .nr_extents = 8, .domid = DOMID_SELF };
+
+        EXPECT(memory_op(XENMEM_decrease_reservation, &r) == 8);
+        for (unsigned n = 0; n < 8; n++)
+            spare_mfns[vcpu][n] = spare_pfn(vcpu * 8 + n);
+        EXPECT(memory_op(XENMEM_populate_physmap, &r) == 8);
+        for (unsigned n = 0; n < 8; n++)
+            EXPECT(m2p_raw(spare_mfns[vcpu][n]) == spare_pfn(vcpu * 8 + n));
+    }
+}
+
+TEST(reservation_is_exact)
+{
+    word before = reservation();
+
+    REQUIRE_VCPUS();
+    for (unsigned i = 0; i < VCPUS * 8; i++)
+        spare_mfns[i / 8][i % 8] = p2m[spare_pfn(i)];
+    on_all(give_and_take);
+    for (unsigned i = 0; i < VCPUS * 8; i++)
+        p2m[spare_pfn(i)] = spare_mfns[i / 8][i % 8];
+    CHECK_EQ(reservation(), before);
+    for (unsigned i = 0; i < VCPUS * 8; i++)
+        for (unsigned j = 0; j < i; j++)
+            CHECK(spare_mfns[i / 8][i % 8] != spare_mfns[j / 8][j % 8]);
+}
+
+/* ---- Events ---- */
+
+static volatile u32 port_owner[MAX_PORTS];
+
+static void open_and_close(unsigned vcpu)
+{
+    for (unsigned i = 0; i < 80; i++) {
+        long a = i % 2 ? alloc_unbound(DOMID_SELF, DOMID_SELF) : bind_ipi(vcpu), b;
+
+        if (!EXPECT_VALUE(a > 0 && a < (long)MAX_PORTS, a))
+            return;
+        EXPECT_VALUE(__atomic_exchange_n(&port_owner[a], vcpu + 1, __ATOMIC_SEQ_CST) == 0, a);
+        if (i % 2) {
+            b = bind_interdomain(DOMID_SELF, (unsigned)a);
+            EXPECT_VALUE(b > 0, b);
+            EXPECT(send_port((unsigned)b) == 0);
+            EXPECT(close_port((unsigned)b) == 0);
+        }
+        EXPECT_VALUE(__atomic_exchange_n(&port_owner[a], 0, __ATOMIC_SEQ_CST) == vcpu + 1, a);
+        EXPECT(close_port((unsigned)a) == 0);
+    }
+}
+
+TEST(ports_are_given_once)
+{
+    REQUIRE_VCPUS();
+    memset((void *)port_owner, 0, sizeof(port_owner));
+    on_all(open_and_close);
+}
+
+static long ipi_port[VCPUS][VCPUS];     /* [to][from] */
+
+static bool ipis_bind(void)
+{
+    for (unsigned to = 0; to < VCPUS; to++)
+        for (unsigned from = 0; from < VCPUS; from++)
+            if ((ipi_port[to][from] = bind_ipi(to)) <= 0)
+                return false;
+    return true;
+}
+
+static void ipis_close(void)
+{
+    for (unsigned i = 0; i < VCPUS * VCPUS; i++)
+        close_port((unsigned)ipi_port[i / VCPUS][i % VCPUS]);
+}
+
+static void wait_for_count(volatile u32 *counter, u32 old)
+{
+    u64 end = system_time() + PATIENCE;
+
+    while (read_once(*counter) == old && system_time() < end)
+        yield();
+    EXPECT(read_once(*counter) != old);
+}
+
+static void interrupt_all(unsigned vcpu)
+{
+    for (unsigned i = 0; i < 40; i++)
+        for (unsigned to = 0; to < VCPUS; to++) {
+            long port = ipi_port[to][vcpu];
+            u32 before = event_count[port];
+
+            EXPECT(send_port((unsigned)port) == 0);
+            wait_for_count(&event_count[port], before);
+        }
+}
+
+TEST(interrupts_between_all)
+{
+    REQUIRE_VCPUS();
+    REQUIRE(ipis_bind());
+    on_all(interrupt_all);
+    ipis_close();
+}
+
+/* A ball goes round; who has none sleeps. One wake-up that is lost stops it, and the timeout says so. */
+#define LAPS 60
+static volatile u32 ball;       /* counts throws; its owner is ball % VCPUS */
+
+static void sleep_until(u64 deadline, unsigned vcpu)
+{
+    if (vcpu % 2) {
+        u32 port = (u32)ipi_port[vcpu][0];
+        GUEST(sched_poll) poll = { .ports = P(&port), .nr_ports = 1, .timeout = deadline };
+
+        events_off();
+        port_clear(port);
+        if (read_once(ball) % VCPUS != vcpu)
+            EXPECT(sched_op(SCHEDOP_poll, &poll) == 0);
+        events_on();
+        return;
+    }
+    /* Blocking opens events: one that came since the look at the ball ends it at once. */
+    events_off();
+    if (read_once(ball) % VCPUS != vcpu) {
+        set_singleshot(deadline, 0);
+        EXPECT(sched_op(SCHEDOP_block, NULL) == 0);
+    }
+    events_on();
+}
+
+static void play_ball(unsigned vcpu)
+{
+    for (u32 lap = 0; lap < LAPS; lap++) {
+        u64 begun = system_time();
+
+        while (read_once(ball) % VCPUS != vcpu && system_time() < begun + PATIENCE)
+            sleep_until(begun + PATIENCE, vcpu);
+        if (!EXPECT_VALUE(read_once(ball) == lap * VCPUS + vcpu, ball))
+            return;
+        count_up(&ball);
+        if (lap * VCPUS + vcpu + 1 < LAPS * VCPUS)
+            EXPECT(send_port((unsigned)ipi_port[(vcpu + 1) % VCPUS][0]) == 0);
+    }
+}
+
+TEST(no_wake_up_is_lost)
+{
+    REQUIRE_VCPUS();
+    REQUIRE(ipis_bind());
+    ball = 0;
+    on_all(play_ball);
+    CHECK_EQ(ball, LAPS * VCPUS);
+    ipis_close();
+}
+
+static long timer_port[VCPUS];
+
+static void sleep_by_timer(unsigned vcpu)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        u64 until = system_time() + (i % 4 + 1) * MS / 2;
+
+        EXPECT(set_singleshot(until, 0) == 0);
+        while (system_time() < until) {
+            events_off();
+            sched_op(SCHEDOP_block, NULL);
+        }
+        events_on();
+    }
+    EXPECT(event_count[timer_port[vcpu]] > 0);
+}
+
+TEST(timers_of_all)
+{
+    REQUIRE_VCPUS();
+    for (unsigned i = 0; i < VCPUS; i++) {
+        REQUIRE((timer_port[i] = bind_virq(VIRQ_TIMER, i)) > 0);
+        event_count[timer_port[i]] = 0;
+    }
+    on_all(sleep_by_timer);
+    for (unsigned i = 0; i < VCPUS; i++)
+        close_port((unsigned)timer_port[i]);
+}
+
+/* ---- Time ---- */
+
+static u64 latest;
+
+static u64 latest_get(void) { return __sync_val_compare_and_swap(&latest, 0, 0); }
+
+static void read_clock(unsigned vcpu)
+{
+    (void)vcpu;
+    for (unsigned i = 0; i < 3000; i++) {
+        u64 before = latest_get(), now = system_time(), seen = before;
+
+        EXPECT_VALUE(now >= before, before - now);
+        while (now > seen) {
+            u64 old = __sync_val_compare_and_swap(&latest, seen, now);
+
+            if (old == seen)
+                break;
+            seen = old;
+        }
+        if (i % 64 == 0)
+            yield();
+    }
+}
+
+TEST(time_never_goes_back)
+{
+    REQUIRE_VCPUS();
+    latest = 0;
+    on_all(read_clock);
+}
+
+static u64 runstate_sum(unsigned vcpu)
+{
+    GUEST(vcpu_runstate_info) r;
+
+    if (!EXPECT(vcpu_op(VCPUOP_get_runstate_info, vcpu, &r) == 0))
+        return 0;
+    return r.time[0] + r.time[1] + r.time[2] + r.time[3];
+}
+
+/* All states together are the time since the vCPU was made, whatever it does and whoever asks. */
+static void sum_runstates(unsigned vcpu)
+{
+    for (unsigned i = 0; i < 100; i++) {
+        unsigned of = (vcpu + i) % VCPUS;
+        u64 t0 = system_time(), first = runstate_sum(of), t1 = system_time(), t2, t3, second;
+
+        yield();
+        t2 = system_time();
+        second = runstate_sum(of);
+        t3 = system_time();
+        EXPECT_VALUE(second - first + 10 >= t2 - t1, second - first);
+        EXPECT_VALUE(second - first <= t3 - t0 + 10, second - first);
+    }
+}
+
+TEST(runstates_add_up)
+{
+    REQUIRE_VCPUS();
+    on_all(sum_runstates);
+}
+
+/* ---- vCPUs that go and come ---- */
+
+static volatile u32 life_over;
+
+static void down_and_up(unsigned vcpu)
+{
+    GUEST(vcpu_runstate_info) r;
+
+    if (vcpu == VCPUS - 1) {
+        while (!read_once(life_over))
+            yield();
+        return;
+    }
+    for (unsigned i = 0; i < 30; i++) {
+        EXPECT(vcpu_op(VCPUOP_down, VCPUS - 1, NULL) == 0);
+        EXPECT(vcpu_op(VCPUOP_get_runstate_info, VCPUS - 1, &r) == 0);
+        EXPECT(vcpu_op(VCPUOP_is_up, VCPUS - 1, NULL) >= 0);
+        EXPECT(vcpu_op(VCPUOP_up, VCPUS - 1, NULL) == 0);
+    }
+    if (vcpu)
+        return;
+    /* Others may be behind: the last word is ours. */
+    for (unsigned i = 0; i < 200; i++)
+        yield();
+}
+
+TEST(down_and_up_from_all)
+{
+    u64 end = system_time() + PATIENCE;
+
+    REQUIRE_VCPUS();
+    life_over = 0;
+    jobs_done = 0;
+    for (unsigned i = 0; i < VCPUS; i++)
+        complaint[i] = NULL;
+    job = down_and_up;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    job_number++;
+    down_and_up(0);
+    while (read_once(jobs_done) < VCPUS - 2 && system_time() < end)
+        yield();
+    CHECK_EQ(jobs_done, VCPUS - 2);
+    CHECK_OK(vcpu_op(VCPUOP_up, VCPUS - 1, NULL));
+    life_over = 1;
+    while (read_once(jobs_done) < VCPUS - 1 && system_time() < end)
+        yield();
+    CHECK_EQ(jobs_done, VCPUS - 1);
+    for (unsigned i = 0; i < VCPUS; i++)
+        CHECK(!complaint[i]);
+}

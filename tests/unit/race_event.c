@@ -1,0 +1,153 @@
+/* Event channels from several CPUs at once: no data race, no lock out of order, and nothing left when all is closed. */
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
+// SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c
+// SOURCES: common/event/deliver.c common/event/two_level.c common/event/fifo.c common/spinlock.c
+#include "fake/event_rig.h"
+#include "fake/threads.h"
+
+#define ROUNDS 4000
+#define PORTS 12        /* few, so that CPUs meet */
+
+static struct domain *any_domain(void)
+{
+    struct domain *all[] = { ctl, one, two };
+
+    return all[race_random(3)];
+}
+
+static u32 any_port(void) { return 1 + (u32)race_random(PORTS); }
+
+static void open_something(struct domain *d)
+{
+    struct domain *far = any_domain();
+    bool full;
+    int rc;
+
+    spin_lock(&d->evtchn->lock);
+    full = d->evtchn->nr_active >= PORTS;
+    spin_unlock(&d->evtchn->lock);
+    if (full)
+        return;
+    switch (race_random(4)) {
+    case 0:
+        (void)evtchn_alloc_unbound(d, far->id);
+        break;
+    case 1:
+        rc = evtchn_bind_interdomain(d, far, any_port());
+        assert_true(rc > 0 || rc == -EINVAL || rc == -ENOSPC);
+        break;
+    case 2:
+        (void)evtchn_bind_ipi(d, (u32)race_random(4));
+        break;
+    default:
+        (void)evtchn_bind_virq(d, VIRQ_TIMER, (u32)race_random(4));
+    }
+}
+
+/* The guest's part: takes what is pending, masks and unmasks. */
+static void guest_looks(struct domain *d)
+{
+    u32 port = any_port();
+    struct vcpu *v = d->vcpu[race_random(4)];
+
+    (void)xchg(upcall_pending(v), 0);
+    if (!d->evtchn->fifo) {
+        clear_bit(port, (u8 *)d->shared_info + 2048);
+        set_bit(port, (u8 *)d->shared_info + 2048 + (d->arch.word == ABI_64 ? 512 : 128));
+    }
+    (void)evtchn_unmask(d, port);
+}
+
+static void act(struct domain *d)
+{
+    struct evtchn_status st = { .port = any_port() };
+
+    switch (race_random(10)) {
+    case 0:
+    case 1:
+        open_something(d);
+        break;
+    case 2:
+        (void)evtchn_close(d, any_port());
+        break;
+    case 3:
+        (void)evtchn_bind_vcpu(d, any_port(), (u32)race_random(4));
+        break;
+    case 4:
+        (void)evtchn_get_status(d, &st);
+        break;
+    case 5:
+        (void)evtchn_port_pending(d, any_port());
+        break;
+    case 6:
+        guest_looks(d);
+        break;
+    case 7:
+        send_guest_vcpu_virq(d->vcpu[race_random(4)], VIRQ_TIMER);
+        break;
+    default:
+        (void)evtchn_send(d, any_port());
+    }
+}
+
+static void live(unsigned cpu)
+{
+    fake_set_cpu(cpu);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        fake_run(any_domain(), (u32)race_random(4));
+        act(current->domain);
+    }
+}
+
+static void channels_of_all_kinds(void **state)
+{
+    (void)state;
+    race(live);
+}
+
+/* A domain dies while others send to it and bind its offers. */
+static void die_or_live(unsigned cpu)
+{
+    if (cpu) {
+        live(cpu);
+        return;
+    }
+    for (unsigned i = 0; i < ROUNDS / 2; i++)
+        (void)evtchn_send(two, any_port());
+    evtchn_domain_destroy(two);
+}
+
+static void a_domain_dies_among_senders(void **state)
+{
+    (void)state;
+    race(die_or_live);
+    assert_int_equal(two->evtchn->nr_active, 0);
+}
+
+static void use_fifo(struct domain *d)
+{
+    for (u32 i = 0; i < d->max_vcpus; i++) {
+        struct evtchn_init_control c = { .control_gfn = fake_frame_of(d).v, .vcpu = i };
+
+        assert_int_equal(fifo_init_control(d, &c), 0);
+    }
+    assert_int_equal(fifo_expand_array(d, fake_frame_of(d).v), 0);
+}
+
+static void fifo_channels(void **state)
+{
+    (void)state;
+    use_fifo(one);
+    use_fifo(two);
+    race(live);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate_setup_teardown(channels_of_all_kinds, event_setup, event_teardown, &WORD_64),
+        cmocka_unit_test_prestate_setup_teardown(a_domain_dies_among_senders, event_setup, event_teardown, &WORD_32),
+        cmocka_unit_test_prestate_setup_teardown(fifo_channels, event_setup, event_teardown, &WORD_64),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
