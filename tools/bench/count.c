@@ -4,7 +4,8 @@
  *
  *   -plugin file=count.so,out=FILE
  *
- * FILE is shared memory: struct counts below, then one struct mark for each mark that was passed, in order. A mark is an
+ * FILE is shared memory: struct counts below, then one struct mark for each mark that was passed, in order, then one struct
+ * block for each block of the hypervisor's code, for a profile by function. A mark is an
  * instruction that does nothing, nopl MARK + n(%rax, %rax), and may stand in any program of any guest (tools/bench/work.c).
  * Two marks come by themselves: MARK_KERNEL when the first instruction runs in Linux's part of the address space, and
  * MARK_USER when the first then runs in a lower half, that is in user space.
@@ -50,13 +51,16 @@ size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 #define MARK_KERNEL 0xfffe
 #define MARK_USER 0xffff
 #define MAX_MARKS 4096
+#define MAX_BLOCKS 262144
 
-struct counts { uint64_t hypervisor, other, marks; };
+struct counts { uint64_t hypervisor, other, marks, blocks; };
 struct mark { uint64_t id, hypervisor, other; };
+struct block { uint64_t address, instructions; };
 
 static struct shared {
     struct counts counts;
     struct mark mark[MAX_MARKS];
+    struct block block[MAX_BLOCKS];
 } *shared;
 
 static void pass(unsigned cpu, void *data)
@@ -96,6 +100,17 @@ static void look_for_mark(struct qemu_plugin_insn *insn)
         qemu_plugin_register_vcpu_insn_exec_cb(insn, pass, CB_NO_REGS, (void *)(uintptr_t)(value & ~MARK_MASK));
 }
 
+static void profile(struct qemu_plugin_tb *tb, uint64_t va, size_t n)
+{
+    struct block *b = &shared->block[shared->counts.blocks];
+
+    if (shared->counts.blocks == MAX_BLOCKS)
+        return;
+    shared->counts.blocks++;
+    b->address = va;
+    qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, &b->instructions, n);
+}
+
 static void translated(plugin_id id, struct qemu_plugin_tb *tb)
 {
     uint64_t va = qemu_plugin_tb_vaddr(tb);
@@ -104,6 +119,8 @@ static void translated(plugin_id id, struct qemu_plugin_tb *tb)
 
     (void)id;
     qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, ours ? &shared->counts.hypervisor : &shared->counts.other, n);
+    if (ours)
+        profile(tb, va, n);
     look_for_start(va);
     for (size_t i = 0; i < n && !ours; i++)
         look_for_mark(qemu_plugin_tb_get_insn(tb, i));

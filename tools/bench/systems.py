@@ -117,6 +117,7 @@ def linux(hypervisor, options, scratch, words, memory):
 
 
 Mark = namedtuple("Mark", "id hypervisor other")
+MAX_MARKS = 4096
 
 
 def marks(scratch):
@@ -125,8 +126,8 @@ def marks(scratch):
     if not path.exists():
         return []
     data = path.read_bytes()
-    n = min(struct.unpack_from("<3Q", data)[2], 4096)
-    return [Mark(*struct.unpack_from("<3Q", data, 24 + 24 * i)) for i in range(n)]
+    n = min(struct.unpack_from("<4Q", data)[2], MAX_MARKS)
+    return [Mark(*struct.unpack_from("<3Q", data, 32 + 24 * i)) for i in range(n)]
 
 
 def converse(command, options, progress):

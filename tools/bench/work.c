@@ -144,15 +144,16 @@ static uint64_t do_munmap(void)
 
 static uint64_t do_mprotect(void)
 {
-    static char *p;
+    char *p = map_small(32 * MIB);
     uint64_t t;
 
-    if (!p)
-        touch(p = map_small(32 * MIB), 32 * MIB);
+    touch(p, 32 * MIB);
     t = now();
     must(mprotect(p, 32 * MIB, PROT_READ), "mprotect");
     must(mprotect(p, 32 * MIB, PROT_READ | PROT_WRITE), "mprotect");
-    return now() - t;
+    t = now() - t;
+    munmap(p, 32 * MIB);
+    return t;
 }
 
 static uint64_t children(const char *const *argv)
