@@ -1,4 +1,5 @@
 /* Numbers that assembly needs, from the C definitions: the Makefile turns the "->NAME value" lines into %define. */
+#include <asm/desc.h>
 #include <asm/layout.h>
 #include <asm/percpu.h>
 #include <asm/pv.h>
@@ -78,6 +79,7 @@ void asm_offsets(void)
     DEFINE(ASSIST_IOPL, 1 << VMASST_TYPE_architectural_iopl);
     DEFINE(HYP_VIRT_START_, HYP_VIRT_START);
     DEFINE(HYP_VIRT_SHIFT, __builtin_ctzl(HYP_VIRT_END - HYP_VIRT_START));
+    DEFINE(HYP_DS_, HYP_DS);
     DEFINE(SYSCALL_CS, FLAT_RING3_CS64);
     DEFINE(SYSCALL_SS, FLAT_RING3_SS64);
     DEFINE(FLAGS_OWNED, RFLAGS_IOPL | RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP);

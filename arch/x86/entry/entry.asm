@@ -16,10 +16,20 @@
 extern exception_handlers, do_interrupt, hypercall_table, nr_hypercalls
 extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_restart_apply
 extern hypercall_control_only, hypercall_join_halves
+extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
 default rel
 section .text.entry progbits alloc exec nowrite align=16
+
+; What a guest must not find in the CPU's buffers goes: microcode gives VERW that meaning. Patched out where it has none.
+%macro CLEAR_BUFFERS 0
+%%at:
+    verw word [verw_selector]
+[section .verw_sites]
+    dd %%at - $
+__SECT__
+%endmacro
 
 %macro SAVE_GPRS 0
     push rdi
@@ -56,6 +66,9 @@ section .text.entry progbits alloc exec nowrite align=16
     pop rsi
     pop rdi
 %endmacro
+
+align 2
+verw_selector: dw HYP_DS_
 
 ; --- IDT stubs: 256 of 16 bytes ---------------------------------------------------------------------------
 
@@ -96,7 +109,8 @@ exception_entry:
     xor ebp, ebp
     movzx eax, byte [rsp + REGS_entry_vector]
     lea rcx, [exception_handlers]
-    call [rcx + rax * 8]
+    mov rcx, [rcx + rax * 8]
+    call __x86_indirect_thunk_rcx
     test byte [rsp + REGS_cs], 3
     jnz ret_to_guest
 restore_nested:
@@ -124,7 +138,8 @@ ist_entry:
     xor ebp, ebp
     movzx eax, byte [rsp + REGS_entry_vector]
     lea rcx, [exception_handlers]
-    call [rcx + rax * 8]
+    mov rcx, [rcx + rax * 8]
+    call __x86_indirect_thunk_rcx
     jmp restore_nested
 
 ; --- What the short ways use ----------------------------------------------------------------------------------------
@@ -183,13 +198,15 @@ debug_entry:
     mov rdi, rsp
     xor ebp, ebp
     lea rcx, [exception_handlers]
-    call [rcx + 8]
+    mov rcx, [rcx + 8]
+    call __x86_indirect_thunk_rcx
     jmp ret_to_guest
 .nested:
     mov rdi, rsp
     xor ebp, ebp
     lea rcx, [exception_handlers]
-    call [rcx + 8]
+    mov rcx, [rcx + 8]
+    call __x86_indirect_thunk_rcx
     jmp restore_nested
 
 ; --- Hypercalls -------------------------------------------------------------------------------------------
@@ -233,7 +250,7 @@ hypercall:
     jne .check_who
 .call:
     xor ebp, ebp
-    call rax
+    call __x86_indirect_thunk_rax
     cmp rax, -ERESTART_HYPERCALL_
     je .restart
     mov [rsp + REGS_rax], rax
@@ -295,6 +312,7 @@ short_syscall:
     je .leave
     mov byte [r11 + 1], 1
 .leave:
+    CLEAR_BUFFERS
     mov r11, [rsp + F + FRAME_RFLAGS]
     and r11d, ~FLAGS_HANDLER_CLEARS
     mov rcx, [rcx + VCPU_syscall_address]   ; canonical: callback.c refuses others
@@ -363,6 +381,7 @@ short_iret:
     and eax, ~FLAGS_OWNED
     or eax, FLAGS_IF | FLAGS_FIXED
     mov [rsp + F + FRAME_RFLAGS], rax
+    CLEAR_BUFFERS
     movzx eax, word [r11]               ; pending and not masked?
     dec eax
     cmp eax, 0xff
@@ -480,6 +499,7 @@ ret_to_guest:
     cmp byte [rbx + VCPU_nmi_pending], 0
     jne .work
 .restore:
+    CLEAR_BUFFERS
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
     jne .iret
     mov rcx, [rsp + REGS_rip]
@@ -540,7 +560,7 @@ global stack_reset_jump:function hidden
 stack_reset_jump:
     mov rsp, rdi
     xor ebp, ebp
-    jmp rsi
+    jmp __x86_indirect_thunk_rsi
 
 ; struct cpu_regs *, for panic(): the caller's registers
 global capture_regs:function hidden

@@ -6,6 +6,7 @@
 #include <asm/emulate.h>
 #include <asm/features.h>
 #include <asm/percpu.h>
+#include <asm/spec.h>
 #include <asm/time.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -318,6 +319,7 @@ STATIC_PERCPU(struct loaded, loaded);
 void pv_cpu_switch_to(const struct vcpu *next)
 {
     struct loaded *l = &this_cpu(loaded);
+    u32 spec_ctrl = next->arch.spec_ctrl | spec_ctrl_ours();
     u64 cr4;
 
     if (is_idle_vcpu(next))
@@ -327,8 +329,8 @@ void pv_cpu_switch_to(const struct vcpu *next)
         write_cr4(l->cr4 = cr4);
     if (l->tsc_aux != next->arch.tsc_aux)
         wrmsr(MSR_TSC_AUX, l->tsc_aux = next->arch.tsc_aux);
-    if (l->spec_ctrl != next->arch.spec_ctrl)
-        wrmsr(MSR_SPEC_CTRL, l->spec_ctrl = next->arch.spec_ctrl);
+    if (l->spec_ctrl != spec_ctrl)
+        wrmsr(MSR_SPEC_CTRL, l->spec_ctrl = spec_ctrl);
 }
 
 /* --- For the toolstack -------------------------------------------------------------------------- */
