@@ -24,7 +24,9 @@ $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stam
 
 $(cache)/mm-storm: $(image_tools)/mm-storm.c
 	@$(CC) -O2 -Wall -static -pthread -o $@ $<
-$(cache)/domu.cpio: $(image_tools)/domu-init $(cache)/mm-storm
+$(cache)/clock-watch: $(image_tools)/clock-watch.c
+	@$(CC) -O2 -Wall -static -o $@ $<
+$(cache)/domu.cpio: $(image_tools)/domu-init $(cache)/mm-storm $(cache)/clock-watch
 $(cache)/dom0-disk.cpio: $(image_tools)/dom0-disk-init
 dom0_files := $(addprefix $(image_tools)/,dom0-init dom0-start guest-run) $(wildcard $(image_tools)/dom0-etc/*)
 $(cache)/free-pages: $(image_tools)/free-pages.c

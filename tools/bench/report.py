@@ -15,7 +15,7 @@ class Goal:
 
 @dataclass
 class Row:
-    """One measurement. less_is_better is False for rates."""
+    """One measurement. less_is_better is False for rates. floor: the goal's ratio, had the hypervisor cost nothing at all."""
     name: str
     what: str
     unit: str
@@ -24,6 +24,7 @@ class Row:
     goal: Optional[Goal] = None
     less_is_better: bool = True
     native: Optional[float] = None
+    floor: Optional[float] = None
 
     @property
     def ratio(self):
@@ -65,7 +66,9 @@ def goal_text(row):
 def table(rows):
     """Text. The columns about native Linux only if a row has such a figure."""
     native = any(row.native is not None for row in rows)
-    head = ["", "ours", "Xen", "ours/Xen"] + (["native", "ours/native"] if native else []) + ["goal", ""]
+    floor = any(row.floor is not None for row in rows)
+    head = ["", "ours", "Xen", "ours/Xen"] + (["native", "ours/native"] if native else []) + ["goal"] + \
+           (["floor"] if floor else []) + [""]
     body = [[f"{row.what} [{row.unit}]" if row.unit != "insns" else row.what, number(row.ours), number(row.xen),
              ratio_text(row.ratio)] + ([number(row.native), ratio_text(row.native_ratio)] if native else []) +
             [goal_text(row), "MISSED" if row.met is False else ""] for row in rows]

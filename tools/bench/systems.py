@@ -105,14 +105,14 @@ def small_boots(hypervisor, options, wanted, progress):
 
 def linux(hypervisor, options, scratch, words, memory):
     """The command line of a machine with Debian's Linux and tools/bench/work-dom0, without a hypervisor if that is None."""
-    words = f"quiet rdinit=/bench {words}"
+    words = f"quiet rdinit=/bench {options.linux_words} {words}"
     kernel, initrd, extra = CACHE / "kernel/vmlinuz", CACHE / "bench-dom0.cpio", []
     if not options.wall_clock:
         extra = ["-plugin", f"file={CACHE}/count.so,out={scratch}/counts"]
         (scratch / "counts").unlink(missing_ok=True)
     if hypervisor.elf is None:
-        return machine.machine(options, memory, kernel, f"console=ttyS0 mitigations=off {words}", str(initrd), extra)
-    module = f"{kernel} console=hvc0 mitigations=off {words}".replace(",", ",,")
+        return machine.machine(options, memory, kernel, f"console=ttyS0 {words}", str(initrd), extra)
+    module = f"{kernel} console=hvc0 {words}".replace(",", ",,")
     return machine.qemu(hypervisor, [module, initrd], memory, "512M", options, extra)
 
 
@@ -171,13 +171,32 @@ def life_cycle(passed):
 
 
 def inside_work(passed, operations):
-    """{row.in: instructions in the hypervisor per operation} of what was measured in dom0 and then in the domU."""
+    """{row.in: instructions in the hypervisor per operation}: of each round, the least. dom0's rounds come before the domU's."""
     results = {}
-    for n, name in enumerate(WORK):
-        rows = [row for row in (f"dom0_{name}", f"domu_{name}") if row in operations]
-        for row, pair in zip(rows, spans(passed, BEFORE + n, AFTER + n)):
-            results[f"{row}.in"] = inside(pair) / operations[row]
+    border = next((i for i, m in enumerate(passed) if m.id == DOMU_USER), len(passed))
+    for place, part in (("dom0", passed[:border]), ("domu", passed[border:])):
+        for n, name in enumerate(WORK):
+            rounds = [inside(pair) for pair in spans(part, BEFORE + n, AFTER + n)]
+            if rounds and f"{place}_{name}" in operations:
+                results[f"{place}_{name}.in"] = min(rounds) / operations[f"{place}_{name}"]
     return results
+
+
+BYTES = {"read4k": 4096, "write4k": 4096, "read1m": 1 << 20, "write1m": 1 << 20, "tcp": 65536, "tcp_back": 65536}
+
+
+def each(name, value):
+    """ns of one operation, for a figure in any unit."""
+    unit = NAMES[name].unit
+    return value if unit == "ns" else BYTES.get(name.split("_", 1)[1], 1) * (1000 if unit == "MB/s" else 1e9) / value
+
+
+def floor(name, ours, other):
+    """The ratio to the other's figure if of ours only the guests' own instructions were left."""
+    if not NAMES[name].goal or f"{name}.in" not in ours or not other.get(name):
+        return None
+    own, others = each(name, ours[name]) - ours[f"{name}.in"], each(name, other[name])
+    return own / others if NAMES[name].less_is_better else others / own
 
 
 def one_linux(hypervisor, options, wanted, progress, scratch):

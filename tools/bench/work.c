@@ -2,13 +2,13 @@
  * What Linux costs: one program for native Linux, dom0 and domUs, static so that a ramdisk needs no library for it.
  *
  *     work NAME...          measure, and print "WORK name figure n" for each: ns per operation, or operations or MB per
- *                           second; n operations lie between its two marks
+ *                           second; n is how many operations a round has
  *     work serve SECONDS    answer work tcp, tcp_back and udp for so long (0: until killed)
  *     work mark NUMBER      pass a mark (see count.c) and end
  *
  * From the environment: WORK_DISK, a block device whose content may go, and WORK_PEER, the address of a server.
  * Each figure is the best of some rounds, so that a timer tick in one does not count. A mark is passed before and after the
- * rounds of each, for tools/bench/count.c: BEFORE + n and AFTER + n for the n-th name of the table below.
+ * timed part of a round, for tools/bench/count.c: BEFORE + n and AFTER + n for the n-th name of the table below.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -74,6 +74,23 @@ static char *map(size_t size)
     return check(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), "mmap");
 }
 
+static unsigned measured;       /* whose marks to pass */
+
+/* A round's timed part lies between these two. The clock stops outside the marks, so that a mark's own work does not count. */
+static uint64_t start(void)
+{
+    mark(BEFORE + measured);
+    return now();
+}
+
+static uint64_t stop(uint64_t started)
+{
+    uint64_t t = now() - started;
+
+    mark(AFTER + measured);
+    return t;
+}
+
 /* Memory with small pages only, whatever the kernel would like. */
 static char *map_small(size_t size)
 {
@@ -93,29 +110,29 @@ static void touch(char *p, size_t size)
 
 static uint64_t do_getppid(void)
 {
-    uint64_t t = now();
+    uint64_t t = start();
 
     for (int i = 0; i < 2000; i++)
         syscall(SYS_getppid);
-    return now() - t;
+    return stop(t);
 }
 
 static uint64_t do_clock_gettime(void)
 {
-    uint64_t t = now();
+    uint64_t t = start();
 
     for (int i = 0; i < 2000; i++)
         now();
-    return now() - t;
+    return stop(t);
 }
 
 static uint64_t do_rdtsc(void)
 {
-    uint64_t t = now();
+    uint64_t t = start();
 
     for (int i = 0; i < 2000; i++)
         __builtin_ia32_rdtsc();
-    return now() - t;
+    return stop(t);
 }
 
 #define FAULT_SIZE (4 * MIB)
@@ -123,10 +140,10 @@ static uint64_t do_rdtsc(void)
 static uint64_t do_fault(void)
 {
     char *p = map_small(FAULT_SIZE);
-    uint64_t t = now();
+    uint64_t t = start();
 
     touch(p, FAULT_SIZE);
-    t = now() - t;
+    t = stop(t);
     munmap(p, FAULT_SIZE);
     return t;
 }
@@ -137,9 +154,9 @@ static uint64_t do_munmap(void)
     uint64_t t;
 
     touch(p, FAULT_SIZE);
-    t = now();
+    t = start();
     munmap(p, FAULT_SIZE);
-    return now() - t;
+    return stop(t);
 }
 
 static uint64_t do_mprotect(void)
@@ -148,17 +165,17 @@ static uint64_t do_mprotect(void)
     uint64_t t;
 
     touch(p, 32 * MIB);
-    t = now();
+    t = start();
     must(mprotect(p, 32 * MIB, PROT_READ), "mprotect");
     must(mprotect(p, 32 * MIB, PROT_READ | PROT_WRITE), "mprotect");
-    t = now() - t;
+    t = stop(t);
     munmap(p, 32 * MIB);
     return t;
 }
 
 static uint64_t children(const char *const *argv)
 {
-    uint64_t t = now();
+    uint64_t t = start();
 
     for (int i = 0; i < 10; i++) {
         pid_t pid = (pid_t)must(fork(), "fork");
@@ -172,7 +189,7 @@ static uint64_t children(const char *const *argv)
         if (status)
             die("a child failed");
     }
-    return now() - t;
+    return stop(t);
 }
 
 static uint64_t do_fork(void) { return children(NULL); }
@@ -203,11 +220,11 @@ static uint64_t do_pipe(void)
     for (int i = 0; i < 10; i++)
         if (write(to[1], &c, 1) != 1 || read(from[0], &c, 1) != 1)
             die("pipe");
-    t = now();
+    t = start();
     for (int i = 0; i < 200; i++)
         if (write(to[1], &c, 1) != 1 || read(from[0], &c, 1) != 1)
             die("pipe");
-    t = now() - t;
+    t = stop(t);
     close(to[0]), close(to[1]), close(from[0]), close(from[1]);
     waitpid(pid, NULL, 0);
     return t;
@@ -238,14 +255,14 @@ static uint64_t disk_run(ssize_t (*transfer)(int, void *, size_t, off_t), size_t
     if (!buffer)
         touch(buffer = map(MIB), MIB);
     disk();
-    t = now();
+    t = start();
     for (unsigned i = 0; i < times; i++) {
         seed = seed * 1664525 + 1013904223;
         off_t at = (off_t)((at_random ? seed >> 8 : i) % (DISK_AREA / block) * block);
         if (transfer(disk(), buffer, block, at) != (ssize_t)block)
             die("disk");
     }
-    return now() - t;
+    return stop(t);
 }
 
 static ssize_t disk_write(int fd, void *buffer, size_t size, off_t at) { return pwrite(fd, buffer, size, at); }
@@ -318,14 +335,14 @@ static uint64_t tcp(enum wish wish)
 {
     int s = connected(SOCK_STREAM);
     char word = (char)wish;
-    uint64_t t = now();
+    uint64_t t = start();
 
     write_all(s, &word, 1);
     if (wish == TAKE)
         stream_out(s, TCP_SIZE);
     else
         stream_in(s, TCP_SIZE);
-    t = now() - t;
+    t = stop(t);
     close(s);
     return t;
 }
@@ -337,12 +354,12 @@ static uint64_t do_udp(void)
 {
     int s = connected(SOCK_DGRAM);
     char c = 0;
-    uint64_t t = now();
+    uint64_t t = start();
 
     for (int i = 0; i < 200; i++)
         if (write(s, &c, 1) != 1 || read(s, &c, 1) != 1)
             die("udp");
-    t = now() - t;
+    t = stop(t);
     close(s);
     return t;
 }
@@ -418,6 +435,7 @@ static const struct work {
     { "tcp_back", do_tcp_back, TCP_SIZE / CHUNK, 3, MB_PER_SECOND, CHUNK },
     { "udp", do_udp, 200, 5, NS, 0 },
 };
+#define WARM_UP 63
 #define NR_WORK (sizeof(table) / sizeof(table[0]))
 
 static double figure(const struct work *w, uint64_t ns)
@@ -436,14 +454,14 @@ static void measure(unsigned n)
     const struct work *w = &table[n];
     uint64_t best = ~0ull, t;
 
+    measured = WARM_UP;
     (void)w->round();       /* what is done once only */
-    mark(BEFORE + n);
+    measured = n;
     for (unsigned i = 0; i < w->rounds; i++) {
         t = w->round();
         best = t < best ? t : best;
     }
-    mark(AFTER + n);
-    printf("WORK %s %.3f %u\n", w->name, figure(w, best), w->operations * w->rounds);
+    printf("WORK %s %.3f %u\n", w->name, figure(w, best), w->operations);
     fflush(stdout);
 }
 
