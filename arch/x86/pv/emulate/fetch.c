@@ -47,7 +47,7 @@ struct code_segment {
     u64 room;           /* bytes up to the segment's end */
 };
 
-static bool code_segment(struct vcpu *v, const struct cpu_regs *regs, struct code_segment *c)
+static always_inline bool code_segment(struct vcpu *v, const struct cpu_regs *regs, struct code_segment *c)
 {
     u32 eip = (u32)regs->rip;
     u64 d;
@@ -68,7 +68,7 @@ static bool code_segment(struct vcpu *v, const struct cpu_regs *regs, struct cod
 }
 
 /* As many bytes as can be had, up to n: a page that is not there must not hide the instruction before it. */
-static unsigned fetch_bytes(u8 *bytes, u64 linear, unsigned n)
+static __attribute__((noinline)) unsigned fetch_bytes(u8 *bytes, u64 linear, unsigned n)
 {
     unsigned first = (unsigned)min((u64)n, PAGE_SIZE - (linear & ~PAGE_MASK));
 
@@ -79,23 +79,29 @@ static unsigned fetch_bytes(u8 *bytes, u64 linear, unsigned n)
     return first;
 }
 
-unsigned insn_bytes(const struct cpu_regs *regs, u8 *bytes, unsigned n, enum code_mode *mode)
+/* Two words at once, if they lie within the page; nobody looks at the sixteenth byte. */
+void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
 {
     struct code_segment c;
 
+    text->n = 0;
     if (!code_segment(current, regs, &c))
-        return 0;
+        return;
     *mode = c.mode;
-    return fetch_bytes(bytes, c.linear, (unsigned)min(c.room, (u64)n));
+    if (likely((c.linear & ~PAGE_MASK) <= PAGE_SIZE - 16 && c.room >= INSN_MAX) &&
+        copy_from_guest(text->bytes, gva(c.linear), 16) == 0)
+        text->n = INSN_MAX;
+    else
+        text->n = fetch_bytes(text->bytes, c.linear, (unsigned)min(c.room, (u64)INSN_MAX));
 }
 
 int insn_fetch(struct insn *i, const struct cpu_regs *regs)
 {
-    u8 bytes[INSN_MAX];
+    struct insn_text text;
     enum code_mode mode = MODE_64;
-    unsigned n = insn_bytes(regs, bytes, INSN_MAX, &mode);
 
-    return insn_decode(i, mode, regs, bytes, n);
+    insn_text(&text, regs, &mode);
+    return insn_decode(i, mode, regs, &text);
 }
 
 static u16 selector(const struct cpu_regs *regs, enum segment seg)
@@ -120,8 +126,8 @@ static u64 base_64(enum segment seg)
     return seg == SEG_GS ? rdmsr(MSR_GS_BASE) : 0;
 }
 
-bool insn_linear(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset,
-                 unsigned bytes, bool write, u64 *linear)
+bool insn_linear_based(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset,
+                       unsigned bytes, bool write, u64 *linear)
 {
     u64 d;
 

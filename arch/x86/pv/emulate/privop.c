@@ -291,10 +291,10 @@ bool pv_emulate_forced(struct cpu_regs *regs)
     static const u8 forced_cpuid[7] = { 0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2 };
     struct insn i = { .len = sizeof(forced_cpuid) };
     enum code_mode mode;
-    u8 bytes[sizeof(forced_cpuid)];
+    struct insn_text text;
 
-    if (insn_bytes(regs, bytes, sizeof(bytes), &mode) != sizeof(bytes)
-        || memcmp(bytes, forced_cpuid, sizeof(bytes)) != 0)
+    insn_text(&text, regs, &mode);
+    if (text.n < sizeof(forced_cpuid) || memcmp(text.bytes, forced_cpuid, sizeof(forced_cpuid)) != 0)
         return false;
     i.mode = mode;
     return op_cpuid(&i, regs, current);
