@@ -56,12 +56,15 @@ static s64 call_wide(const struct hypercall_desc *h, struct multicall_entry e)
 /* An inner call under the rules of an outer one. The entry stays in registers: nobody takes its address. */
 static always_inline s64 call(const struct domain *d, enum abi_word w, const struct multicall_entry *e)
 {
-    const struct hypercall_desc *h = &hypercall_table[e->op < nr_hypercalls ? e->op : 0];
+    const struct hypercall_desc *h;
     const u64 *a = e->args;
 
-    if (unlikely(e->op >= nr_hypercalls || !h->fn))
+    if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
-    if (h->who == HC_PRIVILEGED && !is_control_domain(d))
+    h = &hypercall_table[e->op];
+    if (unlikely(h->who == HC_ABSENT))
+        return -ENOSYS;
+    if (unlikely(h->who == HC_PRIVILEGED && !is_control_domain(d)))
         return -EPERM;
     if (unlikely(w == ABI_32 && h->wide))
         return call_wide(h, *e);
