@@ -47,7 +47,7 @@ struct code_segment {
     u64 room;           /* bytes up to the segment's end */
 };
 
-static always_inline bool code_segment(struct vcpu *v, const struct cpu_regs *regs, struct code_segment *c)
+static bool code_segment(struct vcpu *v, const struct cpu_regs *regs, struct code_segment *c)
 {
     u32 eip = (u32)regs->rip;
     u64 d;
@@ -79,8 +79,7 @@ static __attribute__((noinline)) unsigned fetch_bytes(u8 *bytes, u64 linear, uns
     return first;
 }
 
-/* Two words at once, if they lie within the page; nobody looks at the sixteenth byte. */
-void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
+static __attribute__((noinline)) void any_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
 {
     struct code_segment c;
 
@@ -88,11 +87,19 @@ void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mo
     if (!code_segment(current, regs, &c))
         return;
     *mode = c.mode;
-    if (likely((c.linear & ~PAGE_MASK) <= PAGE_SIZE - 16 && c.room >= INSN_MAX) &&
-        copy_from_guest(text->bytes, gva(c.linear), 16) == 0)
-        text->n = INSN_MAX;
-    else
-        text->n = fetch_bytes(text->bytes, c.linear, (unsigned)min(c.room, (u64)INSN_MAX));
+    text->n = fetch_bytes(text->bytes, c.linear, (unsigned)min(c.room, (u64)INSN_MAX));
+}
+
+/* Mostly it is in a 64-bit kernel's flat segment and within a page: then two words do. Nobody looks at the sixteenth byte. */
+void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
+{
+    if (unlikely(current->domain->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 ||
+                 (regs->rip & ~PAGE_MASK) > PAGE_SIZE - 16 || copy_from_guest(text->bytes, gva(regs->rip), 16))) {
+        any_text(text, regs, mode);
+        return;
+    }
+    text->n = INSN_MAX;
+    *mode = MODE_64;
 }
 
 int insn_fetch(struct insn *i, const struct cpu_regs *regs)
