@@ -69,7 +69,10 @@ void asm_offsets(void)
     OFFSET(TRAMP_far_offset, struct trampoline_data, far_offset);
     OFFSET(TRAMP_gdt_limit, struct trampoline_data, gdt_limit);
 
-    DEFINE(HCDESC_sizeof, sizeof(struct hypercall_desc));
+    DEFINE(HCDESC_shift, __builtin_ctzl(sizeof(struct hypercall_desc)));
+    DEFINE(HC_ABSENT_, HC_ABSENT);
+    DEFINE(NR_HYPERCALLS_, NR_HYPERCALLS);
+    DEFINE(HC_ANY_, HC_ANY);
     OFFSET(HCDESC_fn, struct hypercall_desc, fn);
     OFFSET(HCDESC_who, struct hypercall_desc, who);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);

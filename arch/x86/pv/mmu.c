@@ -519,6 +519,16 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
 
 /* --- Direct writes to page tables --- */
 
+static bool is_l1_of(const struct domain *d, mfn_t m)
+{
+    u32 w;
+
+    if (m.v >= nr_frames || frame_ref_owner(read_once(frame_refs[m.v])) != d->id)
+        return false;
+    w = read_once(frame_types[m.v]);
+    return (w & (FW_TYPE(7) | FW_VALID)) == (FW_TYPE(FT_L1) | FW_VALID) && w & FW_COUNT_MASK;
+}
+
 bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
 {
     struct vcpu *v = current;
@@ -537,15 +547,14 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     e = pt_load(f, mfn_to_virt(l1), idx);
     m = pte_mfn(e);
     /* Only a present read-only mapping of one of the guest's own L1 tables. */
-    if ((e & (PTE_P | PTE_RW)) != PTE_P || !mfn_valid(m) || frame_owner_id(m) != d->id ||
-        fw_type(frame_types[m.v]) != FT_L1 || !(frame_types[m.v] & FW_VALID) || !(frame_types[m.v] & FW_COUNT_MASK))
+    if ((e & (PTE_P | PTE_RW)) != PTE_P || !is_l1_of(d, m))
         goto out;
     pt_unlock(d);
     if (!pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
         return false;
     pt_lock(d);
-    idx = (unsigned)(w.linear & ~PAGE_MASK) / f->pte_bytes;
-    if (fw_type(frame_types[m.v]) != FT_L1 || !(frame_types[m.v] & FW_VALID) || frame_owner_id(m) != d->id)
+    idx = (unsigned)(w.linear & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
+    if (!is_l1_of(d, m))
         goto out;
     do {
         old = pt_load(f, mfn_to_virt(m), idx);
@@ -570,8 +579,7 @@ static bool grant_entry(struct domain *d, u64 host_addr, u32 flags, mfn_t *table
         return pt_find_l1(current, host_addr, table, idx);
     *table = mfn(host_addr >> PAGE_SHIFT);
     *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
-    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && mfn_valid(*table) && frame_owner_id(*table) == d->id &&
-           fw_type(frame_types[table->v]) == FT_L1 && frame_types[table->v] & FW_VALID;
+    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && is_l1_of(d, *table);
 }
 
 static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
