@@ -179,6 +179,7 @@ void spec_init(void)
         patch_thunks(spec.thunk == THUNK_LFENCE);
     if (!spec.verw)
         patch_verw();
+    (void)cpuid(0, 0);      /* serialises: no old instruction is still in the pipeline (SDM vol. 3, self-modifying code) */
     printk(LOG_INFO "Speculation: thunk %s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
            spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "");
     warn_of_the_rest(&cpu_host);
