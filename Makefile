@@ -10,8 +10,9 @@ PVISOR := $(OUT)/xen.gz
 all: $(PVISOR) loader inspect
 
 CFLAGS := -std=gnu11 -ffreestanding -fno-strict-aliasing -mno-red-zone -mgeneral-regs-only \
-	-fpie -fvisibility=hidden -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none \
-	-fno-omit-frame-pointer -O2 -g -Wall -Wextra -Werror -Iinclude -I$(B)/gen -include include/pvisor/hidden.h \
+	-fpie -fvisibility=hidden -fno-stack-protector -mindirect-branch=thunk-extern -mindirect-branch-register \
+	-fno-asynchronous-unwind-tables -fcf-protection=none \
+	-fno-omit-frame-pointer -momit-leaf-frame-pointer -O2 -g -Wall -Wextra -Werror -Iinclude -I$(B)/gen -include include/pvisor/hidden.h \
 	-ffile-prefix-map=$(CURDIR)=. -ffunction-sections \
 	-DXEN_MAJOR=$(XEN_MAJOR) -DXEN_MINOR=$(XEN_MINOR) -DXEN_EXTRA='"$(EXTRA)"' \
 	-DPVISOR_VERSION='"$(PVISOR_VERSION)"' -DBUILD_KIND='"$(BUILD)"'

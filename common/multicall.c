@@ -30,9 +30,14 @@ void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6])
 
 static always_inline int read_entry(enum abi_word w, struct multicall_entry *e, gva_t at)
 {
+    struct multicall_entry other;
+    int rc;
+
     if (likely(w == ABI_64))
         return copy_from_guest(e, at, sizeof(*e));
-    return guest_read_abi(multicall_entry, e, at);
+    rc = guest_read_abi(multicall_entry, &other, at);
+    *e = other;
+    return rc;
 }
 
 static always_inline int write_word(enum abi_word w, gva_t at, u64 v)
@@ -40,29 +45,41 @@ static always_inline int write_word(enum abi_word w, gva_t at, u64 v)
     return w == ABI_64 ? copy_to_guest(at, &v, 8) : copy_to_guest(at, &v, 4);
 }
 
-/* An inner call under the rules of an outer one. */
-static always_inline s64 call(const struct domain *d, enum abi_word w, struct multicall_entry *e)
+static s64 call_wide(const struct hypercall_desc *h, struct multicall_entry e)
 {
-    const struct hypercall_desc *h = &hypercall_table[e->op < nr_hypercalls ? e->op : 0];
-    u64 *a = e->args;
+    u64 *a = e.args;
 
-    if (unlikely(e->op >= nr_hypercalls || !h->fn))
+    hypercall_join_halves(h, a);
+    return h->fn(a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* An inner call under the rules of an outer one. The entry stays in registers: nobody takes its address. */
+static always_inline s64 call(const struct domain *d, enum abi_word w, const struct multicall_entry *e)
+{
+    const struct hypercall_desc *h;
+    const u64 *a = e->args;
+
+    if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
-    if (h->who == HC_PRIVILEGED && !is_control_domain(d))
+    h = &hypercall_table[e->op];
+    if (unlikely(h->who == HC_ABSENT))
+        return -ENOSYS;
+    if (unlikely(h->who == HC_PRIVILEGED && !is_control_domain(d)))
         return -EPERM;
-    if (w == ABI_32 && h->wide)
-        hypercall_join_halves(h, a);
+    if (unlikely(w == ABI_32 && h->wide))
+        return call_wide(h, *e);
     return h->fn(a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* The entry gets the new arguments; its result stays the guest's. */
-static int write_restart(enum abi_word w, gva_t entry, struct multicall_entry *e)
+static int write_restart(enum abi_word w, gva_t entry)
 {
-    unsigned n = hypercall_restart_args(e->args), word = abi_word_bytes(w);
+    u64 args[6];
+    unsigned n = hypercall_restart_args(args), word = abi_word_bytes(w);
     gva_t at = gva_add(entry, abi_offset(w, multicall_entry, args));
 
     for (unsigned i = 0; i < n; i++)
-        if (write_word(w, gva_add(at, i * word), e->args[i]))
+        if (write_word(w, gva_add(at, i * word), args[i]))
             return -EFAULT;
     return 0;
 }
@@ -72,9 +89,9 @@ static s64 run(gva_t list, u64 nr)
     const struct domain *d = current->domain;
     enum abi_word w = domain_word(d);
     u64 size = abi_size(w, &multicall_entry_desc);
-    struct multicall_entry e;
 
     for (u64 i = 0; i < nr; i++, list = gva_add(list, size)) {
+        struct multicall_entry e;
         s64 rc;
 
         if (i && unlikely(preempt_needed()))
@@ -83,7 +100,7 @@ static s64 run(gva_t list, u64 nr)
             return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);
         rc = call(d, w, &e);
         if (unlikely(rc == -ERESTART_HYPERCALL && hypercall_restart_asked()))
-            return write_restart(w, list, &e) ? -EFAULT : hypercall_restart(2, list.v, nr - i);
+            return write_restart(w, list) ? -EFAULT : hypercall_restart(2, list.v, nr - i);
         /* The guest is elsewhere now, and this value belongs into a register of that place. */
         if (unlikely(e.op == __HYPERVISOR_iret))
             return rc;

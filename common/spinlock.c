@@ -13,30 +13,13 @@
 
 #define CALLER __builtin_return_address(0)
 
-static void ticket_lock(spinlock_t *l)
+/* The holder may be waiting for us to flush our TLB, and interrupts may be off here (guests' exceptions). */
+void __attribute__((cold)) ticket_wait(const spinlock_t *l, u16 mine)
 {
-    u16 mine = __atomic_fetch_add(&l->t.next, 1, __ATOMIC_SEQ_CST);
-
-    /* The holder may be waiting for us to flush our TLB, and interrupts may be off here (guests' exceptions). */
     while (__atomic_load_n(&l->t.serving, __ATOMIC_ACQUIRE) != mine) {
         smp_call_poll();
         cpu_relax();
     }
-}
-
-static bool ticket_trylock(spinlock_t *l)
-{
-    u16 serving = __atomic_load_n(&l->t.serving, __ATOMIC_RELAXED);
-    u16 expected = serving;
-
-    return __atomic_compare_exchange_n(&l->t.next, &expected, (u16)(serving + 1), false,
-                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-}
-
-/* Only the holder writes serving, so a plain add and a release store do. */
-static void ticket_unlock(spinlock_t *l)
-{
-    __atomic_store_n(&l->t.serving, (u16)(l->t.serving + 1), __ATOMIC_RELEASE);
 }
 
 #ifdef DEBUG
@@ -127,15 +110,6 @@ void spin_check_none_held(const char *where)
 
 #define CHECKED(action) do { if (!read_once(checks_off)) action; } while (0)
 
-#else
-
-void spin_checks_off(void) { }
-bool spin_is_held(const spinlock_t *l) { (void)l; return true; }
-void spin_check_none_held(const char *where) { (void)where; }
-#define CHECKED(action) do { } while (0)
-
-#endif
-
 void spin_lock(spinlock_t *l)
 {
     CHECKED(check_order(l, CALLER, false));
@@ -181,3 +155,10 @@ void spin_unlock_irqrestore(spinlock_t *l, u64 flags)
     ticket_unlock(l);
     irq_restore(flags);
 }
+
+#else
+
+void spin_checks_off(void) { }
+bool spin_is_held(const spinlock_t *l) { (void)l; return true; }
+void spin_check_none_held(const char *where) { (void)where; }
+#endif

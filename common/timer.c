@@ -178,6 +178,12 @@ void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu)
     *t = (struct timer){ .fn = fn, .data = data, .cpu = (u16)cpu, .state = TIMER_IDLE };
 }
 
+/* What a guest does all the time: its timer, with none below it, goes to a later time. Then the heap stays as it is. */
+static bool can_stay(const struct timer *t, u64 expires)
+{
+    return t->state == TIMER_ARMED && !t->child && expires >= t->expires;
+}
+
 void timer_set(struct timer *t, u64 expires)
 {
     u64 flags;
@@ -187,7 +193,9 @@ void timer_set(struct timer *t, u64 expires)
     if (unlikely(read_once(t->cpu) != this_cpu_id() && !cpumask_test(&cpu_online_map, read_once(t->cpu))))
         timer_migrate(t, this_cpu_id());
     q = lock_queue_of(t, &flags);
-    if (t->state != TIMER_KILLED) {
+    if (likely(can_stay(t, expires))) {
+        t->expires = expires;
+    } else if (t->state != TIMER_KILLED) {
         if (t->state == TIMER_ARMED)
             heap_remove(q, t);
         t->expires = expires;
@@ -259,9 +267,12 @@ static void move_timer(struct timer *t, struct timer_queue *from, struct timer_q
 void timer_migrate(struct timer *t, unsigned cpu)
 {
     struct timer_queue *to = &cpu_var(queues, cpu);
-    u64 flags = irq_save();
+    u64 flags;
     unsigned old;
 
+    if (likely(read_once(t->cpu) == cpu))
+        return;
+    flags = irq_save();
     while ((old = read_once(t->cpu)) != cpu) {
         struct timer_queue *from = &cpu_var(queues, old);
 

@@ -28,12 +28,31 @@ $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stam
 
 $(cache)/mm-storm: $(image_tools)/mm-storm.c
 	@$(CC) -O2 -Wall -static -pthread -o $@ $<
-$(cache)/domu.cpio: $(image_tools)/domu-init $(cache)/mm-storm
+$(cache)/clock-watch: $(image_tools)/clock-watch.c
+	@$(CC) -O2 -Wall -static -o $@ $<
+$(cache)/domu.cpio: $(image_tools)/domu-init $(cache)/mm-storm $(cache)/clock-watch
 $(cache)/dom0-disk.cpio: $(image_tools)/dom0-disk-init
 dom0_files := $(addprefix $(image_tools)/,dom0-init dom0-start guest-run) $(wildcard $(image_tools)/dom0-etc/*)
 $(cache)/free-pages: $(image_tools)/free-pages.c
 	@$(CC) -O2 -Wall -o $@ $< -lxenctrl
 $(cache)/dom0.cpio: $(cache)/free-pages $(cache)/mm-storm $(cache)/kernel/vmlinuz $(cache)/domu.cpio $(dom0_files)
+
+# What `make bench` adds to both ramdisks, and its counter of instructions, a plugin for QEMU.
+bench_tools := tools/bench
+$(cache)/work: $(bench_tools)/work.c
+	@$(CC) -O2 -Wall -Wextra -static -o $@ $<
+$(cache)/count.so: $(bench_tools)/count.c
+	@$(CC) -O2 -Wall -Wextra -fPIC -fvisibility=hidden -shared -o $@ $<
+build/guests/idle-pt64: $(bench_tools)/idle.c FORCE
+	@$(MAKE) -s -C tests/guests S=idle ../../$@
+$(cache)/bench-domu.cpio: $(bench_tools)/domu.list $(bench_tools)/work-domu $(cache)/work $(cache)/domu.cpio
+	@echo "image: $@"
+	@$(image_tools)/ramdisk $(cache)/root $(image_tools)/domu.list $< $@
+$(cache)/bench-dom0.cpio: $(bench_tools)/dom0.list $(bench_tools)/work-dom0 $(cache)/bench-domu.cpio $(cache)/dom0.cpio \
+		build/guests/idle-pt64
+	@echo "image: $@"
+	@$(image_tools)/ramdisk $(cache)/root $(image_tools)/dom0.list $< $@
+bench-images: $(cache)/bench-dom0.cpio $(cache)/count.so
 
 # The disk of `make run`: GRUB with the hypervisor and dom0's kernel, dom0's root, the guest's disk.
 $(cache)/dom0.ext4: $(image_tools)/rootfs $(image_tools)/dom0-disk-start $(cache)/kernel/vmlinuz \
@@ -78,7 +97,7 @@ test: images $(hypervisor_file)
 	@tools/test-all $(T)
 
 # Ours beside Debian's Xen: make bench, or some by name: make bench NAMES='hypercall pin_unpin'. See docs/performance.md.
-bench: $(PVISOR) $(cache)/root.stamp
+bench: $(PVISOR) bench-images
 	@$(MAKE) -s -C tests/guests S="primitives cpus"
 	@tools/bench/run $(NAMES)
 endif
@@ -107,4 +126,4 @@ setup:
 	@tools/setup
 
 FORCE:
-.PHONY: images loader inspect install uninstall run setup test test-system bench FORCE
+.PHONY: images bench-images loader inspect install uninstall run setup test test-system bench FORCE

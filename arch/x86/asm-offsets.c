@@ -1,4 +1,5 @@
 /* Numbers that assembly needs, from the C definitions: the Makefile turns the "->NAME value" lines into %define. */
+#include <asm/desc.h>
 #include <asm/layout.h>
 #include <asm/percpu.h>
 #include <asm/pv.h>
@@ -68,7 +69,10 @@ void asm_offsets(void)
     OFFSET(TRAMP_far_offset, struct trampoline_data, far_offset);
     OFFSET(TRAMP_gdt_limit, struct trampoline_data, gdt_limit);
 
-    DEFINE(HCDESC_sizeof, sizeof(struct hypercall_desc));
+    DEFINE(HCDESC_shift, __builtin_ctzl(sizeof(struct hypercall_desc)));
+    DEFINE(HC_ABSENT_, HC_ABSENT);
+    DEFINE(NR_HYPERCALLS_, NR_HYPERCALLS);
+    DEFINE(HC_ANY_, HC_ANY);
     OFFSET(HCDESC_fn, struct hypercall_desc, fn);
     OFFSET(HCDESC_who, struct hypercall_desc, who);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);
@@ -78,6 +82,7 @@ void asm_offsets(void)
     DEFINE(ASSIST_IOPL, 1 << VMASST_TYPE_architectural_iopl);
     DEFINE(HYP_VIRT_START_, HYP_VIRT_START);
     DEFINE(HYP_VIRT_SHIFT, __builtin_ctzl(HYP_VIRT_END - HYP_VIRT_START));
+    DEFINE(HYP_DS_, HYP_DS);
     DEFINE(SYSCALL_CS, FLAT_RING3_CS64);
     DEFINE(SYSCALL_SS, FLAT_RING3_SS64);
     DEFINE(FLAGS_OWNED, RFLAGS_IOPL | RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP);

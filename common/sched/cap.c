@@ -49,9 +49,12 @@ bool cap_exhausted(struct domain *d)
 /* Several running vCPUs draw on one budget: each plans with its part of it. */
 u64 cap_slice(struct domain *d, u64 slice)
 {
-    s64 left = read_once(d->sched.budget) / max(read_once(d->sched.nr_running), 1);
+    s64 left;
 
-    return read_once(d->sched.cap) ? min(slice, (u64)max(left, (s64)CAP_SLICE_MIN)) : slice;
+    if (likely(!read_once(d->sched.cap)))
+        return slice;
+    left = read_once(d->sched.budget) / max(read_once(d->sched.nr_running), 1);
+    return min(slice, (u64)max(left, (s64)CAP_SLICE_MIN));
 }
 
 void cap_init(struct domain *d)

@@ -341,8 +341,21 @@ void vcpu_block(void)
         raise_softirq(SOFTIRQ_SCHEDULE);
 }
 
+/* Read without locks: a vCPU that comes to a queue meanwhile gets its turn as on any other day. */
+static bool anybody_waits(void)
+{
+    unsigned cpu;
+
+    for_each_online_cpu(cpu)
+        if (read_once(rq_of(cpu)->nr_queued))
+            return true;
+    return false;
+}
+
 void vcpu_yield(void)
 {
+    if (!anybody_waits())
+        return;
     current->sched.yielding = true;
     raise_softirq(SOFTIRQ_SCHEDULE);
 }

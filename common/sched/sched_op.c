@@ -221,13 +221,18 @@ s64 do_sched_op_compat(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
     return refuse(-ENOSYS, "command %u, expected at most %u", (u32)cmd, SCHEDOP_shutdown);
 }
 
-/*
- * Arms the single-shot timer for an absolute time; 0 stops it. A 32-bit guest passes the time in two words.
- * Some kernels pass times that lie years off after a miscalculation: they get a tick soon, and set it anew.
- */
+/* Some kernels pass times that lie years off after a miscalculation: they get a tick soon, and set it anew. */
+static u64 sane_timeout(u64 timeout)
+{
+    u64 now = now_ns();
+
+    return (s64)timeout < 0 || (timeout > now && (timeout - now) >> 50) ? now + MILLISECS(100) : timeout;
+}
+
+/* Arms the single-shot timer for an absolute time; 0 stops it. A 32-bit guest passes the time in two words. */
 s64 do_set_timer_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
-    u64 timeout = a0, now = now_ns();
+    u64 timeout = a0;
     struct vcpu *v = current;
 
     (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
@@ -235,8 +240,9 @@ s64 do_set_timer_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
         timer_stop(&v->singleshot);
         return 0;
     }
-    if ((s64)timeout < 0 || (timeout > now && (timeout - now) >> 50))
-        timeout = now + MILLISECS(100);
+    /* The clock need not be read for a time that is soon after v began to run. */
+    if (unlikely((timeout - v->runstate.entry_time) >> 50))
+        timeout = sane_timeout(timeout);
     timer_migrate(&v->singleshot, v->cpu);
     timer_set(&v->singleshot, timeout);
     return 0;

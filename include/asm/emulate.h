@@ -34,11 +34,17 @@ struct insn {
     u64 ea;                 /* offset in seg, truncated to addr_bytes */
 };
 
+/* The first n bytes (15 at most) of an instruction. The decoder may look at the others, but they do not count. */
+struct insn_text {
+    u8 bytes[32];           /* 15 prefixes, opcode, ModRM, SIB, displacement, immediate operand */
+    unsigned n;
+};
+
 /*
- * Decodes the instruction at regs->rip from its first n bytes. 0, or: -EFAULT if more than n bytes are needed, -EINVAL if it
- * is none that we emulate, -E2BIG if it is longer than 15 bytes. No effects.
+ * Decodes the instruction at regs->rip. 0, or: -EFAULT if more than n bytes are needed, -EINVAL if it is none that we
+ * emulate, -E2BIG if it is longer than 15 bytes. No effects.
  */
-int insn_decode(struct insn *i, enum code_mode mode, const struct cpu_regs *regs, const u8 *bytes, unsigned n);
+int insn_decode(struct insn *i, enum code_mode mode, const struct cpu_regs *regs, const struct insn_text *text);
 
 /* General register n (0 rax ... 15 r15), as the instruction names it: bytes wide, AH..BH when bytes is 1 without REX. */
 u64 insn_reg_read(const struct insn *i, const struct cpu_regs *regs, unsigned n, unsigned bytes);
@@ -48,13 +54,21 @@ static inline u64 size_mask(unsigned bytes) { return bytes >= 8 ? ~0UL : (1UL <<
 
 /* --- The current guest's instruction and segments (pv/emulate/fetch.c) --- */
 
-/* The next n bytes or fewer from RIP on, in whose code segment's mode; returns the number. */
-unsigned insn_bytes(const struct cpu_regs *regs, u8 *bytes, unsigned n, enum code_mode *mode);
+/* What stands at RIP: as much as can be had; n is 0 if nothing can. */
+void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode);
 /* Fetches and decodes what the current guest is executing; the same errors, -EFAULT also if it cannot be read. */
 int insn_fetch(struct insn *i, const struct cpu_regs *regs);
 /* Linear address of seg:offset for an access of so many bytes; false if the segment forbids it. */
-bool insn_linear(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset, unsigned bytes,
-                 bool write, u64 *linear);
+bool insn_linear_based(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset, unsigned bytes,
+                       bool write, u64 *linear);
+static inline bool insn_linear(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset,
+                               unsigned bytes, bool write, u64 *linear)
+{
+    if (unlikely(i->mode != MODE_64 || seg >= SEG_FS))
+        return insn_linear_based(i, regs, seg, offset, bytes, write, linear);
+    *linear = offset;
+    return true;
+}
 /* Moves RIP past i, clears RF, and raises #DB if the guest is single-stepping. */
 void insn_done(const struct insn *i, struct cpu_regs *regs);
 

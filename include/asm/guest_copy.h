@@ -11,10 +11,10 @@ static always_inline enum abi_word current_word(void) { return current->domain->
 #define SMALL_COPY_WORDS 8
 
 /* (asm goto with outputs would do, but GCC 12 crashes on it when it is unrolled.) */
-#define GET_WORD(insn, err, val, addr)                                                                      \
-    __asm__ volatile("1: " insn " %2, %1\n2:\n"                                                             \
-                     ".pushsection .text.fixup, \"ax\"\n3: movl %3, %k0\n jmp 2b\n.popsection\n"            \
-                     EX_TABLE("1b", "3b") : "+r"(err), "+r"(val) : "m"(addr), "i"(-EFAULT) : "memory")
+#define GET_WORD(insn, err, val, addr)                                                                              \
+    __asm__ volatile("1: " insn " %2, %1\n2:\n"                                                                     \
+                     ".pushsection .text.fixup, \"ax\"\n3: movl %3, %k0\n xorl %k1, %k1\n jmp 2b\n.popsection\n"   \
+                     EX_TABLE("1b", "3b") : "+r"(err), "=&r"(val) : "m"(addr), "i"(-EFAULT) : "memory")
 
 static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
 {
@@ -24,12 +24,12 @@ static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
         return -EFAULT;
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++) {
-        u64 w = 0;
+        u64 w;
         GET_WORD("movq", err, w, ((const u64 *)src.v)[i]);
         ((u64 *)dst)[i] = w;
     }
     if (len & 4) {
-        u32 w = 0;
+        u32 w;
         GET_WORD("movl", err, w, *(const u32 *)(src.v + (len & ~7UL)));
         *(u32 *)((u8 *)dst + (len & ~7UL)) = w;
     }

@@ -119,9 +119,8 @@ bool pt_find_l1(const struct vcpu *v, u64 va, mfn_t *table, unsigned *idx);
 bool pt_find_l1_below(const struct domain *d, mfn_t root, u64 va, mfn_t *table, unsigned *idx);
 /* Raw store of an entry that stands for references the caller accounts for. */
 void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
-/* The current domain's tables are held and released around updates; unlock also consumes any flush owed. */
-void pt_lock(struct domain *d);
-void pt_unlock(struct domain *d);
+#define pt_lock(d)   spin_lock(&(d)->arch.pt_lock)
+#define pt_unlock(d) spin_unlock(&(d)->arch.pt_lock)
 /* Mirrored formats (mm/mirror.c): the tables that the hardware walks in place of the guest's. */
 int mirror_init_domain(struct domain *d);      /* once d has a mirrored format; 0 or -ENOMEM */
 void mirror_free_domain(struct domain *d);

@@ -16,16 +16,16 @@
 
 typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 
-enum hypercall_who { HC_ANY, HC_PRIVILEGED /* the control domain only, else -EPERM */ };
+enum hypercall_who { HC_ABSENT /* -ENOSYS */, HC_ANY, HC_PRIVILEGED /* the control domain only, else -EPERM */ };
 
 struct hypercall_desc {
-    hypercall_fn *fn;     /* NULL: -ENOSYS */
+    hypercall_fn *fn;
     u8 nr_args;
     u8 who;
     /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first */
     u8 wide;
     const char *name;
-};
+} __attribute__((aligned(32)));     /* so that entry.asm finds one by a shift */
 
 extern const struct hypercall_desc hypercall_table[];
 extern const u64 nr_hypercalls;

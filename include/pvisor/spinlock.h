@@ -48,13 +48,26 @@ typedef struct {
 #define SPINLOCK_INIT(r) { .rank = (r) }
 static inline void spin_lock_init(spinlock_t *l, enum lock_rank rank) { *l = (spinlock_t)SPINLOCK_INIT(rank); }
 
+/*
+ * spin_lock_second() takes a second lock of the same rank, in the order that the rank's comment states. Debug builds have
+ * these as functions, which know their caller; release builds have them in line.
+ */
+#include <asm/spinlock.h>
+#ifdef DEBUG
 void spin_lock(spinlock_t *l);
-/* A second lock of the same rank, in the order that the rank's comment states. */
 void spin_lock_second(spinlock_t *l);
 bool spin_trylock(spinlock_t *l);
 void spin_unlock(spinlock_t *l);
 u64 spin_lock_irqsave(spinlock_t *l);
 void spin_unlock_irqrestore(spinlock_t *l, u64 flags);
+#else
+#define spin_lock(l)        ticket_lock(l)
+#define spin_lock_second(l) ticket_lock(l)
+#define spin_trylock(l)     ticket_trylock(l)
+#define spin_unlock(l)      ticket_unlock(l)
+#define spin_lock_irqsave(l) ticket_lock_irqsave(l)
+#define spin_unlock_irqrestore(l, flags) ticket_unlock_irqrestore(l, flags)
+#endif
 /* For ASSERT: this CPU holds l (always true in release builds). */
 bool spin_is_held(const spinlock_t *l);
 /* For panic(): nothing is checked from here on, so that the message gets out whatever is held. */

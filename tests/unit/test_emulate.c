@@ -170,6 +170,16 @@ static const struct decode_case decode_cases[] = {
     CASE(16, "\x66\xc7\x07\x01\x02\x03\x04", 7, 4, DS, 0x4000),
 };
 
+/* Of n bytes, with something else behind them. */
+static int decode(struct insn *i, enum code_mode mode, const struct cpu_regs *regs, const u8 *bytes, unsigned n)
+{
+    struct insn_text text = { .n = n > INSN_MAX ? INSN_MAX : n };
+
+    memset(text.bytes, 0x2e, sizeof(text.bytes));
+    memcpy(text.bytes, bytes, text.n);
+    return insn_decode(i, mode, regs, &text);
+}
+
 static void addresses_and_lengths(void **state)
 {
     struct cpu_regs regs = numbered_regs();
@@ -180,14 +190,14 @@ static void addresses_and_lengths(void **state)
         const struct decode_case *c = &decode_cases[n];
         const u8 *bytes = (const u8 *)c->bytes;
 
-        assert_int_equal(insn_decode(&i, c->mode, &regs, bytes, c->n), 0);
+        assert_int_equal(decode(&i, c->mode, &regs, bytes, c->n), 0);
         assert_int_equal(i.len, c->len);
         assert_int_equal(i.op_bytes, c->op_bytes);
         assert_true(i.mem);
         assert_int_equal(i.seg, c->seg);
         assert_int_equal(i.ea, c->ea);
         for (unsigned cut = 0; cut < c->n; cut++)
-            assert_int_equal(insn_decode(&i, c->mode, &regs, bytes, cut), -EFAULT);
+            assert_int_equal(decode(&i, c->mode, &regs, bytes, cut), -EFAULT);
     }
 }
 
@@ -217,12 +227,12 @@ static void long_instructions_are_refused(void **state)
 
     (void)state;
     memset(bytes, 0x66, sizeof(bytes));
-    assert_int_equal(insn_decode(&i, MODE_64, &regs, bytes, sizeof(bytes)), -E2BIG);
+    assert_int_equal(decode(&i, MODE_64, &regs, bytes, sizeof(bytes)), -E2BIG);
     memcpy(bytes + 13, "\x0f\xa2", 2);
-    assert_int_equal(insn_decode(&i, MODE_64, &regs, bytes, 15), 0);
+    assert_int_equal(decode(&i, MODE_64, &regs, bytes, 15), 0);
     assert_int_equal(i.len, 15);
     memcpy(bytes + 13, "\x66\x0f\xa2", 3);
-    assert_int_equal(insn_decode(&i, MODE_64, &regs, bytes, sizeof(bytes)), -E2BIG);
+    assert_int_equal(decode(&i, MODE_64, &regs, bytes, sizeof(bytes)), -E2BIG);
 }
 
 static u64 random64(void)
@@ -245,13 +255,13 @@ static void any_bytes_are_survived(void **state)
         memcpy(bytes, (u64[]){ random64(), random64() }, 16);
         if (n & 1)
             bytes[0] = (const u8[]){ 0x0f, 0x48, 0xf0, 0x66 }[n >> 1 & 3];
-        err = insn_decode(&i, (enum code_mode)(n % 3), &regs, bytes, INSN_MAX);
+        err = decode(&i, (enum code_mode)(n % 3), &regs, bytes, INSN_MAX);
         if (err)
             continue;
         assert_in_range(i.len, 1, INSN_MAX);
         assert_true(i.op_bytes == 1 || i.op_bytes == 2 || i.op_bytes == 4 || i.op_bytes == 8);
         assert_int_equal(i.ea & ~size_mask(i.addr_bytes), 0);
-        assert_int_equal(insn_decode(&i, (enum code_mode)(n % 3), &regs, bytes, i.len - 1u), -EFAULT);
+        assert_int_equal(decode(&i, (enum code_mode)(n % 3), &regs, bytes, i.len - 1u), -EFAULT);
     }
 }
 
@@ -483,14 +493,16 @@ static void code_segment_limits(void **state)
 {
     struct cpu_regs regs = { .rip = 0x1000, .cs = 0x61 };
     enum code_mode mode;
-    u8 bytes[4];
+    struct insn_text text;
 
     (void)state;
     dom.arch.word = ABI_32;
     descriptor = code_descriptor(0xfff);
-    assert_int_equal(insn_bytes(&regs, bytes, 4, &mode), 0);
+    insn_text(&text, &regs, &mode);
+    assert_int_equal(text.n, 0);
     regs.cs = 1;                        /* null */
-    assert_int_equal(insn_bytes(&regs, bytes, 4, &mode), 0);
+    insn_text(&text, &regs, &mode);
+    assert_int_equal(text.n, 0);
 }
 
 static void data_segment_rights(void **state)
@@ -657,8 +669,8 @@ static void ports(void **state)
 
 static void forced_cpuid(void **state)
 {
-    static const u8 code[] = "\x0f\x0bxen\x0f\xa2";
-    static const u8 other[] = "\x0f\x0bxen\x0f\x31";
+    static const u8 code[16] = "\x0f\x0bxen\x0f\xa2";
+    static const u8 other[16] = "\x0f\x0bxen\x0f\x31";
     struct cpu_regs regs = kernel_regs(code);
 
     (void)state;

@@ -16,6 +16,7 @@
 #include <pvisor/cpu_policy.h>
 
 struct cpu_host cpu_host;
+u32 spec_ctrl_ours(void) { return 0; }
 struct domain *idle_domain;
 static struct trap_entry traps[256];
 static struct cpu_policy policy;

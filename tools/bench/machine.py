@@ -31,12 +31,15 @@ def unpacked(path, scratch, name):
     return out
 
 
-def qemu(hypervisor, modules, memory, dom0, options):
+def qemu(hypervisor, modules, memory, dom0, options, extra=()):
     """The command line. modules: dom0's kernel with its arguments, and its ramdisk; commas already doubled."""
-    words = f"com1=115200,8n1 console=com1 noreboot dom0_mem={dom0} {hypervisor.words} {options.cmdline}"
+    words = f"com1=115200,8n1 console=com1 noreboot dom0_mem={dom0},max:{dom0} {hypervisor.words} {options.cmdline}"
+    return machine(options, memory, hypervisor.elf, words.strip(), ",".join(str(m) for m in modules), extra)
+
+
+def machine(options, memory, kernel, append, initrd, extra=()):
     command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", options.cpu, "-m", str(memory), "-smp", "1",
-               "-nographic", "-no-reboot", "-net", "none", "-kernel", str(hypervisor.elf), "-append", words.strip(),
-               "-initrd", ",".join(str(m) for m in modules)]
+               "-nographic", "-no-reboot", "-net", "none", "-kernel", str(kernel), "-append", append, "-initrd", initrd, *extra]
     if not options.wall_clock:
         command += ["-icount", "shift=0,sleep=off"]
     return command

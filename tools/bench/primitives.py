@@ -38,12 +38,16 @@ NAMES = {
     "set_ldt": "MMUEXT_SET_LDT to none",
     "segment_base": "set_segment_base",
     "yield": "SCHEDOP_yield, alone",
+    "grant_map": "grant mapped and unmapped, one page",
+    "grant_map_batch": "grant mapped and unmapped, batch of 32, per page",
+    "grant_copy": "grant copy of 4 KiB, batch of 32, per page",
 }
 ALIASES = {"set_segment_base": "segment_base"}
 # Which test of the kernel prints a name, where that is not the name itself.
 TEST_OF = {
     "update_va_mapping_prot": "update_va_mapping", "mmu_update_batch": "mmu_update", "pin_unpin": "pin",
     "forced_cpuid": "forced_cpuid", "timer_set": "timer", "console_byte": "console", "fpu_taskswitch": "fpu_switch",
+    "grant_map": "grants", "grant_map_batch": "grants", "grant_copy": "grants",
     "fpu_lazy": "fpu_switch", "update_descriptor": "descriptor", "set_gdt": "descriptor", "set_ldt": "descriptor",
 }
 

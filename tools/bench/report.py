@@ -7,26 +7,39 @@ from typing import Optional
 
 
 @dataclass
+class Goal:
+    """The limit of the ratio ours / other's, the other being Xen or native Linux."""
+    limit: float
+    of: str = "Xen"
+
+
+@dataclass
 class Row:
-    """One measurement. less_is_better is False for rates; goal is the limit of the ratio ours / Xen's, if there is one."""
+    """One measurement. less_is_better is False for rates. floor: the goal's ratio, had the hypervisor cost nothing at all."""
     name: str
     what: str
     unit: str
     ours: Optional[float]
     xen: Optional[float]
-    goal: Optional[float] = None
+    goal: Optional[Goal] = None
     less_is_better: bool = True
     native: Optional[float] = None
+    floor: Optional[float] = None
 
     @property
     def ratio(self):
-        return self.ours / self.xen if self.ours and self.xen else None
+        return self.ours / self.xen if self.ours is not None and self.xen else None
+
+    @property
+    def native_ratio(self):
+        return self.ours / self.native if self.ours is not None and self.native else None
 
     @property
     def met(self):
-        if self.ratio is None or self.goal is None:
+        ratio = self.goal and (self.ratio if self.goal.of == "Xen" else self.native_ratio)
+        if ratio is None:
             return None
-        return self.ratio <= self.goal if self.less_is_better else self.ratio >= self.goal
+        return ratio <= self.goal.limit if self.less_is_better else ratio >= self.goal.limit
 
 
 def geomean(values):
@@ -40,13 +53,27 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
 
 
+def ratio_text(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def goal_text(row):
+    if not row.goal:
+        return "-"
+    return f"{'<=' if row.less_is_better else '>='} {row.goal.limit:.2f}" + (" native" if row.goal.of == "native" else "")
+
+
 def table(rows):
-    head = ("name", "ours", "Xen", "ratio", "goal", "")
-    body = [(f"{row.what} [{row.unit}]" if row.unit != "insns" else row.what, number(row.ours), number(row.xen),
-             f"{row.ratio:.2f}" if row.ratio else "-", f"{row.goal:.2f}" if row.goal else "-",
-             {True: "", False: "MISSED", None: ""}[row.met]) for row in rows]
+    """Text. The columns about native Linux only if a row has such a figure."""
+    native = any(row.native is not None for row in rows)
+    floor = any(row.floor is not None for row in rows)
+    head = ["", "ours", "Xen", "ours/Xen"] + (["native", "ours/native"] if native else []) + ["goal"] + \
+           (["floor"] if floor else []) + [""]
+    body = [[f"{row.what} [{row.unit}]" if row.unit != "insns" else row.what, number(row.ours), number(row.xen),
+             ratio_text(row.ratio)] + ([number(row.native), ratio_text(row.native_ratio)] if native else []) +
+            [goal_text(row), "MISSED" if row.met is False else ""] for row in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip()
                      for line in [head, *body])
 
 
@@ -54,14 +81,14 @@ def bars(rows, width=50):
     """The ratios as text: | marks Xen's 1.0."""
     out = []
     for row in rows:
-        if row.ratio:
+        if row.ratio is not None:
             n = min(int(row.ratio * width + 0.5), width * 3 // 2)
             out.append(f"{row.name:>24} {'#' * n}{' ' * (width - n)}{'|' if n <= width else ''} {row.ratio:.2f}")
     return "\n".join(out)
 
 
 def svg(rows, title):
-    rows = [row for row in rows if row.ratio]
+    rows = [row for row in rows if row.ratio is not None]
     left, scale, step = 300, 400, 20
     height = step * len(rows) + 60
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + scale + 120}" height="{height}" '
@@ -78,9 +105,13 @@ def svg(rows, title):
     return "\n".join(parts)
 
 
-def write(directory, rows, facts):
+def write(directory, tables, facts):
+    """tables: {title: rows}, of which the first is plotted."""
     directory.mkdir(parents=True, exist_ok=True)
-    results = [asdict(row) | {"ratio": row.ratio, "met": row.met} for row in rows]
+    results = {title: [asdict(row) | {"ratio": row.ratio, "native_ratio": row.native_ratio, "met": row.met} for row in rows]
+               for title, rows in tables.items()}
+    first = next(iter(tables.values()))
     (directory / "results.json").write_text(json.dumps({"facts": facts, "results": results}, indent=1) + "\n")
-    (directory / "results.svg").write_text(svg(rows, "Cost relative to Debian's Xen 4.17 (1.0)") + "\n")
-    (directory / "results.txt").write_text(table(rows) + "\n\n" + bars(rows) + "\n")
+    (directory / "results.svg").write_text(svg(first, "Relative to Debian's Xen 4.17 (1.0)") + "\n")
+    (directory / "results.txt").write_text("\n\n".join(f"{title}\n\n{table(rows)}" for title, rows in tables.items()) +
+                                           "\n\n" + bars(first) + "\n")

@@ -60,6 +60,21 @@ static __init void reserve(u64 start, u64 end)
     }
 }
 
+/*
+ * Below 1 MiB: the first 64 KiB are the firmware's (interrupt vectors, its data, what its bugs write), the last page of
+ * RAM is where other CPUs start (smp.c).
+ */
+static __init void reserve_low(void)
+{
+    reserve(0, 0x10000);
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        u64 end = (host_e820[i].start + host_e820[i].size) & PAGE_MASK;
+
+        if (host_e820[i].type == E820_RAM && end && end <= 0x100000)
+            reserve(end - PAGE_SIZE, end);
+    }
+}
+
 __init void memory_init(void)
 {
     sort_map();
@@ -67,8 +82,7 @@ __init void memory_init(void)
     for (unsigned i = 0; i < host_e820_nr; i++)
         if (host_e820[i].type == E820_RAM)
             add_region(ROUND_UP(host_e820[i].start, PAGE_SIZE), (host_e820[i].start + host_e820[i].size) & PAGE_MASK);
-    /* The first MiB is the firmware's, and where other CPUs start. */
-    reserve(0, 0x100000);
+    reserve_low();
     reserve(virt_to_maddr(__image_start).v, virt_to_maddr(__image_end).v);
     for (unsigned i = 0; i < boot_info.nr_modules; i++)
         reserve(boot_info.module[i].start.v, boot_info.module[i].start.v + boot_info.module[i].size);

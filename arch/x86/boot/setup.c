@@ -6,6 +6,7 @@
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/smp.h>
+#include <asm/spec.h>
 #include <asm/x86.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
@@ -76,6 +77,7 @@ static noreturn_fn void start_on_final_stack(void)
     cpumask_set(&cpu_online_map, 0);
     cpu_detect();
     cpu_init_features();
+    spec_init();
     console_init_late();
     acpi_init(boot_info.rsdp);
     softirq_register(SOFTIRQ_FREE_FRAMES, frames_drain_pending);

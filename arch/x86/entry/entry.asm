@@ -9,17 +9,28 @@
 ;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
 ;
 ; ret_to_guest looks for softirqs and events once more with interrupts off, and leaves by SYSRET if the
-; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault.
+; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A hypercall after which
+; nothing waits leaves by itself, without loading the registers that C functions preserve.
 
 %include "asm-offsets.inc"
 
-extern exception_handlers, do_interrupt, hypercall_table, nr_hypercalls
+extern exception_handlers, do_interrupt, hypercall_table
 extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_restart_apply
 extern hypercall_control_only, hypercall_join_halves
+extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
 default rel
 section .text.entry progbits alloc exec nowrite align=16
+
+; What a guest must not find in the CPU's buffers goes: microcode gives VERW that meaning. Patched out where it has none.
+%macro CLEAR_BUFFERS 0
+%%at:
+    verw word [verw_selector]
+[section .verw_sites]
+    dd %%at - $
+__SECT__
+%endmacro
 
 %macro SAVE_GPRS 0
     push rdi
@@ -56,6 +67,9 @@ section .text.entry progbits alloc exec nowrite align=16
     pop rsi
     pop rdi
 %endmacro
+
+align 2
+verw_selector: dw HYP_DS_
 
 ; --- IDT stubs: 256 of 16 bytes ---------------------------------------------------------------------------
 
@@ -96,7 +110,8 @@ exception_entry:
     xor ebp, ebp
     movzx eax, byte [rsp + REGS_entry_vector]
     lea rcx, [exception_handlers]
-    call [rcx + rax * 8]
+    mov rcx, [rcx + rax * 8]
+    call __x86_indirect_thunk_rcx
     test byte [rsp + REGS_cs], 3
     jnz ret_to_guest
 restore_nested:
@@ -124,8 +139,50 @@ ist_entry:
     xor ebp, ebp
     movzx eax, byte [rsp + REGS_entry_vector]
     lea rcx, [exception_handlers]
-    call [rcx + rax * 8]
+    mov rcx, [rcx + rax * 8]
+    call __x86_indirect_thunk_rcx
     jmp restore_nested
+
+; Jumps to %2 if there is something to do before the current vCPU, whose address becomes %1, goes on: a softirq, an event
+; that is pending and not masked, an NMI. eax is overwritten.
+%macro LOOK_FOR_WORK 2
+    mov %1, [rsp + CPUINFO_current]
+    cmp dword [rsp + CPUINFO_softirq], 0
+    jne %2
+    mov rax, [%1 + VCPU_info]
+    movzx eax, word [rax]                ; upcall pending, upcall mask
+    dec eax
+    cmp eax, 0xff
+    jb %2
+    cmp byte [%1 + VCPU_nmi_pending], 0
+    jne %2
+%endmacro
+
+; SYSRET with an address that is not canonical faults in ring 0. rcx becomes the frame's rip, or a jump to %1. Overwrites r11.
+%macro CANONICAL_RIP 1
+    mov rcx, [rsp + REGS_rip]
+    mov r11, rcx
+    shl r11, 16
+    sar r11, 16
+    cmp r11, rcx
+    jne %1
+%endmacro
+
+; rsp: the frame's r11. rcx and r11 are the guest's rip and rflags.
+%macro LEAVE_BY_SYSRET 0
+    CLEAR_BUFFERS
+    add rsp, 8
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    add rsp, 8
+    pop rdx
+    pop rsi
+    pop rdi
+    mov rsp, [rsp + 8 + 24]
+    o64 sysret
+%endmacro
 
 ; --- What the short ways use ----------------------------------------------------------------------------------------
 
@@ -183,13 +240,15 @@ debug_entry:
     mov rdi, rsp
     xor ebp, ebp
     lea rcx, [exception_handlers]
-    call [rcx + 8]
+    mov rcx, [rcx + 8]
+    call __x86_indirect_thunk_rcx
     jmp ret_to_guest
 .nested:
     mov rdi, rsp
     xor ebp, ebp
     lea rcx, [exception_handlers]
-    call [rcx + 8]
+    mov rcx, [rcx + 8]
+    call __x86_indirect_thunk_rcx
     jmp restore_nested
 
 ; --- Hypercalls -------------------------------------------------------------------------------------------
@@ -216,30 +275,37 @@ syscall_entry:
     mov dword [rsp + 4], ENTRY_SYSCALL_
     SAVE_GPRS
     sti
-    mov rbx, [rsp + CPUINFO_current]
     mov rcx, r10
 hypercall:
-    ; rax: number; rdi rsi rdx rcx r8 r9: arguments; rbx: vCPU
-    mov eax, eax
-    cmp rax, [nr_hypercalls]
+    ; eax: number; rdi rsi rdx rcx r8 r9: arguments
+    cmp eax, NR_HYPERCALLS_
     jae .bad
-    lea rbp, [rax + rax * 2]
-    lea rax, [hypercall_table]
-    lea rbp, [rax + rbp * 8]
-    mov rax, [rbp + HCDESC_fn]
-    test rax, rax
-    jz .bad
-    cmp byte [rbp + HCDESC_who], 0
+    shl eax, HCDESC_shift
+    lea r11, [hypercall_table]
+    cmp byte [r11 + rax + HCDESC_who], HC_ANY_
     jne .check_who
 .call:
     xor ebp, ebp
-    call rax
+    mov rax, [r11 + rax + HCDESC_fn]
+    call __x86_indirect_thunk_rax
     cmp rax, -ERESTART_HYPERCALL_
     je .restart
     mov [rsp + REGS_rax], rax
-    jmp ret_to_guest
+    cli
+    ; rbx and r12 to r15 are the guest's again. A handler that made the guest go on elsewhere by IRET changed entry_vector.
+    cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
+    jne ret_to_guest
+    LOOK_FOR_WORK rcx, ret_to_guest
+    CANONICAL_RIP ret_to_guest
+    mov r11, [rsp + REGS_rflags]
+    mov rbp, [rsp + REGS_rbp]
+    add rsp, REGS_r11
+    LEAVE_BY_SYSRET
 .check_who:
-    mov r10, [rbx + VCPU_domain]
+    cmp byte [r11 + rax + HCDESC_who], HC_ABSENT_
+    je .bad
+    mov r10, [rsp + CPUINFO_current]
+    mov r10, [r10 + VCPU_domain]
     cmp byte [r10 + DOMAIN_is_control], 0
     jne .call
     mov qword [rsp + REGS_rax], -1       ; EPERM
@@ -295,6 +361,7 @@ short_syscall:
     je .leave
     mov byte [r11 + 1], 1
 .leave:
+    CLEAR_BUFFERS
     mov r11, [rsp + F + FRAME_RFLAGS]
     and r11d, ~FLAGS_HANDLER_CLEARS
     mov rcx, [rcx + VCPU_syscall_address]   ; canonical: callback.c refuses others
@@ -363,6 +430,7 @@ short_iret:
     and eax, ~FLAGS_OWNED
     or eax, FLAGS_IF | FLAGS_FIXED
     mov [rsp + F + FRAME_RFLAGS], rax
+    CLEAR_BUFFERS
     movzx eax, word [r11]               ; pending and not masked?
     dec eax
     cmp eax, 0xff
@@ -390,7 +458,6 @@ align 16
 int82_entry:
     cld
     SAVE_GPRS
-    mov rbx, [rsp + CPUINFO_current]
     sti
     mov edi, [rsp + REGS_rbx]
     mov esi, [rsp + REGS_rcx]
@@ -398,12 +465,12 @@ int82_entry:
     mov ecx, [rsp + REGS_rsi]
     mov r8d, [rsp + REGS_rdi]
     mov r9d, [rsp + REGS_rbp]
-    mov eax, eax
-    cmp rax, [nr_hypercalls]
+    cmp eax, NR_HYPERCALLS_
     jae hypercall
-    lea r10, [rax + rax * 2]
+    mov r10d, eax
+    shl r10d, HCDESC_shift
     lea r11, [hypercall_table]
-    lea r10, [r11 + r10 * 8]
+    add r10, r11
     cmp byte [r10 + HCDESC_wide], 0
     je hypercall
     ; Arguments of 64 bits come in two registers.
@@ -469,25 +536,10 @@ global ret_to_guest:function hidden
 align 16
 ret_to_guest:
     cli
-    mov rbx, [rsp + CPUINFO_current]
-    cmp dword [rsp + CPUINFO_softirq], 0
-    jne .work
-    mov rax, [rbx + VCPU_info]
-    movzx eax, word [rax]                ; upcall pending, upcall mask
-    dec eax
-    cmp eax, 0xff
-    jb .work
-    cmp byte [rbx + VCPU_nmi_pending], 0
-    jne .work
-.restore:
+    LOOK_FOR_WORK rbx, .work
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
     jne .iret
-    mov rcx, [rsp + REGS_rip]
-    mov r11, rcx
-    shl r11, 16
-    sar r11, 16
-    cmp r11, rcx
-    jne .iret
+    CANONICAL_RIP .iret
     mov r11, [rsp + REGS_rflags]
     pop r15
     pop r14
@@ -495,18 +547,9 @@ ret_to_guest:
     pop r12
     pop rbp
     pop rbx
-    add rsp, 8
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    add rsp, 8
-    pop rdx
-    pop rsi
-    pop rdi
-    mov rsp, [rsp + 8 + 24]
-    o64 sysret
+    LEAVE_BY_SYSRET
 .iret:
+    CLEAR_BUFFERS
     RESTORE_GPRS
     add rsp, 8
 global iret_to_guest:function hidden
@@ -540,7 +583,7 @@ global stack_reset_jump:function hidden
 stack_reset_jump:
     mov rsp, rdi
     xor ebp, ebp
-    jmp rsi
+    jmp __x86_indirect_thunk_rsi
 
 ; struct cpu_regs *, for panic(): the caller's registers
 global capture_regs:function hidden

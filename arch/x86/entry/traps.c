@@ -120,9 +120,7 @@ static void trap_gp(struct cpu_regs *r)
         hypervisor_fault(r);
         return;
     }
-    if (software_interrupt(current, r))
-        return;
-    if (r->error_code ? pv_emulate_gate(r) : pv_emulate_privop(r))
+    if (r->error_code ? software_interrupt(current, r) || pv_emulate_gate(r) : pv_emulate_privop(r))
         return;
     pv_deliver_trap(current, r, X86_VEC_GP, r->error_code);
 }

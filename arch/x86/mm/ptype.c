@@ -54,9 +54,6 @@ extern struct rangeset *mmio_ro_ranges;
 
 static int demote(struct domain *d, mfn_t m, unsigned level);
 
-void pt_lock(struct domain *d) { spin_lock(&d->arch.pt_lock); }
-void pt_unlock(struct domain *d) { spin_unlock(&d->arch.pt_lock); }
-
 static bool give_way(const struct domain *d) { return preempt_needed() && !d->arch.keep_going; }
 
 static inline bool is_hv_slot(const struct pt_format *f, unsigned level, u32 type_word, unsigned i)

@@ -5,6 +5,7 @@
 #include <asm/guest_mem.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
+#include <asm/spec.h>
 #include <asm/time.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -49,6 +50,7 @@ void arch_domain_destroy(struct domain *d)
             free_pages(maddr_to_virt(maddr(l2[i] & PTE_MFN_MASK)), 0);
     free_pages(l2, 0);
     free_pages(l3, 0);
+    spec_forget(d);
     xfree(d->arch.e820);
     d->arch.e820 = NULL;
     mirror_free_domain(d);

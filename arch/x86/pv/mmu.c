@@ -526,11 +526,14 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
  */
 static unsigned writable_level(const struct domain *d, mfn_t m)
 {
-    u32 w = frame_types[m.v];
+    u32 w;
 
-    if (frame_owner_id(m) != d->id || !(w & FW_VALID) || !(w & FW_COUNT_MASK))
+    if (m.v >= nr_frames || frame_ref_owner(read_once(frame_refs[m.v])) != d->id)
         return 0;
-    if (fw_type(w) == FT_L1)
+    w = read_once(frame_types[m.v]);
+    if (!(w & FW_VALID) || !(w & FW_COUNT_MASK))
+        return 0;
+    if (likely(fw_type(w) == FT_L1))
         return 1;
     return fw_type(w) == FT_L2 && d->arch.word == ABI_32 ? 2 : 0;
 }
@@ -551,7 +554,7 @@ static int write_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, 
 static bool emulate_write(struct cpu_regs *regs, struct domain *d, const struct pt_write *w, mfn_t m)
 {
     const struct pt_format *f = d->arch.fmt;
-    unsigned level = writable_level(d, m), idx = (unsigned)(w->linear & ~PAGE_MASK) / f->pte_bytes;
+    unsigned level = writable_level(d, m), idx = (unsigned)(w->linear & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
     u64 old, new_entry;
     int rc;
 
@@ -582,7 +585,7 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     if (pt_find_l1(v, address, &l1, &idx)) {
         e = pt_load(d->arch.fmt, mfn_to_virt(l1), idx);
         /* Only a present read-only mapping of one of the guest's own tables. */
-        if ((e & (PTE_P | PTE_RW)) == PTE_P && mfn_valid(pte_mfn(e)) && writable_level(d, pte_mfn(e)))
+        if ((e & (PTE_P | PTE_RW)) == PTE_P && writable_level(d, pte_mfn(e)))
             m = pte_mfn(e);
     }
     pt_unlock(d);
@@ -602,8 +605,7 @@ static bool grant_entry(struct domain *d, u64 host_addr, u32 flags, mfn_t *table
         return pt_find_l1(current, host_addr, table, idx);
     *table = mfn(host_addr >> PAGE_SHIFT);
     *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
-    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && mfn_valid(*table) && frame_owner_id(*table) == d->id &&
-           fw_type(frame_types[table->v]) == FT_L1 && frame_types[table->v] & FW_VALID;
+    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && is_l1_of(d, *table);
 }
 
 static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)

@@ -6,6 +6,7 @@
 #include <asm/emulate.h>
 #include <asm/features.h>
 #include <asm/percpu.h>
+#include <asm/spec.h>
 #include <asm/time.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -204,12 +205,14 @@ static const struct msr_rule {
     msr_write *write;
     u64 value;
 } rules[] = {
+    /* What kernels ask for while they run comes first: the list is searched from its start. */
     { MSR_FS_BASE, MSR_KERNEL_GS_BASE, ANY, read_base, write_base, 0 },
+    { MSR_EFER, MSR_EFER, ANY, read_efer, same, 0 },
+    { MSR_SPEC_CTRL, MSR_SPEC_CTRL, ANY, read_spec_ctrl, set_spec_ctrl, 0 },
     { MSR_TSC, MSR_TSC, ANY, read_tsc, NULL, 0 },
     { 0x17, 0x17, INTEL, hardware, NULL, 0 },                       /* PLATFORM_ID */
     { MSR_APIC_BASE, MSR_APIC_BASE, ANY, read_apic_base, same, 0 },
     { 0x3a, 0x3a, INTEL, NULL, NULL, 1 },                           /* FEATURE_CONTROL: locked, nothing on */
-    { MSR_SPEC_CTRL, MSR_SPEC_CTRL, ANY, read_spec_ctrl, set_spec_ctrl, 0 },
     { 0x8b, 0x8b, ANY, hardware, ignore, 0 },                       /* microcode revision */
     { MSR_PLATFORM_INFO, MSR_PLATFORM_INFO, INTEL, read_policy, NULL, 0 },
     { 0xfe, 0xfe, ANY, NULL, NULL, 0 },                             /* MTRRcap: there are none */
@@ -223,7 +226,6 @@ static const struct msr_rule {
     { MSR_PAT, MSR_PAT, ANY, NULL, same, PAT_VALUE },
     { 0x2ff, 0x2ff, ANY, NULL, ignore, 0 },
     { 0x400, 0x47f, ANY, NULL, ignore, 0 },                         /* machine check banks */
-    { MSR_EFER, MSR_EFER, ANY, read_efer, same, 0 },
     { MSR_STAR, MSR_SFMASK, ANY, NULL, ignore, 0 },
     { MSR_TSC_AUX, MSR_TSC_AUX, ANY, read_tsc_aux, set_tsc_aux, 0 },
     { 0xc0010010, 0xc0010010, AMD, NULL, ignore, 0 },               /* SYSCFG */
@@ -318,6 +320,7 @@ STATIC_PERCPU(struct loaded, loaded);
 void pv_cpu_switch_to(const struct vcpu *next)
 {
     struct loaded *l = &this_cpu(loaded);
+    u32 spec_ctrl = next->arch.spec_ctrl | spec_ctrl_ours();
     u64 cr4;
 
     if (is_idle_vcpu(next))
@@ -327,8 +330,8 @@ void pv_cpu_switch_to(const struct vcpu *next)
         write_cr4(l->cr4 = cr4);
     if (l->tsc_aux != next->arch.tsc_aux)
         wrmsr(MSR_TSC_AUX, l->tsc_aux = next->arch.tsc_aux);
-    if (l->spec_ctrl != next->arch.spec_ctrl)
-        wrmsr(MSR_SPEC_CTRL, l->spec_ctrl = next->arch.spec_ctrl);
+    if (l->spec_ctrl != spec_ctrl)
+        wrmsr(MSR_SPEC_CTRL, l->spec_ctrl = spec_ctrl);
 }
 
 /* --- For the toolstack -------------------------------------------------------------------------- */

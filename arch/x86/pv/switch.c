@@ -7,6 +7,7 @@
 #include <asm/fpu.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
+#include <asm/spec.h>
 #include <asm/time.h>
 #include <asm/x86.h>
 #include <public/arch-x86.h>
@@ -113,6 +114,7 @@ static void enter_vcpu(struct vcpu *next)
     unsigned cpu = this_cpu_id();
 
     next->arch.perdomain_l1[FIRST_RESERVED_GDT_PAGE] = cpu_gdt_page(cpu, next->domain->arch.word == ABI_32);
+    spec_switch_to(next);
     pv_load_cr3(next);
     lgdt(VCPU_GDT_START(next->id), FIRST_RESERVED_GDT_BYTE + PAGE_SIZE - 1);
     pv_load_ldt(next);

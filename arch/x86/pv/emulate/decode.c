@@ -45,34 +45,22 @@ static const u8 two_byte[256] = {
     [0xc0] = MODRM | BYTE, [0xc1] = MODRM, [0xc3] = MODRM,                  /* XADD, MOVNTI */
 };
 
-/* The bytes of one instruction. Reading past the end sets err and yields zeros. */
-struct stream {
-    const u8 *bytes;
-    unsigned at, n;
-    int err;
-};
+/*
+ * Taking bytes checks nothing: the buffer is longer than anything that can be taken before insn_decode() looks how
+ * many bytes there were.
+ */
+static u8 take_byte(const u8 **at) { return *(*at)++; }
+static u64 take_s8(const u8 **at) { return (u64)(s8)take_byte(at); }
 
-static u64 take(struct stream *s, unsigned count)
-{
-    u64 v = 0;
-
-    if (s->err || s->at + count > INSN_MAX || s->at + count > s->n) {
-        if (!s->err)
-            s->err = s->at + count > INSN_MAX ? -E2BIG : -EFAULT;
-        return 0;
+#define TAKE(type)                                \
+    static u64 take_##type(const u8 **at)         \
+    {                                             \
+        type v;                                   \
+        __builtin_memcpy(&v, *at, sizeof(v));     \
+        *at += sizeof(v);                         \
+        return (u64)v;                            \
     }
-    for (unsigned i = 0; i < count; i++)
-        v |= (u64)s->bytes[s->at + i] << (8 * i);
-    s->at += count;
-    return v;
-}
-
-static u64 take_signed(struct stream *s, unsigned count)
-{
-    unsigned shift = 64 - 8 * count;
-
-    return (u64)((s64)(take(s, count) << shift) >> shift);
-}
+TAKE(u16) TAKE(s16) TAKE(u32) TAKE(s32) TAKE(u64)
 
 /* Where each register is in struct cpu_regs, in the numbering of instructions. */
 static const u16 reg_offset[16] = {
@@ -114,41 +102,50 @@ void insn_reg_write(const struct insn *i, struct cpu_regs *regs, unsigned n, uns
         *r = (*r & ~size_mask(bytes)) | (v & size_mask(bytes));
 }
 
-/* Legacy prefixes, then REX, which counts only right before the opcode. Returns the opcode's first byte. */
-static u8 take_prefixes(struct insn *i, struct stream *s, bool *opsize, bool *adsize)
-{
-    static const u8 segment_of[256] = {
-        [0x26] = SEG_ES + 1, [0x2e] = SEG_CS + 1, [0x36] = SEG_SS + 1, [0x3e] = SEG_DS + 1,
-        [0x64] = SEG_FS + 1, [0x65] = SEG_GS + 1,
-    };
-    u8 b;
-
-    for (;; i->rex = i->mode == MODE_64 && (b & 0xf0) == 0x40 ? b : 0) {
-        b = (u8)take(s, 1);
-        if (s->err)
-            return 0;
-        if (segment_of[b]) {
-            /* 64-bit code has no bases in the other four. */
-            if (i->mode != MODE_64 || segment_of[b] > SEG_FS)
-                i->seg = segment_of[b] - 1;
-        } else if (b == 0x66) {
-            *opsize = true;
-        } else if (b == 0x67) {
-            *adsize = true;
-        } else if (b == 0xf0) {
-            i->lock = true;
-        } else if (b == 0xf2 || b == 0xf3) {
-            i->rep = b;
-        } else if (i->mode != MODE_64 || (b & 0xf0) != 0x40) {
-            return b;
-        }
-    }
-}
-
 #define NO_SEG 0xff
 
+/* What a byte is before the opcode; a REX is one in 64-bit mode only. */
+enum prefix { NO_PREFIX, REX, OPSIZE, ADSIZE, LOCK, REP, SEGMENT /* plus its number */ };
+
+static const u8 prefix_of[256] = {
+    [0x40 ... 0x4f] = REX, [0x66] = OPSIZE, [0x67] = ADSIZE, [0xf0] = LOCK, [0xf2 ... 0xf3] = REP,
+    [0x26] = SEGMENT + SEG_ES, [0x2e] = SEGMENT + SEG_CS, [0x36] = SEGMENT + SEG_SS, [0x3e] = SEGMENT + SEG_DS,
+    [0x64] = SEGMENT + SEG_FS, [0x65] = SEGMENT + SEG_GS,
+};
+
+struct sizes { bool opsize, adsize; };
+
+static void take_prefix(struct insn *i, struct sizes *s, u8 b)
+{
+    switch (prefix_of[b]) {
+    case REX:    i->rex = b; return;
+    case OPSIZE: s->opsize = true; break;
+    case ADSIZE: s->adsize = true; break;
+    case LOCK:   i->lock = true; break;
+    case REP:    i->rep = b; break;
+    default:
+        /* 64-bit code has no bases in the other four. */
+        if (i->mode != MODE_64 || prefix_of[b] >= SEGMENT + SEG_FS)
+            i->seg = prefix_of[b] - SEGMENT;
+    }
+    i->rex = 0;     /* it counts only right before the opcode */
+}
+
+/* Returns the opcode's first byte, or what stands at the place of the sixteenth. */
+static always_inline u8 take_prefixes(struct insn *i, const u8 **at, struct sizes *s)
+{
+    const u8 *end = *at + INSN_MAX;
+    u8 b = take_byte(at);
+
+    while (prefix_of[b] && *at <= end && (prefix_of[b] != REX || i->mode == MODE_64)) {
+        take_prefix(i, s, b);
+        b = take_byte(at);
+    }
+    return b;
+}
+
 /* 16-bit addressing: the eight base combinations of ModRM.rm. */
-static void address_16(struct insn *i, const struct cpu_regs *regs, struct stream *s)
+static void address_16(struct insn *i, const struct cpu_regs *regs, const u8 **at)
 {
     static const struct { u8 a, b, seg; } form[8] = {
         { 3, 6, SEG_DS }, { 3, 7, SEG_DS }, { 5, 6, SEG_SS }, { 5, 7, SEG_SS },
@@ -164,17 +161,17 @@ static void address_16(struct insn *i, const struct cpu_regs *regs, struct strea
         seg = form[i->rm].seg;
     }
     if (i->mod == 1)
-        i->ea += take_signed(s, 1);
+        i->ea += take_s8(at);
     else if (i->mod == 2 || direct)
-        i->ea += take(s, 2);
+        i->ea += take_u16(at);
     if (i->seg == NO_SEG)
         i->seg = seg;
 }
 
 /* A SIB byte. Returns the base register's number, or 0xff if there is none. */
-static u8 take_sib(struct insn *i, const struct cpu_regs *regs, struct stream *s)
+static u8 take_sib(struct insn *i, const struct cpu_regs *regs, const u8 **at)
 {
-    u8 sib = (u8)take(s, 1), base = sib & 7;
+    u8 sib = take_byte(at), base = sib & 7;
     u8 index = (sib >> 3 & 7) | (i->rex & 2) << 2;
 
     if (index != 4)
@@ -182,30 +179,30 @@ static u8 take_sib(struct insn *i, const struct cpu_regs *regs, struct stream *s
     return base == 5 && i->mod == 0 ? 0xff : base | (i->rex & 1) << 3;
 }
 
-static void address_32_64(struct insn *i, const struct cpu_regs *regs, struct stream *s, bool *rip_relative)
+static always_inline void address_32_64(struct insn *i, const struct cpu_regs *regs, const u8 **at, bool *rip_relative)
 {
     u8 low = i->modrm & 7, base = i->rm;
 
     *rip_relative = i->mode == MODE_64 && i->mod == 0 && low == 5;
     if (low == 4)
-        base = take_sib(i, regs, s);
+        base = take_sib(i, regs, at);
     else if (i->mod == 0 && low == 5)
         base = 0xff;
     if (base != 0xff)
         i->ea += *reg(regs, base);
     if (i->mod == 1)
-        i->ea += take_signed(s, 1);
+        i->ea += take_s8(at);
     else if (i->mod == 2 || base == 0xff)
-        i->ea += take_signed(s, 4);
+        i->ea += take_s32(at);
     /* Only rSP and rBP imply the stack's segment: r12 and r13 do not, but there segments have no bases. */
     if (i->seg == NO_SEG)
         i->seg = base == 4 || base == 5 ? SEG_SS : SEG_DS;
 }
 
-static void take_modrm(struct insn *i, const struct cpu_regs *regs, struct stream *s, u8 shape,
-                       bool *rip_relative)
+static always_inline void take_modrm(struct insn *i, const struct cpu_regs *regs, const u8 **at, u8 shape,
+                                     bool *rip_relative)
 {
-    i->modrm = (u8)take(s, 1);
+    i->modrm = take_byte(at);
     i->mod = i->modrm >> 6;
     i->reg = (i->modrm >> 3 & 7) | (i->rex & 4) << 1;
     i->rm = (i->modrm & 7) | (i->rex & 1) << 3;
@@ -213,9 +210,9 @@ static void take_modrm(struct insn *i, const struct cpu_regs *regs, struct strea
         return;
     i->mem = true;
     if (i->addr_bytes == 2)
-        address_16(i, regs, s);
+        address_16(i, regs, at);
     else
-        address_32_64(i, regs, s, rip_relative);
+        address_32_64(i, regs, at, rip_relative);
 }
 
 static u8 operand_bytes(const struct insn *i, u8 shape, bool opsize)
@@ -236,40 +233,46 @@ static u8 address_bytes(enum code_mode mode, bool adsize)
     return (mode == MODE_16) != adsize ? 2 : 4;
 }
 
-int insn_decode(struct insn *i, enum code_mode mode, const struct cpu_regs *regs, const u8 *bytes, unsigned n)
+static u64 take_address(const u8 **at, unsigned bytes)
 {
-    struct stream s = { .bytes = bytes, .n = n };
-    bool opsize = false, adsize = false, rip_relative = false;
+    return bytes == 8 ? take_u64(at) : bytes == 4 ? take_u32(at) : take_u16(at);
+}
+
+int insn_decode(struct insn *i, enum code_mode mode, const struct cpu_regs *regs, const struct insn_text *text)
+{
+    const u8 *at = text->bytes;
+    struct sizes s = { false, false };
+    bool rip_relative = false;
     u8 shape;
 
     *i = (struct insn){ .mode = mode, .seg = NO_SEG };
-    i->opcode = take_prefixes(i, &s, &opsize, &adsize);
-    if (i->opcode == 0x0f && !s.err) {
+    i->opcode = take_prefixes(i, &at, &s);
+    if (i->opcode == 0x0f) {
         i->map = 1;
-        i->opcode = (u8)take(&s, 1);
+        i->opcode = take_byte(&at);
     }
-    if (s.err)
-        return s.err;
     shape = (i->map ? two_byte : one_byte)[i->opcode];
-    if (!shape)
-        return -EINVAL;
-    i->op_bytes = operand_bytes(i, shape, opsize);
-    i->addr_bytes = address_bytes(mode, adsize);
-    if (shape & (MODRM | REGS))
-        take_modrm(i, regs, &s, shape, &rip_relative);
-    if (shape & MOFFS) {
-        i->mem = true;
-        i->ea = take(&s, i->addr_bytes);
+    i->op_bytes = operand_bytes(i, shape, s.opsize);
+    i->addr_bytes = address_bytes(mode, s.adsize);
+    if (likely(shape & (MODRM | REGS)))
+        take_modrm(i, regs, &at, shape, &rip_relative);
+    if (unlikely(shape & (MOFFS | IMM8 | IMMV))) {
+        if (shape & MOFFS) {
+            i->mem = true;
+            i->ea = take_address(&at, i->addr_bytes);
+        }
+        if (shape & IMM8)
+            i->imm = take_s8(&at);
+        else if (shape & IMMV)
+            i->imm = i->op_bytes == 2 ? take_s16(&at) : take_s32(&at);
+        if (!i->map && i->opcode == 0x9a)
+            i->selector = (u16)take_u16(&at);
     }
-    if (shape & IMM8)
-        i->imm = take_signed(&s, 1);
-    else if (shape & IMMV)
-        i->imm = take_signed(&s, i->op_bytes == 2 ? 2 : 4);
-    if (!i->map && i->opcode == 0x9a)
-        i->selector = (u16)take(&s, 2);
-    if (s.err)
-        return s.err;
-    i->len = (u8)s.at;
+    i->len = (u8)(at - text->bytes);
+    if (unlikely(i->len > text->n))
+        return text->n < INSN_MAX ? -EFAULT : -E2BIG;
+    if (unlikely(!shape))
+        return -EINVAL;
     if (rip_relative)
         i->ea += regs->rip + i->len;
     i->ea &= size_mask(i->addr_bytes);

@@ -68,7 +68,7 @@ static bool code_segment(struct vcpu *v, const struct cpu_regs *regs, struct cod
 }
 
 /* As many bytes as can be had, up to n: a page that is not there must not hide the instruction before it. */
-static unsigned fetch_bytes(u8 *bytes, u64 linear, unsigned n)
+static __attribute__((noinline)) unsigned fetch_bytes(u8 *bytes, u64 linear, unsigned n)
 {
     unsigned first = (unsigned)min((u64)n, PAGE_SIZE - (linear & ~PAGE_MASK));
 
@@ -79,23 +79,36 @@ static unsigned fetch_bytes(u8 *bytes, u64 linear, unsigned n)
     return first;
 }
 
-unsigned insn_bytes(const struct cpu_regs *regs, u8 *bytes, unsigned n, enum code_mode *mode)
+static __attribute__((noinline)) void any_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
 {
     struct code_segment c;
 
+    text->n = 0;
     if (!code_segment(current, regs, &c))
-        return 0;
+        return;
     *mode = c.mode;
-    return fetch_bytes(bytes, c.linear, (unsigned)min(c.room, (u64)n));
+    text->n = fetch_bytes(text->bytes, c.linear, (unsigned)min(c.room, (u64)INSN_MAX));
+}
+
+/* Mostly it is in a 64-bit kernel's flat segment and within a page: then two words do. Nobody looks at the sixteenth byte. */
+void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
+{
+    if (unlikely(current->domain->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 ||
+                 (regs->rip & ~PAGE_MASK) > PAGE_SIZE - 16 || copy_from_guest(text->bytes, gva(regs->rip), 16))) {
+        any_text(text, regs, mode);
+        return;
+    }
+    text->n = INSN_MAX;
+    *mode = MODE_64;
 }
 
 int insn_fetch(struct insn *i, const struct cpu_regs *regs)
 {
-    u8 bytes[INSN_MAX];
+    struct insn_text text;
     enum code_mode mode = MODE_64;
-    unsigned n = insn_bytes(regs, bytes, INSN_MAX, &mode);
 
-    return insn_decode(i, mode, regs, bytes, n);
+    insn_text(&text, regs, &mode);
+    return insn_decode(i, mode, regs, &text);
 }
 
 static u16 selector(const struct cpu_regs *regs, enum segment seg)
@@ -120,8 +133,8 @@ static u64 base_64(enum segment seg)
     return seg == SEG_GS ? rdmsr(MSR_GS_BASE) : 0;
 }
 
-bool insn_linear(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset,
-                 unsigned bytes, bool write, u64 *linear)
+bool insn_linear_based(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset,
+                       unsigned bytes, bool write, u64 *linear)
 {
     u64 d;
 

@@ -246,56 +246,47 @@ static bool op_group7(const struct insn *i, struct cpu_regs *regs, struct vcpu *
     return (i->reg & 7) == 6 && lmsw(i, regs, v);
 }
 
-/* By map and opcode. User mode has those that check for themselves. */
-static privop *find_op(const struct insn *i, bool kernel)
-{
-    switch (i->map << 8 | i->opcode) {
-    case 0x131: return op_rdtsc;
-    case 0x1a2: return op_cpuid;
-    case 0x101: return op_group7;
-    case 0x6c ... 0x6f:
-    case 0xe4 ... 0xe7:
-    case 0xec ... 0xef: return op_io;
-    case 0xfa ... 0xfb: return op_cli_sti;
-    }
-    if (!kernel)
-        return NULL;
-    switch (i->map << 8 | i->opcode) {
-    case 0x120: return op_read_cr;
-    case 0x122: return op_write_cr;
-    case 0x121: return op_read_dr;
-    case 0x123: return op_write_dr;
-    case 0x106: return op_clts;
-    case 0x108 ... 0x109: return op_wbinvd;
-    case 0x130: return op_wrmsr;
-    case 0x132: return op_rdmsr;
-    case 0xf4: return op_hlt;
-    }
-    return NULL;
-}
+/* User mode has those that check for themselves, up to the mark. */
+enum op {
+    NO_OP, RDTSC, CPUID, GROUP7, IO, CLI_STI, LAST_OF_USER = CLI_STI,
+    READ_CR, WRITE_CR, READ_DR, WRITE_DR, CLTS, WBINVD, WRMSR, RDMSR, HLT,
+};
+
+static privop *const op_functions[] = {
+    [RDTSC] = op_rdtsc, [CPUID] = op_cpuid, [GROUP7] = op_group7, [IO] = op_io, [CLI_STI] = op_cli_sti,
+    [READ_CR] = op_read_cr, [WRITE_CR] = op_write_cr, [READ_DR] = op_read_dr, [WRITE_DR] = op_write_dr,
+    [CLTS] = op_clts, [WBINVD] = op_wbinvd, [WRMSR] = op_wrmsr, [RDMSR] = op_rdmsr, [HLT] = op_hlt,
+};
+
+/* By map and opcode. */
+static const u8 op_of[2][256] = {
+    { [0x6c ... 0x6f] = IO, [0xe4 ... 0xe7] = IO, [0xec ... 0xef] = IO, [0xfa ... 0xfb] = CLI_STI, [0xf4] = HLT },
+    { [0x01] = GROUP7, [0x06] = CLTS, [0x08 ... 0x09] = WBINVD, [0x20] = READ_CR, [0x21] = READ_DR, [0x22] = WRITE_CR,
+      [0x23] = WRITE_DR, [0x30] = WRMSR, [0x31] = RDTSC, [0x32] = RDMSR, [0xa2] = CPUID },
+};
 
 bool pv_emulate_privop(struct cpu_regs *regs)
 {
     struct vcpu *v = current;
     struct insn i;
-    privop *op;
+    enum op op;
 
     if (insn_fetch(&i, regs) || i.lock)
         return false;
-    op = find_op(&i, guest_in_kernel(v, regs));
-    return op && op(&i, regs, v);
+    op = op_of[i.map][i.opcode];
+    if (op == NO_OP || (op > LAST_OF_USER && !guest_in_kernel(v, regs)))
+        return false;
+    return op_functions[op](&i, regs, v);
 }
 
 bool pv_emulate_forced(struct cpu_regs *regs)
 {
     static const u8 forced_cpuid[7] = { 0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2 };
-    struct insn i = { .len = sizeof(forced_cpuid) };
     enum code_mode mode;
-    u8 bytes[sizeof(forced_cpuid)];
+    struct insn_text text;
 
-    if (insn_bytes(regs, bytes, sizeof(bytes), &mode) != sizeof(bytes)
-        || memcmp(bytes, forced_cpuid, sizeof(bytes)) != 0)
+    insn_text(&text, regs, &mode);
+    if (text.n < sizeof(forced_cpuid) || memcmp(text.bytes, forced_cpuid, sizeof(forced_cpuid)) != 0)
         return false;
-    i.mode = mode;
-    return op_cpuid(&i, regs, current);
+    return op_cpuid(&(struct insn){ .len = sizeof(forced_cpuid), .mode = mode }, regs, current);
 }

@@ -276,7 +276,7 @@ bool pt_write_new_entry(const struct pt_write *w, unsigned entry_bytes, u64 old,
 
     if (shift < 0)
         return false;
-    value = new_value(w, old >> shift & mask) & mask;
+    value = likely(w->kind == PTW_MOV) ? w->operand : new_value(w, old >> shift & mask) & mask;
     *new_entry = ((old & ~(mask << shift)) | value << shift) & size_mask(entry_bytes);
     return true;
 }
@@ -320,12 +320,14 @@ void pv_finish_pt_write(struct cpu_regs *regs, const struct pt_write *w, unsigne
 
     if (!success || shift < 0)
         return;
-    if (is_string(&w->insn)) {
+    if (unlikely(is_string(&w->insn))) {
         finish_string(regs, w);
         return;
     }
-    old = old >> shift & size_mask(w->bytes);
-    regs->rflags = new_flags(w, old, regs->rflags);
-    write_back(regs, w, old);
+    if (unlikely(w->kind != PTW_MOV)) {
+        old = old >> shift & size_mask(w->bytes);
+        regs->rflags = new_flags(w, old, regs->rflags);
+        write_back(regs, w, old);
+    }
     insn_done(&w->insn, regs);
 }

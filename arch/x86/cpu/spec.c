@@ -1,0 +1,219 @@
+/*
+ * Defences against speculative execution (Intel's and AMD's guidance for software; Intel SDM vol. 4 for the MSRs).
+ *
+ *   branch target injection    our indirect calls go through thunks (entry/thunk.asm), which are retpolines. Enhanced IBRS,
+ *                              where the CPU has it, is on too, but alone it does not do: it keeps predictions made in user
+ *                              mode apart, and the kernels of 32-bit guests run in ring 1, which counts as supervisor mode
+ *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
+ *   MDS, TAA and their kind    VERW on every way out to a guest, where microcode makes it clear the buffers
+ *
+ * The code is built with all of it; what a CPU does not need is patched out at boot, so that it costs nothing there.
+ */
+#include <asm/features.h>
+#include <asm/mm.h>
+#include <asm/percpu.h>
+#include <asm/spec.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/domain.h>
+#include <pvisor/frame.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+#define SPEC_CTRL_IBRS 1
+#define MSR_PRED_CMD 0x49
+#define PRED_CMD_IBPB 1
+
+/* --- What to do ------------------------------------------------------------------------------------ */
+
+struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
+{
+    const u32 *f = h->feat;
+    bool intel = h->vendor == VENDOR_INTEL, has_ctrl = intel && feature_in(f, X86_FEATURE_IBRSB);
+    bool has_barrier = has_ctrl || feature_in(f, X86_FEATURE_IBPB);
+    bool mds = intel && !feature_in(f, X86_FEATURE_MDS_NO);
+    struct spec s;
+
+    s.ibrs = w->ibrs != SPEC_OFF && has_ctrl && feature_in(f, X86_FEATURE_EIBRS);
+    s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
+    s.rsb = w->rsb != SPEC_OFF;
+    s.verw = w->verw == SPEC_AUTO ? mds && feature_in(f, X86_FEATURE_MD_CLEAR) : w->verw == SPEC_ON;
+    s.thunk = w->thunk == SPEC_OFF ? THUNK_JMP : w->thunk == SPEC_ON ? w->which : THUNK_RETPOLINE;
+    return s;
+}
+
+static const struct { const char *name; size_t field; } switches[] = {
+    { "bti-thunk", offsetof(struct spec_wishes, thunk) }, { "ibrs", offsetof(struct spec_wishes, ibrs) },
+    { "ibpb", offsetof(struct spec_wishes, ibpb) }, { "rsb", offsetof(struct spec_wishes, rsb) },
+    { "md-clear", offsetof(struct spec_wishes, verw) },
+};
+
+static enum spec_wish *wish_of(struct spec_wishes *w, unsigned i) { return (enum spec_wish *)((char *)w + switches[i].field); }
+
+static bool is_word(const char *word, size_t len, const char *name) { return len == strlen(name) && !strncmp(word, name, len); }
+
+static int all_wishes(struct spec_wishes *w, enum spec_wish wish)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(switches); i++)
+        *wish_of(w, i) = wish;
+    return 0;
+}
+
+static int choose_thunk(struct spec_wishes *w, enum spec_thunk which)
+{
+    w->thunk = SPEC_ON;
+    w->which = which;
+    return 0;
+}
+
+/* NAME and no-NAME, besides the words for all together and the kinds of thunk. */
+int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
+{
+    bool no = len > 3 && !strncmp(word, "no-", 3);
+
+    if (is_word(word, len, "no") || is_word(word, len, "off") || is_word(word, len, "false") || is_word(word, len, "0"))
+        return all_wishes(w, SPEC_OFF);
+    if (is_word(word, len, "yes") || is_word(word, len, "on") || is_word(word, len, "true") || is_word(word, len, "1"))
+        return all_wishes(w, SPEC_AUTO);
+    if (is_word(word, len, "bti-thunk=retpoline"))
+        return choose_thunk(w, THUNK_RETPOLINE);
+    if (is_word(word, len, "bti-thunk=lfence"))
+        return choose_thunk(w, THUNK_LFENCE);
+    if (is_word(word, len, "bti-thunk=jmp"))
+        return choose_thunk(w, THUNK_JMP);
+    word += no ? 3 : 0;
+    len -= no ? 3 : 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(switches); i++)
+        if (is_word(word, len, switches[i].name)) {
+            *wish_of(w, i) = no ? SPEC_OFF : SPEC_ON;
+            return 0;
+        }
+    return -EINVAL;
+}
+
+#ifndef HOST_TEST
+
+static struct spec_wishes wishes;
+
+static int parse_spec_ctrl(const char *value)
+{
+    const char *end = value;
+    int rc = *value ? 0 : spec_parse_word(&wishes, "on", 2);
+
+    for (; *end && !rc; value = end + 1) {
+        for (end = value; *end && *end != ','; end++)
+            ;
+        rc = spec_parse_word(&wishes, value, (size_t)(end - value));
+    }
+    return rc;
+}
+CMDLINE_OPTION("spec-ctrl", parse_spec_ctrl);
+
+/* --- Patching -------------------------------------------------------------------------------------- */
+
+extern char indirect_thunks[], indirect_thunks_end[];
+#define THUNK_SIZE 32
+
+/* One register's thunk becomes [lfence;] jmp *reg. The thunks stand in the order of the registers' numbers. */
+static void simple_thunk(u8 *to, unsigned reg, bool lfence)
+{
+    static const u8 barrier[3] = { 0x0f, 0xae, 0xe8 };
+
+    if (lfence) {
+        memcpy(to, barrier, sizeof(barrier));
+        to += sizeof(barrier);
+    }
+    if (reg >= 8)
+        *to++ = 0x41;
+    *to++ = 0xff;
+    *to++ = (u8)(0xe0 | (reg & 7));
+    *to = 0xcc;
+}
+
+/* Our code is mapped without write permission; the direct map has it writable. */
+static u8 *writable(const void *code) { return maddr_to_virt(virt_to_maddr(code)); }
+
+static void patch_thunks(bool lfence)
+{
+    for (unsigned reg = 0; reg < (unsigned)(indirect_thunks_end - indirect_thunks) / THUNK_SIZE; reg++)
+        simple_thunk(writable(indirect_thunks + reg * THUNK_SIZE), reg, lfence);
+}
+
+/* Each site's address, relative to the entry. */
+extern const s32 __verw_start[], __verw_end[];
+
+static void patch_verw(void)
+{
+    static const u8 nop[7] = { 0x0f, 0x1f, 0x80, 0, 0, 0, 0 };
+
+    for (const s32 *p = __verw_start; p < __verw_end; p++)
+        memcpy(writable((const char *)p + *p), nop, sizeof(nop));
+}
+
+/* --- At work --------------------------------------------------------------------------------------- */
+
+static struct spec spec;
+STATIC_PERCPU(const struct domain *, last_domain);
+
+static void warn_of_the_rest(const struct cpu_host *h)
+{
+    if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO))
+        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and there is no defence against them yet: "
+               "do not run guests that distrust each other\n");
+    if (h->vendor == VENDOR_INTEL && !spec.verw && !feature_in(h->feat, X86_FEATURE_MDS_NO))
+        printk(LOG_WARNING "This CPU does not say that MDS spares it, and %s\n",
+               feature_in(h->feat, X86_FEATURE_MD_CLEAR) ? "the defence is off" : "its microcode has no defence");
+}
+
+void spec_init(void)
+{
+    static const char *const thunk[] = { "retpoline", "lfence", "jmp" };
+
+    spec = spec_choose(&cpu_host, &wishes);
+    if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
+        spec.ibpb = false;
+        printk(LOG_WARNING "spec-ctrl: the CPU has IBPB, but refuses it\n");
+    }
+    if (spec.thunk != THUNK_RETPOLINE)
+        patch_thunks(spec.thunk == THUNK_LFENCE);
+    if (!spec.verw)
+        patch_verw();
+    (void)cpuid(0, 0);      /* serialises: no old instruction is still in the pipeline (SDM vol. 3, self-modifying code) */
+    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
+           spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "");
+    warn_of_the_rest(&cpu_host);
+}
+
+u32 spec_ctrl_ours(void) { return spec.ibrs ? SPEC_CTRL_IBRS : 0; }
+
+/* 32 calls whose return addresses lead nowhere take the place of whatever the CPU remembers. */
+static void overwrite_return_stack(void)
+{
+    __asm__ volatile(".rept 32\n"
+                     "call 1f\n"
+                     "int3\n"
+                     "1:\n"
+                     ".endr\n"
+                     "addq $32 * 8, %%rsp" ::: "memory", "cc");
+}
+
+void spec_switch_to(const struct vcpu *v)
+{
+    if (this_cpu(last_domain) == v->domain)
+        return;
+    this_cpu(last_domain) = v->domain;
+    if (spec.ibpb)
+        wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);
+    if (spec.rsb)
+        overwrite_return_stack();
+}
+
+void spec_forget(const struct domain *d)
+{
+    for (unsigned cpu = 0; cpu < NR_CPUS; cpu++)
+        if (cpu_var(last_domain, cpu) == d)
+            cpu_var(last_domain, cpu) = NULL;
+}
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * Defences against reading others' memory by speculative execution: which this CPU needs, which it has, and their switch
+ * on the command line. What is missing altogether: docs/supported.md.
+ */
+#ifndef ASM_SPEC_H
+#define ASM_SPEC_H
+
+#include <pvisor/types.h>
+
+struct cpu_host;
+struct domain;
+struct vcpu;
+
+/* How an indirect call goes. */
+enum spec_thunk { THUNK_RETPOLINE, THUNK_LFENCE, THUNK_JMP };
+
+struct spec {
+    enum spec_thunk thunk;
+    bool ibrs;      /* the mode in which predictions of less privileged code do not count for ours; set once */
+    bool ibpb;      /* a barrier for branch predictions when a CPU goes from one domain to another */
+    bool rsb;       /* then, too: no predicted return address is left from the other */
+    bool verw;      /* buffers are overwritten on every way out to a guest */
+};
+
+/* What the command line says of each; SPEC_AUTO: what the CPU needs. */
+enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
+struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; };
+
+/* The decision, as a function of the CPU and the wishes alone. */
+struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);
+/* Changes the wishes by one word of spec-ctrl=; -EINVAL: not one. len: of the word. */
+int spec_parse_word(struct spec_wishes *w, const char *word, size_t len);
+
+/* Boot CPU, after cpu_detect(): decides, tells the log, and patches the code. */
+void spec_init(void);
+/* Our bits of MSR_SPEC_CTRL, beside those of the guest that runs. */
+u32 spec_ctrl_ours(void);
+/* Interrupts off: this CPU is about to run v, not idle. */
+void spec_switch_to(const struct vcpu *v);
+/* d goes away; another domain may get its memory. */
+void spec_forget(const struct domain *d);
+
+#endif

@@ -1,0 +1,47 @@
+/* The ticket lock itself: pvisor/spinlock.h adds the checks of debug builds. */
+#ifndef ASM_SPINLOCK_H
+#define ASM_SPINLOCK_H
+
+#include <asm/x86.h>
+
+/* Answers other CPUs until it is mine's turn: common/spinlock.c. */
+void ticket_wait(const spinlock_t *l, u16 mine);
+
+static inline void ticket_lock(spinlock_t *l)
+{
+    u16 mine = __atomic_fetch_add(&l->t.next, 1, __ATOMIC_SEQ_CST);
+
+    if (unlikely(__atomic_load_n(&l->t.serving, __ATOMIC_ACQUIRE) != mine))
+        ticket_wait(l, mine);
+}
+
+static inline bool ticket_trylock(spinlock_t *l)
+{
+    u16 serving = __atomic_load_n(&l->t.serving, __ATOMIC_RELAXED);
+    u16 expected = serving;
+
+    return __atomic_compare_exchange_n(&l->t.next, &expected, (u16)(serving + 1), false,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+/* Only the holder writes serving, so a plain add and a release store do. */
+static inline void ticket_unlock(spinlock_t *l)
+{
+    __atomic_store_n(&l->t.serving, (u16)(l->t.serving + 1), __ATOMIC_RELEASE);
+}
+
+static inline u64 ticket_lock_irqsave(spinlock_t *l)
+{
+    u64 flags = irq_save();
+
+    ticket_lock(l);
+    return flags;
+}
+
+static inline void ticket_unlock_irqrestore(spinlock_t *l, u64 flags)
+{
+    ticket_unlock(l);
+    irq_restore(flags);
+}
+
+#endif

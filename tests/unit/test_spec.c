@@ -1,0 +1,156 @@
+/* Which defences against speculative execution a CPU gets, and what spec-ctrl= makes of it. */
+// SOURCES: arch/x86/cpu/spec.c
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <asm/features.h>
+#include <asm/spec.h>
+#include <string.h>
+
+static void give(struct cpu_host *h, enum x86_feature f) { h->feat[f / 32] |= 1u << f % 32; }
+
+static struct cpu_host cpu(enum cpu_vendor vendor)
+{
+    struct cpu_host h = { .vendor = vendor };
+
+    return h;
+}
+
+static int parse(struct spec_wishes *w, const char *word) { return spec_parse_word(w, word, strlen(word)); }
+
+static const struct spec_wishes automatic;
+
+static void an_old_cpu_gets_what_needs_no_microcode(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_INTEL);
+    struct spec s = spec_choose(&h, &automatic);
+
+    (void)state;
+    assert_int_equal(s.thunk, THUNK_RETPOLINE);
+    assert_true(s.rsb);
+    assert_false(s.ibrs || s.ibpb || s.verw);
+}
+
+static void microcode_brings_barrier_and_clearing(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_INTEL);
+    struct spec s;
+
+    (void)state;
+    give(&h, X86_FEATURE_IBRSB);
+    give(&h, X86_FEATURE_MD_CLEAR);
+    s = spec_choose(&h, &automatic);
+    assert_true(s.ibpb && s.verw && s.rsb);
+    assert_false(s.ibrs);
+}
+
+static void a_cpu_that_says_it_is_spared_is_spared(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_INTEL);
+    struct spec s;
+
+    (void)state;
+    give(&h, X86_FEATURE_IBRSB);
+    give(&h, X86_FEATURE_MD_CLEAR);
+    give(&h, X86_FEATURE_MDS_NO);
+    give(&h, X86_FEATURE_EIBRS);
+    s = spec_choose(&h, &automatic);
+    assert_false(s.verw);
+    assert_true(s.ibrs && s.ibpb);
+    assert_int_equal(s.thunk, THUNK_RETPOLINE);
+}
+
+/* AMD's bit of the same place as Intel's says nothing about MSR_SPEC_CTRL there. */
+static void amd_has_its_own_bits(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_AMD);
+    struct spec s;
+
+    (void)state;
+    give(&h, X86_FEATURE_MD_CLEAR);
+    s = spec_choose(&h, &automatic);
+    assert_false(s.ibpb || s.verw || s.ibrs);
+    give(&h, X86_FEATURE_IBPB);
+    assert_true(spec_choose(&h, &automatic).ibpb);
+}
+
+static void no_turns_all_off(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_INTEL);
+    struct spec_wishes w = { 0 };
+    struct spec s;
+
+    (void)state;
+    give(&h, X86_FEATURE_IBRSB);
+    give(&h, X86_FEATURE_MD_CLEAR);
+    give(&h, X86_FEATURE_EIBRS);
+    assert_int_equal(parse(&w, "no"), 0);
+    s = spec_choose(&h, &w);
+    assert_int_equal(s.thunk, THUNK_JMP);
+    assert_false(s.ibrs || s.ibpb || s.rsb || s.verw);
+    assert_int_equal(parse(&w, "ibpb"), 0);
+    assert_true(spec_choose(&h, &w).ibpb);
+    assert_int_equal(parse(&w, "on"), 0);
+    assert_true(spec_choose(&h, &w).verw);
+}
+
+static void words_act_alone(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_OTHER);
+    struct spec_wishes w = { 0 };
+
+    (void)state;
+    assert_int_equal(parse(&w, "bti-thunk=lfence"), 0);
+    assert_int_equal(spec_choose(&h, &w).thunk, THUNK_LFENCE);
+    assert_int_equal(parse(&w, "bti-thunk=retpoline"), 0);
+    assert_int_equal(spec_choose(&h, &w).thunk, THUNK_RETPOLINE);
+    assert_int_equal(parse(&w, "no-bti-thunk"), 0);
+    assert_int_equal(spec_choose(&h, &w).thunk, THUNK_JMP);
+    assert_int_equal(parse(&w, "md-clear"), 0);
+    assert_true(spec_choose(&h, &w).verw);
+    assert_int_equal(parse(&w, "no-rsb"), 0);
+    assert_false(spec_choose(&h, &w).rsb);
+}
+
+/* Wishes for what needs an MSR that is not there are not fulfilled: it would fault. */
+static void a_missing_msr_is_not_used(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_INTEL);
+    struct spec_wishes w = { 0 };
+    struct spec s;
+
+    (void)state;
+    assert_int_equal(parse(&w, "ibpb"), 0);
+    assert_int_equal(parse(&w, "ibrs"), 0);
+    s = spec_choose(&h, &w);
+    assert_false(s.ibpb || s.ibrs);
+}
+
+static void unknown_words_are_refused(void **state)
+{
+    static const char *const bad[] = { "", "n", "nope", "no-", "no-no", "bti-thunk=", "bti-thunk=jm", "ibpbx", "md-clea", "no-bti" };
+    struct spec_wishes w = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_not_equal(parse(&w, bad[i]), 0);
+    assert_memory_equal(&w, &automatic, sizeof(w));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_old_cpu_gets_what_needs_no_microcode),
+        cmocka_unit_test(microcode_brings_barrier_and_clearing),
+        cmocka_unit_test(a_cpu_that_says_it_is_spared_is_spared),
+        cmocka_unit_test(amd_has_its_own_bits),
+        cmocka_unit_test(no_turns_all_off),
+        cmocka_unit_test(words_act_alone),
+        cmocka_unit_test(a_missing_msr_is_not_used),
+        cmocka_unit_test(unknown_words_are_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
