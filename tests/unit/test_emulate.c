@@ -208,13 +208,13 @@ static void far_calls(void **state)
     struct insn i;
 
     (void)state;
-    assert_int_equal(insn_decode(&i, MODE_32, &regs, code, sizeof(code)), 0);
+    assert_int_equal(decode(&i, MODE_32, &regs, code, sizeof(code)), 0);
     assert_int_equal(i.len, 7);
     assert_int_equal(i.imm, 0x12345678);
     assert_int_equal(i.selector, 0x107);
     assert_false(i.mem);
-    assert_int_equal(insn_decode(&i, MODE_32, &regs, code, sizeof(code) - 1), -EFAULT);
-    assert_int_equal(insn_decode(&i, MODE_32, &regs, narrow, sizeof(narrow)), 0);
+    assert_int_equal(decode(&i, MODE_32, &regs, code, sizeof(code) - 1), -EFAULT);
+    assert_int_equal(decode(&i, MODE_32, &regs, narrow, sizeof(narrow)), 0);
     assert_int_equal(i.len, 6);
     assert_int_equal(i.selector, 0x0f);
 }

@@ -605,7 +605,7 @@ static bool grant_entry(struct domain *d, u64 host_addr, u32 flags, mfn_t *table
         return pt_find_l1(current, host_addr, table, idx);
     *table = mfn(host_addr >> PAGE_SHIFT);
     *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
-    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && is_l1_of(d, *table);
+    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && writable_level(d, *table) == 1;
 }
 
 static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
