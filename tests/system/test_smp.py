@@ -100,7 +100,8 @@ def test_pinned_vcpus_stay(machine, quiet):
 
 
 def test_cpus_go_and_come_under_load(machine, guests):
-    guests.everywhere(LONG_STORM)
+    for guest in guests.all[:2]:
+        guest.ok(LONG_STORM)
     for cpu in (1, 2, 3):
         machine.ok(f"{HPTOOL} cpu-offline {cpu}", 120)
     assert re.search(r"nr_cpus +: 1\b", machine.ok("xl info"))
@@ -110,7 +111,8 @@ def test_cpus_go_and_come_under_load(machine, guests):
     assert re.search(r"nr_cpus +: 4\b", machine.ok("xl info"))
     assert machine.run(f"{HPTOOL} cpu-offline 0").status
     guests.everywhere(STOP)
-    guests.traffic()
+    build(guests.all[2], parallel=3, jobs=6)
+    assert " 0% packet loss" in machine.ok(f"ping -c 3 {guests.address(1)}")
     no_complaints(machine)
 
 
