@@ -17,7 +17,7 @@
 #include <pvisor/vga.h>
 #include "internal.h"
 
-#define INPUT_SIZE 256u
+#define INPUT_SIZE 4096u      /* dom0 may be slow to fetch what a program types */
 #define SWITCH_COUNT 3
 
 static char console_names[64] = "com1,vga";

@@ -20,6 +20,13 @@ static void unpark_all(struct domain *d)
             vcpu_unpark(v);
 }
 
+/* Only one is started, and while it goes on only refill() itself sets the timer, to keep the beat. */
+static void start_refills(struct domain *d)
+{
+    if (!read_once(d->sched.refilling) && !xchg(&d->sched.refilling, true))
+        timer_set(&d->sched.refill, now_ns() + CAP_PERIOD);
+}
+
 /* Stops by itself when a whole period's budget is there; the next charge starts it again. */
 static void refill(void *data)
 {
@@ -28,8 +35,14 @@ static void refill(void *data)
 
     if (before > 0)
         atomic_add_return(&d->sched.budget, -before);
-    if (before < full && read_once(d->sched.cap))
+    if (before < full && read_once(d->sched.cap)) {
         timer_set(&d->sched.refill, d->sched.refill.expires + CAP_PERIOD);
+    } else {
+        (void)xchg(&d->sched.refilling, false);
+        /* A charge that came meanwhile relied on us. */
+        if (read_once(d->sched.cap) && read_once(d->sched.budget) < full)
+            start_refills(d);
+    }
     if (before + full > 0)
         unpark_all(d);
 }
@@ -37,8 +50,7 @@ static void refill(void *data)
 void cap_charge(struct domain *d, u64 ns)
 {
     atomic_add_return(&d->sched.budget, -(s64)ns);
-    if (!timer_armed(&d->sched.refill))
-        timer_set(&d->sched.refill, now_ns() + CAP_PERIOD);
+    start_refills(d);
 }
 
 bool cap_exhausted(struct domain *d)

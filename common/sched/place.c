@@ -167,10 +167,17 @@ static bool take_over(struct runq *rq, struct runq *from, bool have, u64 best)
     return true;
 }
 
-/* Does from have something that is worth locking it for? */
+/*
+ * Does from have something that is worth locking it for? A CPU that is idle has been told of the one that waits there,
+ * most often because that just woke: it stays at home.
+ */
 static bool worth_a_look(const struct runq *from, bool have, u64 best)
 {
-    return read_once(from->nr_queued) && (!have || vt_before(read_once(from->head) + STEAL_MARGIN, best));
+    u32 waiting = read_once(from->nr_queued);
+
+    if (!have)
+        return waiting > 1 || (waiting && read_once(from->busy));
+    return waiting && vt_before(read_once(from->head) + STEAL_MARGIN, best);
 }
 
 /* The queue whose head is furthest behind, of those not looked at yet; NULL: none. */

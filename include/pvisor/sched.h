@@ -38,6 +38,7 @@ struct sched_domain {
     s64 budget;                  /* ns left to run in this period; below 0: overrun, carried on */
     s32 nr_running;              /* vCPUs on a CPU now */
     struct timer refill;
+    bool refilling;              /* the timer is set, or its function will set it */
     struct timer watchdog[2];    /* SCHEDOP_watchdog */
     u8 watchdogs_in_use;         /* bit n: slot n; under the domain's lock */
 };

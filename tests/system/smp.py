@@ -7,7 +7,7 @@ HPTOOL = "/usr/lib/xen-4.17/bin/xen-hptool"
 # Processes, pipes and page faults, as a compiler makes them.
 FORK_STORM = ("for c in $(seq {workers}); do (end=$(($(date +%s)+{seconds})); while [ $(date +%s) -lt $end ]; do "
               "x=$(echo $c | sed 's/9/8/' | cat); [ \"$x\" ] || exit 1; done; echo done) & done; wait")
-LONG_STORM = f"({FORK_STORM.format(workers=4, seconds=100000)}) > /dev/null 2>&1 &"
+LONG_STORM = f"({FORK_STORM.format(workers=3, seconds=100000)}) > /dev/null 2>&1 &"
 SPIN = "while :; do :; done > /dev/null 2>&1 &"
 STOP = "for p in $(jobs -p); do kill -9 -$p $p; done 2>/dev/null; true"      # a job is a group of processes
 # A parallel build without a compiler: jobs of pipes and CPU work, so many at a time, that must all come to one result.

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import rig
-from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, free_pages, no_complaints, rates, seconds_of, storm
+from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, free_pages, no_complaints, rates, storm
 
 CPUS = 4
 
@@ -100,7 +100,8 @@ def test_pinned_vcpus_stay(machine, quiet):
 
 
 def test_cpus_go_and_come_under_load(machine, guests):
-    guests.everywhere(LONG_STORM)
+    for guest in guests.all[:2]:
+        guest.ok(LONG_STORM)
     for cpu in (1, 2, 3):
         machine.ok(f"{HPTOOL} cpu-offline {cpu}", 120)
     assert re.search(r"nr_cpus +: 1\b", machine.ok("xl info"))
@@ -110,7 +111,8 @@ def test_cpus_go_and_come_under_load(machine, guests):
     assert re.search(r"nr_cpus +: 4\b", machine.ok("xl info"))
     assert machine.run(f"{HPTOOL} cpu-offline 0").status
     guests.everywhere(STOP)
-    guests.traffic()
+    build(guests.all[2], parallel=3, jobs=6)
+    assert " 0% packet loss" in machine.ok(f"ping -c 3 {guests.address(1)}")
     no_complaints(machine)
 
 
@@ -160,16 +162,16 @@ def test_spinning_vcpus_starve_nobody(machine, quiet, on_one_cpu):
 
 
 def test_a_flood_of_events_starves_nobody(machine, quiet, on_one_cpu):
-    """One domU floods dom0 with packets from the CPU that another one works on: that one gets its half all the same."""
+    """A domU floods dom0 with requests for single pages from the CPU that another one works on. With its two vCPUs it may have
+    two thirds of the CPU; the worker gets the rest at least."""
     flooder, worker = quiet.all[:2]
     on_one_cpu([worker])
     machine.ok(f"xl vcpu-pin {flooder.name} all 1")
-    flooder.ok("for i in 1 2 3; do ping -f -s 64 10.0.2.15 > /dev/null 2>&1 & done")
+    flooder.ok("echo 0 > /sys/block/xvda/queue/read_ahead_kb; (while :; do echo 3 > /proc/sys/vm/drop_caches; "
+               "dd if=/dev/xvda of=/dev/null bs=4k; done) > /dev/null 2>&1 &")
     machine.ok("sleep 1")
-    used, at = seconds_of(machine, worker.name)
-    machine.ok("sleep 5")
-    used_then, then = seconds_of(machine, worker.name)
-    assert (used_then - used) / (then - at) > 0.45
+    [got] = rates(machine, [worker.name], 5)
+    assert got > 0.3
 
 
 def test_memory_comes_back(machine, quiet):

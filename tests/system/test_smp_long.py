@@ -2,6 +2,7 @@
 
 By name only: make test T=smp_long.
 """
+import os
 import re
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import rig
 from smp import HPTOOL, LONG_STORM, STOP, Guests, build, free_pages, no_complaints, storm
 
-LIVES = 200
+LIVES = int(os.environ.get("LIVES", "200"))
 
 
 def boot(name, cpus, **settings):

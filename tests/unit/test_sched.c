@@ -294,6 +294,25 @@ static void waiting_work_disturbs_few(void **state)
     assert_true(sim_ipis < 8);
 }
 
+/* Two take turns: each begins when the other ends. Neither CPU, falling idle, takes the other's for that. */
+static void who_wakes_stays_at_home(void **state)
+{
+    struct sim_vcpu *a, *b;
+
+    (void)state;
+    sim_start(2);
+    a = sim_vcpu(sim_domain(256, 0), MICROSECS(100), MICROSECS(100));
+    sim_run(MICROSECS(100));
+    b = sim_vcpu(sim_domain(256, 0), MICROSECS(100), MICROSECS(100));
+    sim_run(MILLISECS(1));
+    memset(a->ran_on, 0, sizeof(a->ran_on));
+    memset(b->ran_on, 0, sizeof(b->ran_on));
+    sim_run(MILLISECS(100));
+    assert_int_equal(a->ran_on[0] + a->ran_on[1], 1);
+    assert_int_equal(b->ran_on[0] + b->ran_on[1], 1);
+    assert_true(a->ran_on[0] != b->ran_on[0]);
+}
+
 static void idle_cpus_take_work(void **state)
 {
     struct sim_vcpu *v[8];
@@ -422,6 +441,7 @@ int main(void)
         cmocka_unit_test(sleepers_get_no_more_than_their_share),
         cmocka_unit_test(a_wake_up_disturbs_few),
         cmocka_unit_test(waiting_work_disturbs_few),
+        cmocka_unit_test(who_wakes_stays_at_home),
         cmocka_unit_test(idle_cpus_take_work),
         cmocka_unit_test(yield_gives_way),
         cmocka_unit_test(no_wake_up_is_lost),
