@@ -12,6 +12,7 @@
 #include "string.h"
 #include "test.h"
 #include <public/domctl.h>
+#include <public/errno.h>
 #include <public/sysctl.h>
 
 #define NR_VICTIMS 24   /* frames that become anything; mapped read-only */
@@ -29,6 +30,7 @@ struct fuzz {
 static struct fuzz fuzz[2];
 static void *victim[NR_VICTIMS];
 static word loose[NR_LOOSE];
+static word foreign[8]; /* frames of others */
 static volatile struct grant_entry_v1 *grants;
 static domid_t others[NR_OTHERS];
 static volatile bool second_stops;
@@ -52,7 +54,7 @@ static void *slot(struct fuzz *z) { return window(z->first_slot + below(z, NR_SL
 static word some_mfn(struct fuzz *z)
 {
     switch (below(z, 16)) {
-    case 0: return foreign_frame(below(z, 8));
+    case 0: return foreign[below(z, ARRAY_SIZE(foreign))];
     case 1: return (word)next(z);
     case 2 ... 4: return loose[below(z, NR_LOOSE)];
     case 5: return (word)start_info->shared_info >> 12;
@@ -149,7 +151,7 @@ static struct call ext(struct fuzz *z)
             op[i].arg1 = P(slot(z));
             op[i].arg2 = some_pointer(z);
         } else if (once_in(z, 60)) {
-            op[i] = (GUEST(mmuext_op)){ .cmd = MMUEXT_NEW_BASEPTR, .arg1 = foreign_frame(below(z, 8)) };
+            op[i] = (GUEST(mmuext_op)){ .cmd = MMUEXT_NEW_BASEPTR, .arg1 = foreign[below(z, ARRAY_SIZE(foreign))] };
         }
     }
     return (struct call){ __HYPERVISOR_mmuext_op, { some_pointer(z), n, 0, some_domain(z) } };
@@ -398,17 +400,19 @@ static void make_domain(struct fuzz *z, unsigned n)
         loose[below(z, NR_LOOSE)] = pfn[i];
 }
 
-/* destroydomain says -EAGAIN to nobody: the call restarts by itself. */
+/* It may be gone already: the random calls have destroyed it. */
 static void end_domain(struct fuzz *z, unsigned n)
 {
     struct xen_domctl *op = (void *)z->buffer;
+    long rc;
 
     if (others[n] == DOMID_INVALID)
         return;
     memset(op, 0, sizeof(*op));
     op->cmd = XEN_DOMCTL_destroydomain;
     op->domain = others[n];
-    CHECK_OK(domctl(op));
+    rc = domctl(op);
+    CHECK(rc == 0 || rc == -ESRCH);
     others[n] = DOMID_INVALID;
 }
 
@@ -464,17 +468,24 @@ static struct call some_call(struct fuzz *z)
     }
 }
 
+static u32 made[64], accepted[64];      /* by the first vCPU */
+
 static void do_call(struct fuzz *z, struct call c)
 {
+    long rc;
+
     if (once_in(z, 8)) {
         GUEST(multicall_entry) entry = { .op = c.number };
 
         for (unsigned i = 0; i < 6; i++)
             entry.args[i] = c.args[i];
-        (void)multicall(&entry, 1);
+        rc = multicall(&entry, 1);
+        rc = rc ? rc : (long)entry.result;
     } else {
-        (void)hypercall_page_call(c.number, c.args);
+        rc = hypercall_page_call(c.number, c.args);
     }
+    made[c.number & 63]++;
+    accepted[c.number & 63] += rc >= 0;
     take_frames(z, &c);
 }
 
@@ -498,6 +509,14 @@ static void touch_window(struct fuzz *z)
     volatile word *p = slot(z);
 
     (void)FAULT_IN(p[below(z, 512)] = 0; (void)p[0]);
+}
+
+/* Faults are caught for one vCPU at a time: the first. */
+static bool second_trapped(struct trap_regs *r)
+{
+    if (this_vcpu())
+        panic("vCPU 1: trap %u at %lx, error %lx", (unsigned)r->vector, (unsigned long)r->ip, (unsigned long)r->error);
+    return false;
 }
 
 static void second_main(void)
@@ -538,6 +557,8 @@ static bool prepare(u64 seed)
         victim[i] = table_alloc();
     for (unsigned i = 0; i < NR_LOOSE; i++)
         loose[i] = p2m[spare_pfn(i)];
+    for (unsigned i = 0; i < ARRAY_SIZE(foreign); i++)
+        foreign[i] = foreign_frame(i);
     for (unsigned i = 0; i < NR_OTHERS; i++)
         others[i] = DOMID_INVALID;
     return true;
@@ -556,9 +577,10 @@ static u64 number(const char *word_, u64 otherwise)
 TEST(random_calls)
 {
     struct fuzz *z = &fuzz[0];
-    u64 rounds = number("rounds", 20000);
+    u64 rounds = number("rounds", 30000);
 
     REQUIRE(prepare(number("seed", 4711)));
+    trap_hook = second_trapped;
     REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, context_of_second(second_main)));
     REQUIRE_OK(vcpu_op(VCPUOP_up, 1, NULL));
     write_once(vcpu_info(0)->evtchn_upcall_mask, 0);
@@ -573,10 +595,14 @@ TEST(random_calls)
         if (once_in(z, 8))
             domain_call(z);
     }
+    for (unsigned i = 0; i < 64; i++)
+        if (made[i])
+            printf("call %u: %u of %u accepted\n", i, accepted[i], made[i]);
     second_stops = true;
     CHECK(wait_change(&second_stopped, 0, 20000 * MS));
     for (unsigned i = 0; i < NR_OTHERS; i++)
         end_domain(z, i);
+    trap_hook = NULL;
     CHECK(second_rounds != 0);
     CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));
 }
