@@ -300,6 +300,9 @@ static struct call event_call(struct fuzz *z)
         z->buffer[0] = some_mfn(z);
     if (cmd == EVTCHNOP_init_control)
         *(struct evtchn_init_control *)p = (struct evtchn_init_control){ some_mfn(z), below(z, 600) * 8, below(z, 3), 0, { 0 } };
+    /* A domU speaks by its first ports. */
+    if (!is_dom0() && (cmd == EVTCHNOP_reset || (cmd == EVTCHNOP_close && p[0] < 4)))
+        cmd = EVTCHNOP_unmask;
     return (struct call){ __HYPERVISOR_event_channel_op, { cmd, some_pointer(z) } };
 }
 

@@ -73,6 +73,18 @@ def test_guest_that_faults_without_handlers(dom0, domu, unchanged_memory, mode):
     domain.destroy()
 
 
+@pytest.mark.parametrize("form", ["pt64", "pt32p"])
+def test_random_calls_of_a_domu(dom0, domu, unchanged_memory, form):
+    """tests/guests/fuzz.c, without dom0's rights: it ends as it should, and gives everything back."""
+    rig.subprocess.run(["make", "-s", "-C", rig.TOP / "tests/guests", "S=fuzz"], check=True)
+    rig.put(dom0, rig.TOP / f"build/guests/fuzz-{form}", "/tmp/fuzz")
+    domain = domu(kernel="/tmp/fuzz", ramdisk=None, extra="rounds=5000", memory=64, vcpus=2, on_poweroff="preserve",
+                  on_crash="preserve").create(wait=False)
+    dom0.wait_until(f"grep -aqE 'PVTEST (.* passed|panic)' {domain.console_log} || xl list domu | grep -q -- c-", 180)
+    assert " 0 failed" in dom0.ok(f"grep -aE 'PVTEST|FAIL' {domain.console_log}")
+    domain.destroy()
+
+
 def test_killed_while_doing_io(dom0, domu):
     """A domU that is destroyed in the middle of its I/O leaves no grants behind: all memory comes back."""
     counts = []
