@@ -8,7 +8,7 @@ import rig
 GUESTS = rig.TOP / "build/guests"
 LOADER = rig.TOP / "build/loader/nonpae-loader"
 GRUB32 = rig.CACHE / "root/usr/lib/grub-xen/grub-i386-xen.bin"
-SUITES = ["smoke", "hypercalls", "hostile"]
+SUITES = ["smoke", "hypercalls"]
 
 pytestmark = pytest.mark.pvisor_only
 
