@@ -189,6 +189,8 @@ void timer_set(struct timer *t, u64 expires)
     u64 flags;
     struct timer_queue *q;
 
+    /* Guests choose freely; to the hardware 0 would mean never, and no later time would be programmed behind it. */
+    expires = max(expires, 1UL);
     /* It lay idle when its CPU went offline. */
     if (unlikely(read_once(t->cpu) != this_cpu_id() && !cpumask_test(&cpu_online_map, read_once(t->cpu))))
         timer_migrate(t, this_cpu_id());

@@ -110,6 +110,21 @@ TEST(single_shot_in_the_past)
     close_timer();
 }
 
+/* The first moment of all is in the past like others, and the CPU's other timers go on behind it. */
+TEST(single_shot_at_zero)
+{
+    u32 before;
+
+    REQUIRE(open_timer());
+    before = event_count[timer_port];
+    CHECK_OK(set_singleshot(0, 0));
+    CHECK(wait_change(&event_count[timer_port], before, 2000 * MS));
+    before = event_count[timer_port];
+    CHECK_OK(set_singleshot(system_time() + 10 * MS, 0));
+    CHECK(wait_change(&event_count[timer_port], before, 2000 * MS));
+    close_timer();
+}
+
 TEST(single_shot_stopped)
 {
     u64 end;

@@ -12,6 +12,7 @@
 #include "test.h"
 #include "vcpus.h"
 #include <public/domctl.h>
+#include <public/errno.h>
 #include <public/sysctl.h>
 
 #define NR_VICTIMS 24   /* frames that become anything; mapped read-only */
@@ -29,6 +30,7 @@ struct fuzz {
 static struct fuzz fuzz[2];
 static void *victim[NR_VICTIMS];
 static word loose[NR_LOOSE];
+static word foreign[8]; /* frames of others, at first; some of them come to us */
 static volatile struct grant_entry_v1 *grants;
 static domid_t others[NR_OTHERS];
 static volatile bool second_stops;
@@ -52,7 +54,7 @@ static void *slot(struct fuzz *z) { return window(z->first_slot + below(z, NR_SL
 static word some_mfn(struct fuzz *z)
 {
     switch (below(z, 16)) {
-    case 0: return foreign_frame(below(z, 8));
+    case 0: return foreign[below(z, ARRAY_SIZE(foreign))];
     case 1: return (word)next(z);
     case 2 ... 4: return loose[below(z, NR_LOOSE)];
     case 5: return (word)start_info->shared_info >> 12;
@@ -132,7 +134,7 @@ static struct call mmu(struct fuzz *z)
                           some_domain(z) | (once_in(z, 20) ? (word)(some_domain(z) + 1) << 16 : 0) } };
 }
 
-/* Our root stays as it is: only frames that cannot be one are proposed. */
+/* Our root stays as it is: only a frame that can never be one is proposed. */
 static struct call ext(struct fuzz *z)
 {
     static const u8 commands[] = { 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 4, 4, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17,
@@ -149,7 +151,7 @@ static struct call ext(struct fuzz *z)
             op[i].arg1 = P(slot(z));
             op[i].arg2 = some_pointer(z);
         } else if (once_in(z, 60)) {
-            op[i] = (GUEST(mmuext_op)){ .cmd = MMUEXT_NEW_BASEPTR, .arg1 = foreign_frame(below(z, 8)) };
+            op[i] = (GUEST(mmuext_op)){ .cmd = MMUEXT_NEW_BASEPTR, .arg1 = (word)start_info->shared_info >> 12 };
         }
     }
     return (struct call){ __HYPERVISOR_mmuext_op, { some_pointer(z), n, 0, some_domain(z) } };
@@ -298,6 +300,9 @@ static struct call event_call(struct fuzz *z)
         z->buffer[0] = some_mfn(z);
     if (cmd == EVTCHNOP_init_control)
         *(struct evtchn_init_control *)p = (struct evtchn_init_control){ some_mfn(z), below(z, 600) * 8, below(z, 3), 0, { 0 } };
+    /* A domU speaks by its first ports. */
+    if (!is_dom0() && (cmd == EVTCHNOP_reset || (cmd == EVTCHNOP_close && p[0] < 4)))
+        cmd = EVTCHNOP_unmask;
     return (struct call){ __HYPERVISOR_event_channel_op, { cmd, some_pointer(z) } };
 }
 
@@ -398,17 +403,19 @@ static void make_domain(struct fuzz *z, unsigned n)
         loose[below(z, NR_LOOSE)] = pfn[i];
 }
 
-/* destroydomain says -EAGAIN to nobody: the call restarts by itself. */
+/* It may be gone already: the random calls have destroyed it. */
 static void end_domain(struct fuzz *z, unsigned n)
 {
     struct xen_domctl *op = (void *)z->buffer;
+    long rc;
 
     if (others[n] == DOMID_INVALID)
         return;
     memset(op, 0, sizeof(*op));
     op->cmd = XEN_DOMCTL_destroydomain;
     op->domain = others[n];
-    CHECK_OK(domctl(op));
+    rc = domctl(op);
+    CHECK(rc == 0 || rc == -ESRCH);
     others[n] = DOMID_INVALID;
 }
 
@@ -464,17 +471,24 @@ static struct call some_call(struct fuzz *z)
     }
 }
 
+static u32 made[64], accepted[64];      /* by the first vCPU */
+
 static void do_call(struct fuzz *z, struct call c)
 {
+    long rc;
+
     if (once_in(z, 8)) {
         GUEST(multicall_entry) entry = { .op = c.number };
 
         for (unsigned i = 0; i < 6; i++)
             entry.args[i] = c.args[i];
-        (void)multicall(&entry, 1);
+        rc = multicall(&entry, 1);
+        rc = rc ? rc : (long)entry.result;
     } else {
-        (void)hypercall_page_call(c.number, c.args);
+        rc = hypercall_page_call(c.number, c.args);
     }
+    made[c.number & 63]++;
+    accepted[c.number & 63] += rc >= 0;
     take_frames(z, &c);
 }
 
@@ -498,6 +512,14 @@ static void touch_window(struct fuzz *z)
     volatile word *p = slot(z);
 
     (void)FAULT_IN(p[below(z, 512)] = 0; (void)p[0]);
+}
+
+/* Faults are caught for one vCPU at a time: the first. */
+static bool second_trapped(struct trap_regs *r)
+{
+    if (this_vcpu())
+        panic("vCPU 1: trap %u at %lx, error %lx", (unsigned)r->vector, (unsigned long)r->ip, (unsigned long)r->error);
+    return false;
 }
 
 static void second_main(void)
@@ -538,6 +560,8 @@ static bool prepare(u64 seed)
         victim[i] = table_alloc();
     for (unsigned i = 0; i < NR_LOOSE; i++)
         loose[i] = p2m[spare_pfn(i)];
+    for (unsigned i = 0; i < ARRAY_SIZE(foreign); i++)
+        foreign[i] = foreign_frame(i);
     for (unsigned i = 0; i < NR_OTHERS; i++)
         others[i] = DOMID_INVALID;
     return true;
@@ -556,9 +580,10 @@ static u64 number(const char *word_, u64 otherwise)
 TEST(random_calls)
 {
     struct fuzz *z = &fuzz[0];
-    u64 rounds = number("rounds", 20000);
+    u64 rounds = number("rounds", 30000);
 
     REQUIRE(prepare(number("seed", 4711)));
+    trap_hook = second_trapped;
     REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, vcpu_context(1, second_main)));
     REQUIRE_OK(vcpu_op(VCPUOP_up, 1, NULL));
     write_once(vcpu_info(0)->evtchn_upcall_mask, 0);
@@ -573,10 +598,101 @@ TEST(random_calls)
         if (once_in(z, 8))
             domain_call(z);
     }
+    for (unsigned i = 0; i < 64; i++)
+        if (made[i])
+            printf("call %u: %u of %u accepted\n", i, accepted[i], made[i]);
     second_stops = true;
     CHECK(wait_change(&second_stopped, 0, 20000 * MS));
     for (unsigned i = 0; i < NR_OTHERS; i++)
         end_domain(z, i);
+    trap_hook = NULL;
     CHECK(second_rounds != 0);
     CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));
+}
+
+static u64 free_pages(void)
+{
+    struct xen_sysctl op = { .cmd = XEN_SYSCTL_physinfo, .interface_version = XEN_SYSCTL_INTERFACE_VERSION };
+
+    return HYPERCALL(__HYPERVISOR_sysctl, P(&op)) ? 0 : op.u.physinfo.free_pages;
+}
+
+/* A domain that gets as far as it can: ports, a grant table, a context, vCPUs that run what happens to lie in its memory. */
+static void live_and_die(struct fuzz *z)
+{
+    struct xen_domctl *op = (void *)z->buffer;
+    GUEST(gnttab_setup_table) table = { .nr_frames = 1 + below(z, 4), .frame_list = P(z->buffer + 300) };
+
+    make_domain(z, 0);
+    REQUIRE(others[0] != DOMID_INVALID);
+    table.dom = others[0];
+    (void)grant_table_op(GNTTABOP_setup_table, &table, 1);
+    for (unsigned i = 0; i < 200; i++)
+        (void)alloc_unbound(others[0], 0);
+    for (unsigned i = 0; i < 4; i++) {
+        memset(op, 0, sizeof(*op));
+        op->domain = others[0];
+        set_context(z, op);
+        (void)domctl(op);
+        (void)update_va_mapping_otherdomain(window(i), pte_make(loose[below(z, NR_LOOSE)], PTE_READ), UVMF_NONE, others[0]);
+    }
+    memset(op, 0, sizeof(*op));
+    op->domain = others[0];
+    op->cmd = XEN_DOMCTL_unpausedomain;
+    CHECK_OK(domctl(op));
+    for (unsigned i = 0; i < 4; i++)
+        sched_op(SCHEDOP_yield, NULL);
+    end_domain(z, 0);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK_OK(unmap_at(window(i)));
+}
+
+/* Whatever a domain had, the machine has again when it is gone; and that is soon. */
+TEST(domains_leave_nothing)
+{
+    struct fuzz *z = &fuzz[0];
+    u64 before = 0, end;
+
+    if (!is_dom0())
+        SKIP("others are none of a domU's business");
+    if (!z->buffer)
+        REQUIRE(prepare(4711));
+    for (unsigned round = 0; round < 30; round++) {
+        live_and_die(z);
+        if (round == 4)         /* what the hypervisor keeps after the first ones */
+            before = free_pages();
+    }
+    end = system_time() + 5000 * MS;
+    while (free_pages() != before && system_time() < end)
+        sched_op(SCHEDOP_yield, NULL);
+    CHECK_EQ(free_pages(), before);
+}
+
+/* A saved domain's clock that does not fit: the hypervisor would divide by it each time the domain runs. */
+TEST(absurd_clocks)
+{
+    static const struct { u64 elapsed; u32 khz; bool fine; } clocks[] = {
+        { ~0ULL, ~0u, false }, { ~0ULL, 0, false }, { 1ULL << 63, 2000000, false }, { 0, ~0u, false }, { 0, 1, false },
+        { 1ULL << 50, 2000000, true }, { 0, 0, true },
+    };
+    struct fuzz *z = &fuzz[0];
+    struct xen_domctl *op;
+
+    if (!is_dom0())
+        SKIP("others are none of a domU's business");
+    if (!z->buffer)
+        REQUIRE(prepare(4711));
+    make_domain(z, 0);
+    REQUIRE(others[0] != DOMID_INVALID);
+    op = (void *)z->buffer;
+    for (unsigned i = 0; i < ARRAY_SIZE(clocks); i++) {
+        memset(op, 0, sizeof(*op));
+        op->cmd = XEN_DOMCTL_settscinfo;
+        op->domain = others[0];
+        op->u.tsc_info.tsc_mode = 1;
+        op->u.tsc_info.elapsed_nsec = clocks[i].elapsed;
+        op->u.tsc_info.gtsc_khz = clocks[i].khz;
+        CHECK((domctl(op) == 0) == clocks[i].fine);
+    }
+    end_domain(z, 0);
 }

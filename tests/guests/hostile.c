@@ -302,3 +302,21 @@ TEST(special_domains)
     make_readonly(table);
     table_free(table);
 }
+
+/* RAM past the caches may hold what its last owner wrote: only who has devices gets it. */
+TEST(uncached_memory)
+{
+    static const u64 flags[] = { PTE_PWT, PTE_PCD, PTE_PSE };    /* in an L1 entry the last is PAT */
+    u8 *page = page_alloc();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
+        long rc = map_at(window(0), virt_to_mfn(page), PTE_DATA | flags[i]);
+
+        CHECK(is_dom0() ? rc == 0 : rc < 0);
+        CHECK_OK(map_at(window(0), virt_to_mfn(page), PTE_DATA));
+        rc = map_at(window(0), virt_to_mfn(page), PTE_DATA | flags[i]);
+        CHECK(is_dom0() ? rc == 0 : rc < 0);
+    }
+    CHECK_OK(unmap_at(window(0)));
+    page_free(page);
+}

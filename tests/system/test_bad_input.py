@@ -73,6 +73,33 @@ def test_guest_that_faults_without_handlers(dom0, domu, unchanged_memory, mode):
     domain.destroy()
 
 
+def run_test_kernel(dom0, domu, suite, form, extra=""):
+    """One of tests/guests as a domU; it ends as it should, and is destroyed."""
+    rig.subprocess.run(["make", "-s", "-C", rig.TOP / "tests/guests", f"S={suite}"], check=True)
+    rig.put(dom0, rig.TOP / f"build/guests/{suite}-{form}", "/tmp/kernel")
+    domain = domu(kernel="/tmp/kernel", ramdisk=None, extra=extra, memory=64, vcpus=2, on_poweroff="preserve",
+                  on_crash="preserve").create(wait=False)
+    dom0.wait_until(f"grep -aqE 'PVTEST (.* passed|panic)' {domain.console_log} || xl list domu | grep -q -- c-", 180)
+    assert " 0 failed" in dom0.ok(f"grep -aE 'PVTEST|FAIL' {domain.console_log}")
+    domain.destroy()
+
+
+@pytest.mark.parametrize("form", ["pt64", "pt32p"])
+def test_hostile_kernel_as_a_domu(dom0, domu, form):
+    """What tests/guests/hostile.c tries as dom0 it also tries without dom0's rights."""
+    run_test_kernel(dom0, domu, "hostile", form)
+
+
+@pytest.mark.parametrize("form", ["pt64", "pt32p"])
+def test_random_calls_of_a_domu(dom0, domu, form):
+    """tests/guests/fuzz.c: whatever it did, it gives everything back."""
+    # The first domain of a word size leaves something for the others of its kind: the hypervisor's M2P, dom0's drivers'.
+    run_test_kernel(dom0, domu, "fuzz", form, "rounds=100")
+    before = int(dom0.ok("free-pages"))
+    run_test_kernel(dom0, domu, "fuzz", form, "rounds=5000")
+    assert int(dom0.ok("free-pages")) == before
+
+
 def test_killed_while_doing_io(dom0, domu):
     """A domU that is destroyed in the middle of its I/O leaves no grants behind: all memory comes back."""
     counts = []

@@ -87,6 +87,24 @@ static void past_times_fire_at_once(void **state)
     assert_int_equal(p->fired, 1);
 }
 
+/* The time that stands for "off" in the hardware is one that a guest may ask for. */
+static void time_zero_fires_too(void **state)
+{
+    struct probe *p, *q;
+
+    (void)state;
+    sim_start(1);
+    p = probe(0, 0);
+    q = probe(1, 0);
+    p->due = 1;
+    timer_set(&p->t, 0);
+    sim_run(1);
+    assert_int_equal(p->fired, 1);
+    arm(q, sim_now + 10);
+    sim_run(20);
+    assert_int_equal(q->fired, 1);
+}
+
 static void stops_and_moves(void **state)
 {
     struct probe *a, *b, *c;
@@ -231,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fires_in_time),
         cmocka_unit_test(past_times_fire_at_once),
+        cmocka_unit_test(time_zero_fires_too),
         cmocka_unit_test(stops_and_moves),
         cmocka_unit_test(arms_itself_again),
         cmocka_unit_test(a_killed_timer_stays_dead),

@@ -36,10 +36,18 @@ static bool may_read_tsc(u32 mode, u32 khz)
     return tsc_is_constant() && tsc_is_synchronous() && (!khz || difference <= tsc_khz() / 10000);
 }
 
+/* So that a domain's TSC has room in 64 bits, for 27 years more: the division by which it is computed must not overflow. */
+#define MAX_ELAPSED (1UL << 58)     /* ns: nine years */
+#define MIN_KHZ     10000UL
+#define MAX_KHZ     16000000UL
+
 int tsc_set_info(struct domain *d, u32 mode, u64 elapsed, u32 khz, u32 incarnation)
 {
     if (mode > TSC_MODE_NATIVE)
         return refuse(-EINVAL, "d%u: TSC mode %u, expected 0 to 2", d->id, mode);
+    if (elapsed > MAX_ELAPSED || (khz && (khz < MIN_KHZ || khz > MAX_KHZ)))
+        return refuse(-EINVAL, "d%u: %lu ns at %u kHz, possible are %lu ns and %lu to %lu kHz", d->id, elapsed, khz,
+                      MAX_ELAPSED, MIN_KHZ, MAX_KHZ);
     d->arch.tsc_mode = mode;
     d->arch.tsc_incarnation = incarnation;
     d->arch.tsc_native = may_read_tsc(mode, khz);
