@@ -687,6 +687,29 @@ TEST(direct_write_upper)
     page_free(page);
 }
 
+/* Single-stepped over: the trap's frame goes to a page of the stack that was never written, hence never marked as such. */
+TEST(direct_write_single_step)
+{
+    volatile pte_raw *slot = assisted_slot();
+    word *low = page_alloc(), *high = page_alloc();
+
+    high[0] = EFLAGS_TF | EFLAGS_IF;
+    REQUIRE_OK(map_at(window(2), virt_to_mfn(high), PTE_DATA));
+    for (unsigned n = 0; n < 2; n++) {
+        REQUIRE_OK(map_at(window(1), virt_to_mfn(low), PTE_P | PTE_RW));
+#ifdef FORMAT_PT64
+        CHECK_FAULT(VECTOR_DB, __asm__ volatile("mov %0, %%rsp; popfq; movq $0, (%1)" : : "r"(window(2)), "r"(slot) : "memory"));
+#else
+        CHECK_FAULT(VECTOR_DB, __asm__ volatile("mov %0, %%esp; popf; movl $0, (%1)" : : "r"(window(2)), "r"(slot) : "memory"));
+#endif
+        CHECK_EQ(entry_of(window(1), 1) & PTE_D, PTE_D);
+    }
+    CHECK_OK(unmap_at(window(1)));
+    CHECK_OK(unmap_at(window(2)));
+    page_free(low);
+    page_free(high);
+}
+
 /* A table that nothing uses as one is plain memory: writes go through without emulation. */
 TEST(direct_write_after_unpin)
 {

@@ -550,25 +550,23 @@ static int write_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, 
     return rc ? rc : pt_update_entry(d, m, level, idx, e, d, 0);
 }
 
-/* With the lock held; true: done, or to be run again. */
-static bool emulate_write(struct cpu_regs *regs, struct domain *d, const struct pt_write *w, mfn_t m)
+/* 0, with *was the entry before; -ERESTART_HYPERCALL: the instruction is to run again; else the fault is the guest's own. */
+static int emulate_write(struct domain *d, const struct pt_write *w, mfn_t m, u64 *was)
 {
     const struct pt_format *f = d->arch.fmt;
     unsigned level = writable_level(d, m), idx = (unsigned)(w->linear & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
-    u64 old, new_entry;
+    u64 new_entry;
     int rc;
 
     if (!level)
-        return false;
+        return -EINVAL;
     do {
-        old = pt_load(f, mfn_to_virt(m), idx);
-        if (!pt_write_new_entry(w, f->pte_bytes, old, &new_entry))
-            return false;
-        rc = write_entry(d, m, level, idx, old, new_entry);
+        *was = pt_load(f, mfn_to_virt(m), idx);
+        if (!pt_write_new_entry(w, f->pte_bytes, *was, &new_entry))
+            return -EINVAL;
+        rc = write_entry(d, m, level, idx, *was, new_entry);
     } while (unlikely(rc == -EAGAIN));
-    if (!rc)
-        pv_finish_pt_write(regs, w, f->pte_bytes, old, true);
-    return !rc || rc == -RESTART;
+    return rc;
 }
 
 bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
@@ -578,8 +576,8 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     struct pt_write w;
     mfn_t l1, m = INVALID_MFN;
     unsigned idx;
-    u64 e;
-    bool done;
+    u64 e, was = 0;
+    int rc;
 
     pt_lock(d);
     if (pt_find_l1(v, address, &l1, &idx)) {
@@ -592,9 +590,12 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     if (mfn_eq(m, INVALID_MFN) || !pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
         return false;
     pt_lock(d);
-    done = emulate_write(regs, d, &w, m);
+    rc = emulate_write(d, &w, m, &was);
     pt_unlock(d);
-    return done;
+    /* Not under the lock: single-stepping, this writes to the guest's stack, and a fault there may take the lock too. */
+    if (!rc)
+        pv_finish_pt_write(regs, &w, d->arch.fmt->pte_bytes, was, true);
+    return !rc || rc == -RESTART;
 }
 
 /* --- Grant mappings --- */
