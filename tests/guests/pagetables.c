@@ -677,7 +677,7 @@ TEST(direct_write_upper)
     CHECK_FAULT(VECTOR_PF, *slot = (pte_raw)pte_make(foreign_frame(0), PTE_TABLE));
     CHECK_FAULT(VECTOR_PF, *slot = (pte_raw)pte_make(virt_to_mfn(page), PTE_DATA | PTE_US | PTE_PSE));
     CHECK_EQ(pte_mfn(*slot), pte_mfn(pte));
-    CHECK_FAULT(VECTOR_PF, *(volatile pte_raw *)hypervisor_entry() = 0);
+    CHECK_FAULT(VECTOR_PF, *(volatile pte_raw *)hypervisor_entry() = pte);
     CHECK_NO_FAULT(*slot = 0);
     mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
     CHECK_FAULT(VECTOR_PF, (void)*va);
@@ -693,9 +693,9 @@ TEST(direct_write_single_step)
     volatile pte_raw *slot = assisted_slot();
     word *low = page_alloc(), *high = page_alloc();
 
-    high[0] = EFLAGS_TF | EFLAGS_IF;
     REQUIRE_OK(map_at(window(2), virt_to_mfn(high), PTE_DATA));
     for (unsigned n = 0; n < 2; n++) {
+        high[0] = EFLAGS_TF | EFLAGS_IF;
         REQUIRE_OK(map_at(window(1), virt_to_mfn(low), PTE_P | PTE_RW));
 #ifdef FORMAT_PT64
         CHECK_FAULT(VECTOR_DB, __asm__ volatile("mov %0, %%rsp; popfq; movq $0, (%1)" : : "r"(window(2)), "r"(slot) : "memory"));
