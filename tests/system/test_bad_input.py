@@ -62,7 +62,7 @@ def test_guest_that_faults_without_handlers(dom0, domu, unchanged_memory, mode):
     """The in-guest test kernel that dies on purpose (tests/guests/crash.c), as a domU."""
     kernel = rig.TOP / "build/guests/crash-pt64"
     if not kernel.exists():
-        rig.subprocess.run(["make", "-s", "-C", rig.TOP / "tests/guests", "S=crash"], check=True)
+        rig.make("-C", "tests/guests", "S=crash")
     rig.put(dom0, kernel, "/tmp/crash")
     dom0.ok("xl dmesg -c > /dev/null")
     domain = domu(kernel="/tmp/crash", ramdisk=None, extra=f"mode={mode}", memory=32, on_crash="preserve")

@@ -2,7 +2,6 @@
 import hashlib
 import os
 import re
-import subprocess
 
 import pytest
 
@@ -21,8 +20,8 @@ pytestmark = pytest.mark.pvisor_only
 @pytest.fixture(scope="module")
 def built(images):
     """The files that dom0 needs, made on the host."""
-    subprocess.run(["make", "-s", "-C", rig.TOP / "tests/guests"], check=True)
-    subprocess.run(["make", "-s", "-C", rig.TOP, "loader"], check=True)
+    rig.make("-C", "tests/guests")
+    rig.make("loader")
     rig.build_images("gnumach/gnumach-dbg")
     kernels = [GUESTS / f"{suite}-{form}" for suite in SUITES for form in FORMATS]
     return [*kernels, LOADER, GRUB32, GNUMACH]

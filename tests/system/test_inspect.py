@@ -14,8 +14,8 @@ GRUB = rig.CACHE / "root/usr/lib/grub-xen"
 
 @pytest.fixture(scope="module", autouse=True)
 def built(images):
-    subprocess.run(["make", "-s", "-C", rig.TOP / "tools/inspect"], check=True)
-    subprocess.run(["make", "-s", "-C", rig.TOP / "tests/guests", "S=smoke"], check=True)
+    rig.make("inspect")
+    rig.make("-C", "tests/guests", "S=smoke")
     rig.build_images("gnumach/gnumach-dbg")
 
 
