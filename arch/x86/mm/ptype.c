@@ -344,7 +344,7 @@ int pt_get_table(struct domain *d, mfn_t m, unsigned level_hv)
     u32 hv = level_hv & 0x100 ? FW_HV : 0, w;
     int rc, from = -1;
 
-    if (!mfn_valid(m) || !frame_get(m, d))
+    if (!frame_take(m, d))
         return refuse(-EINVAL, "frame %#lx is not d%u's (owner d%u)", m.v, d->id, frame_owner_id(m));
     w = read_once(frame_types[m.v]);
     for (;;) {

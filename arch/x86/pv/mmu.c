@@ -346,7 +346,8 @@ int pv_new_root(struct vcpu *v, mfn_t m, bool user)
         return 0;
     }
     pt_lock(d);
-    rc = pt_drain_orphans(d);
+    if (unlikely(d->arch.nr_orphans))
+        rc = pt_drain_orphans(d);
     if (!rc && (!user || m.v))
         rc = pt_get_table(d, m, d->arch.fmt->levels);
     if (rc) {
