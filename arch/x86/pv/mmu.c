@@ -443,23 +443,26 @@ static int ext_clear_copy(struct domain *d, const struct mmuext_op *op, bool cop
     return rc;
 }
 
+static int ext_flush_local(const struct domain *d, const struct mmuext_op *op)
+{
+    if (d != current->domain)
+        return -EPERM;
+    if (op->cmd == MMUEXT_TLB_FLUSH_LOCAL)
+        flush_tlb_local();
+    else if (guest_access_ok(d, op->arg1, 1))
+        invlpg(op->arg1);
+    return 0;
+}
+
 static int ext_flush(struct domain *d, const struct mmuext_op *op)
 {
-    bool page = op->cmd == MMUEXT_INVLPG_LOCAL || op->cmd == MMUEXT_INVLPG_MULTI || op->cmd == MMUEXT_INVLPG_ALL;
+    bool page = op->cmd == MMUEXT_INVLPG_MULTI || op->cmd == MMUEXT_INVLPG_ALL;
     cpumask_t cpus;
 
     if (d != current->domain)
         return -EPERM;
     if (page && !guest_range_ok(d, op->arg1, 1))
         return 0;
-    if (op->cmd == MMUEXT_TLB_FLUSH_LOCAL) {
-        flush_tlb_local();
-        return 0;
-    }
-    if (op->cmd == MMUEXT_INVLPG_LOCAL) {
-        invlpg(op->arg1);
-        return 0;
-    }
     cpus = d->arch.dirty_cpus;
     if ((op->cmd == MMUEXT_TLB_FLUSH_MULTI || op->cmd == MMUEXT_INVLPG_MULTI) && vcpu_mask_cpus(d, gva(op->arg2), &cpus))
         return -EFAULT;
@@ -485,7 +488,12 @@ static int ext_one(struct domain *d, const struct mmuext_op *op)
     case MMUEXT_UNPIN_TABLE:                          return ext_unpin(d, op);
     case MMUEXT_NEW_BASEPTR:                          return ext_baseptr(d, op, false);
     case MMUEXT_NEW_USER_BASEPTR:                     return ext_baseptr(d, op, true);
-    case MMUEXT_TLB_FLUSH_LOCAL ... MMUEXT_INVLPG_ALL:return ext_flush(d, op);
+    case MMUEXT_TLB_FLUSH_LOCAL:
+    case MMUEXT_INVLPG_LOCAL:                         return ext_flush_local(d, op);
+    case MMUEXT_TLB_FLUSH_MULTI:
+    case MMUEXT_INVLPG_MULTI:
+    case MMUEXT_TLB_FLUSH_ALL:
+    case MMUEXT_INVLPG_ALL:                           return ext_flush(d, op);
     case MMUEXT_FLUSH_CACHE:
     case MMUEXT_FLUSH_CACHE_GLOBAL:                   return ext_cache(d);
     case MMUEXT_SET_LDT:                              return ext_set_ldt(d, op);
