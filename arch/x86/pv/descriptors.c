@@ -63,13 +63,6 @@ bool desc_check_page(const struct domain *d, void *page)
     return true;
 }
 
-u16 fixup_selector(const struct domain *d, u16 sel)
-{
-    unsigned ring = d->arch.word == ABI_64 ? 3 : 1;
-
-    return (sel & 3) < ring ? (u16)((sel & ~3) | ring) : sel;
-}
-
 /* --- GDT --- */
 
 static void set_slot(struct vcpu *v, unsigned slot, u64 e)
