@@ -84,11 +84,10 @@ static int write_restart(enum abi_word w, gva_t entry)
     return 0;
 }
 
-static s64 run(gva_t list, u64 nr)
+static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
 {
     const struct domain *d = current->domain;
-    enum abi_word w = domain_word(d);
-    u64 size = abi_size(w, &multicall_entry_desc);
+    u64 size = abi_sizeof(w, multicall_entry);
 
     for (u64 i = 0; i < nr; i++, list = gva_add(list, size)) {
         struct multicall_entry e;
@@ -119,7 +118,8 @@ s64 do_multicall(u64 list, u64 nr, u64 a2, u64 a3, u64 a4, u64 a5)
     if (v->in_multicall)
         return refuse(-EINVAL, "a multicall within a multicall");
     v->in_multicall = true;
-    rc = run(gva(list), (u32)nr);
+    /* A copy of the loop for each word size, since most of it is about that. */
+    rc = likely(domain_word(v->domain) == ABI_64) ? run(ABI_64, gva(list), (u32)nr) : run(ABI_32, gva(list), (u32)nr);
     v->in_multicall = false;
     return rc;
 }

@@ -69,7 +69,16 @@ static inline bool insn_linear(const struct insn *i, const struct cpu_regs *regs
     return true;
 }
 /* Moves RIP past i, clears RF, and raises #DB if the guest is single-stepping. */
-void insn_done(const struct insn *i, struct cpu_regs *regs);
+void insn_done_special(const struct insn *i, struct cpu_regs *regs);
+static inline void insn_done(const struct insn *i, struct cpu_regs *regs)
+{
+    if (unlikely(i->mode != MODE_64 || regs->rflags & RFLAGS_TF)) {
+        insn_done_special(i, regs);
+        return;
+    }
+    regs->rip += i->len;
+    regs->rflags &= ~RFLAGS_RF;
+}
 
 /* The guest runs its kernel: 64-bit by our own record, 32-bit by ring 1. */
 static inline bool guest_in_kernel(const struct vcpu *v, const struct cpu_regs *regs)

@@ -106,9 +106,9 @@ int pt_pin(struct domain *d, mfn_t m, unsigned level);
 int pt_unpin(struct domain *d, mfn_t m);
 int pt_drain_orphans(struct domain *d);
 #define PT_PRESERVE_AD (1u << 0)
-/* Replaces entry idx of table m (type level, valid). owner: whose frames a leaf entry may map. */
-int pt_update_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, const struct domain *owner,
-                    unsigned flags);
+/* Replaces entry idx of table m (type level, valid), which lies in the page. owner: whose frames a leaf entry may map. */
+int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct domain *owner, unsigned flags);
+int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags);
 /*
  * For emulated writes, which must be atomic to hardware that sets accessed and dirty bits: the same for a leaf of d's
  * own, if it still is old; -EAGAIN if not.

@@ -40,7 +40,12 @@ int pv_set_gdt(struct vcpu *v, const u64 *frames, u32 entries);
 /* #PF on the LDT's part of the per-domain area: maps the guest's page there; false if it has none. */
 bool pv_ldt_fault(struct vcpu *v, u64 offset);
 /* A selector that a guest may load: its own or one of the flat ones, never ours. RPL is forced to ring. */
-u16 fixup_selector(const struct domain *d, u16 sel);
+static inline u16 fixup_selector(const struct domain *d, u16 sel)
+{
+    unsigned ring = d->arch.word == ABI_64 ? 3 : 1;
+
+    return (sel & 3) < ring ? (u16)((sel & ~3) | ring) : sel;
+}
 
 /* --- pv/mmu --- */
 int pv_new_root(struct vcpu *v, mfn_t m, bool user);  /* installs a root, dropping the old one */

@@ -27,7 +27,7 @@ int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal) 
                                                     : guest_read_abi_(&name##_desc, in_, src); })
 #define guest_write_abi(name, dst, internal) guest_write_abi_(&name##_desc, dst, (const struct name *){ (internal) })
 /* Address of element i of a guest array of such structures. */
-#define guest_abi_elem(name, base, i) gva_add(base, (u64)(i) * abi_size(current_word(), &name##_desc))
+#define guest_abi_elem(name, base, i) gva_add(base, (u64)(i) * abi_sizeof(current_word(), name))
 
 /* Element i of a guest array of words (unsigned long, xen_pfn_t): 8 or 4 bytes each. */
 int guest_read_word(u64 *v, gva_t array, u64 i) must_check;

@@ -223,6 +223,12 @@ static void check(void)
 
 /* --- Operations, made again as often as they give way -------------------------------------------------------- */
 
+static int pt_update_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, const struct domain *owner,
+                           unsigned flags)
+{
+    return level == 1 ? pt_update_leaf(d, m, idx, e, owner, flags) : pt_update_node(d, m, level, idx, e, flags);
+}
+
 enum op { PIN, UNPIN, UPDATE };
 
 static int once(enum op op, mfn_t m, unsigned a, unsigned idx, u64 e)

@@ -157,11 +157,11 @@ struct cpuid_regs guest_cpuid(struct vcpu *v, u32 leaf, u32 subleaf)
     const struct cpu_policy *p = v->domain->cpuid;
     const struct cpuid_regs none = { 0, 0, 0, 0 };
 
+    if (likely(leaf < POLICY_BASIC))
+        return leaf <= p->basic[0].a ? basic_leaf(v, leaf, subleaf) : none;
     if (leaf >> 8 == XEN_CPUID_FIRST_LEAF >> 8)
         return hypervisor_leaf(v->domain, leaf & 0xff, subleaf);
     if (leaf >> 16 == 0x8000)
         return leaf <= p->extd[0].a && (leaf & 0xffff) < POLICY_EXTD ? p->extd[leaf & 0xffff] : none;
-    if (leaf > p->basic[0].a || leaf >= POLICY_BASIC)
-        return none;
-    return basic_leaf(v, leaf, subleaf);
+    return none;
 }

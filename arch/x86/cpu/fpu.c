@@ -275,12 +275,18 @@ void fpu_init_cpu(void)
 
 /* --- TS and XCR0 -------------------------------------------------------------------------------- */
 
+/* Interrupts are off. */
+static void set_ts(bool on)
+{
+    current->arch.ts = on;
+    set_cpu_ts(on);
+}
+
 void fpu_set_ts(bool on)
 {
     u64 flags = irq_save();
 
-    current->arch.ts = on;
-    set_cpu_ts(on);
+    set_ts(on);
     irq_restore(flags);
 }
 
@@ -288,14 +294,16 @@ bool fpu_handle_nm(void)
 {
     bool guests = current->arch.ts;
 
-    fpu_set_ts(false);
+    set_ts(false);
     return !guests;
 }
 
 s64 do_fpu_taskswitch(u64 set, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
-    fpu_set_ts((u32)set != 0);
+    irq_disable();
+    set_ts((u32)set != 0);
+    irq_enable();
     return 0;
 }
 

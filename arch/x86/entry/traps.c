@@ -201,24 +201,28 @@ void (*const exception_handlers[0x81])(struct cpu_regs *) = {
     [0x80] = trap_int80,
 };
 
+static bool deliver_nmi(struct vcpu *v, struct cpu_regs *regs)
+{
+    const struct guest_callback *cb = &v->arch.callback[CB_NMI];
+    struct delivery t = { .address = cb->address, .cs = cb->cs };
+
+    v->arch.nmi_pending = false;
+    if (v->arch.nmi_masked || !cb->address)
+        return false;
+    v->arch.nmi_masked = true;
+    pv_deliver(v, regs, &t);
+    return true;
+}
+
 /* The way out found something to do. Interrupts are off on entry; they may be on when we return. */
 void guest_exit_work(struct cpu_regs *regs)
 {
     struct vcpu *v = current;
 
-    if (softirq_pending()) {
+    if (read_once(cpu_info()->softirq_pending))
         do_softirq();
-        return;
-    }
-    if (v->arch.nmi_pending && !v->arch.nmi_masked && v->arch.callback[CB_NMI].address) {
-        struct delivery t = { .address = v->arch.callback[CB_NMI].address, .cs = v->arch.callback[CB_NMI].cs };
-        v->arch.nmi_pending = false;
-        v->arch.nmi_masked = true;
-        pv_deliver(v, regs, &t);
-        return;
-    }
-    v->arch.nmi_pending = false;
-    pv_deliver_events(v, regs);
+    else if (likely(!v->arch.nmi_pending) || !deliver_nmi(v, regs))
+        pv_deliver_events(v, regs);
 }
 
 /* --- Hypercall restart --- */

@@ -3,7 +3,7 @@
  *
  * A guest's page tables are its own frames, walked by the hardware and readable by the guest. What keeps the
  * guest inside its memory is that a frame becomes a table of level n only after every entry in it
- * has been checked, and that from then on entries change through pt_update_entry() alone:
+ * has been checked, and that from then on entries change through pt_update_leaf() and _node() alone:
  *
  *      root (pinned, or in a CR3) --typed ref--> L4 frame --typed ref--> L3 --> L2 --> L1 --ref--> data frame
  *                                                                            \--typed ref (writable)--> ...
@@ -15,7 +15,7 @@
  *   pt_get_table()    take a typed reference, promoting the frame if it is the first
  *   pt_put_table()    drop one, demoting the frame if it was the last
  *   promote, demote   check or release all entries; preemptible
- *   pt_update_entry() take what the new entry needs, store it, release what the old one held
+ *   pt_update_*()     take what the new entry needs, store it, release what the old one held
  *
  * All of it runs under the owner's pt_lock. Writable references alone are taken without it, by
  * compare-and-exchange on the type word, which therefore changes only atomically here too.
@@ -344,7 +344,7 @@ int pt_get_table(struct domain *d, mfn_t m, unsigned level_hv)
     u32 hv = level_hv & 0x100 ? FW_HV : 0, w;
     int rc, from = -1;
 
-    if (!mfn_valid(m) || !frame_get(m, d))
+    if (!frame_take(m, d))
         return refuse(-EINVAL, "frame %#lx is not d%u's (owner d%u)", m.v, d->id, frame_owner_id(m));
     w = read_once(frame_types[m.v]);
     for (;;) {
@@ -543,10 +543,11 @@ static always_inline int update_leaf(struct domain *d, const struct pt_format *f
     return 0;
 }
 
-static __attribute__((noinline)) int update_node(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, unsigned idx, u64 e,
-                       u64 old, unsigned flags)
+int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags)
 {
+    const struct pt_format *f = d->arch.fmt;
     const struct pt_level *l = &f->level[level];
+    u64 old = pt_load(f, mfn_to_virt(m), idx);
     int rc;
 
     if (idx >= l->nr_entries)
@@ -572,17 +573,11 @@ static __attribute__((noinline)) int update_node(struct domain *d, const struct 
     return 0;
 }
 
-int pt_update_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, const struct domain *owner,
-                    unsigned flags)
+int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct domain *owner, unsigned flags)
 {
     const struct pt_format *f = d->arch.fmt;
-    u64 old = pt_load(f, mfn_to_virt(m), idx);
 
-    if (unlikely(idx >= f->level[level].nr_entries))
-        return refuse(-EINVAL, "an L%u table has %u entries, there is no %u", level, f->level[level].nr_entries, idx);
-    if (likely(level == 1))
-        return update_leaf(d, f, m, idx, e, old, owner, flags);
-    return update_node(d, f, m, level, idx, e, old, flags);
+    return update_leaf(d, f, m, idx, e, pt_load(f, mfn_to_virt(m), idx), owner, flags & PT_PRESERVE_AD);
 }
 
 int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e)

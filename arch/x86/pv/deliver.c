@@ -166,7 +166,7 @@ void pv_deliver_events(struct vcpu *v, struct cpu_regs *regs)
         domain_crash(v->domain, "event pending, not masked, and no event callback registered");
         return;
     }
-    pv_deliver(v, regs, &t);
+    deliver(v, regs, &t);
 }
 
 /* SYSCALL by a 64-bit guest's user space. */

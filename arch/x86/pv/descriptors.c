@@ -4,6 +4,7 @@
  */
 #include <asm/atomic.h>
 #include <asm/desc.h>
+#include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
@@ -62,13 +63,6 @@ bool desc_check_page(const struct domain *d, void *page)
     return true;
 }
 
-u16 fixup_selector(const struct domain *d, u16 sel)
-{
-    unsigned ring = d->arch.word == ABI_64 ? 3 : 1;
-
-    return (sel & 3) < ring ? (u16)((sel & ~3) | ring) : sel;
-}
-
 /* --- GDT --- */
 
 static void set_slot(struct vcpu *v, unsigned slot, u64 e)
@@ -80,12 +74,12 @@ static void set_slot(struct vcpu *v, unsigned slot, u64 e)
 
 void pv_destroy_gdt(struct vcpu *v)
 {
+    unsigned nr = DIV_ROUND_UP(v->arch.gdt_entries, 512);
+
     v->arch.gdt_entries = 0;
-    for (unsigned i = 0; i < FIRST_RESERVED_GDT_PAGE; i++) {
-        if (!mfn_eq(v->arch.gdt_frames[i], INVALID_MFN)) {
-            set_slot(v, i, 0);
-            frame_put_segdesc(v->domain, v->arch.gdt_frames[i]);
-        }
+    for (unsigned i = 0; i < nr; i++) {
+        set_slot(v, i, 0);
+        frame_put_segdesc(v->domain, v->arch.gdt_frames[i]);
         v->arch.gdt_frames[i] = INVALID_MFN;
     }
 }
@@ -215,7 +209,7 @@ s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
         return refuse(-EINVAL, "address %#lx is not aligned to 8 bytes", ma);
     if (!check_descriptor(d, &desc))
         return refuse(-EINVAL, "descriptor %#018lx: only code and data segments may be present", desc);
-    if (!mfn_valid(m) || !frame_get(m, d))
+    if (!frame_take(m, d))
         return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, d->id);
     pt_lock(d);
     slot = (u64 *)((char *)mfn_to_virt(m) + (ma & ~PAGE_MASK));
@@ -228,6 +222,6 @@ s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
         rc = 0;
     }
     pt_unlock(d);
-    frame_put(m);
+    frame_drop(m);
     return rc ? refuse(rc, "frame %#lx is in use as a page table", m.v) : 0;
 }

@@ -25,14 +25,11 @@ struct owners {
     struct domain *pg;      /* of the frames that entries name */
 };
 
-/* The caller's own domain needs no reference: it runs. Device frames are checked against the caller's own rights. */
-static struct domain *foreign_get(u32 domid, int *err)
+static __attribute__((noinline)) struct domain *other_get(u32 domid, int *err)
 {
-    struct domain *cur = current->domain, *d;
+    struct domain *d;
 
-    if (likely(domid == DOMID_SELF || domid == cur->id) || domid == DOMID_IO)
-        return cur;
-    if (!is_control_domain(cur)) {
+    if (!is_control_domain(current->domain)) {
         *err = refuse(-EPERM, "d%u is not yours to map", domid);
         return NULL;
     }
@@ -42,14 +39,24 @@ static struct domain *foreign_get(u32 domid, int *err)
     return d;
 }
 
-static void foreign_put(struct domain *d)
+/* The caller's own domain needs no reference: it runs. Device frames are checked against the caller's own rights. */
+static always_inline struct domain *foreign_get(u32 domid, int *err)
+{
+    struct domain *cur = current->domain;
+
+    if (likely(domid == DOMID_SELF || domid == cur->id) || domid == DOMID_IO)
+        return cur;
+    return other_get(domid, err);
+}
+
+static always_inline void foreign_put(struct domain *d)
 {
     if (unlikely(d != current->domain))
         domain_put(d);
 }
 
 /* A dying domain's tables only go away: what was pinned behind the teardown's back would stay for ever. */
-static struct domain *table_owner_get(u32 domid, int *err)
+static always_inline struct domain *table_owner_get(u32 domid, int *err)
 {
     struct domain *d = foreign_get(domid, err);
 
@@ -62,9 +69,9 @@ static struct domain *table_owner_get(u32 domid, int *err)
 }
 
 /* The same for the frames that entries name, which may be ones of ours that we show to the control domain. */
-static struct domain *frames_owner_get(u32 domid, int *err)
+static always_inline struct domain *frames_owner_get(u32 domid, int *err)
 {
-    if (domid != DOMID_XEN || !is_control_domain(current->domain))
+    if (likely(domid != DOMID_XEN) || !is_control_domain(current->domain))
         return foreign_get(domid, err);
     domain_ref(&xen_domain);
     return &xen_domain;
@@ -96,7 +103,7 @@ static void owners_put(struct owners *o)
 
 struct progress { u32 count, done; gva_t pdone; };
 
-static int progress_begin(struct progress *p, u64 count, u64 pdone)
+static always_inline int progress_begin(struct progress *p, u64 count, u64 pdone)
 {
     *p = (struct progress){ (u32)count & ~COUNT_RESUMED, 0, gva(pdone) };
     if ((u32)count & COUNT_RESUMED && pdone && copy_from_guest(&p->done, p->pdone, 4))
@@ -104,7 +111,7 @@ static int progress_begin(struct progress *p, u64 count, u64 pdone)
     return 0;
 }
 
-static int progress_store(const struct progress *p, u32 now)
+static always_inline int progress_store(const struct progress *p, u32 now)
 {
     u32 done = p->done + now;
     return p->pdone.v && copy_to_guest(p->pdone, &done, 4) ? -EFAULT : 0;
@@ -112,7 +119,7 @@ static int progress_store(const struct progress *p, u32 now)
 
 /* --- mmu_update --- */
 
-static int update_pt_entry(struct owners *o, u64 ptr, u64 val, unsigned flags)
+static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags)
 {
     const struct pt_format *f = o->pt->arch.fmt;
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
@@ -129,7 +136,8 @@ static int update_pt_entry(struct owners *o, u64 ptr, u64 val, unsigned flags)
     pt_lock(o->pt);
     w = frame_types[m.v];
     if (likely(fw_type(w) >= FT_L1 && fw_type(w) <= FT_L4 && w & FW_VALID && w & FW_COUNT_MASK)) {
-        rc = pt_update_entry(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, o->pg, flags);
+        rc = likely(fw_type(w) == FT_L1) ? pt_update_leaf(o->pt, m, idx, val, o->pg, flags)
+                                         : pt_update_node(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, flags);
     } else if ((rc = frame_get_writable(m, o->pt)) == 0) {
         /* Not a page table (yet): any content goes. */
         if (f->pte_bytes == 8)
@@ -147,7 +155,7 @@ static int update_pt_entry(struct owners *o, u64 ptr, u64 val, unsigned flags)
     return rc;
 }
 
-static int update_m2p(struct owners *o, u64 ptr, u64 val)
+static __attribute__((noinline)) int update_m2p(const struct owners *o, u64 ptr, u64 val)
 {
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
 
@@ -158,29 +166,28 @@ static int update_m2p(struct owners *o, u64 ptr, u64 val)
     return 0;
 }
 
-static int update_one(struct owners *o, const struct mmu_update *u)
+static always_inline int update_one(const struct owners *o, const struct mmu_update *u)
 {
-    switch (u->ptr & 3) {
-    case MMU_NORMAL_PT_UPDATE:
-    case MMU_PT_UPDATE_NO_TRANSLATE:
-        return update_pt_entry(o, u->ptr & ~3UL, u->val, 0);
-    case MMU_PT_UPDATE_PRESERVE_AD:
-        return update_pt_entry(o, u->ptr & ~3UL, u->val, PT_PRESERVE_AD);
-    default:
+    unsigned command = u->ptr & 3;
+
+    if (unlikely(command == MMU_MACHPHYS_UPDATE))
         return update_m2p(o, u->ptr & ~3UL, u->val);
-    }
+    return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0);
 }
 
-static int drain(struct domain *d)
+static __attribute__((noinline)) int drain_orphans(struct domain *d)
 {
     int rc;
 
-    if (likely(!read_once(d->arch.nr_orphans)))
-        return 0;
     pt_lock(d);
     rc = pt_drain_orphans(d);
     pt_unlock(d);
     return rc;
+}
+
+static always_inline int drain(struct domain *d)
+{
+    return likely(!read_once(d->arch.nr_orphans)) ? 0 : drain_orphans(d);
 }
 
 s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
@@ -241,15 +248,12 @@ static int vcpu_mask_cpus(struct domain *d, gva_t bitmap, cpumask_t *cpus)
     return 0;
 }
 
-static int flush_after_update(struct domain *d, u64 va, u64 flags)
+static __attribute__((noinline)) int flush_cpus_after_update(struct domain *d, u64 va, u64 flags)
 {
     u64 bitmap = flags & ~UVMF_FLUSHTYPE_MASK;
-    bool all = bitmap == UVMF_ALL;
     cpumask_t cpus;
 
-    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_NONE)
-        return 0;
-    if (all)
+    if (bitmap == UVMF_ALL)
         cpus = d->arch.dirty_cpus;
     else if (bitmap == UVMF_LOCAL)
         cpus = cpumask_of(this_cpu_id());
@@ -267,7 +271,18 @@ static int flush_after_update(struct domain *d, u64 va, u64 flags)
     }
 }
 
-static s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
+static always_inline int flush_after_update(struct domain *d, u64 va, u64 flags)
+{
+    if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_NONE)
+        return 0;
+    if (likely(flags == (UVMF_INVLPG | UVMF_LOCAL))) {
+        invlpg(va);
+        return 0;
+    }
+    return flush_cpus_after_update(d, va, flags);
+}
+
+static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
 {
     struct vcpu *v = current;
     struct domain *d = v->domain, *pg = d;
@@ -285,7 +300,7 @@ static s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
     if (unlikely(d->arch.fmt->pte_bytes == 4 && val >> 32))
         rc = refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
     else if (likely(pt_find_l1(v, va, &table, &idx)))
-        rc = pt_update_entry(d, table, 1, idx, val, pg, 0);
+        rc = pt_update_leaf(d, table, idx, val, pg, 0);
     else
         rc = refuse(-EINVAL, "no page table for address %#lx", va);
     pt_unlock(d);
@@ -331,7 +346,8 @@ int pv_new_root(struct vcpu *v, mfn_t m, bool user)
         return 0;
     }
     pt_lock(d);
-    rc = pt_drain_orphans(d);
+    if (unlikely(d->arch.nr_orphans))
+        rc = pt_drain_orphans(d);
     if (!rc && (!user || m.v))
         rc = pt_get_table(d, m, d->arch.fmt->levels);
     if (rc) {
@@ -427,23 +443,26 @@ static int ext_clear_copy(struct domain *d, const struct mmuext_op *op, bool cop
     return rc;
 }
 
+static int ext_flush_local(const struct domain *d, const struct mmuext_op *op)
+{
+    if (d != current->domain)
+        return -EPERM;
+    if (op->cmd == MMUEXT_TLB_FLUSH_LOCAL)
+        flush_tlb_local();
+    else if (guest_access_ok(d, op->arg1, 1))
+        invlpg(op->arg1);
+    return 0;
+}
+
 static int ext_flush(struct domain *d, const struct mmuext_op *op)
 {
-    bool page = op->cmd == MMUEXT_INVLPG_LOCAL || op->cmd == MMUEXT_INVLPG_MULTI || op->cmd == MMUEXT_INVLPG_ALL;
+    bool page = op->cmd == MMUEXT_INVLPG_MULTI || op->cmd == MMUEXT_INVLPG_ALL;
     cpumask_t cpus;
 
     if (d != current->domain)
         return -EPERM;
     if (page && !guest_range_ok(d, op->arg1, 1))
         return 0;
-    if (op->cmd == MMUEXT_TLB_FLUSH_LOCAL) {
-        flush_tlb_local();
-        return 0;
-    }
-    if (op->cmd == MMUEXT_INVLPG_LOCAL) {
-        invlpg(op->arg1);
-        return 0;
-    }
     cpus = d->arch.dirty_cpus;
     if ((op->cmd == MMUEXT_TLB_FLUSH_MULTI || op->cmd == MMUEXT_INVLPG_MULTI) && vcpu_mask_cpus(d, gva(op->arg2), &cpus))
         return -EFAULT;
@@ -469,7 +488,12 @@ static int ext_one(struct domain *d, const struct mmuext_op *op)
     case MMUEXT_UNPIN_TABLE:                          return ext_unpin(d, op);
     case MMUEXT_NEW_BASEPTR:                          return ext_baseptr(d, op, false);
     case MMUEXT_NEW_USER_BASEPTR:                     return ext_baseptr(d, op, true);
-    case MMUEXT_TLB_FLUSH_LOCAL ... MMUEXT_INVLPG_ALL:return ext_flush(d, op);
+    case MMUEXT_TLB_FLUSH_LOCAL:
+    case MMUEXT_INVLPG_LOCAL:                         return ext_flush_local(d, op);
+    case MMUEXT_TLB_FLUSH_MULTI:
+    case MMUEXT_INVLPG_MULTI:
+    case MMUEXT_TLB_FLUSH_ALL:
+    case MMUEXT_INVLPG_ALL:                           return ext_flush(d, op);
     case MMUEXT_FLUSH_CACHE:
     case MMUEXT_FLUSH_CACHE_GLOBAL:                   return ext_cache(d);
     case MMUEXT_SET_LDT:                              return ext_set_ldt(d, op);
@@ -541,6 +565,9 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     bool done = false;
     int rc;
 
+    /* Decoded before anything is locked. A write of the kernel's to what it may not write is seldom anything else. */
+    if (!pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
+        return false;
     pt_lock(d);
     if (!pt_find_l1(v, address, &l1, &idx))
         goto out;
@@ -549,13 +576,7 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     /* Only a present read-only mapping of one of the guest's own L1 tables. */
     if ((e & (PTE_P | PTE_RW)) != PTE_P || !is_l1_of(d, m))
         goto out;
-    pt_unlock(d);
-    if (!pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
-        return false;
-    pt_lock(d);
     idx = (unsigned)(w.linear & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
-    if (!is_l1_of(d, m))
-        goto out;
     do {
         old = pt_load(f, mfn_to_virt(m), idx);
         if (!pt_write_new_entry(&w, f->pte_bytes, old, &new_entry))

@@ -153,7 +153,7 @@ bool insn_linear_based(const struct insn *i, const struct cpu_regs *regs, enum s
     return true;
 }
 
-void insn_done(const struct insn *i, struct cpu_regs *regs)
+void insn_done_special(const struct insn *i, struct cpu_regs *regs)
 {
     regs->rip += i->len;
     if (i->mode == MODE_32)
