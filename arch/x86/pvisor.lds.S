@@ -45,6 +45,7 @@ SECTIONS
     .rodata : AT(ADDR(.rodata) - IMAGE_START) {
         *(.rodata .rodata.*)
         . = ALIGN(8); __ex_table_start = .; KEEP(*(.ex_table)) __ex_table_end = .;
+        . = ALIGN(8); __percpu_start = .; KEEP(*(.percpu)) __percpu_end = .;
         . = ALIGN(4); __verw_start = .; KEEP(*(.verw_sites)) __verw_end = .;
         . = ALIGN(8); __cmdline_start = .; KEEP(*(.cmdline)) __cmdline_end = .;
         . = ALIGN(8); *(.got .got.* .data.rel.ro .data.rel.ro.*)
@@ -59,7 +60,7 @@ SECTIONS
     . = ALIGN(4096);
     .bss (NOLOAD) : AT(ADDR(.bss) - IMAGE_START) {
         __bss_start = .;
-        KEEP(*(.bss.page_aligned)) *(.bss .bss.* COMMON)
+        KEEP(*(.bss.page_aligned)) *(.bss.percpu) *(.bss .bss.* COMMON)
         . = ALIGN(4096);
         __bss_end = .;
     }

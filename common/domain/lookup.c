@@ -31,14 +31,20 @@ static struct domain *find(u32 domid)
     return d;
 }
 
-/* The first domain with an id of domid or more that domain_get() would find. */
+/*
+ * The first domain with an id of domid or more that domain_get() would find. Who lists all domains asks for the one behind the
+ * last: from there it goes on.
+ */
 static struct domain *find_next(u32 domid)
 {
-    struct domain *d;
+    struct domain *last = domid ? find(domid - 1) : NULL;
 
-    list_for_each(d, &domain_list, node)
+    for (struct list *l = last ? &last->node : &domain_list; (l = l->next) != &domain_list; ) {
+        struct domain *d = list_entry(l, struct domain, node);
+
         if (d->id >= domid && !d->hidden)
             return d;
+    }
     return NULL;
 }
 

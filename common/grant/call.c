@@ -182,13 +182,12 @@ static s64 get_version(gva_t uop, u32 count)
 /* With the lock held. The guest's CPUs may look at the entries meanwhile: each is written in one go. */
 static s16 swap_entries(struct grant_table *t, u32 a, u32 b)
 {
-    const struct active *act_a = grant_active(t, a), *act_b = grant_active(t, b);
     u64 *entry_a, *entry_b;
 
-    if (!act_a || !act_b)
+    if (!grant_exists(t, a) || !grant_exists(t, b))
         return refuse(GNTST_bad_gntref, "grants %u and %u, the table has %lu", a, b,
                       t->nr_frames * ENTRIES_PER_FRAME);
-    if (act_a->readers || act_a->writers || act_b->readers || act_b->writers)
+    if (grant_in_use(t, a) || grant_in_use(t, b))
         return refuse(GNTST_eagain, "grant %u or %u is in use", a, b);
     entry_a = (u64 *)grant_entry(t, a);
     entry_b = (u64 *)grant_entry(t, b);

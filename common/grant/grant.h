@@ -40,6 +40,7 @@ struct grant_frame {
     mfn_t mfn;
     struct grant_entry_v1 *entry;   /* NULL once the domain is gone */
     struct active *active;
+    u32 nr_active;                  /* of the frame's first references; those behind are not in use */
 };
 
 /* A mapping of somebody's grant. Free when parts and unmapping are 0 and granter is NULL. */
@@ -77,8 +78,10 @@ struct grant_table {
 /* At least nr frames; t's lock held. -EINVAL beyond the limit, -ENOMEM. */
 int grant_grow(struct domain *d, u32 nr);
 void grant_table_put(struct grant_table *t);
-/* NULL if the table has no such reference; t's lock held. */
-struct active *grant_active(const struct grant_table *t, u32 ref);
+/* t's lock is held for these three. NULL: the table has no such reference, or no memory (which grant_exists() tells). */
+struct active *grant_active(struct grant_table *t, u32 ref);
+bool grant_exists(const struct grant_table *t, u32 ref);
+bool grant_in_use(const struct grant_table *t, u32 ref);
 struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref);
 
 /* --- pin.c --- */

@@ -28,13 +28,16 @@ static s16 mark_in_use(struct grant_entry_v1 *entry, const struct pin *pin, u16 
 /* With the lock held. */
 static s16 pin_locked(struct grant_table *t, const struct pin *pin, u16 grantee, mfn_t *frame)
 {
-    struct active *a = grant_active(t, pin->ref);
+    struct active *a;
     bool first;
     s16 status;
 
-    if (!a || !grant_entry(t, pin->ref))
+    if (!grant_exists(t, pin->ref) || !grant_entry(t, pin->ref))
         return refuse(GNTST_bad_gntref, "grant %u of d%u, its table has %lu", pin->ref, t->domid,
                       t->nr_frames * ENTRIES_PER_FRAME);
+    a = grant_active(t, pin->ref);
+    if (!a)
+        return refuse(GNTST_general_error, "no memory to note that grant %u of d%u is in use", pin->ref, t->domid);
     first = !a->readers && !a->writers;
     if (!first && a->domid != grantee)
         return refuse(GNTST_general_error, "grant %u of d%u is in use by d%u", pin->ref, t->domid, a->domid);

@@ -7,6 +7,8 @@
 #define HANDLES_PER_TOOLSTACK_FRAME 256
 #define MAX_HANDLES (1u << 22)
 #define MAX_FRAMES  (1u << 16)
+/* Most domains grant only what the toolstack reserved (console and store). */
+#define FEW_ACTIVE  64u
 
 int gnttab_domain_init(struct domain *d, u32 max_frames, u32 max_maptrack)
 {
@@ -30,15 +32,9 @@ static int add_frame(struct domain *d)
     struct grant_table *t = d->gnttab;
     struct grant_frame *f = &t->frame[t->nr_frames];
 
-    f->active = xzalloc_array(struct active, ENTRIES_PER_FRAME);
-    if (!f->active)
-        return -ENOMEM;
     f->mfn = domain_alloc_shared_frame(d, false);
-    if (mfn_eq(f->mfn, INVALID_MFN)) {
-        xfree(f->active);
-        f->active = NULL;
+    if (mfn_eq(f->mfn, INVALID_MFN))
         return -ENOMEM;
-    }
     f->entry = map_frame(f->mfn);
     t->nr_frames++;
     return 0;
@@ -79,11 +75,43 @@ int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m)
     return rc;
 }
 
-struct active *grant_active(const struct grant_table *t, u32 ref)
-{
-    u32 frame = ref / ENTRIES_PER_FRAME;
+bool grant_exists(const struct grant_table *t, u32 ref) { return ref / ENTRIES_PER_FRAME < t->nr_frames; }
 
-    return frame < t->nr_frames ? &t->frame[frame].active[ref % ENTRIES_PER_FRAME] : NULL;
+bool grant_in_use(const struct grant_table *t, u32 ref)
+{
+    const struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
+    u32 i = ref % ENTRIES_PER_FRAME;
+
+    return i < f->nr_active && (f->active[i].readers || f->active[i].writers);
+}
+
+/* Room for the first few active entries of a frame, or for all. */
+static bool grow_active(struct grant_frame *f, u32 nr)
+{
+    u32 room = nr <= FEW_ACTIVE ? FEW_ACTIVE : ENTRIES_PER_FRAME;
+    struct active *bigger = xzalloc_array(struct active, room);
+
+    if (!bigger)
+        return false;
+    if (f->nr_active)
+        memcpy(bigger, f->active, f->nr_active * sizeof(*bigger));
+    xfree(f->active);
+    f->active = bigger;
+    f->nr_active = room;
+    return true;
+}
+
+struct active *grant_active(struct grant_table *t, u32 ref)
+{
+    u32 i = ref % ENTRIES_PER_FRAME;
+    struct grant_frame *f;
+
+    if (!grant_exists(t, ref))
+        return NULL;
+    f = &t->frame[ref / ENTRIES_PER_FRAME];
+    if (i >= f->nr_active && !grow_active(f, i + 1))
+        return NULL;
+    return &f->active[i];
 }
 
 struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref)
@@ -139,11 +167,13 @@ void gnttab_dump(struct domain *d)
     printk(LOG_INFO "d%u: grant table, %u of %u frames; %u of %u handles in use\n", d->id, t->nr_frames,
            t->max_frames, t->nr_mapped, t->max_maps);
     for (u32 ref = 0; ref < t->nr_frames * ENTRIES_PER_FRAME; ref++) {
-        const struct active *a = grant_active(t, ref);
+        const struct active *a;
 
-        if (a->readers || a->writers)
-            printk(LOG_INFO "  %5u: frame %#x, used by d%u: %u read-only, %u read-write\n", ref, a->frame,
-                   a->domid, a->readers, a->writers);
+        if (!grant_in_use(t, ref))
+            continue;
+        a = grant_active(t, ref);
+        printk(LOG_INFO "  %5u: frame %#x, used by d%u: %u read-only, %u read-write\n", ref, a->frame,
+               a->domid, a->readers, a->writers);
     }
     spin_unlock(&t->lock);
 }

@@ -3,7 +3,7 @@
 #include <public/vcpu.h>
 #include "internal.h"
 
-struct percpu_runqs runqs_percpu[NR_CPUS];
+DEFINE_PERCPU(struct runq, runqs);
 
 /* The lowest virtual clock of any busy CPU, as last seen. */
 static u64 floor_seen;

@@ -36,6 +36,7 @@ static inline void *mfn_to_virt(mfn_t m) { return maddr_to_virt(mfn_to_maddr(m))
 extern u64 *hyp_l4;                      /* template: slots 256..271 go into every address space */
 extern u64 boot_l4[512];
 void hyp_map_init(void);
+void percpu_release(unsigned nr);         /* per-CPU data of all but the first nr CPUs */
 void hyp_release_init(void);             /* boot is over: nothing __init may run or be read any more */
 /* Maps nr 4 KiB pages at va; uses 2 MiB pages where alignment allows. Tables come from the frame allocator. */
 int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags);

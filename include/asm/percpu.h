@@ -45,12 +45,27 @@ static always_inline struct cpu_info *cpu_info(void)
  * cache-line aligned so that CPUs do not share lines.
  */
 #define PERCPU_ALIGN 64
+
+/*
+ * Each array, PERCPU_ENTRY says, starts on a page, so that percpu_release() can give back what belongs to CPUs that the
+ * machine does not have. That reads as zeros afterwards, and must not be written.
+ */
+struct percpu_array { char *start; size_t each; };
+#ifdef HOST_TEST
+#define PERCPU_SECTION
+#define PERCPU_ENTRY(array) struct percpu_array
+#else
+#define PERCPU_SECTION __attribute__((section(".bss.percpu"), aligned(4096)))
+#define PERCPU_ENTRY(array) \
+    static const struct percpu_array array##_entry __attribute__((section(".percpu"), used)) = { (char *)(array), sizeof((array)[0]) }
+#endif
 #define DECLARE_PERCPU(type, name) \
     struct percpu_##name { type v; } __attribute__((aligned(PERCPU_ALIGN))); extern struct percpu_##name name##_percpu[]
-#define DEFINE_PERCPU(type, name) struct percpu_##name name##_percpu[NR_CPUS]
+#define DEFINE_PERCPU(type, name) struct percpu_##name name##_percpu[NR_CPUS] PERCPU_SECTION; PERCPU_ENTRY(name##_percpu)
 /* For a variable of one file. */
 #define STATIC_PERCPU(type, name) \
-    static struct percpu_##name { type v; } __attribute__((aligned(PERCPU_ALIGN))) name##_percpu[NR_CPUS]
+    static struct percpu_##name { type v; } __attribute__((aligned(PERCPU_ALIGN))) name##_percpu[NR_CPUS] PERCPU_SECTION; \
+    PERCPU_ENTRY(name##_percpu)
 #define cpu_var(name, cpu) (name##_percpu[cpu].v)
 #define this_cpu(name) cpu_var(name, this_cpu_id())
 

@@ -71,7 +71,8 @@ def table(rows):
            (["floor"] if floor else []) + [""]
     body = [[f"{row.what} [{row.unit}]" if row.unit != "insns" else row.what, number(row.ours), number(row.xen),
              ratio_text(row.ratio)] + ([number(row.native), ratio_text(row.native_ratio)] if native else []) +
-            [goal_text(row), "MISSED" if row.met is False else ""] for row in rows]
+            [goal_text(row)] + ([ratio_text(row.floor)] if floor else []) + ["MISSED" if row.met is False else ""]
+            for row in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip()
                      for line in [head, *body])

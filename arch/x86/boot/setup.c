@@ -80,6 +80,7 @@ static noreturn_fn void start_on_final_stack(void)
     spec_init();
     console_init_late();
     acpi_init(boot_info.rsdp);
+    percpu_release(min(acpi_info.nr_cpus + 1u, (unsigned)NR_CPUS));
     softirq_register(SOFTIRQ_FREE_FRAMES, frames_drain_pending);
     sched_init();
     domain_debug_keys_init();

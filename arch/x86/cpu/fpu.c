@@ -236,7 +236,8 @@ void fpu_vcpu_free(struct vcpu *v)
         return;
     for (unsigned c = 0; c < NR_CPUS; c++) {
         was = v;
-        try_cmpxchg(&cpu_var(fpu_cpu, c).owner, &was, NULL);
+        if (read_once(cpu_var(fpu_cpu, c).owner) == v)
+            try_cmpxchg(&cpu_var(fpu_cpu, c).owner, &was, NULL);
     }
     xfree(v->arch.fpu->alloc);
     xfree(v->arch.fpu);

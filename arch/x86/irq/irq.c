@@ -26,7 +26,8 @@ struct irq_desc *irq_descs;
 u32 nr_irqs;
 
 static spinlock_t vector_lock = SPINLOCK_INIT(RANK_APIC);
-static u16 vector_irq[NR_CPUS][256];  /* irq + 1, 0: free */
+static u16 vector_irq[NR_CPUS][256] PERCPU_SECTION;  /* irq + 1, 0: free */
+PERCPU_ENTRY(vector_irq);
 static u16 vectors_used[NR_CPUS];
 static void (*own_vectors[256])(struct cpu_regs *regs);
 

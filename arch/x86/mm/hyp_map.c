@@ -3,11 +3,14 @@
  * tables exist from boot on and never change place, so what is mapped later shows in every address space at once.
  */
 #include <asm/mm.h>
+#include <asm/percpu.h>
 #include <asm/x86.h>
 #include <public/errno.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/spinlock.h>
+
+extern const struct percpu_array __percpu_start[], __percpu_end[];
 
 u64 *hyp_l4;
 u64 hyp_nx;
@@ -158,6 +161,26 @@ void hyp_release_init(void)
     flush_tlb_local();
     heap_init_region(virt_to_mfn(__init_text_start), nr);
     printk(LOG_INFO "%lu KiB of initial code and data freed\n", nr << 2);
+}
+
+/* Before other CPUs run. */
+__init void percpu_release(unsigned nr)
+{
+    static const u8 zeros[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+    u64 freed = 0;
+
+    for (const struct percpu_array *a = __percpu_start; a < __percpu_end; a++) {
+        u64 from = ROUND_UP((u64)a->start + nr * a->each, PAGE_SIZE), to = (u64)a->start + NR_CPUS * a->each;
+
+        if (from >= to)
+            continue;
+        for (u64 va = from; va < to; va += PAGE_SIZE)
+            BUG_ON(hyp_map(va, virt_to_maddr(zeros), 1, HYP_RO) < 0);
+        flush_tlb_local();
+        heap_init_region(virt_to_mfn((void *)from), (to - from) >> PAGE_SHIFT);
+        freed += to - from;
+    }
+    printk(LOG_INFO "%lu KiB for CPUs that are not there freed\n", freed >> 10);
 }
 
 /* --- Device registers --- */

@@ -1,6 +1,6 @@
 /*
- * Small allocations: one slab class per power of two from 32 to 2048 bytes, each slab a frame with its
- * header at the start; larger ones are whole frames with a header word in front of a power-of-two block.
+ * Small allocations: slab classes of 32 to 512 bytes, and of the sizes of which three and two fit into a frame; each slab is
+ * a frame with its header at the start. Larger ones are whole frames.
  */
 #include <asm/mm.h>
 #include <pvisor/frame.h>
@@ -10,9 +10,19 @@
 #include <pvisor/spinlock.h>
 
 #define SLAB_MAGIC  0x51ab51abu
-#define LARGE_MAGIC 0x1a56e000u
 #define MIN_SHIFT 5
-#define NR_CLASSES 7
+#define NR_CLASSES ARRAY_SIZE(class_size)
+#define SLAB_HEADER 64UL
+
+static const u16 class_size[] = { 32, 64, 128, 256, 512, 1344, 1984 };
+
+/* NR_CLASSES: too large for any. */
+static unsigned class_of(size_t size)
+{
+    if (size > 512)
+        return size <= 1344 ? 5 : size <= 1984 ? 6 : NR_CLASSES;
+    return size <= 32 ? 0 : 64 - (unsigned)__builtin_clzl(size - 1) - MIN_SHIFT;
+}
 
 struct slab {
     u32 magic;
@@ -25,11 +35,12 @@ static struct list partial[NR_CLASSES];
 static spinlock_t lock = SPINLOCK_INIT(RANK_XMALLOC);
 static bool ready;
 
-#define SLAB_FIRST(size) ((size) < 64 ? 64UL : (size))
+/* Objects of a power of two are aligned to it. */
+#define SLAB_FIRST(size) ((size) > SLAB_HEADER && (size) <= 512 ? (size) : SLAB_HEADER)
 
 static struct slab *slab_new(unsigned class)
 {
-    size_t size = 1UL << (class + MIN_SHIFT);
+    size_t size = class_size[class];
     struct slab *s = alloc_pages(0);
 
     if (!s)
@@ -91,7 +102,7 @@ static void *large_alloc(size_t size)
 
 void *xzalloc_bytes(size_t size)
 {
-    unsigned class = size <= 32 ? 0 : 64 - (unsigned)__builtin_clzl(size - 1) - MIN_SHIFT;
+    unsigned class = class_of(size);
     void *p;
 
     if (class >= NR_CLASSES)
@@ -100,7 +111,7 @@ void *xzalloc_bytes(size_t size)
     p = small_alloc(class);
     spin_unlock(&lock);
     if (p)
-        memset(p, 0, 1UL << (class + MIN_SHIFT));
+        memset(p, 0, class_size[class]);
     return p;
 }
 
