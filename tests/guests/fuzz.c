@@ -239,7 +239,7 @@ static struct call grant_call(struct fuzz *z)
             n = 1;
         }
     }
-    return (struct call){ __HYPERVISOR_grant_table_op, { cmd, some_pointer(z), once_in(z, 40) ? (word)next(z) : n } };
+    return (struct call){ __HYPERVISOR_grant_table_op, { cmd, some_pointer(z), once_in(z, 40) ? below(z, 1000) : n } };
 }
 
 /* Extents lie at buffer + 256 (in) and + 384 (out), in words. */
