@@ -444,16 +444,17 @@ def multiboot_entry(cmdline="", dom0_args="", version=2):
             f"module{suffix} /boot/vmlinuz {DOM0_ARGS} {dom0_args}", f"module{suffix} /boot/initrd"]
 
 
-def build_images(*names):
-    """Make sure image files under build/cache are there and fresh."""
-    make("-f", "tools/targets.mk", *(f"build/cache/{name}" for name in names))
-
-
 def make(*arguments):
-    """make in the top directory, one at a time: several test processes start at once."""
+    """Make something in the tree, one test process at a time."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:
+    with open(CACHE / "lock", "w") as lock:         # several test processes start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(["make", "-s", *arguments], cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(["make", "-s", *arguments], cwd=TOP, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
     if done.returncode:
         raise Failure(f"make {' '.join(arguments)} failed:\n{done.stdout}")
+
+
+def build_images(*names):
+    """Make sure image files under build/cache are there and fresh."""
+    make("-f", "tools/targets.mk", *[f"build/cache/{name}" for name in names])
