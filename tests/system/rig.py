@@ -460,7 +460,7 @@ def multiboot_entry(cmdline="", dom0_args="", version=2):
 def make(*arguments):
     """Make something in the tree, one test process at a time."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:
+    with open(CACHE / "lock", "w") as lock:         # several test processes start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(["make", "-s", *arguments], cwd=TOP, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)

@@ -1,4 +1,4 @@
-"""Test kernels of each page-table format do block and network I/O through dom0's backends: tests/guests/io.c, a standing
+"""Test kernels of each page-table format do block and network I/O through dom0's backends: tests/guests/domu/io.c, a standing
 domU for each format, which does what it is asked for through the store. Sums are always made on both sides."""
 import itertools
 import re
