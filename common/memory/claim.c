@@ -89,16 +89,16 @@ static unsigned preferred_limit(const struct domain *d, u32 mem_flags)
     return domain_word(d) == ABI_32 && (!bits || bits > 32) && max_ram_mfn().v >> 20 ? 32 : bits;
 }
 
-mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags)
+mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned flags)
 {
     u64 nr = 1UL << order;
     mfn_t m;
 
     if (!available(d, nr))
         return INVALID_MFN;
-    m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)));
+    m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)) | flags);
     if (mfn_eq(m, INVALID_MFN) && preferred_limit(d, mem_flags) != memory_width_limit(d, mem_flags))
-        m = domain_alloc_frames(d, order, MEMF_BITS(memory_width_limit(d, mem_flags)));
+        m = domain_alloc_frames(d, order, MEMF_BITS(memory_width_limit(d, mem_flags)) | flags);
     if (!mfn_eq(m, INVALID_MFN) && read_once(d->outstanding_pages)) {
         spin_lock(&claim_lock);
         set_outstanding(d, d->outstanding_pages - min(nr, d->outstanding_pages));

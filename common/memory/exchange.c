@@ -97,12 +97,13 @@ static void give_up(struct domain *d, u64 first, u64 n)
             guest_log("frame %#lx was given up twice at once", first + i);
 }
 
+/* For a moment the domain has both the old and the new frames, whatever its limit. */
 static int alloc_outputs(struct exchange *e)
 {
     u64 per_extent = 1UL << e->x.out.extent_order;
 
     for (u64 i = 0; i < nr_out(e); i++) {
-        mfn_t m = memory_alloc(e->d, e->x.out.extent_order, e->x.out.mem_flags);
+        mfn_t m = memory_alloc(e->d, e->x.out.extent_order, e->x.out.mem_flags, MEMF_REPLACES);
 
         if (mfn_eq(m, INVALID_MFN)) {
             while (i--)
@@ -113,14 +114,6 @@ static int alloc_outputs(struct exchange *e)
         e->out[i] = m.v;
     }
     return 0;
-}
-
-/* For a moment the domain has both the old and the new frames. */
-static void widen_limit(struct exchange *e, s64 by)
-{
-    spin_lock(&e->d->page_lock);
-    e->d->max_pages += (u64)by;
-    spin_unlock(&e->d->page_lock);
 }
 
 static int publish_outputs(struct exchange *e, u64 chunk)
@@ -144,12 +137,10 @@ static int exchange_chunk(struct exchange *e, u64 chunk)
         rc = hold_inputs(e, chunk);
     if (rc)
         return rc;
-    widen_limit(e, (s64)e->nr_frames);
     rc = alloc_outputs(e);
     if (!rc)
         for (u64 i = 0; i < e->nr_frames; i++)
             give_up(e->d, e->in[i], 1);
-    widen_limit(e, -(s64)e->nr_frames);
     put_inputs(e, e->nr_frames);
     return rc ? rc : publish_outputs(e, chunk);
 }

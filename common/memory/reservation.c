@@ -28,7 +28,7 @@ static void release_extent(struct domain *d, mfn_t m, unsigned order)
 
 static mfn_t alloc_extent(struct domain *d, const struct xen_memory_reservation *r, u64 i)
 {
-    mfn_t m = memory_alloc(d, r->extent_order, r->mem_flags);
+    mfn_t m = memory_alloc(d, r->extent_order, r->mem_flags, 0);
 
     /* libxenguest tries large pages first and expects to fail now and then. */
     if (mfn_eq(m, INVALID_MFN) && !r->extent_order) {

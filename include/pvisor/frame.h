@@ -28,6 +28,7 @@ enum frame_type {
 #define MEMF_BITS(n)   ((n) & 0x3f)   /* frames below 2^n bytes; 0: anywhere */
 #define MEMF_NO_ZERO   (1u << 8)      /* contents need not be zero */
 #define MEMF_NO_COUNT  (1u << 9)      /* a domain's frame that is not in its tot_pages (shared info, grant frames) */
+#define MEMF_REPLACES  (1u << 10)     /* for as many frames of the domain's, which are about to go: its limit does not count */
 #define MEMF_LOW       MEMF_BITS(32)
 
 /* Hypervisor-owned 2^order frames, zeroed unless MEMF_NO_ZERO; INVALID_MFN when there are none. */

@@ -43,7 +43,7 @@ mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
 {
     u64 n = 1UL << order, i, j;
 
-    if (!(flags & MEMF_NO_COUNT) && d->tot_pages + n > d->max_pages)
+    if (!(flags & (MEMF_NO_COUNT | MEMF_REPLACES)) && d->tot_pages + n > d->max_pages)
         return INVALID_MFN;
     for (i = 0; i + n <= FAKE_NR_FRAMES; i += n) {
         for (j = 0; j < n && !fake_frames[i + j].used; j++)

@@ -82,9 +82,9 @@ verw_selector: dw HYP_DS_
     mov dword [rsp + 4], %1
 %if %1 == 0x82
     jmp strict near int82_entry
-%elif %1 == 1
-    jmp strict near debug_entry
-%elif %1 == 2 || %1 == 8 || %1 == 18
+%elif %1 == 1 || %1 == 2
+    jmp strict near moving_entry
+%elif %1 == 8 || %1 == 18
     jmp strict near ist_entry
 %elif %1 < 0x20 || %1 == 0x80
     jmp strict near exception_entry
@@ -130,11 +130,12 @@ interrupt_entry:
     jnz ret_to_guest
     jmp restore_nested
 
-; NMI, #DF, #MC: on their own stacks, and back to wherever they came from without looking at anything.
+; #DF, #MC: on their own stacks. Their handlers do not return.
 align 16
 ist_entry:
     cld
     SAVE_GPRS
+.saved:
     mov rdi, rsp
     xor ebp, ebp
     movzx eax, byte [rsp + REGS_entry_vector]
@@ -222,14 +223,15 @@ __SECT__
     mov cr3, %1
 %endmacro
 
-; #DB has a stack of its own, since %rsp is the guest's for one instruction after SYSCALL. What comes from a guest interrupted
-; nothing of ours: its frame moves to the ordinary stack.
+; #DB and NMI have stacks of their own, since %rsp is the guest's for one instruction after SYSCALL. What comes from a guest
+; interrupted nothing of ours: its frame moves to the ordinary stack, and the way back is the ordinary one, whose IRET may
+; fault. What interrupted us goes back to the very place.
 align 16
-debug_entry:
+moving_entry:
     cld
     SAVE_GPRS
     test byte [rsp + REGS_cs], 3
-    jz .nested
+    jz ist_entry.saved
     mov rsi, rsp
     mov rdi, rsp
     or rdi, STACK_SIZE_ - 1
@@ -239,17 +241,11 @@ debug_entry:
     rep movsq
     mov rdi, rsp
     xor ebp, ebp
+    movzx eax, byte [rsp + REGS_entry_vector]
     lea rcx, [exception_handlers]
-    mov rcx, [rcx + 8]
+    mov rcx, [rcx + rax * 8]
     call __x86_indirect_thunk_rcx
     jmp ret_to_guest
-.nested:
-    mov rdi, rsp
-    xor ebp, ebp
-    lea rcx, [exception_handlers]
-    mov rcx, [rcx + 8]
-    call __x86_indirect_thunk_rcx
-    jmp restore_nested
 
 ; --- Hypercalls -------------------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ static bool account(struct domain *d, u64 nr, unsigned flags)
     spin_lock(&d->page_lock);
     if (flags & MEMF_NO_COUNT)
         d->shared_frames += nr;
-    else if (d->tot_pages + nr > d->max_pages || d->dying)
+    else if (d->dying || (d->tot_pages + nr > d->max_pages && !(flags & MEMF_REPLACES)))
         ok = false;
     else
         d->tot_pages += nr;
