@@ -75,24 +75,35 @@ IMAGE = {"image": System("compressed image", "bytes")}
 NAMES = {**BOOT, **IMAGE, **LINUX, **dict(work_rows()), **CROWD}
 
 
-def boot(hypervisor, options, memory):
-    """{figure: value} that the benchmark kernel prints about its start on a machine of so many MiB."""
+def counter(options, scratch):
+    """QEMU's arguments for tools/bench/count.c, which writes anew."""
+    (scratch / "counts").unlink(missing_ok=True)
+    return [] if options.wall_clock else ["-plugin", f"file={CACHE}/count.so,out={scratch}/counts"]
+
+
+def boot(hypervisor, options, memory, scratch):
+    """
+    {figure: value} that the benchmark kernel prints about its start on a machine of so many MiB. The TSC that it prints runs on
+    while a CPU waits, so where instructions can be counted, "started" becomes their number.
+    """
     kernel = machine.TOP / f"build/guests/primitives-{options.format}"
-    command = machine.qemu(hypervisor, [f"{kernel} test=start"], memory=memory, dom0="128M", options=options)
+    command = machine.qemu(hypervisor, [f"{kernel} test=start"], memory, "128M", options, counter(options, scratch))
     figures = {}
     for line in machine.lines(command, options.timeout):
         if match := re.match(r"BENCH (\w+) (\d+)", line):
             figures[match[1]] = int(match[2])
         elif re.match(r"PVTEST (\d+ passed|panic)", line):
             break
+    if started := [m for m in marks(scratch) if m.id == KERNEL]:
+        figures["started"] = started[0].hypervisor + started[0].other
     return figures
 
 
-def small_boots(hypervisor, options, wanted, progress):
+def small_boots(hypervisor, options, wanted, progress, scratch):
     results = {}
     for memory in (512, 2048):
         if f"memory_{memory}" in wanted or (memory == 512 and "boot" in wanted):
-            figures = boot(hypervisor, options, memory)
+            figures = boot(hypervisor, options, memory, scratch)
             progress(f"{memory} MiB: {figures}")
             if "used_pages" in figures:
                 results[f"memory_{memory}"] = memory * 1024 - 4 * figures["used_pages"]
@@ -106,10 +117,7 @@ def small_boots(hypervisor, options, wanted, progress):
 def linux(hypervisor, options, scratch, words, memory):
     """The command line of a machine with Debian's Linux and tools/bench/work-dom0, without a hypervisor if that is None."""
     words = f"quiet rdinit=/bench {options.linux_words} {words}"
-    kernel, initrd, extra = CACHE / "kernel/vmlinuz", CACHE / "bench-dom0.cpio", []
-    if not options.wall_clock:
-        extra = ["-plugin", f"file={CACHE}/count.so,out={scratch}/counts"]
-        (scratch / "counts").unlink(missing_ok=True)
+    kernel, initrd, extra = CACHE / "kernel/vmlinuz", CACHE / "bench-dom0.cpio", counter(options, scratch)
     if hypervisor.elf is None:
         return machine.machine(options, memory, kernel, f"console=ttyS0 {words}", str(initrd), extra)
     module = f"{kernel} console=hvc0 {words}".replace(",", ",,")
@@ -239,7 +247,7 @@ def run(hypervisor, options, wanted, progress, scratch):
     if hypervisor.elf:
         if "image" in wanted:
             results["image"] = hypervisor.packed.stat().st_size
-        results |= small_boots(hypervisor, options, wanted, progress)
+        results |= small_boots(hypervisor, options, wanted, progress, scratch)
     if any(name in LINUX or name.startswith(("dom0_", "domu_")) for name in wanted):
         results |= one_linux(hypervisor, options, wanted, progress, scratch)
     if hypervisor.elf and any(name in CROWD for name in wanted):
