@@ -132,6 +132,7 @@ def on_one_cpu(machine, quiet):
         machine.ok(f"xl vcpu-pin {guest.name} all all; xl sched-credit2 -d {guest.name} -w 256 -c 0")
 
 
+@pytest.mark.idle_host
 def test_weights(machine, quiet, on_one_cpu):
     names = on_one_cpu(quiet.all[:3])
     for name, weight in zip(names, (128, 256, 512)):
@@ -143,6 +144,7 @@ def test_weights(machine, quiet, on_one_cpu):
         assert abs(share / sum(got) / wanted - 1) < 0.05, got
 
 
+@pytest.mark.idle_host
 def test_cap(machine, quiet, on_one_cpu):
     [name] = on_one_cpu(quiet.all[:1])
     for cap in (20, 60):
