@@ -93,7 +93,7 @@ def test_hostile_kernel_as_a_domu(dom0, domu, form):
 @pytest.mark.parametrize("form", ["pt64", "pt32p"])
 def test_random_calls_of_a_domu(dom0, domu, form):
     """tests/guests/fuzz.c: whatever it did, it gives everything back."""
-    memory_settles(dom0, lambda: run_test_kernel(dom0, domu, "fuzz", form, "rounds=1500"))
+    memory_settles(dom0, lambda: run_test_kernel(dom0, domu, "fuzz", form, "rounds=400"))
 
 
 def memory_settles(dom0, life):
