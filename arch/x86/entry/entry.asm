@@ -102,16 +102,21 @@ idt_stubs:
 %assign v v+1
 %endrep
 
-align 16
-exception_entry:
-    cld
-    SAVE_GPRS
+; rsp: the frame.
+%macro CALL_EXCEPTION_HANDLER 0
     mov rdi, rsp
     xor ebp, ebp
     movzx eax, byte [rsp + REGS_entry_vector]
     lea rcx, [exception_handlers]
     mov rcx, [rcx + rax * 8]
     call __x86_indirect_thunk_rcx
+%endmacro
+
+align 16
+exception_entry:
+    cld
+    SAVE_GPRS
+    CALL_EXCEPTION_HANDLER
     test byte [rsp + REGS_cs], 3
     jnz ret_to_guest
 restore_nested:
@@ -136,12 +141,7 @@ ist_entry:
     cld
     SAVE_GPRS
 .saved:
-    mov rdi, rsp
-    xor ebp, ebp
-    movzx eax, byte [rsp + REGS_entry_vector]
-    lea rcx, [exception_handlers]
-    mov rcx, [rcx + rax * 8]
-    call __x86_indirect_thunk_rcx
+    CALL_EXCEPTION_HANDLER
     jmp restore_nested
 
 ; Jumps to %2 if there is something to do before the current vCPU, whose address becomes %1, goes on: a softirq, an event
@@ -239,12 +239,7 @@ moving_entry:
     mov rsp, rdi
     mov ecx, CPUINFO_guest_top / 8
     rep movsq
-    mov rdi, rsp
-    xor ebp, ebp
-    movzx eax, byte [rsp + REGS_entry_vector]
-    lea rcx, [exception_handlers]
-    mov rcx, [rcx + rax * 8]
-    call __x86_indirect_thunk_rcx
+    CALL_EXCEPTION_HANDLER
     jmp ret_to_guest
 
 ; --- Hypercalls -------------------------------------------------------------------------------------------
