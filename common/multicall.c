@@ -14,20 +14,6 @@
 /* The layout of a 64-bit guest's entry is ours: no codec on the way that matters. */
 _Static_assert(sizeof(struct multicall_entry) == sizeof(struct multicall_entry_l64), "entry layout");
 
-void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6])
-{
-    unsigned from = 0;
-    u64 joined[6] = { 0 };
-
-    for (unsigned i = 0; i < h->nr_args && from < 6; i++) {
-        joined[i] = args[from++];
-        if (h->wide & 1 << i && from < 6)
-            joined[i] |= args[from++] << 32;
-    }
-    for (unsigned i = 0; i < 6; i++)
-        args[i] = joined[i];
-}
-
 static always_inline int read_entry(enum abi_word w, struct multicall_entry *e, gva_t at)
 {
     struct multicall_entry other;
@@ -98,8 +84,11 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
         if (unlikely(read_entry(w, &e, list)))
             return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);
         rc = call(d, w, &e);
-        if (unlikely(rc == -ERESTART_HYPERCALL && hypercall_restart_asked()))
-            return write_restart(w, list) ? -EFAULT : hypercall_restart(2, list.v, nr - i);
+        if (unlikely(rc < 0)) {
+            if (rc == -ERESTART_HYPERCALL && hypercall_restart_asked())
+                return write_restart(w, list) ? -EFAULT : hypercall_restart(2, list.v, nr - i);
+            hypercall_log_failure(d, e.op, rc);
+        }
         /* The guest is elsewhere now, and this value belongs into a register of that place. */
         if (unlikely(e.op == __HYPERVISOR_iret))
             return rc;

@@ -117,7 +117,7 @@ static s64 build_id(gva_t at)
     u32 room;
 
     if (!is_control_domain(current->domain))
-        return -EPERM;
+        return refuse(-EPERM, "the build id is for the control domain");
     if (!__note_start || size <= NOTE_HEADER)
         return -ENODATA;
     size -= NOTE_HEADER;
@@ -152,7 +152,9 @@ s64 do_xen_version(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     (void)a2, (void)a3, (void)a4, (void)a5;
     cmd = (u32)cmd;
-    return cmd < ARRAY_SIZE(commands) && commands[cmd] ? commands[cmd](gva(arg)) : -ENOSYS;
+    if (cmd >= ARRAY_SIZE(commands) || !commands[cmd])
+        return refuse(-ENOSYS, "unknown command %lu", cmd);
+    return commands[cmd](gva(arg));
 }
 
 #define ASSIST(name) (1UL << VMASST_TYPE_##name)
@@ -185,5 +187,5 @@ s64 do_vm_assist(u64 cmd, u64 type, u64 a2, u64 a3, u64 a4, u64 a5)
         atomic_and(&d->vm_assist, ~(1UL << type));
         return 0;
     }
-    return -ENOSYS;
+    return refuse(-ENOSYS, "unknown command %lu", cmd);
 }

@@ -88,7 +88,7 @@ run: build/disk.img
 PYTEST_ARGS ?= -n 2 --dist loadscope
 # Not part of every run, because it takes long, wants a host that does nothing else, or is not settled (docs/testing.md). By
 # name: make test T=smp_long
-LONG_TESTS = --ignore=test_smp_long.py -m "not idle_host and not unsettled"
+LONG_TESTS = --ignore=test_smp_long.py -m "not idle_host"
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))

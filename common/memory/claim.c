@@ -51,7 +51,7 @@ s64 mem_claim_pages(gva_t arg, u32 start)
 
     (void)start;
     if (!is_control_domain(current->domain))
-        return -EPERM;
+        return refuse(-EPERM, "for the control domain");
     if (guest_read_abi(xen_memory_reservation, &r, arg))
         return -EFAULT;
     if (r.extent_start || r.extent_order || r.mem_flags)

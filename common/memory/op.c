@@ -53,7 +53,7 @@ s64 do_memory_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
     (void)a2, (void)a3, (void)a4, (void)a5;
     /* Sharing, paging and access control have no PV guests. */
     if (op >= ARRAY_SIZE(ops) || !ops[op].fn)
-        return -ENOSYS;
+        return refuse(-ENOSYS, "unknown command %u", op);
     if (start && !ops[op].extents)
         return refuse(-EINVAL, "command %u cannot start at extent %u", op, start);
     return ops[op].fn(gva(arg), start);

@@ -121,7 +121,7 @@ s64 mem_machine_memory_map(gva_t arg, u32 start)
 
     (void)start;
     if (!is_control_domain(current->domain) && !current->domain->is_hardware)
-        return -EPERM;
+        return refuse(-EPERM, "for the control domain");
     if (guest_read_abi(xen_memory_map, &map, arg))
         return -EFAULT;
     e = xzalloc_array(struct e820entry, max(host_e820_nr, 1u));
@@ -190,7 +190,7 @@ s64 mem_pod_target(gva_t arg, u32 start)
 
     (void)start;
     if (!is_control_domain(current->domain))
-        return -EPERM;
+        return refuse(-EPERM, "for the control domain");
     if (guest_read_abi(xen_pod_target, &t, arg))
         return -EFAULT;
     d = memory_target(t.domid, &rc);
@@ -233,7 +233,7 @@ s64 mem_reserved_regions(gva_t arg, u32 start)
 
     (void)start;
     if (!is_control_domain(current->domain))
-        return -EPERM;
+        return refuse(-EPERM, "for the control domain");
     if (guest_read_abi(xen_reserved_device_memory_map, &m, arg))
         return -EFAULT;
     m.nr_entries = 0;

@@ -37,7 +37,7 @@ s64 mem_acquire_resource(gva_t arg, u32 start)
 
     (void)start;
     if (!is_control_domain(current->domain))
-        return -EPERM;
+        return refuse(-EPERM, "for the control domain");
     if (guest_read_abi(xen_mem_acquire_resource, &r, arg))
         return -EFAULT;
     if (r.pad || (!r.frame_list && r.nr_frames))

@@ -20,8 +20,10 @@ static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
 {
     int err = 0;
 
-    if (unlikely(!guest_access_ok(current->domain, src.v, len)))
+    if (unlikely(!guest_access_ok(current->domain, src.v, len))) {
+        guest_access_failed(src.v);
         return -EFAULT;
+    }
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++) {
         u64 w;
@@ -38,8 +40,10 @@ static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
 
 static always_inline int copy_words_to_guest(gva_t dst, const void *src, size_t len)
 {
-    if (unlikely(!guest_access_ok(current->domain, dst.v, len)))
+    if (unlikely(!guest_access_ok(current->domain, dst.v, len))) {
+        guest_access_failed(dst.v);
         return -EFAULT;
+    }
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++)
         PUT_GUEST_U64(dst.v + i * 8, ((const u64 *)src)[i], fault);

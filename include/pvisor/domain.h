@@ -48,6 +48,7 @@ struct vcpu {
     spinlock_t virq_lock;
     void *fifo;                     /* common/event/fifo.c: control block state */
     bool in_multicall;
+    u64 bad_address;                /* last_bad_guest_address() */
 
     struct vcpu_runstate {
         u32 state;                  /* RUNSTATE_* */

@@ -18,6 +18,13 @@ int copy_from_guest(void *dst, gva_t src, size_t len) must_check;
 int copy_to_guest(gva_t dst, const void *src, size_t len) must_check;
 int clear_guest(gva_t dst, size_t len) must_check;
 
+/*
+ * Access to va of the current guest's memory was not possible. The log line of a call that fails for it names the address of
+ * the last such access, and forgets it.
+ */
+void guest_access_failed(u64 va);
+u64 last_bad_guest_address(void);
+
 /* A structure described by ABI_STRUCT, at the current domain's width. write: -EFAULT, or -EOVERFLOW if a value does not fit. */
 int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src) must_check;
 int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal) must_check;

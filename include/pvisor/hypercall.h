@@ -14,6 +14,8 @@
 
 #include <pvisor/types.h>
 
+struct domain;
+
 typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 
 enum hypercall_who { HC_ABSENT /* -ENOSYS */, HC_ANY, HC_PRIVILEGED /* the control domain only, else -EPERM */ };
@@ -29,6 +31,12 @@ struct hypercall_desc {
 
 extern const struct hypercall_desc hypercall_table[];
 extern const u64 nr_hypercalls;
+
+/*
+ * What the log should say of a call that returned rc and whose handler may have said nothing: that there is no such call,
+ * that it is not for this domain, or which address was bad. rc need not be an error.
+ */
+void hypercall_log_failure(const struct domain *d, u64 number, s64 rc);
 
 /* Of a 32-bit guest whose call has wide arguments: puts the halves in args together. */
 void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6]);

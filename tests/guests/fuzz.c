@@ -300,9 +300,12 @@ static struct call event_call(struct fuzz *z)
         z->buffer[0] = some_mfn(z);
     if (cmd == EVTCHNOP_init_control)
         *(struct evtchn_init_control *)p = (struct evtchn_init_control){ some_mfn(z), below(z, 600) * 8, below(z, 3), 0, { 0 } };
-    /* A domU speaks by its first ports. */
-    if (!is_dom0() && (cmd == EVTCHNOP_reset || (cmd == EVTCHNOP_close && p[0] < 4)))
-        cmd = EVTCHNOP_unmask;
+    /* A domU speaks by its first ports: the arguments must be those that were looked at. */
+    if (!is_dom0() && (cmd == EVTCHNOP_reset || cmd == EVTCHNOP_close)) {
+        if (cmd == EVTCHNOP_reset || p[0] < 4)
+            cmd = EVTCHNOP_unmask;
+        return (struct call){ __HYPERVISOR_event_channel_op, { cmd, P(z->buffer) } };
+    }
     return (struct call){ __HYPERVISOR_event_channel_op, { cmd, some_pointer(z) } };
 }
 
@@ -354,6 +357,9 @@ static struct call other_call(struct fuzz *z)
     };
     unsigned i = below(z, ARRAY_SIZE(calls));
 
+    /* The old form of event_channel_op would close the ports by which a domU speaks. */
+    if (!is_dom0() && calls[i].number == __HYPERVISOR_event_channel_op_compat)
+        i = 0;
     scribble(z, 128);
     if (calls[i].number == __HYPERVISOR_vm_assist || calls[i].number == __HYPERVISOR_set_segment_base)
         return (struct call){ calls[i].number, { below(z, calls[i].commands), below(z, 40) } };

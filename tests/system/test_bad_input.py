@@ -90,7 +90,6 @@ def test_hostile_kernel_as_a_domu(dom0, domu, form):
     run_test_kernel(dom0, domu, "hostile", form)
 
 
-@pytest.mark.unsettled
 @pytest.mark.parametrize("form", ["pt64", "pt32p"])
 def test_random_calls_of_a_domu(dom0, domu, form):
     """tests/guests/fuzz.c: whatever it did, it gives everything back."""

@@ -2,7 +2,7 @@
  * What belongs to hypercalls as such: multicall, arguments that a 32-bit guest passes in halves, and the
  * answers of xen_version and vm_assist. Handlers here are the test's own.
  */
-// SOURCES: common/multicall.c common/version.c common/abi.c common/lib/text.c
+// SOURCES: common/hypercall.c common/multicall.c common/version.c common/abi.c common/lib/text.c
 // SOURCES: arch/x86/mm/format.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include <asm/pt.h>
@@ -71,6 +72,19 @@ unsigned hypercall_restart_args(u64 args[6])
     memcpy(args, fake_restart.arg, fake_restart.nr_args * sizeof(*args));
     return fake_restart.nr_args;
 }
+
+static char logged[200];
+
+void guest_log(const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(logged, sizeof(logged), fmt, args);
+    va_end(args);
+}
+
+u64 last_bad_guest_address(void) { return 0x1234; }
 
 const char *cmdline_get(void) { return "console=com1"; }
 
@@ -147,6 +161,25 @@ static void each_has_its_own_error(void **state)
     dom->is_control = true;
     assert_int_equal(fake_hypercall(do_multicall, list.v, 5, 0), 0);
     assert_int_equal(result(list, 2), 2);
+}
+
+static const char *log_of(u64 number, s64 rc)
+{
+    logged[0] = '\0';
+    hypercall_log_failure(dom, number, rc);
+    return logged;
+}
+
+static void says_why_it_failed(void **state)
+{
+    (void)state;
+    assert_string_equal(log_of(0, -ENOSYS), "there is no hypercall 0");
+    assert_string_equal(log_of(0xffff, -ENOSYS), "there is no hypercall 65535");
+    assert_string_equal(log_of(SECRET, -EPERM), "secret is for the control domain");
+    assert_non_null(strstr(log_of(RECORD, -EFAULT), "record: memory at 0x1234"));
+    assert_string_equal(log_of(RECORD, -EINVAL), "");   /* the handler has said it */
+    dom->is_control = true;
+    assert_string_equal(log_of(SECRET, -EPERM), "");
 }
 
 static void an_inner_call_gives_way(void **state)
@@ -281,6 +314,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BOTH(calls_each_in_turn),
         BOTH(each_has_its_own_error),
+        BOTH(says_why_it_failed),
         BOTH(an_inner_call_gives_way),
         BOTH(progress_is_in_the_entry),
         BOTH(leaving_ends_it),

@@ -15,7 +15,7 @@
 %include "asm-offsets.inc"
 
 extern exception_handlers, do_interrupt, hypercall_table
-extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_restart_apply
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_failed
 extern hypercall_control_only, hypercall_join_halves
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
@@ -279,8 +279,8 @@ hypercall:
     xor ebp, ebp
     mov rax, [r11 + rax + HCDESC_fn]
     call __x86_indirect_thunk_rax
-    cmp rax, -ERESTART_HYPERCALL_
-    je .restart
+    test rax, rax
+    js .failed
     mov [rsp + REGS_rax], rax
     cli
     ; rbx and r12 to r15 are the guest's again. A handler that made the guest go on elsewhere by IRET changed entry_vector.
@@ -299,14 +299,14 @@ hypercall:
     mov r10, [r10 + VCPU_domain]
     cmp byte [r10 + DOMAIN_is_control], 0
     jne .call
-    mov qword [rsp + REGS_rax], -1       ; EPERM
-    jmp ret_to_guest
+    mov rax, -1         ; EPERM
+    jmp .failed
 .bad:
-    mov qword [rsp + REGS_rax], -38      ; ENOSYS
-    jmp ret_to_guest
-.restart:
+    mov rax, -38        ; ENOSYS
+.failed:                ; an error, a call to be made again, or a value that is as good as any (IRET's)
     mov rdi, rsp
-    call hypercall_restart_apply
+    mov rsi, rax
+    call hypercall_failed
     jmp ret_to_guest
 
 ; SYSCALL by a 64-bit guest's user space, to its kernel's handler. rcx: vCPU; rcx and r11 are in the frame. Interrupts

@@ -8,6 +8,7 @@
 #include <asm/x86.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
+#include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
@@ -156,6 +157,7 @@ static void trap_pf(struct cpu_regs *r)
         if (v && fix_fault(r, v, address))
             return;
         if (!from_guest(r)) {
+            guest_access_failed(address);
             hypervisor_fault(r);
             return;
         }
@@ -258,7 +260,7 @@ unsigned hypercall_restart_args(u64 args[6])
 }
 
 /* The guest's next instruction is its SYSCALL or INT 0x82 again: both are two bytes long. */
-void hypercall_restart_apply(struct cpu_regs *regs)
+static void make_again(struct cpu_regs *regs)
 {
     u64 *const regs64[6] = { &regs->rdi, &regs->rsi, &regs->rdx, &regs->r10, &regs->r8, &regs->r9 };
     u64 *const regs32[6] = { &regs->rbx, &regs->rcx, &regs->rdx, &regs->rsi, &regs->rdi, &regs->rbp };
@@ -266,12 +268,19 @@ void hypercall_restart_apply(struct cpu_regs *regs)
     u64 args[6];
     unsigned n;
 
-    if (!hypercall_restart_asked()) {
-        regs->rax = (u64)-ERESTART_HYPERCALL;
-        return;
-    }
     n = hypercall_restart_args(args);
     for (unsigned i = 0; i < n; i++)
         *to[i] = args[i];
     regs->rip -= 2;
+}
+
+/* From entry.asm: a call returned something negative. The frame still has the call's number. */
+void hypercall_failed(struct cpu_regs *regs, s64 rc)
+{
+    if (rc == -ERESTART_HYPERCALL && hypercall_restart_asked()) {
+        make_again(regs);
+        return;
+    }
+    hypercall_log_failure(current->domain, (u32)regs->rax, rc);
+    regs->rax = (u64)rc;
 }

@@ -7,6 +7,20 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
+void __attribute__((cold)) guest_access_failed(u64 va)
+{
+    if (current)
+        current->bad_address = va;
+}
+
+u64 last_bad_guest_address(void)
+{
+    u64 va = current->bad_address;
+
+    current->bad_address = 0;
+    return va;
+}
+
 /* Bytes left undone. The string instructions leave their registers where the fault was. */
 static size_t copy_raw(void *dst, const void *src, size_t len)
 {
@@ -26,15 +40,19 @@ static size_t copy_raw(void *dst, const void *src, size_t len)
 
 int (copy_from_guest)(void *dst, gva_t src, size_t len)
 {
-    if (unlikely(!guest_range_ok(current->domain, src.v, len)))
+    if (unlikely(!guest_range_ok(current->domain, src.v, len))) {
+        guest_access_failed(src.v);
         return -EFAULT;
+    }
     return likely(!copy_raw(dst, (const void *)src.v, len)) ? 0 : -EFAULT;
 }
 
 int (copy_to_guest)(gva_t dst, const void *src, size_t len)
 {
-    if (unlikely(!guest_range_ok(current->domain, dst.v, len)))
+    if (unlikely(!guest_range_ok(current->domain, dst.v, len))) {
+        guest_access_failed(dst.v);
         return -EFAULT;
+    }
     return likely(!copy_raw((void *)dst.v, src, len)) ? 0 : -EFAULT;
 }
 
@@ -80,8 +98,10 @@ int guest_read_word(u64 *v, gva_t array, u64 i)
     unsigned bytes = abi_word_bytes(current_word());
 
     *v = 0;
-    if (i >= 1UL << 48)
+    if (i >= 1UL << 48) {
+        guest_access_failed(array.v);
         return -EFAULT;
+    }
     return copy_from_guest(v, gva_add(array, i * bytes), bytes);
 }
 
@@ -89,8 +109,10 @@ int guest_write_word(gva_t array, u64 i, u64 v)
 {
     unsigned bytes = abi_word_bytes(current_word());
 
-    if (i >= 1UL << 48)
+    if (i >= 1UL << 48) {
+        guest_access_failed(array.v);
         return -EFAULT;
+    }
     if (bytes == 4 && v >> 32)
         return -EOVERFLOW;
     return copy_to_guest(gva_add(array, i * bytes), &v, bytes);

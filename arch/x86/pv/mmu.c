@@ -398,7 +398,7 @@ static int ext_unpin(struct domain *d, const struct mmuext_op *op)
 static int ext_baseptr(struct domain *d, const struct mmuext_op *op, bool user)
 {
     if (d != current->domain || (user && d->arch.word == ABI_32))
-        return refuse(-EPERM, "not for this domain");
+        return refuse(-EPERM, "not for another domain, nor for a 32-bit one's user mode");
     return pv_new_root(current, mfn(op->arg1), user);
 }
 
@@ -409,7 +409,7 @@ static int ext_set_ldt(struct domain *d, const struct mmuext_op *op)
     u32 n = (u32)op->arg2;
 
     if (d != v->domain)
-        return -EPERM;
+        return refuse(-EPERM, "not for another domain");
     if (base & ~PAGE_MASK || n > 8192 || (n && !guest_range_ok(d, base, n * 8UL)))
         return refuse(-EINVAL, "LDT at %#lx with %u entries: wants a page boundary and at most 8192", base, n);
     if (!n && !v->arch.ldt_entries)
@@ -447,7 +447,7 @@ static int ext_clear_copy(struct domain *d, const struct mmuext_op *op, bool cop
 static int ext_flush_local(const struct domain *d, const struct mmuext_op *op)
 {
     if (d != current->domain)
-        return -EPERM;
+        return refuse(-EPERM, "not for another domain");
     if (op->cmd == MMUEXT_TLB_FLUSH_LOCAL)
         flush_tlb_local();
     else if (guest_access_ok(d, op->arg1, 1))
@@ -461,7 +461,7 @@ static int ext_flush(struct domain *d, const struct mmuext_op *op)
     cpumask_t cpus;
 
     if (d != current->domain)
-        return -EPERM;
+        return refuse(-EPERM, "not for another domain");
     if (page && !guest_range_ok(d, op->arg1, 1))
         return 0;
     cpus = d->arch.dirty_cpus;

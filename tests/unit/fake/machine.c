@@ -450,6 +450,8 @@ FAKE int clear_guest(gva_t dst, size_t len)
     return 0;
 }
 
+FAKE u64 last_bad_guest_address(void) { return 0; }
+
 FAKE enum abi_word current_word(void) { return current->domain->arch.word; }
 FAKE enum abi_word domain_word(const struct domain *d) { return d->arch.word; }
 
