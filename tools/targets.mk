@@ -21,6 +21,10 @@ $(cache)/kernel/vmlinuz: $(cache)/root.stamp $(image_tools)/kernel
 $(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach
 	@$(image_tools)/gnumach $(@D)
 
+# A QEMU that emulates x2APIC.
+$(cache)/qemu/run: $(image_tools)/qemu
+	@$(image_tools)/qemu $(@D)
+
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"

@@ -47,6 +47,12 @@ def rates(machine, names, wait):
     return [(after[n][0] - before[n][0]) / (after[n][1] - before[n][1]) for n in names]
 
 
+def irq_cpus(machine):
+    """Which CPU the hypervisor has given each interrupt of a device: {irq: cpu}."""
+    machine.ok("xl debug-keys i; sleep 1")
+    return {int(irq): int(cpu) for irq, cpu in re.findall(r"irq +(\d+) vector 0x[0-9a-f]+ cpu (\d+)", machine.hypervisor_log())}
+
+
 def no_complaints(machine):
     log = machine.transcript()
     for word in ("Panic", "panic at", "Watchdog", "BUG", "crashed"):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import rig
-from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, free_pages, no_complaints, rates, storm
+from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, free_pages, irq_cpus, no_complaints, rates, storm
 
 CPUS = 4
 
@@ -113,6 +113,16 @@ def test_cpus_go_and_come_under_load(machine, guests):
     guests.everywhere(STOP)
     build(guests.all[2], parallel=3, jobs=6)
     assert " 0% packet loss" in machine.ok(f"ping -c 3 {guests.address(1)}")
+    no_complaints(machine)
+
+
+def test_interrupts_leave_with_the_cpu_that_asks(machine):
+    """The vCPU that takes CPU 3 offline runs on it."""
+    machine.ok("xl vcpu-pin 0 all 3")
+    machine.ok(f"{HPTOOL} cpu-offline 3", 120)
+    assert 3 not in irq_cpus(machine).values()
+    assert " 0% packet loss" in machine.ok("ping -c 3 10.0.2.2")
+    machine.ok(f"xl vcpu-pin 0 all all; {HPTOOL} cpu-online 3", 120)
     no_complaints(machine)
 
 
