@@ -280,6 +280,10 @@ void frame_final_put(mfn_t m, u64 w)
     domain_put(d);
 }
 
+#define DRAIN_DUE 2048      /* some 0.1 ms of work */
+
+bool frames_drain_due(void) { return this_cpu(free_pending).nr >= DRAIN_DUE; }
+
 void frames_drain_pending(void)
 {
     struct pending *p = &this_cpu(free_pending), list;

@@ -50,6 +50,7 @@ void clock_event_set(u64 expires) { cpus[here].event_at = expires; }
 void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu; (void)vector; sim_ipis++; }
 void *xzalloc_bytes(size_t size) { return calloc(1, size); }
 void xfree(void *p) { free(p); }
+bool frames_drain_due(void) { return false; }
 void send_guest_vcpu_virq(struct vcpu *v, u32 virq) { (void)v; (void)virq; }
 void domain_shutdown(struct domain *d, u8 reason) { d->shutdown_code = reason; }
 void debug_key_register(char key, void (*fn)(char, struct cpu_regs *), const char *help)
