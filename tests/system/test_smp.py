@@ -142,28 +142,28 @@ def on_one_cpu(machine, quiet):
         machine.ok(f"xl vcpu-pin {guest.name} all all; xl sched-credit2 -d {guest.name} -w 256 -c 0")
 
 
-@pytest.mark.idle_host
 def test_weights(machine, quiet, on_one_cpu):
+    """Shares are of what the domains got together: what a busy host keeps from the machine's CPU it keeps from all."""
     names = on_one_cpu(quiet.all[:3])
     for name, weight in zip(names, (128, 256, 512)):
         machine.ok(f"xl sched-credit2 -d {name} -w {weight}")
     machine.ok("sleep 2")
-    got = rates(machine, names, 16)
+    got = rates(machine, names, 20)
     assert sum(got) > 0.9
     for share, wanted in zip(got, (1 / 7, 2 / 7, 4 / 7)):
         assert abs(share / sum(got) / wanted - 1) < 0.05, got
 
 
-@pytest.mark.idle_host
 def test_cap(machine, quiet, on_one_cpu):
+    """Never more than the cap. And as much, but periods in which a busy host does not run the machine's CPU are lost to the guest: so
+    in the best of a few tries."""
     [name] = on_one_cpu(quiet.all[:1])
     for cap in (20, 60):
         machine.ok(f"xl sched-credit2 -d {name} -c {cap}")
         machine.ok("sleep 1")
-        # What a busy host keeps from the machine's CPU for whole periods is lost to the guest: the best of four.
         got = []
-        while len(got) < 4 and (not got or max(got) < 0.955 * cap / 100):
-            got += rates(machine, [name], 6)
+        while len(got) < 8 and (not got or max(got) < 0.955 * cap / 100):
+            got += rates(machine, [name], 5)
         assert max(got) < 1.05 * cap / 100 and max(got) > 0.95 * cap / 100, got
 
 
