@@ -106,6 +106,8 @@ void frame_put_foreign(const struct domain *d, mfn_t m, bool writable)
 
     if (this_cpu(free_pending).nr_foreign == MAX_FOREIGN)
         frames_drain_pending();
+    /* The entry is changed before we look at who may have read it: see mm/flush.c. */
+    smp_mb();
     flags = irq_save();
     p = &this_cpu(free_pending);
     p->foreign[p->nr_foreign++] = (u32)m.v | (writable ? FOREIGN_RW : 0);
