@@ -59,7 +59,7 @@ def test_sixty_four_cpus(images, mode):
 
 
 def test_idle_by_mwait(images):
-    with boot("mwait", 2, cmdline="idle=mwait maxcpus=1") as machine:
+    with boot("mwait", 2, cpu="Nehalem,+monitor", cmdline="idle=mwait maxcpus=1") as machine:
         machine.wait_for_dom0(400)
         assert machine.ok("xl dmesg | grep -c 'Idle CPUs wait by MWAIT'") == "1"
         assert re.search(r"nr_cpus +: 1\b", machine.ok("xl info"))
