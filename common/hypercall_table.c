@@ -43,7 +43,7 @@ const struct hypercall_desc hypercall_table[NR_HYPERCALLS] = {
     CALL(event_channel_op, 2),
     CALL(physdev_op, 2),
     CALL(hvm_op, 2),
-    PRIVILEGED(sysctl, 1),
+    PRIVILEGED(sysctl, 3),      /* the interface's one, and two of ours for when it is made again */
     PRIVILEGED(domctl, 1),
     PRIVILEGED(kexec_op, 2),
     CALL(argo_op, 5),

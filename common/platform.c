@@ -4,6 +4,7 @@
 #include <public/errno.h>
 #include <public/platform.h>
 #include <pvisor/acpi.h>
+#include <pvisor/console.h>
 #include <pvisor/domain.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
@@ -75,6 +76,7 @@ static s64 op_enter_sleep(struct xen_platform_op *op)
     if (!acpi_info.sleep_control.address)
         return refuse(-ENODEV, "this machine has no sleep control register");
     printk("Entering ACPI S5\n");
+    console_flush();
     return acpi_write_reg(&acpi_info.sleep_control, s->val_a);
 }
 

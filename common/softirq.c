@@ -4,6 +4,7 @@
 #include <asm/x86.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
+#include <pvisor/frame.h>
 #include <pvisor/irq.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
@@ -65,13 +66,20 @@ void do_softirq(void)
     }
 }
 
+/* Frames that wait to be freed are no hurry, until there are so many that freeing them takes its time. */
+static bool softirq_urgent(void)
+{
+    u32 todo = read_once(cpu_info()->softirq_pending);
+
+    return todo & ~(1u << SOFTIRQ_FREE_FRAMES) || (unlikely(todo) && frames_drain_due());
+}
+
 bool preempt_needed(void)
 {
     struct vcpu *v = current;
 
     /* Boot and idle work have nothing to restart. */
-    return v && !is_idle_vcpu(v) &&
-           (read_once(cpu_info()->softirq_pending) & ~(1u << SOFTIRQ_FREE_FRAMES) || vcpu_event_pending(v));
+    return v && !is_idle_vcpu(v) && (softirq_urgent() || vcpu_event_pending(v));
 }
 
 void tasklet_schedule(struct tasklet *t)

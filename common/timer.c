@@ -4,6 +4,7 @@
  * moved later leaves at worst one interrupt that finds nothing to do.
  */
 #include <asm/percpu.h>
+#include <asm/smp.h>
 #include <asm/x86.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/printk.h>
@@ -173,9 +174,36 @@ void timer_init_cpu(void)
     softirq_register(SOFTIRQ_TIMER, run_timers);
 }
 
+/* Going offline took what the hardware was told from it, and others may have left timers here meanwhile. */
+void timer_return_cpu(void)
+{
+    struct timer_queue *q = &this_cpu(queues);
+    u64 flags = spin_lock_irqsave(&q->lock);
+
+    q->programmed = NEVER;
+    spin_unlock_irqrestore(&q->lock, flags);
+    raise_softirq(SOFTIRQ_TIMER);
+}
+
 void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu)
 {
     *t = (struct timer){ .fn = fn, .data = data, .cpu = (u16)cpu, .state = TIMER_IDLE };
+}
+
+/*
+ * As lock_queue_of(), for arming t: a timer that lay idle when its CPU went offline comes here. Asked with the lock held, which
+ * timer_migrate_all() takes once that CPU is not online any more: either we see that, or it moves what we arm.
+ */
+static struct timer_queue *lock_queue_to_arm(struct timer *t, u64 *flags)
+{
+    for (;;) {
+        struct timer_queue *q = lock_queue_of(t, flags);
+
+        if (likely(t->cpu == this_cpu_id() || cpumask_test(&cpu_online_map, t->cpu)))
+            return q;
+        spin_unlock_irqrestore(&q->lock, *flags);
+        timer_migrate(t, this_cpu_id());
+    }
 }
 
 /* What a guest does all the time: its timer, with none below it, goes to a later time. Then the heap stays as it is. */
@@ -191,10 +219,7 @@ void timer_set(struct timer *t, u64 expires)
 
     /* Guests choose freely; to the hardware 0 would mean never, and no later time would be programmed behind it. */
     expires = max(expires, 1UL);
-    /* It lay idle when its CPU went offline. */
-    if (unlikely(read_once(t->cpu) != this_cpu_id() && !cpumask_test(&cpu_online_map, read_once(t->cpu))))
-        timer_migrate(t, this_cpu_id());
-    q = lock_queue_of(t, &flags);
+    q = lock_queue_to_arm(t, &flags);
     if (likely(can_stay(t, expires))) {
         t->expires = expires;
     } else if (t->state != TIMER_KILLED) {
@@ -228,8 +253,8 @@ void timer_stop(struct timer *t)
 }
 
 /*
- * A timer may have been migrated while its function ran, so every CPU is looked at, except this one: a
- * timer that kills itself from its own function must not wait for itself.
+ * A timer may have been migrated while its function ran, so every CPU is looked at, also one on its way offline, but not this one: a
+ * timer that kills itself from its own function must not wait for itself. That function may wait for us meanwhile.
  */
 void timer_kill(struct timer *t)
 {
@@ -238,9 +263,11 @@ void timer_kill(struct timer *t)
     if (t->state == TIMER_NEVER_INIT)
         return;
     take_off(t, TIMER_KILLED);
-    for_each_online_cpu(cpu)
-        while (cpu != this_cpu_id() && read_once(cpu_var(queues, cpu).running) == t)
+    for (cpu = 0; cpu < nr_cpus; cpu++)
+        while (cpu != this_cpu_id() && read_once(cpu_var(queues, cpu).running) == t) {
+            smp_call_poll();
             cpu_relax();
+        }
 }
 
 bool timer_armed(const struct timer *t)

@@ -21,6 +21,10 @@ $(cache)/kernel/vmlinuz: $(cache)/root.stamp $(image_tools)/kernel
 $(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach
 	@$(image_tools)/gnumach $(@D)
 
+# A QEMU that emulates x2APIC.
+$(cache)/qemu/run: $(image_tools)/qemu
+	@$(image_tools)/qemu $(@D)
+
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"
@@ -33,9 +37,9 @@ $(cache)/clock-watch: $(image_tools)/clock-watch.c
 $(cache)/domu.cpio: $(image_tools)/domu-init $(cache)/mm-storm $(cache)/clock-watch
 $(cache)/dom0-disk.cpio: $(image_tools)/dom0-disk-init
 dom0_files := $(addprefix $(image_tools)/,dom0-init dom0-start guest-run) $(wildcard $(image_tools)/dom0-etc/*)
-$(cache)/free-pages: $(image_tools)/free-pages.c
+$(cache)/free-pages $(cache)/cpu-times: $(cache)/%: $(image_tools)/%.c
 	@$(CC) -O2 -Wall -o $@ $< -lxenctrl
-$(cache)/dom0.cpio: $(cache)/free-pages $(cache)/mm-storm $(cache)/kernel/vmlinuz $(cache)/domu.cpio $(dom0_files)
+$(cache)/dom0.cpio: $(cache)/free-pages $(cache)/cpu-times $(cache)/mm-storm $(cache)/kernel/vmlinuz $(cache)/domu.cpio $(dom0_files)
 
 # What `make bench` adds to both ramdisks, and its counter of instructions, a plugin for QEMU.
 bench_tools := tools/bench
@@ -86,9 +90,8 @@ run: build/disk.img
 
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope
-# Not part of every run, because it takes long, wants a host that does nothing else, or is not settled (docs/testing.md). By
-# name: make test T=smp_long
-LONG_TESTS = --ignore=test_smp_long.py -m "not idle_host"
+# Not part of every run, because it takes long (docs/testing.md). By name: make test T=smp_long
+LONG_TESTS = --ignore=test_smp_long.py
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))

@@ -1,6 +1,7 @@
 /*
  * Output to the console devices, and input from them: to dom0, or after three times Ctrl-A to the debug keys.
  */
+#include <asm/percpu.h>
 #include <asm/x86.h>
 #include <public/errno.h>
 #include <public/xen.h>
@@ -11,19 +12,24 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/sched.h>
 #include <pvisor/serial.h>
 #include <pvisor/softirq.h>
 #include <pvisor/spinlock.h>
+#include <pvisor/txring.h>
 #include <pvisor/vga.h>
 #include "internal.h"
 
 #define INPUT_SIZE 4096u      /* dom0 may be slow to fetch what a program types */
 #define SWITCH_COUNT 3
+#define BREAK_SPINS (1u << 20)   /* whoever holds the lock when a panic begins may finish its line */
+#define FLUSH_STEP 128u
 
 static char console_names[64] = "com1,vga";
 static struct console_dev *devices;
 static spinlock_t lock = SPINLOCK_INIT(RANK_CONSOLE);
 static bool sync_mode;
+static unsigned patient = NR_CPUS;   /* the CPU that waits for room */
 
 static char switch_char = 'a' & 0x1f;
 static bool switch_at_boot = true;
@@ -70,15 +76,55 @@ void console_unlock(u64 flags)
 
 void console_start_sync(void)
 {
+    for (unsigned spins = 0; !sync_mode && spins < BREAK_SPINS && !spin_trylock(&lock); spins++)
+        cpu_relax();
     sync_mode = true;
     spin_lock_init(&lock, RANK_CONSOLE);
     serial_start_sync();
 }
 
+void console_begin_patience(void) { write_once(patient, this_cpu_id()); }
+void console_end_patience(void) { write_once(patient, (unsigned)NR_CPUS); }
+
 void console_emit(const char *s, size_t len)
 {
+    bool wait = read_once(patient) == this_cpu_id();
+
+    for (struct console_dev *dev = devices; dev; dev = dev->next) {
+        if (wait && dev->drain)
+            dev->drain(dev, TXRING_CROWDED);
+        dev->write(dev, s, len);
+    }
+}
+
+bool console_is_crowded(void)
+{
     for (struct console_dev *dev = devices; dev; dev = dev->next)
-        dev->write(s, len);
+        if (dev->waiting && dev->waiting(dev) > TXRING_CROWDED)
+            return true;
+    return false;
+}
+
+/* In steps, between which others may print and this CPU takes interrupts. */
+static void flush(struct console_dev *dev)
+{
+    u32 left;
+
+    do {
+        u64 flags = console_lock();
+
+        left = dev->waiting(dev);
+        left -= min(left, FLUSH_STEP);
+        dev->drain(dev, left);
+        console_unlock(flags);
+    } while (left);
+}
+
+void console_flush(void)
+{
+    for (struct console_dev *dev = devices; dev; dev = dev->next)
+        if (dev->drain)
+            flush(dev);
 }
 
 void console_emit_log(const char *s, size_t len)
@@ -114,7 +160,7 @@ static void replay(struct console_dev *dev)
     u32 index = 0, n;
 
     while ((n = console_ring_read(chunk, sizeof(chunk), &index, false)) != 0)
-        dev->write(chunk, n);
+        dev->write(dev, chunk, n);
 }
 
 void console_register(struct console_dev *dev)
@@ -170,6 +216,7 @@ void console_endboot(void)
     input_to_dom0 = switch_at_boot;
     report_input();
     vga_endboot();
+    serial_start_buffered();
 }
 
 /* --- Input ---------------------------------------------------------------------------------------------- */
@@ -290,6 +337,12 @@ static size_t keep_printable(char *s, size_t n)
     return kept;
 }
 
+static s64 restart_write(gva_t buffer, u64 count, u64 done)
+{
+    return hypercall_restart(3, (u64)CONSOLEIO_write, count - done, buffer.v + done);
+}
+
+/* dom0's text is never dropped: its vCPU comes again, and takes its events meanwhile, until the line has room. */
 static s64 console_write_guest(gva_t buffer, u64 count)
 {
     struct domain *d = current->domain;
@@ -301,7 +354,11 @@ static s64 console_write_guest(gva_t buffer, u64 count)
         size_t n = min((u64)sizeof(chunk), count - done);
 
         if (done && preempt_needed())
-            return hypercall_restart(3, (u64)CONSOLEIO_write, count - done, buffer.v + done);
+            return restart_write(buffer, count, done);
+        if (d->is_hardware && console_is_crowded()) {
+            vcpu_yield();
+            return restart_write(buffer, count, done);
+        }
         if (copy_from_guest(chunk, gva_add(buffer, done), n))
             return refuse(-EFAULT, "console text %#lx+%lu is not readable", buffer.v, count);
         done += n;

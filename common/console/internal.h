@@ -2,11 +2,7 @@
 #ifndef CONSOLE_INTERNAL_H
 #define CONSOLE_INTERNAL_H
 
-#include <pvisor/types.h>
-
-/* Serialises all output. Does nothing once console_start_sync() was called. */
-u64 console_lock(void);
-void console_unlock(u64 flags);
+#include <pvisor/console.h>
 
 /* With the lock held: text of the log, into the ring and to the devices; to the devices alone. */
 void console_emit_log(const char *s, size_t len);

@@ -40,8 +40,10 @@ void debug_key_register_irq(char key, void (*fn)(char, struct cpu_regs *), const
 
 static void run_key(char key, struct cpu_regs *regs)
 {
+    console_begin_patience();
     printk("'%c' pressed -> %s\n", key, keys[(u8)key].help);
     keys[(u8)key].fn(key, regs);
+    console_end_patience();
 }
 
 static void run_waiting(void *unused)

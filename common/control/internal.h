@@ -13,6 +13,12 @@
 extern spinlock_t control_lock;      /* held by every control call while it works */
 
 /*
+ * For a sysctl that gives way: what it leaves here, not 0, it finds here when it is made again. Under the control lock; kept in
+ * the caller's registers meanwhile, so it is the caller's to change: check it as any argument.
+ */
+extern u32 sysctl_progress;
+
+/*
  * A domctl's handler. d: the domain that op names, referenced by the caller; NULL only for commands that
  * need none. u: where op lies in guest memory, for those that must be made again. The control lock is held.
  */

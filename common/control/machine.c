@@ -28,24 +28,58 @@ s64 sc_physinfo(struct xen_sysctl *op)
     return 0;
 }
 
+/* --- Domains --- */
+
+/* A walk over all domains, which gives way. Its progress: the next number in the upper half, how many there were in the lower. */
+struct walk { u32 next, n; };
+
+static struct walk walk_begin(u32 first)
+{
+    if (sysctl_progress)
+        return (struct walk){ sysctl_progress >> 16, sysctl_progress & 0xffff };
+    return (struct walk){ first, 0 };
+}
+
+/* Referenced; NULL: that was all. */
+static struct domain *walk_next(struct walk *w)
+{
+    struct domain *d = w->next < DOMID_FIRST_RESERVED ? domain_get_next(w->next) : NULL;
+
+    if (d) {
+        w->next = d->id + 1u;
+        w->n++;
+    }
+    return d;
+}
+
+static bool walk_gives_way(const struct walk *w)
+{
+    if (!preempt_needed())
+        return false;
+    sysctl_progress = w->next << 16 | w->n;
+    return true;
+}
+
 s64 sc_getdomaininfolist(struct xen_sysctl *op)
 {
     struct xen_sysctl_getdomaininfolist *l = &op->u.getdomaininfolist;
+    struct walk w = walk_begin(l->first_domain);
     struct xen_domctl_getdomaininfo info;
     struct domain *d;
-    u32 n = 0, next = l->first_domain;
 
-    while (n < l->max_domains && next < DOMID_FIRST_RESERVED && (d = domain_get_next(next))) {
+    while (w.n < l->max_domains && (d = walk_next(&w))) {
         fill_domaininfo(d, &info);
-        next = d->id + 1u;
         domain_put(d);
-        if (copy_to_guest(gva(l->buffer + n * sizeof(info)), &info, sizeof(info)))
+        if (copy_to_guest(gva(l->buffer + (w.n - 1) * sizeof(info)), &info, sizeof(info)))
             return -EFAULT;
-        n++;
+        if (walk_gives_way(&w))
+            return -ERESTART_HYPERCALL;
     }
-    l->num_domains = n;
+    l->num_domains = w.n;
     return 0;
 }
+
+/* --- CPUs --- */
 
 s64 sc_getcpuinfo(struct xen_sysctl *op)
 {
@@ -134,14 +168,10 @@ s64 sc_cputopoinfo(struct xen_sysctl *op)
 s64 sc_pcitopoinfo(struct xen_sysctl *op)
 {
     struct xen_sysctl_pcitopoinfo *t = &op->u.pcitopoinfo;
-    u32 node = 0;
 
     if (!t->devs || !t->nodes || t->num_devs > MAX_PCI_QUERY)
         return refuse(-EINVAL, "%u devices at %#lx, nodes to %#lx", t->num_devs, t->devs, t->nodes);
-    for (u32 i = 0; i < t->num_devs; i++)
-        if (copy_to_guest(gva(t->nodes + i * sizeof(node)), &node, sizeof(node)))
-            return -EFAULT;
-    return 0;
+    return clear_guest(gva(t->nodes), t->num_devs * sizeof(u32));    /* all at node 0 */
 }
 
 /* --- The log --- */
@@ -193,16 +223,20 @@ s64 sc_scheduler_op(struct xen_sysctl *op)
     return sched_sysctl(&op->u.scheduler_op);
 }
 
-static u32 count_domains(void)
+static s64 pool_info(struct xen_sysctl_cpupool_op *c)
 {
+    struct walk w = walk_begin(0);
     struct domain *d;
-    u32 n = 0;
 
-    for (u32 id = 0; (d = domain_get_next(id)); n++) {
-        id = d->id + 1u;
+    while ((d = walk_next(&w))) {
         domain_put(d);
+        if (walk_gives_way(&w))
+            return -ERESTART_HYPERCALL;
     }
-    return n;
+    c->cpupool_id = 0;
+    c->sched_id = XEN_SCHEDULER_CREDIT2;
+    c->n_dom = w.n;
+    return bitmap_to_guest(&c->cpumap, &cpu_online_map, NR_CPUS);
 }
 
 s64 sc_cpupool_op(struct xen_sysctl *op)
@@ -215,10 +249,7 @@ s64 sc_cpupool_op(struct xen_sysctl *op)
         /* The first pool from this number on: a tool that has seen pool 0 is told that there is no other. */
         if (c->cpupool_id && c->cpupool_id != XEN_SYSCTL_CPUPOOL_PAR_ANY)
             return -ENOENT;
-        c->cpupool_id = 0;
-        c->sched_id = XEN_SCHEDULER_CREDIT2;
-        c->n_dom = count_domains();
-        return bitmap_to_guest(&c->cpumap, &cpu_online_map, NR_CPUS);
+        return pool_info(c);
     case XEN_SYSCTL_CPUPOOL_OP_FREEINFO:
         return bitmap_to_guest(&c->cpumap, &none, NR_CPUS);
     case XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN:

@@ -30,13 +30,18 @@ static const struct sysctl_command {
     [XEN_SYSCTL_psr_alloc]              = { sc_absent, false, false },
 };
 
+/* In the second argument, which the interface does not have: the third is sysctl_progress. */
+#define RESUMED 0x70767363u
+u32 sysctl_progress;
+
 s64 do_sysctl(u64 arg, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     const struct sysctl_command *c;
     struct xen_sysctl op;
+    u32 progress;
     s64 rc;
 
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
+    (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&op, gva(arg), sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XEN_SYSCTL_INTERFACE_VERSION)
@@ -47,10 +52,12 @@ s64 do_sysctl(u64 arg, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
         return refuse(-ENOSYS, "command %u is not supported", op.cmd);
     if (!spin_trylock(&control_lock))
         return hypercall_restart(1, arg);
+    sysctl_progress = (u32)a1 == RESUMED ? (u32)a2 : 0;
     rc = c->fn(&op);
+    progress = sysctl_progress;
     spin_unlock(&control_lock);
     if (rc == -ERESTART_HYPERCALL)
-        return hypercall_restart(1, arg);
+        return hypercall_restart(3, arg, (u64)RESUMED, (u64)progress);
     if ((rc < 0 ? c->out_fail : c->out) && copy_to_guest(gva(arg), &op, sizeof(op)))
         return -EFAULT;
     return rc;

@@ -277,13 +277,16 @@ void vcpu_wake(struct vcpu *v)
     } else if (v->runstate.state >= RUNSTATE_blocked) {
         runstate_change(v, RUNSTATE_runnable, now);
     }
-    if (needs_place(v) && !v->is_running) {
+    while (needs_place(v) && !v->is_running) {
         write_once(v->cpu, choose_cpu(v));
-        if (v->cpu != rq->cpu) {
-            /* Whoever comes first to the new queue's lock puts it there. */
-            unlock_rq(rq, flags);
-            rq = lock_rq_of(v, &flags);
-        }
+        if (v->cpu == rq->cpu)
+            break;
+        /* Whoever comes first to the new queue's lock puts it there. */
+        unlock_rq(rq, flags);
+        rq = lock_rq_of(v, &flags);
+        /* Has that CPU gone offline? Asked with the lock held: sched_fini_cpu() takes it to look for what is left there. */
+        if (likely(cpumask_test(&cpu_online_map, rq->cpu)))
+            break;
     }
     if (needs_place(v))
         enqueue(rq, v, now);
@@ -445,7 +448,7 @@ void sched_return_cpu(unsigned cpu)
     timer_init(&rq->slice, slice_over, NULL, cpu);
     cpu_info()->current_vcpu = rq->idle;
     cpumask_set(&idle_cpus, cpu);
-    raise_softirq(SOFTIRQ_TIMER);       /* what was programmed is long past */
+    timer_return_cpu();
 }
 
 /* What is current there leaves by itself: no CPU that is not online is allowed. */

@@ -175,14 +175,14 @@ static u64 entry_field(const u8 *entry, unsigned offset, unsigned n)
 
 static void add_cpu(u32 apic_id, u32 uid, u32 flags)
 {
-    /* Flag 0: usable; flag 1: can be switched on later. Neither: the entry is a placeholder. */
-    if (!(flags & 3))
+    /* Flag 0: usable. Those that may be plugged in later do not count. */
+    if (!(flags & 1))
         return;
     if (acpi_info.nr_cpus == ACPI_MAX_CPUS) {
         printk(LOG_WARNING "ACPI: more than %u CPUs, APIC id %#x is left out\n", ACPI_MAX_CPUS, apic_id);
         return;
     }
-    acpi_info.cpu[acpi_info.nr_cpus++] = (struct acpi_cpu){ apic_id, uid, flags & 1 };
+    acpi_info.cpu[acpi_info.nr_cpus++] = (struct acpi_cpu){ apic_id, uid };
 }
 
 static void madt_lapic(const u8 *e)

@@ -1,6 +1,12 @@
 /*
- * 8250/16450/16550 serial lines. Output is polled: each character waits for room in the transmitter's FIFO,
- * so that what was printed before a crash is on the wire. Input comes by interrupt, or is polled by a timer with irq 0.
+ * 8250/16450/16550 serial lines.
+ *
+ * Output: while the machine boots, after a panic, and always with sync_console, each character waits for room in the transmitter's
+ * FIFO, so that what was printed before a crash is on the wire. Otherwise text goes into a ring, and from there to the FIFO
+ * whenever that is empty: by whoever writes, by the transmitter's interrupt, and by a timer, which is all there is without an interrupt,
+ * and makes up for one that got lost.
+ *
+ * Input comes by interrupt, or is polled by the timer with irq 0.
  */
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -11,15 +17,19 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/serial.h>
+#include <pvisor/softirq.h>
 #include <pvisor/time.h>
 #include <pvisor/timer.h>
+#include <pvisor/txring.h>
 
 /* Registers (National Semiconductor PC16550D data sheet), and their bits that are used here. */
 enum { REG_DATA = 0, REG_IER = 1, REG_DLL = 0, REG_DLM = 1, REG_IIR = 2, REG_FCR = 2, REG_LCR = 3, REG_MCR = 4,
        REG_LSR = 5, REG_SCRATCH = 7 };
 #define IER_RX 0x01
+#define IER_TX 0x02
 #define FCR_ENABLE_CLEAR 0x07
 #define FCR_TRIGGER_1 0x00
+#define IIR_NONE 0x01
 #define IIR_FIFO 0xc0
 #define LCR_DLAB 0x80
 #define MCR_DTR_RTS 0x03
@@ -27,7 +37,11 @@ enum { REG_DATA = 0, REG_IER = 1, REG_DLL = 0, REG_DLM = 1, REG_IIR = 2, REG_FCR
 #define LSR_RX 0x01
 #define LSR_TX_EMPTY 0x20
 #define BASE_CLOCK 115200u
-#define POLL_PERIOD MILLISECS(20)
+#define POLL_PERIOD MILLISECS(20)     /* for input */
+#define SEND_PERIOD MILLISECS(2)      /* for output, while some waits: a FIFO is empty after 1.4 ms at 115200 baud */
+#define LOST_PERIOD MILLISECS(50)     /* the same where there is an interrupt */
+#define DEAD_AFTER SECONDS(2)         /* a line that has not taken a character for so long is not waited for */
+#define MAX_SPINS 1000000u
 
 struct uart {
     struct console_dev dev;
@@ -39,16 +53,27 @@ struct uart {
     bool configured;       /* com1= was given */
     bool present;
     u8 fifo_depth, room;
-    struct timer poll;
+
+    /* Under the console's lock. */
+    struct txring tx;
+    u64 moved_at;          /* when it last took a character, or had none to take */
+    bool dead;             /* it did not get ready in all the time that it was given */
+    u8 ier;
+
+    struct timer timer;
+    struct tasklet start_timer;   /* which cannot be done with the console's lock held */
 };
 
-static void com1_write(const char *s, size_t n);
-static void com2_write(const char *s, size_t n);
+static void uart_write(struct console_dev *dev, const char *s, size_t n);
+static u32 uart_waiting(struct console_dev *dev);
+static void uart_drain(struct console_dev *dev, u32 leave);
 
-static struct uart uarts[2] = {
-    { .dev = { "com1", com1_write, NULL }, .port = 0x3f8, .irq = 4, .baud = 115200, .lcr = 3 },
-    { .dev = { "com2", com2_write, NULL }, .port = 0x2f8, .irq = 3, .baud = 115200, .lcr = 3 },
-};
+#define UART(line, io, isa)                                                                          \
+    { .dev = { line, uart_write, uart_waiting, uart_drain, NULL }, .port = (io), .irq = (isa), .baud = 115200, .lcr = 3 }
+static struct uart uarts[2] = { UART("com1", 0x3f8, 4), UART("com2", 0x2f8, 3) };
+
+static bool buffered, sync_console;
+CMDLINE_BOOL("sync_console", sync_console);
 
 /* "8n1": data bits, parity (n o e m s), stop bits. Returns what follows, or NULL. */
 static const char *parse_frame_format(const char *p, u8 *lcr)
@@ -115,34 +140,132 @@ CMDLINE_OPTION("com2", parse_com2);
 static u8 get(const struct uart *u, unsigned reg) { return inb(u->port + reg); }
 static void set(const struct uart *u, unsigned reg, u8 v) { outb(u->port + reg, v); }
 
-/* Waits for the transmitter, but not for ever: a line that never gets ready must not stop the machine. */
-static void wait_for_room(struct uart *u)
+/* --- Output ----------------------------------------------------------------------------------------------- */
+
+static bool is_ready(struct uart *u)
 {
-    for (unsigned spins = 0; !u->room && spins < 1000000; spins++)
-        if (get(u, REG_LSR) & LSR_TX_EMPTY)
-            u->room = u->fifo_depth;
+    if (!u->room && get(u, REG_LSR) & LSR_TX_EMPTY)
+        u->room = u->fifo_depth;
+    return u->room;
 }
 
-static void put_byte(struct uart *u, u8 c)
+/* Waits for the transmitter, but not for ever, and only once: a line that never gets ready must not stop the machine. */
+static bool wait_until_ready(struct uart *u)
 {
-    wait_for_room(u);
-    if (!u->room)
-        return;
+    for (unsigned spins = 0; !is_ready(u) && spins < (u->dead ? 1 : MAX_SPINS); spins++)
+        cpu_relax();
+    u->dead = !u->room;
+    return u->room;
+}
+
+static void send(struct uart *u, char c)
+{
     u->room--;
     set(u, REG_DATA, c);
 }
 
-static void uart_write(struct uart *u, const char *s, size_t n)
+static void put_and_wait(struct uart *u, char c)
 {
+    if (wait_until_ready(u))
+        send(u, c);
+}
+
+static void set_interrupts(struct uart *u, u8 ier)
+{
+    if (ier == u->ier)
+        return;
+    u->ier = ier;
+    set(u, REG_IER, ier);
+}
+
+/* Hands the transmitter what it takes now: two FIFOs' worth at most, for one that is always ready would take all. */
+static void pump(struct uart *u)
+{
+    char c;
+
+    for (unsigned n = 2 * u->fifo_depth; n && is_ready(u) && txring_get(&u->tx, &c); n--) {
+        send(u, c);
+        u->moved_at = now_ns();
+    }
+    if (u->irq)
+        set_interrupts(u, txring_is_empty(&u->tx) ? IER_RX : IER_RX | IER_TX);
+    if (!txring_is_empty(&u->tx) && !timer_armed(&u->timer))
+        tasklet_schedule(&u->start_timer);
+}
+
+static void uart_write(struct console_dev *dev, const char *s, size_t n)
+{
+    struct uart *u = container_of(dev, struct uart, dev);
+
+    if (buffered) {
+        if (!txring_used(&u->tx))
+            u->moved_at = now_ns();
+        txring_put(&u->tx, s, n);
+        pump(u);
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         if (s[i] == '\n')
-            put_byte(u, '\r');
-        put_byte(u, s[i]);
+            put_and_wait(u, '\r');
+        put_and_wait(u, s[i]);
     }
 }
 
-static void com1_write(const char *s, size_t n) { uart_write(&uarts[0], s, n); }
-static void com2_write(const char *s, size_t n) { uart_write(&uarts[1], s, n); }
+/* For a dead line nobody should wait: what comes then is dropped, and counted. */
+static u32 uart_waiting(struct console_dev *dev)
+{
+    struct uart *u = container_of(dev, struct uart, dev);
+
+    return now_ns() - u->moved_at > DEAD_AFTER ? 0 : txring_used(&u->tx);
+}
+
+static void uart_drain(struct console_dev *dev, u32 leave)
+{
+    struct uart *u = container_of(dev, struct uart, dev);
+    char c;
+
+    while ((!leave || txring_used(&u->tx) > leave) && wait_until_ready(u) && txring_get(&u->tx, &c)) {
+        send(u, c);
+        u->moved_at = now_ns();
+    }
+}
+
+static u64 timer_period(const struct uart *u)
+{
+    return txring_is_empty(&u->tx) ? POLL_PERIOD : u->irq ? LOST_PERIOD : SEND_PERIOD;
+}
+
+static void start_timer(void *data)
+{
+    struct uart *u = data;
+
+    timer_set(&u->timer, now_ns() + timer_period(u));
+}
+
+void serial_start_buffered(void)
+{
+    u64 flags = console_lock();
+
+    buffered = !sync_console;
+    console_unlock(flags);
+    for (struct uart *u = uarts; u < uarts + ARRAY_SIZE(uarts); u++)
+        if (u->present && !u->irq)
+            start_timer(u);
+}
+
+void serial_start_sync(void)
+{
+    buffered = false;
+    for (struct uart *u = uarts; u < uarts + ARRAY_SIZE(uarts); u++) {
+        if (!u->present)
+            continue;
+        set_interrupts(u, 0);
+        u->room = 0;
+        uart_drain(&u->dev, 0);
+    }
+}
+
+/* --- Set-up ----------------------------------------------------------------------------------------------- */
 
 static bool probe(const struct uart *u)
 {
@@ -184,33 +307,66 @@ void serial_init(void)
     }
 }
 
-static void drain_input(struct uart *u, struct cpu_regs *regs)
+/* --- Input and interrupts --------------------------------------------------------------------------------- */
+
+/* A character, or -1: none. */
+static int next_input(struct uart *u)
 {
-    /* 64 at once: a device that always claims to have data must not hold the CPU. */
-    for (unsigned i = 0; i < 64 && (get(u, REG_LSR) & LSR_RX); i++)
-        console_input(get(u, REG_DATA), regs);
+    u64 flags = console_lock();
+    int c = get(u, REG_LSR) & LSR_RX ? get(u, REG_DATA) : -1;
+
+    console_unlock(flags);
+    return c;
 }
 
+static void drain_input(struct uart *u, struct cpu_regs *regs)
+{
+    int c;
+
+    /* 64 at once: a device that always claims to have data must not hold the CPU. */
+    for (unsigned i = 0; i < 64 && (c = next_input(u)) >= 0; i++)
+        console_input((char)c, regs);
+}
+
+static void locked_pump(struct uart *u)
+{
+    u64 flags = console_lock();
+
+    if (buffered)
+        pump(u);
+    console_unlock(flags);
+}
+
+/*
+ * The line is edge-triggered: it must have been low before the next interrupt comes. So all reasons are served, or, after a
+ * few rounds, the line is let go of and asserted anew.
+ */
 static void uart_interrupt(void *data, struct cpu_regs *regs)
 {
     struct uart *u = data;
+    u64 flags;
 
-    drain_input(u, regs);
-    (void)get(u, REG_IIR);
+    for (unsigned rounds = 0; rounds < 4; rounds++) {
+        drain_input(u, regs);
+        locked_pump(u);
+        if (get(u, REG_IIR) & IIR_NONE)
+            return;
+    }
+    flags = console_lock();
+    set(u, REG_IER, 0);
+    set(u, REG_IER, u->ier);
+    console_unlock(flags);
 }
 
-static void poll_input(void *data)
+/* For lines without interrupt all the time, else while output waits. */
+static void tick(void *data)
 {
     struct uart *u = data;
 
     drain_input(u, NULL);
-    timer_set(&u->poll, now_ns() + POLL_PERIOD);
-}
-
-static void start_polling(struct uart *u)
-{
-    timer_init(&u->poll, poll_input, u, 0);
-    timer_set(&u->poll, now_ns() + POLL_PERIOD);
+    locked_pump(u);
+    if (!u->irq || !txring_is_empty(&u->tx))
+        start_timer(u);
 }
 
 void serial_init_irq(void)
@@ -218,23 +374,18 @@ void serial_init_irq(void)
     for (struct uart *u = uarts; u < uarts + ARRAY_SIZE(uarts); u++) {
         if (!u->present)
             continue;
+        timer_init(&u->timer, tick, u, 0);
+        u->start_timer = (struct tasklet){ .fn = start_timer, .data = u };
         u->gsi = acpi_isa_irq_to_gsi(u->irq);
         if (!u->irq || irq_request(u->gsi, uart_interrupt, u)) {
-            printk(LOG_INFO "%s: input is polled\n", u->dev.name);
+            printk(LOG_INFO "%s: polled\n", u->dev.name);
             u->irq = 0;
-            start_polling(u);
             continue;
         }
         set(u, REG_MCR, MCR_DTR_RTS | MCR_OUT2);
-        set(u, REG_IER, IER_RX);
+        set_interrupts(u, IER_RX);
         drain_input(u, NULL);
     }
-}
-
-void serial_start_sync(void)
-{
-    for (struct uart *u = uarts; u < uarts + ARRAY_SIZE(uarts); u++)
-        u->room = 0;
 }
 
 bool serial_in_use(unsigned n, u16 *port, u32 *gsi)

@@ -28,9 +28,9 @@
 #define GRAPHICS_DATA  0x3cf
 #define GRAPHICS_MISC  0x06
 
-static void vga_write(const char *s, size_t n);
+static void vga_write(struct console_dev *dev, const char *s, size_t n);
 
-static struct console_dev vga_dev = { "vga", vga_write, NULL };
+static struct console_dev vga_dev = { .name = "vga", .write = vga_write };
 static volatile u16 *screen;
 static unsigned rows, font_height, x, y;
 static bool keep, off;
@@ -111,8 +111,9 @@ static void move_cursor(void)
     crtc_write(CRTC_CURSOR_LOW, cell & 0xff);
 }
 
-static void vga_write(const char *s, size_t n)
+static void vga_write(struct console_dev *dev, const char *s, size_t n)
 {
+    (void)dev;
     if (off)
         return;
     for (size_t i = 0; i < n; i++)

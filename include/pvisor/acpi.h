@@ -20,7 +20,7 @@ struct acpi_gas {
     u64 address;
 } __attribute__((packed));
 
-struct acpi_cpu { u32 apic_id, acpi_uid; bool enabled; };
+struct acpi_cpu { u32 apic_id, acpi_uid; };   /* that can be used */
 struct acpi_ioapic { u8 id; maddr_t address; u32 gsi_base; };
 /* Where an ISA interrupt really is. flags: MPS INTI flags; polarity bits 1:0 (3: low), trigger bits 3:2 (3: level). */
 struct acpi_override { u8 isa_irq; u32 gsi; u16 flags; };

@@ -9,9 +9,16 @@
 #include <asm/regs.h>
 #include <pvisor/types.h>
 
+/*
+ * A device. Its functions are called with the console's lock held. write() keeps nobody waiting once the machine is up: what a
+ * slow device cannot take at once it keeps, and says how much that is (waiting()); drain() waits until no more than leave bytes are left.
+ * A device that takes everything at once has neither.
+ */
 struct console_dev {
     const char *name;                    /* as in console=: "com1", "vga" */
-    void (*write)(const char *s, size_t len);
+    void (*write)(struct console_dev *dev, const char *s, size_t len);
+    u32 (*waiting)(struct console_dev *dev);
+    void (*drain)(struct console_dev *dev, u32 leave);
     struct console_dev *next;
 };
 
@@ -22,7 +29,15 @@ void console_init_late(void);            /* once alloc_frames() and ioremap() wo
 void console_endboot(void);              /* dom0 is about to start: input goes to it, VGA is its own unless vga=keep */
 void console_input(char c, struct cpu_regs *regs);   /* from a device's interrupt */
 void console_write(const char *s, size_t len);       /* devices only, no ring prefix; used by panic too */
-void console_start_sync(void);           /* panic: break locks, wait for the device */
+void console_start_sync(void);           /* panic: break locks, wait for the device from now on */
+void console_flush(void);                /* waits until the devices have what was written so far */
+bool console_is_crowded(void);           /* so much waits that who can come again later should */
+/* Between the two, what this CPU prints waits for room where it would be dropped else: reports that somebody asked for. */
+void console_begin_patience(void);
+void console_end_patience(void);
+/* Serialises output, and what devices do with it later. Does nothing once console_start_sync() was called. */
+u64 console_lock(void);
+void console_unlock(u64 flags);
 
 /* One finished line of the log's text, with prefix, to ring and devices: printk's only way out. */
 void console_log(const char *s, size_t len);

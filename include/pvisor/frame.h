@@ -53,6 +53,9 @@ bool domain_release_frame(struct domain *d, mfn_t m) must_check;
 /* The same on the guest's own word: false for frames that we share with d (its shared info, grant table). */
 bool domain_give_up_frame(struct domain *d, mfn_t m) must_check;
 
+/* So many frames wait on this CPU for its way out of the hypervisor, which frees them, that a call should give way. */
+bool frames_drain_due(void);
+
 /*
  * True if nothing but the allocation and one reference of the caller's holds the frame, and it is its domain's to give
  * up: it is mapped nowhere and no table.

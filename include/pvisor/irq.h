@@ -37,6 +37,7 @@ void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs));
 void lapic_init_bsp(void);                              /* after acpi_init(); also silences the 8259s */
 void lapic_init_cpu(void);
 void lapic_eoi(void);
+bool lapic_can_name(u32 apic_id);                       /* in this mode; else the CPU with that id cannot be started */
 u32 lapic_id(void);
 u32 cpu_apic_id(unsigned cpu);                          /* of an initialised CPU */
 maddr_t lapic_base(void);                               /* machine address of its page */

@@ -6,7 +6,9 @@
 
 void serial_init(void);          /* after the command line; polled output works from then on */
 void serial_init_irq(void);      /* by irq_init(): input by interrupt */
-void serial_start_sync(void);    /* panic */
+/* Once timers work. From now on output waits in a ring, but with sync_console on the command line; lines without interrupt are polled. */
+void serial_start_buffered(void);
+void serial_start_sync(void);    /* panic: writes out what waits, and waits for each character from now on */
 /* I/O port range and interrupt of line n (0, 1) if it is in use by us. */
 bool serial_in_use(unsigned n, u16 *port, u32 *gsi);
 

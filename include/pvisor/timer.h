@@ -16,6 +16,8 @@ struct timer {
 
 /* On each CPU before its first timer (sched_init_cpu() calls it). */
 void timer_init_cpu(void);
+/* On a CPU that comes back online (sched_return_cpu() calls it). */
+void timer_return_cpu(void);
 /* From the local timer's interrupt: what was programmed has come. */
 void timer_interrupt(void);
 

@@ -9,6 +9,7 @@
 #include "mm.h"
 #include "string.h"
 #include "test.h"
+#include "user.h"
 
 #define VCPUS 4
 #define PATIENCE (20000 * MS)
@@ -725,6 +726,124 @@ TEST(runstates_add_up)
 {
     REQUIRE_VCPUS();
     on_all(sum_runstates);
+}
+
+static GUEST(vcpu_runstate_info) area;
+static volatile u32 area_over;
+
+static void start_area(void)
+{
+    GUEST(vcpu_register_runstate_memory_area) op = { .addr = P(&area) };
+
+    area_over = 0;
+    CHECK_OK(vcpu_op(VCPUOP_register_runstate_memory_area, 0, &op));
+}
+
+static void end_area(void)
+{
+    GUEST(vcpu_register_runstate_memory_area) op = { .addr = 0 };
+
+    CHECK_OK(vcpu_op(VCPUOP_register_runstate_memory_area, 0, &op));
+}
+
+/* Unless the vCPU was switched away in between, which the time of entry shows. */
+static void compare_area(void)
+{
+    GUEST(vcpu_runstate_info) before, seen, after;
+
+    EXPECT(vcpu_op(VCPUOP_get_runstate_info, 0, &before) == 0);
+    memcpy(&seen, &area, sizeof(seen));
+    EXPECT(vcpu_op(VCPUOP_get_runstate_info, 0, &after) == 0);
+    if (before.state_entry_time != after.state_entry_time)
+        return;
+    EXPECT_VALUE(seen.state == RUNSTATE_running, seen.state);
+    EXPECT_VALUE(seen.state_entry_time == before.state_entry_time, before.state_entry_time - seen.state_entry_time);
+    EXPECT_VALUE(seen.time[RUNSTATE_runnable] == before.time[RUNSTATE_runnable], seen.time[RUNSTATE_runnable]);
+    EXPECT_VALUE(seen.time[RUNSTATE_blocked] == before.time[RUNSTATE_blocked], seen.time[RUNSTATE_blocked]);
+}
+
+/* vCPU 0 works in user mode, and must be switched away there a few times; the others keep the CPUs busy. */
+static void work_in_user_mode(unsigned vcpu)
+{
+    static const u8 count_down[] = { 0xb9, 0x40, 0x42, 0x0f, 0x00, 0x83, 0xe9, 0x01, 0x75, 0xfb }; /* mov ecx; sub ecx, 1; jnz */
+    u64 end = system_time() + PATIENCE;
+
+    if (vcpu) {
+        while (!read_once(area_over))
+            __builtin_ia32_pause();
+        return;
+    }
+    for (unsigned switches = 0; switches < 10 && EXPECT(system_time() < end);) {
+        u64 entered = area.state_entry_time;
+
+        (void)user_run(count_down, sizeof(count_down));
+        switches += area.state_entry_time != entered;
+        compare_area();
+    }
+    area_over = 1;
+}
+
+/* The area is the kernel's, and user mode's tables do not map it. */
+TEST(runstate_area_in_user_mode)
+{
+    REQUIRE_VCPUS();
+    user_init();
+    start_area();
+    on_all(work_in_user_mode);
+    end_area();
+}
+
+static u64 registered_entry, area_offset;
+static volatile u32 area_reads;
+
+/*
+ * All of what one update wrote: its times sum up to its time of entry, but for when the vCPU was made. What registering wrote
+ * is not of that kind: it counts the time that runs.
+ */
+static void read_area(void)
+{
+    GUEST(vcpu_runstate_info) first, again;
+    u64 offset;
+
+    memcpy(&first, &area, sizeof(first));
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    memcpy(&again, &area, sizeof(again));
+    if (first.state_entry_time & XEN_RUNSTATE_UPDATE || first.state_entry_time != again.state_entry_time ||
+        first.state_entry_time == registered_entry)
+        return;
+    offset = first.time[0] + first.time[1] + first.time[2] + first.time[3] - first.state_entry_time;
+    if (!area_reads++)
+        area_offset = offset;
+    EXPECT_VALUE(offset == area_offset, offset - area_offset);
+}
+
+static void watch_area(unsigned vcpu)
+{
+    u64 end = system_time() + 500 * MS;
+
+    if (vcpu == 1) {
+        while (system_time() < end)
+            read_area();
+        area_over = 1;
+    }
+    while (!read_once(area_over))
+        if (vcpu)
+            __builtin_ia32_pause();
+        else
+            yield();
+}
+
+TEST(runstate_area_is_of_one_piece)
+{
+    REQUIRE_VCPUS();
+    REQUIRE_OK(vm_assist(VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag));
+    start_area();
+    registered_entry = area.state_entry_time;
+    area_reads = 0;
+    on_all(watch_area);
+    CHECK(area_reads);
+    end_area();
+    CHECK_OK(vm_assist(VMASST_CMD_disable, VMASST_TYPE_runstate_update_flag));
 }
 
 /* ---- vCPUs that go and come ---- */

@@ -95,12 +95,13 @@ class Machine:
     hypervisor, kernel, initrd: files; cmdline and dom0_args are appended to the rig's own words.
     cdrom, or boot_disk: boot through the firmware and GRUB from that image instead of QEMU's -kernel.
     machine: q35 or pc; memory in MiB; nic: a QEMU device name or None; disks: Disk objects.
-    name: of the log file under build/log.
+    name: of the log file under build/log. qemu: the program; topology: what follows the number of CPUs in -smp.
     """
 
     def __init__(self, name="machine", hypervisor=None, cmdline="", kernel=None, initrd=None, dom0_args="",
                  cdrom=None, boot_disk=None, machine="q35", cpu="Nehalem", cpus=1, memory=1536, nic="e1000e",
-                 disks=(), extra=(), base_cmdline=HYPERVISOR_ARGS, reboots=False, echo=None):
+                 disks=(), extra=(), base_cmdline=HYPERVISOR_ARGS, reboots=False, echo=None,
+                 qemu="qemu-system-x86_64", topology=""):
         self.name = name
         self.hypervisor = hypervisor_path(hypervisor)
         self.cmdline = f"{base_cmdline} {cmdline}".strip()
@@ -110,7 +111,7 @@ class Machine:
         self.cdrom, self.boot_disk = cdrom, boot_disk
         self.machine, self.cpu, self.cpus, self.memory = machine, cpu, cpus, memory
         self.nic, self.disks, self.extra, self.reboots = nic, list(disks), list(extra), reboots
-        self.echo = echo
+        self.echo, self.qemu, self.topology = echo, str(qemu), topology
         self.child = None
         self.scratch = None
         self.standing = {}          # domUs that tests share, by name
@@ -130,7 +131,7 @@ class Machine:
         LOGS.mkdir(parents=True, exist_ok=True)
         self.log_path = LOGS / f"{self.name}.log"
         self.log = open(self.log_path, "w", encoding="utf-8", errors="replace")
-        self.child = pexpect.spawn("qemu-system-x86_64", self.arguments(), echo=False, timeout=None,
+        self.child = pexpect.spawn(self.qemu, self.arguments(), echo=False, timeout=None,
                                    encoding="utf-8", codec_errors="replace", maxread=65536)
         self.child.delaybeforesend = None
         live_machines.append(self)
@@ -145,7 +146,7 @@ class Machine:
             self.scratch.cleanup()
 
     def arguments(self):
-        args = ["-machine", self.machine, "-accel", accelerator(self.cpus), "-cpu", self.cpu, "-smp", str(self.cpus),
+        args = ["-machine", self.machine, "-accel", accelerator(self.cpus), "-cpu", self.cpu, "-smp", f"{self.cpus}{self.topology}",
                 "-m", str(self.memory), "-display", "none", "-monitor", "none", "-nodefaults", "-device", "VGA",
                 "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                 "-qmp", f"unix:{self.scratch.name}/qmp,server=on,wait=off"]

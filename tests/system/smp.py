@@ -32,19 +32,25 @@ def free_pages(machine):
     return int(machine.ok("sleep 2; free-pages"))
 
 
-def seconds_of(machine, name):
-    """CPU time of a domain's vCPUs together, and the time of asking."""
-    out = machine.ok(f"xl vcpu-list {name}; cat /proc/uptime")
-    used = sum(float(m.group(1)) for m in re.finditer(r"^\S+ +\d+ +\d+ +\S+ +\S+ +([\d.]+)", out, re.M))
-    return used, float(out.splitlines()[-1].split()[0])
+def cpu_times(machine):
+    """Seconds that the domains have had of CPUs, by number, and the hypervisor's time at that moment."""
+    now, *domains = [[int(word) for word in line.split()] for line in machine.ok("cpu-times").splitlines()]
+    return now[0] / 1e9, {number: used / 1e9 for number, used in domains}
 
 
 def rates(machine, names, wait):
-    """CPUs' worth that each domain got during so many seconds."""
-    before = {name: seconds_of(machine, name) for name in names}
+    """CPUs' worth that each domain got during so many seconds, by the hypervisor's clock. All are sampled at once."""
+    numbers = [int(n) for n in machine.ok(" ; ".join(f"xl domid {name}" for name in names)).split()]
+    begin, before = cpu_times(machine)
     machine.ok(f"sleep {wait}", wait + 60)
-    after = {name: seconds_of(machine, name) for name in names}
-    return [(after[n][0] - before[n][0]) / (after[n][1] - before[n][1]) for n in names]
+    end, after = cpu_times(machine)
+    return [(after[n] - before[n]) / (end - begin) for n in numbers]
+
+
+def irq_cpus(machine):
+    """Which CPU the hypervisor has given each interrupt of a device: {irq: cpu}."""
+    machine.ok("xl debug-keys i; sleep 1")
+    return {int(irq): int(cpu) for irq, cpu in re.findall(r"irq +(\d+) vector 0x[0-9a-f]+ cpu (\d+)", machine.hypervisor_log())}
 
 
 def no_complaints(machine):

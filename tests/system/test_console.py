@@ -56,3 +56,58 @@ def test_vga_shows_the_hypervisors_text(scratch):
         machine.expect(r"(?i)\(XEN\).*(ELF|could not|not a kernel|image)", 60)
         machine.child.expect(rig.pexpect.TIMEOUT, timeout=3)
         assert "(XEN)" in screen_text(machine)
+
+
+def test_no_text_of_dom0_is_lost(dom0):
+    """Several times what the hypervisor keeps for a line that is slower than dom0."""
+    numbers = dom0.ok("seq 100000 119999", 120).split()
+    assert numbers == [str(n) for n in range(100000, 120000)]
+
+
+@pytest.mark.pvisor_only
+def test_lines_that_a_stuck_line_loses_are_counted(dom0):
+    """Nobody reads the serial line until dom0 is done writing. It is not held up for ever, and what is missing is accounted for."""
+    with rig.Outside() as outside:
+        port, thread = outside.listen(lambda connection: connection.recv(16))
+        dom0.start_command(f"(stty -F /dev/hvc0 -opost; seq 100000 139999; stty -F /dev/hvc0 opost) && nc 10.0.2.2 {port} <<< done; "
+                           "echo all' said'")
+        thread.join(300 * rig.TIMEOUT_SCALE)
+        assert not thread.is_alive()
+    dom0.expect("all said", 120)
+    missing, expected = 0, 100000
+    for line in dom0.child.before.replace("\r", "\n").splitlines():
+        if told := re.fullmatch(r"\(XEN\) \*\*\* (\d+) lines are missing here.*", line):
+            missing += int(told[1])
+        elif re.fullmatch(r"1\d{5}", line):
+            assert int(line) == expected + missing
+            expected += 1
+    assert missing and expected + missing == 140000
+
+
+@pytest.mark.pvisor_only
+def test_a_panic_comes_out_whole_behind_what_was_printed_before(images):
+    with rig.Machine(name="panic-behind-text", cpus=2) as machine:
+        machine.wait_for_dom0()
+        machine.start_command("seq 100000 102999; xl debug-keys C")
+        machine.expect("102999", 60)
+        machine.expect(r"Panic on CPU \d+: stopped by debug key", 30)
+        for part in (r"rax [0-9a-f]{16}", "Call trace:", r"key_crash\+0x", r"CPU\d+ is at", "The machine has been stopped"):
+            machine.expect(part, 30)
+        numbers = re.findall(r"^1\d{5}\r?$", machine.transcript(), re.M)
+        assert [n.strip() for n in numbers] == [str(n) for n in range(100000, 103000)]
+
+
+@pytest.mark.pvisor_only
+def test_sync_console_waits_for_every_character(images):
+    with rig.Machine(name="sync-console", cmdline="sync_console") as machine:
+        machine.wait_for_dom0()
+        assert machine.ok("seq 100000 104999", 120).split() == [str(n) for n in range(100000, 105000)]
+        machine.ok("xl debug-keys q")
+
+
+@pytest.mark.pvisor_only
+def test_a_line_without_interrupt_is_polled(images):
+    with rig.Machine(name="polled", base_cmdline=rig.HYPERVISOR_ARGS.replace("8n1", "8n1,0x3f8,0")) as machine:
+        machine.wait_for_dom0(400)
+        assert machine.ok("xl dmesg | grep -c 'com1: polled'") == "1"
+        assert machine.ok("seq 100000 101999", 240).split() == [str(n) for n in range(100000, 102000)]

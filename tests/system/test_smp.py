@@ -8,7 +8,7 @@ import time
 import pytest
 
 import rig
-from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, free_pages, no_complaints, rates, storm
+from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, free_pages, irq_cpus, no_complaints, rates, storm
 
 CPUS = 4
 
@@ -116,6 +116,16 @@ def test_cpus_go_and_come_under_load(machine, guests):
     no_complaints(machine)
 
 
+def test_interrupts_leave_with_the_cpu_that_asks(machine):
+    """The vCPU that takes CPU 3 offline runs on it."""
+    machine.ok("xl vcpu-pin 0 all 3")
+    machine.ok(f"{HPTOOL} cpu-offline 3", 120)
+    assert 3 not in irq_cpus(machine).values()
+    assert " 0% packet loss" in machine.ok("ping -c 3 10.0.2.2")
+    machine.ok(f"xl vcpu-pin 0 all all; {HPTOOL} cpu-online 3", 120)
+    no_complaints(machine)
+
+
 @pytest.fixture
 def on_one_cpu(machine, quiet):
     """spinning(guests): they all spin on CPU 1, one vCPU each, which dom0 is kept from, so that measuring disturbs nobody."""
@@ -132,28 +142,28 @@ def on_one_cpu(machine, quiet):
         machine.ok(f"xl vcpu-pin {guest.name} all all; xl sched-credit2 -d {guest.name} -w 256 -c 0")
 
 
-@pytest.mark.idle_host
 def test_weights(machine, quiet, on_one_cpu):
+    """Shares are of what the domains got together: what a busy host keeps from the machine's CPU it keeps from all."""
     names = on_one_cpu(quiet.all[:3])
     for name, weight in zip(names, (128, 256, 512)):
         machine.ok(f"xl sched-credit2 -d {name} -w {weight}")
     machine.ok("sleep 2")
-    got = rates(machine, names, 16)
+    got = rates(machine, names, 20)
     assert sum(got) > 0.9
     for share, wanted in zip(got, (1 / 7, 2 / 7, 4 / 7)):
         assert abs(share / sum(got) / wanted - 1) < 0.05, got
 
 
-@pytest.mark.idle_host
 def test_cap(machine, quiet, on_one_cpu):
+    """Never more than the cap. And as much, but periods in which a busy host does not run the machine's CPU are lost to the guest: so
+    in the best of a few tries."""
     [name] = on_one_cpu(quiet.all[:1])
     for cap in (20, 60):
         machine.ok(f"xl sched-credit2 -d {name} -c {cap}")
         machine.ok("sleep 1")
-        # What a busy host keeps from the machine's CPU for whole periods is lost to the guest: the best of four.
         got = []
-        while len(got) < 4 and (not got or max(got) < 0.955 * cap / 100):
-            got += rates(machine, [name], 6)
+        while len(got) < 8 and (not got or max(got) < 0.955 * cap / 100):
+            got += rates(machine, [name], 5)
         assert max(got) < 1.05 * cap / 100 and max(got) > 0.95 * cap / 100, got
 
 

@@ -38,10 +38,16 @@ def test_every_size(cpus, images):
         no_complaints(machine)
 
 
-def test_sixty_four_cpus(images):
+@pytest.mark.parametrize("mode", ["xAPIC", "x2APIC"])
+def test_sixty_four_cpus(images, mode):
     """dom0 has two vCPUs, so that the emulated machine gets somewhere; they and a domU's find their places among 64."""
-    with boot(64, 64, memory=2048, cmdline="dom0_max_vcpus=2") as machine:
+    settings = {"cmdline": "dom0_max_vcpus=2"}
+    if mode == "x2APIC":
+        rig.build_images("qemu/run")
+        settings = {"cmdline": "dom0_max_vcpus=2 x2apic", "qemu": rig.CACHE / "qemu/run", "cpu": "Nehalem,+x2apic"}
+    with boot(f"64-{mode}", 64, memory=2048, **settings) as machine:
         machine.wait_for_dom0(600)
+        assert machine.ok(f"xl dmesg | grep -c 'Local APIC: id 0, {mode}'") == "1"
         assert machine.ok("xl dmesg | grep -c '64 CPUs online of 64'") == "1"
         assert re.search(r"nr_cpus +: 64\b", machine.ok("xl info"))
         machine.ok(f"{HPTOOL} cpu-offline 63; {HPTOOL} cpu-offline 17", 120)
@@ -53,9 +59,9 @@ def test_sixty_four_cpus(images):
 
 
 def test_idle_by_mwait(images):
-    with boot("mwait", 2, cmdline="idle=mwait maxcpus=1") as machine:
+    with boot("mwait", 2, cpu="Nehalem,+monitor", cmdline="idle=mwait maxcpus=1") as machine:
         machine.wait_for_dom0(400)
-        assert "wait by MWAIT" in machine.ok("xl dmesg | grep Idle")
+        assert machine.ok("xl dmesg | grep -c 'Idle CPUs wait by MWAIT'") == "1"
         assert re.search(r"nr_cpus +: 1\b", machine.ok("xl info"))
         machine.ok(f"{HPTOOL} cpu-online 1", 120)
         guest = rig.Domain(machine, vcpus=2).create(timeout=300)

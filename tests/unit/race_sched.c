@@ -52,6 +52,7 @@ u64 now_ns(void)
     return (u64)t.tv_sec * SECONDS(1) + (u64)t.tv_nsec;
 }
 
+bool frames_drain_due(void) { return false; }
 void clock_event_set(u64 expires) { event_at = expires; }
 void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu, (void)vector; }
 void send_guest_vcpu_virq(struct vcpu *v, u32 virq) { (void)virq; vcpu_unblock(v); }

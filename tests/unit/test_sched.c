@@ -424,6 +424,28 @@ static void random_life(void **state)
     }
 }
 
+/* sim_check() sees what is lost in the queue of a CPU that is offline. */
+static void cpus_go_and_come(void **state)
+{
+    bool off[4] = { false };
+
+    (void)state;
+    for (unsigned round = 0; round < 10; round++) {
+        sim_start(4);
+        memset(off, 0, sizeof(off));
+        sim_slow_saves = round & 1;
+        for (unsigned i = 0; i < 8; i++)
+            sim_vcpu(sim_domain(256, 0), i % 3 ? MICROSECS(sim_random(4000) + 10) : 0, MICROSECS(sim_random(3000) + 10));
+        for (unsigned i = 0; i < 1000; i++) {
+            unsigned cpu = (unsigned)sim_random(3) + 1;
+
+            (off[cpu] ? sim_online : sim_offline)(cpu);
+            off[cpu] = !off[cpu];
+            sim_run(MICROSECS(sim_random(1500)));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,6 +468,7 @@ int main(void)
         cmocka_unit_test(yield_gives_way),
         cmocka_unit_test(no_wake_up_is_lost),
         cmocka_unit_test(random_life),
+        cmocka_unit_test(cpus_go_and_come),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,6 +186,42 @@ static void migrates_all(void **state)
         assert_int_equal(probes[i].fired, 1);
 }
 
+/* It comes back before the time that its hardware was told when it left. */
+static void a_cpu_comes_back_soon(void **state)
+{
+    struct probe *before, *after;
+
+    (void)state;
+    sim_start(2);
+    before = probe(0, 1);
+    after = probe(1, 1);
+    sim_on(1);
+    arm(before, sim_now + 1000);
+    sim_offline(1);
+    timer_stop(&before->t);
+    sim_run(500);
+    sim_online(1);
+    sim_on(1);
+    arm(after, sim_now + 1000);
+    sim_run(2000);
+    assert_int_equal(after->fired, 1);
+    assert_int_equal(before->fired, 0);
+}
+
+static void a_timer_of_an_offline_cpu_is_armed_here(void **state)
+{
+    struct probe *p;
+
+    (void)state;
+    sim_start(2);
+    p = probe(0, 1);
+    sim_offline(1);
+    arm(p, sim_now + 1000);
+    assert_int_equal(p->t.cpu, 0);
+    sim_run(2000);
+    assert_int_equal(p->fired, 1);
+}
+
 static void random_step(struct probe *p)
 {
     sim_on((unsigned)sim_random(4));
@@ -255,6 +291,8 @@ int main(void)
         cmocka_unit_test(a_killed_timer_stays_dead),
         cmocka_unit_test(fires_on_its_cpu),
         cmocka_unit_test(migrates_all),
+        cmocka_unit_test(a_cpu_comes_back_soon),
+        cmocka_unit_test(a_timer_of_an_offline_cpu_is_armed_here),
         cmocka_unit_test(matches_a_model),
         cmocka_unit_test(clock_scale_is_exact),
     };

@@ -26,13 +26,13 @@ static int parse_idle(const char *value)
 }
 CMDLINE_OPTION("idle", parse_idle);
 
-/* Under another hypervisor MWAIT is, if it is offered at all, likely to spin. */
+/* Under another hypervisor MWAIT is, if it is offered at all, likely to spin, and leaf 5 to be empty. */
 void idle_init(void)
 {
     struct cpuid_regs c = cpuid(1, 0);
-    bool can = c.c & CPUID1_ECX_MONITOR && cpuid(0, 0).a >= 5 && cpuid(5, 0).b;
+    bool can = c.c & CPUID1_ECX_MONITOR, useful = can && cpuid(0, 0).a >= 5 && cpuid(5, 0).d & CPUID5_EDX_C1;
 
-    use_mwait = can && (by_command ? wanted : !(c.c & CPUID1_ECX_HYPERVISOR) && cpuid(5, 0).d & CPUID5_EDX_C1);
+    use_mwait = can && (by_command ? wanted : useful && !(c.c & CPUID1_ECX_HYPERVISOR));
     printk(LOG_INFO "Idle CPUs wait by %s%s\n", use_mwait ? "MWAIT" : "HLT",
            wanted && !can ? ": MWAIT is not offered" : "");
 }

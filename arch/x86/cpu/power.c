@@ -121,6 +121,7 @@ int machine_poweroff(u16 pm1a_cnt, u16 pm1b_cnt)
     if (!i->has_fadt || !i->pm1a_cnt_port)
         return -ENODEV;
     printk("Entering ACPI S5\n");
+    console_flush();
     irq_disable();
     outw(i->pm1a_cnt_port, pm1a_cnt & ~PM1_SLP_EN);
     if (i->pm1b_cnt_port)

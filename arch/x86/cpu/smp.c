@@ -146,6 +146,7 @@ static int start_cpu(unsigned cpu, u32 apic_id)
     nr_cpus = max(nr_cpus, cpu + 1);
     if (!wait_until_running(cpu))
         panic("CPU%u (APIC id %u) began to start and did not finish", cpu, apic_id);
+    printk(LOG_DEBUG "CPU%u has APIC id %u\n", cpu, apic_id);
     return 0;
 }
 
@@ -160,8 +161,12 @@ void smp_init(void)
     for (unsigned i = 0; i < acpi_info.nr_cpus && trampoline_page && nr_known < NR_CPUS; i++) {
         const struct acpi_cpu *c = &acpi_info.cpu[i];
 
-        if (!c->enabled || c->apic_id == apic_ids[0])
+        if (c->apic_id == apic_ids[0])
             continue;
+        if (!lapic_can_name(c->apic_id)) {
+            printk(LOG_WARNING "The CPU with APIC id %u is not used: that takes x2APIC mode\n", c->apic_id);
+            continue;
+        }
         apic_ids[nr_known] = c->apic_id;
         if (nr_known >= max(opt_maxcpus, 1u) || !start_cpu(nr_known, c->apic_id))
             nr_known++;

@@ -5,6 +5,7 @@
 #include <asm/percpu.h>
 #include <asm/smp.h>
 #include <pvisor/cmdline.h>
+#include <pvisor/console.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/printk.h>
 #include <pvisor/time.h>
@@ -48,6 +49,7 @@ static void look_at(struct watch *w, unsigned other, u64 now)
         printk(LOG_ERR "Watchdog: CPU%u has been stuck for %lu s\n", other, (now - w->since) / SECONDS(1));
         w->reported = true;
         nmi_show_cpu(other);
+        console_flush();    /* it may be the one that the line's interrupts go to */
     }
 }
 

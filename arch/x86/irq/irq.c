@@ -21,6 +21,7 @@
 #define STORM_COUNT 4096              /* that many interrupts of one source ... */
 #define STORM_WINDOW MILLISECS(8)     /* ... in this time are a storm, ... */
 #define STORM_PAUSE MILLISECS(10)     /* ... and the source is masked for this long */
+#define DEVICE_APIC_ID_MAX 254        /* IO-APICs and MSIs have eight bits for it, and 255 means all */
 
 struct irq_desc *irq_descs;
 u32 nr_irqs;
@@ -38,12 +39,16 @@ void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs))
 
 /* --- Vectors ------------------------------------------------------------------------------------------------ */
 
+/*
+ * Of the CPUs that devices can name. CPU 0 is one, and never goes offline; the one that we run on may be about to, and is
+ * then not online any more.
+ */
 static unsigned least_loaded_cpu(void)
 {
-    unsigned c, best = this_cpu_id();
+    unsigned c, best = 0;
 
     for_each_online_cpu(c)
-        if (vectors_used[c] < vectors_used[best])
+        if (vectors_used[c] < vectors_used[best] && cpu_apic_id(c) <= DEVICE_APIC_ID_MAX)
             best = c;
     return best;
 }

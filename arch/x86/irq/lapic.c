@@ -21,6 +21,8 @@ enum { REG_ID = 0x20, REG_VERSION = 0x30, REG_TPR = 0x80, REG_EOI = 0xb0, REG_LD
        REG_TIMER_CURRENT = 0x390, REG_TIMER_DIVIDE = 0x3e0 };
 
 #define X2APIC_MSR 0x800
+#define XAPIC_ID_MAX 254
+#define CPUID1_ECX_X2APIC (1u << 21)
 #define APIC_BASE_ENABLE (1UL << 11)
 #define APIC_BASE_X2APIC (1UL << 10)
 #define APIC_BASE_ADDRESS 0x000ffffffffff000UL
@@ -46,8 +48,15 @@ static bool has_deadline;
 static u64 timer_khz;                 /* of the counter; 0 until calibrated */
 static u32 apic_ids[NR_CPUS];
 
-static bool want_x2apic;
-CMDLINE_BOOL("x2apic", want_x2apic);
+/* By default only where the machine has CPUs that xAPIC mode cannot name. */
+static bool x2apic_chosen, want_x2apic;
+
+static int parse_x2apic(const char *v)
+{
+    x2apic_chosen = true;
+    return cmdline_bool(v, &want_x2apic);
+}
+CMDLINE_OPTION("x2apic", parse_x2apic);
 
 static u32 lapic_read(unsigned reg)
 {
@@ -148,6 +157,19 @@ static void set_up(bool boot_cpu)
     apic_ids[this_cpu_id()] = lapic_id();
 }
 
+static bool x2apic_needed(void)
+{
+    for (unsigned i = 0; i < acpi_info.nr_cpus; i++)
+        if (acpi_info.cpu[i].apic_id > XAPIC_ID_MAX)
+            return true;
+    return false;
+}
+
+bool lapic_can_name(u32 apic_id)
+{
+    return x2apic || apic_id <= XAPIC_ID_MAX;
+}
+
 static void enter_x2apic(void)
 {
     wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
@@ -161,7 +183,7 @@ void lapic_init_bsp(void)
         panic("this CPU has no local APIC");
     has_deadline = c.c & 1u << 24;
     x2apic = rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC;
-    if (!x2apic && want_x2apic && (c.c & 1u << 21)) {
+    if (!x2apic && (x2apic_chosen ? want_x2apic : x2apic_needed()) && (c.c & CPUID1_ECX_X2APIC)) {
         enter_x2apic();
         x2apic = true;
     }

@@ -106,6 +106,8 @@ void frame_put_foreign(const struct domain *d, mfn_t m, bool writable)
 
     if (this_cpu(free_pending).nr_foreign == MAX_FOREIGN)
         frames_drain_pending();
+    /* The entry is changed before we look at who may have read it: see mm/flush.c. */
+    smp_mb();
     flags = irq_save();
     p = &this_cpu(free_pending);
     p->foreign[p->nr_foreign++] = (u32)m.v | (writable ? FOREIGN_RW : 0);
@@ -279,6 +281,10 @@ void frame_final_put(mfn_t m, u64 w)
     raise_softirq(SOFTIRQ_FREE_FRAMES);
     domain_put(d);
 }
+
+#define DRAIN_DUE 2048      /* some 0.1 ms of work */
+
+bool frames_drain_due(void) { return this_cpu(free_pending).nr >= DRAIN_DUE; }
 
 void frames_drain_pending(void)
 {

@@ -253,6 +253,7 @@ static __attribute__((noinline)) int flush_cpus_after_update(struct domain *d, u
     u64 bitmap = flags & ~UVMF_FLUSHTYPE_MASK;
     cpumask_t cpus;
 
+    smp_mb();       /* the entry is changed before we look at who may have read it: see mm/flush.c */
     if (bitmap == UVMF_ALL)
         cpus = d->arch.dirty_cpus;
     else if (bitmap == UVMF_LOCAL)
@@ -464,6 +465,7 @@ static int ext_flush(struct domain *d, const struct mmuext_op *op)
         return refuse(-EPERM, "not for another domain");
     if (page && !guest_range_ok(d, op->arg1, 1))
         return 0;
+    smp_mb();       /* as above */
     cpus = d->arch.dirty_cpus;
     if ((op->cmd == MMUEXT_TLB_FLUSH_MULTI || op->cmd == MMUEXT_INVLPG_MULTI) && vcpu_mask_cpus(d, gva(op->arg2), &cpus))
         return -EFAULT;

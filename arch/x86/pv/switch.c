@@ -109,13 +109,34 @@ static void leave_vcpu(struct vcpu *prev)
     set_cpu_ldt(0, 0);
 }
 
+/* The areas that next asked for are at kernel addresses, which a 64-bit vCPU's user tables do not map. */
+static bool starts_in_kernel_tables(const struct vcpu *next)
+{
+    return next->domain->arch.word == ABI_64 && !next->arch.kernel_mode && (next->runstate_area.v || next->time_area.v);
+}
+
+static void load_first_cr3(struct vcpu *next)
+{
+    cpumask_set(&next->domain->arch.dirty_cpus, this_cpu_id());
+    write_cr3(starts_in_kernel_tables(next) ? next->arch.root_kernel.v << PAGE_SHIFT : next->arch.cr3);
+}
+
+static void update_areas(struct vcpu *next)
+{
+    vcpu_time_update(next);
+    vcpu_time_area_update(next);
+    vcpu_runstate_area_update(next);
+    if (starts_in_kernel_tables(next))
+        write_cr3(next->arch.cr3);
+}
+
 static void enter_vcpu(struct vcpu *next)
 {
     unsigned cpu = this_cpu_id();
 
     next->arch.perdomain_l1[FIRST_RESERVED_GDT_PAGE] = cpu_gdt_page(cpu, next->domain->arch.word == ABI_32);
     spec_switch_to(next);
-    pv_load_cr3(next);
+    load_first_cr3(next);
     lgdt(VCPU_GDT_START(next->id), FIRST_RESERVED_GDT_BYTE + PAGE_SIZE - 1);
     pv_load_ldt(next);
     load_segments(next);
@@ -144,11 +165,8 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
     if (!is_idle_vcpu(prev) && prev->domain != next->domain)
         cpumask_clear(&prev->domain->arch.dirty_cpus, this_cpu_id());
     context_saved(prev);
-    if (!is_idle_vcpu(next)) {
-        vcpu_time_update(next);
-        vcpu_time_area_update(next);
-        vcpu_runstate_area_update(next);
-    }
+    if (!is_idle_vcpu(next))
+        update_areas(next);
     resume(next);
 }
 

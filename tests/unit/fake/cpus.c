@@ -25,6 +25,7 @@ struct sim_cpu {
     u64 event_at;            /* clock_event_set(); 0: off */
     struct vcpu *unsaved;    /* context_saved() still to come */
     bool begins_idle;        /* its idle loop has yet to make its first round */
+    bool gone;               /* offline: does nothing */
 };
 
 u64 sim_now;
@@ -49,6 +50,7 @@ void clock_event_set(u64 expires) { cpus[here].event_at = expires; }
 void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu; (void)vector; sim_ipis++; }
 void *xzalloc_bytes(size_t size) { return calloc(1, size); }
 void xfree(void *p) { free(p); }
+bool frames_drain_due(void) { return false; }
 void send_guest_vcpu_virq(struct vcpu *v, u32 virq) { (void)v; (void)virq; }
 void domain_shutdown(struct domain *d, u8 reason) { d->shutdown_code = reason; }
 void debug_key_register(char key, void (*fn)(char, struct cpu_regs *), const char *help)
@@ -145,6 +147,8 @@ static void finish_save(unsigned cpu)
 /* One pass over a CPU's softirqs. False: it had nothing to do. */
 static bool work_on(unsigned cpu)
 {
+    if (cpus[cpu].gone)
+        return false;
     if (cpus[cpu].unsaved) {
         finish_save(cpu);
         return true;
@@ -181,7 +185,7 @@ static u64 next_event(u64 end)
     for (unsigned i = 0; i < nr_cpus; i++) {
         struct vcpu *v = cpus[i].info.current_vcpu;
 
-        if (cpus[i].event_at)
+        if (!cpus[i].gone && cpus[i].event_at)
             at = min(at, max(cpus[i].event_at, sim_now));
         if (!is_idle_vcpu(v) && sim_of(v)->burst)
             at = min(at, sim_now + sim_of(v)->left);
@@ -220,7 +224,7 @@ static void happen(void)
 
         if (!is_idle_vcpu(v) && sim_of(v)->burst && !sim_of(v)->left)
             burst_over(i, sim_of(v));
-        if (cpus[i].event_at && cpus[i].event_at <= sim_now) {
+        if (!cpus[i].gone && cpus[i].event_at && cpus[i].event_at <= sim_now) {
             sim_on(i);
             cpus[i].event_at = 0;
             timer_interrupt();
@@ -231,7 +235,9 @@ static void happen(void)
 
         if (!s->wake_at || s->wake_at > sim_now)
             continue;
-        sim_on((unsigned)sim_random(nr_cpus));
+        do
+            sim_on((unsigned)sim_random(nr_cpus));
+        while (cpus[here].gone);
         s->wake_at = 0;
         s->woken_at = sim_now;
         vcpu_unblock(&s->v);
@@ -277,6 +283,32 @@ void sim_start(unsigned n)
         sched_init_cpu(i);
         cpumask_set(&cpu_online_map, i);
     }
+}
+
+void sim_offline(unsigned cpu)
+{
+    cpumask_clear(&cpu_online_map, cpu);
+    sim_on(0);
+    raise_softirq_on(cpu, SOFTIRQ_SCHEDULE);
+    sched_fini_cpu(cpu);
+    sim_settle();
+    BUG_ON(!is_idle_vcpu(cpus[cpu].info.current_vcpu));
+    cpus[cpu].gone = true;
+    sim_on(0);
+    sched_fini_cpu(cpu);
+    sim_settle();
+    sim_on(0);
+}
+
+/* INIT has switched its timer off. */
+void sim_online(unsigned cpu)
+{
+    cpus[cpu].event_at = 0;
+    cpus[cpu].gone = false;
+    sim_on(cpu);
+    sched_return_cpu(cpu);
+    cpumask_set(&cpu_online_map, cpu);
+    sim_on(0);
 }
 
 struct domain *sim_domain(u32 weight, u32 cap)
@@ -327,7 +359,7 @@ static void check_waiting(const struct vcpu *v)
     if (cap_exhausted(v->domain))
         return;
     for (unsigned i = 0; i < nr_cpus; i++)
-        if (is_idle_vcpu(cpus[i].info.current_vcpu) && cpumask_test(&allowed, i))
+        if (!cpus[i].gone && is_idle_vcpu(cpus[i].info.current_vcpu) && cpumask_test(&allowed, i))
             panic("CPU%u idles while d%uv%u waits on CPU%u", i, v->domain->id, v->id, v->cpu);
 }
 

@@ -28,6 +28,9 @@ extern bool sim_slow_saves;   /* context_saved() comes late: other CPUs act firs
 
 void sim_start(unsigned cpus);
 void sim_on(unsigned cpu);
+/* A CPU other than 0 goes offline, and comes back. CPU 0 runs what follows. */
+void sim_offline(unsigned cpu);
+void sim_online(unsigned cpu);
 struct domain *sim_domain(u32 weight, u32 cap);
 /* A vCPU of d that behaves as told; started unless burst is ~0. */
 struct sim_vcpu *sim_vcpu(struct domain *d, u64 burst, u64 pause);
