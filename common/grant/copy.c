@@ -1,6 +1,6 @@
 /*
  * GNTTABOP_copy. Either side is a frame of the caller's own or a grant. A claimed side is kept from one
- * operation to the next, since drivers copy many pieces to or from one page.
+ * operation to the next, since drivers copy many pieces to or from one page; and the domain longer than that.
  */
 #include "grant.h"
 #include <pvisor/guest.h>
@@ -9,7 +9,8 @@
 #include <pvisor/softirq.h>
 
 struct side {
-    struct domain *d;       /* NULL: nothing is claimed */
+    struct peer peer;       /* whose grants the last one of another's was */
+    struct domain *owner;   /* NULL: nothing is claimed */
     u64 what;               /* reference or frame number */
     u16 domid;
     bool is_ref, readonly;
@@ -17,45 +18,48 @@ struct side {
     u8 *p;
 };
 
-static struct pin side_pin(const struct side *s)
+static void side_unpin(const struct side *s)
 {
-    return (struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 };
+    if (s->is_ref)
+        grant_unpin(s->owner->gnttab, &(struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 });
 }
 
 static void side_release(struct side *s)
 {
-    if (!s->d)
+    if (!s->owner)
         return;
     unmap_frame(s->p);
     grant_frame_put(s->mfn, s->readonly);
-    if (s->is_ref)
-        grant_unpin(s->d->gnttab, &(struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 });
-    domain_put(s->d);
-    s->d = NULL;
+    side_unpin(s);
+    s->owner = NULL;
 }
 
-/* With s->d referenced. */
+static void side_end(struct side *s)
+{
+    side_release(s);
+    peer_put(&s->peer);
+}
+
 static s16 claim_frame(struct side *s)
 {
-    struct pin pin = side_pin(s);
+    struct pin pin = { .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 };
     s16 status = GNTST_okay;
     int rc;
 
     s->mfn = mfn(s->what);
     if (s->is_ref)
-        status = grant_pin(s->d->gnttab, &pin, current->domain->id, &s->mfn);
+        status = grant_pin(s->owner->gnttab, &pin, current->domain->id, &s->mfn);
     if (status != GNTST_okay)
         return status;
-    rc = grant_frame_get(s->mfn, s->d, s->readonly);
+    rc = grant_frame_get(s->mfn, s->owner, s->readonly);
     if (rc == 0) {
         s->p = map_frame(s->mfn);
         return GNTST_okay;
     }
-    if (s->is_ref)
-        grant_unpin(s->d->gnttab, &pin);
+    side_unpin(s);
     if (rc == -EBUSY)
         return refuse(GNTST_general_error, "frame %#lx is in use as a table", s->mfn.v);
-    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", s->mfn.v, s->d->id);
+    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", s->mfn.v, s->owner->id);
 }
 
 /* Makes s the side that the operation names, if it is not that already. */
@@ -64,7 +68,7 @@ static s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is
     u64 what = is_ref ? (u32)ptr->u : ptr->u;
     s16 status;
 
-    if (s->d && s->what == what && s->domid == ptr->domid && s->is_ref == is_ref)
+    if (s->owner && s->what == what && s->domid == ptr->domid && s->is_ref == is_ref)
         return GNTST_okay;
     side_release(s);
     if (!is_ref && ptr->domid != DOMID_SELF)
@@ -72,14 +76,12 @@ static s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is
     s->what = what;
     s->domid = ptr->domid;
     s->is_ref = is_ref;
-    s->d = domain_get(ptr->domid);
-    if (!s->d)
+    s->owner = is_ref ? peer_get(&s->peer, ptr->domid) : current->domain;
+    if (!s->owner)
         return refuse(GNTST_bad_domain, "no domain %u", ptr->domid);
     status = claim_frame(s);
-    if (status != GNTST_okay) {
-        domain_put(s->d);
-        s->d = NULL;
-    }
+    if (status != GNTST_okay)
+        s->owner = NULL;
     return status;
 }
 
@@ -131,7 +133,7 @@ s64 gnttab_copy(gva_t uop, u32 count)
             break;
         }
     } while (++done < count && !preempt_needed());
-    side_release(&src);
-    side_release(&dst);
+    side_end(&src);
+    side_end(&dst);
     return done;
 }

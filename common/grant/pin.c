@@ -28,11 +28,12 @@ static s16 mark_in_use(struct grant_entry_v1 *entry, const struct pin *pin, u16 
 /* With the lock held. */
 static s16 pin_locked(struct grant_table *t, const struct pin *pin, u16 grantee, mfn_t *frame)
 {
+    struct grant_entry_v1 *entry = grant_exists(t, pin->ref) ? grant_entry(t, pin->ref) : NULL;
     struct active *a;
     bool first;
     s16 status;
 
-    if (!grant_exists(t, pin->ref) || !grant_entry(t, pin->ref))
+    if (!entry)
         return refuse(GNTST_bad_gntref, "grant %u of d%u, its table has %lu", pin->ref, t->domid,
                       t->nr_frames * ENTRIES_PER_FRAME);
     a = grant_active(t, pin->ref);
@@ -42,13 +43,13 @@ static s16 pin_locked(struct grant_table *t, const struct pin *pin, u16 grantee,
     if (!first && a->domid != grantee)
         return refuse(GNTST_general_error, "grant %u of d%u is in use by d%u", pin->ref, t->domid, a->domid);
     if (first || (!pin->readonly && !a->writers)) {
-        status = mark_in_use(grant_entry(t, pin->ref), pin, grantee);
+        status = mark_in_use(entry, pin, grantee);
         if (status != GNTST_okay)
             return status;
     }
     if (first) {
         a->domid = grantee;
-        a->frame = read_once(grant_entry(t, pin->ref)->frame);
+        a->frame = read_once(entry->frame);
     }
     *(pin->readonly ? &a->readers : &a->writers) += pin->uses;
     *frame = mfn(a->frame);
@@ -86,8 +87,6 @@ void grant_unpin(struct grant_table *granter, const struct pin *pin)
 
 int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly)
 {
-    if (!mfn_valid(m))
-        return -EINVAL;
     if (!readonly)
         return frame_get_writable(m, owner);
     return frame_get(m, owner) ? 0 : -EINVAL;
