@@ -18,52 +18,57 @@ struct side {
     u8 *p;
 };
 
-static void side_unpin(const struct side *s)
+static always_inline struct pin side_pin(const struct side *s)
 {
-    if (s->is_ref)
-        grant_unpin(s->owner->gnttab, &(struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 });
+    return (struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 };
 }
 
-static void side_release(struct side *s)
+static always_inline void side_release(struct side *s)
 {
     if (!s->owner)
         return;
     unmap_frame(s->p);
     grant_frame_put(s->mfn, s->readonly);
-    side_unpin(s);
+    if (s->is_ref)
+        grant_unpin(s->owner->gnttab, side_pin(s));
     s->owner = NULL;
 }
 
-static void side_end(struct side *s)
+static always_inline void side_end(struct side *s)
 {
     side_release(s);
     peer_put(&s->peer);
 }
 
-static s16 claim_frame(struct side *s)
+static s16 refuse_frame(const struct side *s, mfn_t m, int rc)
 {
-    struct pin pin = { .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 };
-    s16 status = GNTST_okay;
+    if (s->is_ref)
+        grant_unpin(s->owner->gnttab, side_pin(s));
+    if (rc == -EBUSY)
+        return refuse(GNTST_general_error, "frame %#lx is in use as a table", m.v);
+    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", m.v, s->owner->id);
+}
+
+static always_inline s16 claim_frame(struct side *s)
+{
+    mfn_t m = mfn(s->what);
     int rc;
 
-    s->mfn = mfn(s->what);
-    if (s->is_ref)
-        status = grant_pin(s->owner->gnttab, &pin, current->domain->id, &s->mfn);
-    if (status != GNTST_okay)
-        return status;
-    rc = grant_frame_get(s->mfn, s->owner, s->readonly);
-    if (rc == 0) {
-        s->p = map_frame(s->mfn);
-        return GNTST_okay;
+    if (s->is_ref) {
+        s16 status = grant_pin(s->owner->gnttab, side_pin(s), current->domain->id, &m);
+        if (status != GNTST_okay)
+            return status;
     }
-    side_unpin(s);
-    if (rc == -EBUSY)
-        return refuse(GNTST_general_error, "frame %#lx is in use as a table", s->mfn.v);
-    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", s->mfn.v, s->owner->id);
+    rc = grant_frame_get(m, s->owner, s->readonly);
+    if (unlikely(rc))
+        return refuse_frame(s, m, rc);
+    s->mfn = m;
+    s->p = map_frame(m);
+    return GNTST_okay;
 }
 
 /* Makes s the side that the operation names, if it is not that already. */
-static s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is_ref)
+static always_inline s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is_ref)
 {
     u64 what = is_ref ? (u32)ptr->u : ptr->u;
     s16 status;
@@ -85,7 +90,7 @@ static s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is
     return status;
 }
 
-static s16 copy_one(const struct gnttab_copy *op, struct side *src, struct side *dst)
+static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src, struct side *dst)
 {
     s16 status;
 

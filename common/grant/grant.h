@@ -22,6 +22,7 @@
 #ifndef COMMON_GRANT_GRANT_H
 #define COMMON_GRANT_GRANT_H
 
+#include <asm/atomic.h>
 #include <public/errno.h>
 #include <public/grant_table.h>
 #include <pvisor/domain.h>
@@ -108,8 +109,8 @@ struct pin {
  * Checks that granter's grant lets the domain grantee do this, and counts the uses. Fills *frame. The
  * frame's owner is not checked: taking the reference does. GNTST_*.
  */
-s16 grant_pin(struct grant_table *granter, const struct pin *pin, u16 grantee, mfn_t *frame);
-void grant_unpin(struct grant_table *granter, const struct pin *pin);
+s16 grant_pin(struct grant_table *granter, struct pin pin, u16 grantee, mfn_t *frame);
+void grant_unpin(struct grant_table *granter, struct pin pin);
 /* The reference that one use holds. 0 or as frame_get_writable(). */
 int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly);
 void grant_frame_put(mfn_t m, bool readonly);
@@ -117,8 +118,18 @@ void grant_frame_put(mfn_t m, bool readonly);
 /* --- maptrack.c; each but map_publish() takes the lock --- */
 /* A handle, and its map, which nobody else can use until map_publish(). NULL: no room. */
 struct map *map_new(struct grant_table *t, u32 *handle);
-void map_publish(struct map *m, const struct map *as);
 void map_abandon(struct grant_table *t, u32 handle);
+/* Without the lock: the map is its maker's until it has parts, and they come last. */
+static inline void map_publish(struct map *m, const struct map *as)
+{
+    atomic_inc(&as->granter->nr_refs);
+    m->granter = as->granter;
+    m->ref = as->ref;
+    m->frame = as->frame;
+    m->flags = as->flags;
+    smp_wmb();
+    write_once(m->parts, as->parts);
+}
 /*
  * Claims parts of a mapping for removal: those of wanted that are there. NULL if there is no such mapping.
  * *copy is the map, with parts = the claimed ones.

@@ -54,13 +54,13 @@ static s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op,
     struct pin pin = { .ref = op->ref, .readonly = op->flags & GNTMAP_readonly, .whole = true,
                        .uses = nr_parts(op->flags) };
     mfn_t m;
-    s16 status = grant_pin(granter->gnttab, &pin, current->domain->id, &m);
+    s16 status = grant_pin(granter->gnttab, pin, current->domain->id, &m);
 
     if (status != GNTST_okay)
         return status;
     status = make_parts(walk, op, granter, m);
     if (status != GNTST_okay) {
-        grant_unpin(granter->gnttab, &pin);
+        grant_unpin(granter->gnttab, pin);
         return status;
     }
     map_publish(map, &(struct map){
@@ -134,7 +134,7 @@ static void unmap_finish(const struct unmap *u)
         return;
     put_references(mfn(u->map.frame), readonly, nr);
     if (nr)
-        grant_unpin(u->map.granter, &(struct pin){ .ref = u->map.ref, .readonly = readonly, .uses = nr });
+        grant_unpin(u->map.granter, (struct pin){ .ref = u->map.ref, .readonly = readonly, .uses = nr });
     map_settle(current->domain->gnttab, u->at, u->handle, 0);
 }
 

@@ -23,7 +23,7 @@ static void put_on_free_list(struct grant_table *t, u32 handle)
     t->free_map = handle;
 }
 
-static bool add_chunk(struct grant_table *t)
+static __attribute__((noinline)) bool add_chunk(struct grant_table *t)
 {
     u32 first = t->nr_maps, last = min(first + (u32)MAPS_PER_CHUNK, t->max_maps);
     struct map *chunk;
@@ -55,18 +55,6 @@ struct map *map_new(struct grant_table *t, u32 *handle)
     }
     spin_unlock(&t->lock);
     return m;
-}
-
-/* Without the lock: the map is its maker's until it has parts, and they come last. */
-void map_publish(struct map *m, const struct map *as)
-{
-    atomic_inc(&as->granter->nr_refs);
-    m->granter = as->granter;
-    m->ref = as->ref;
-    m->frame = as->frame;
-    m->flags = as->flags;
-    smp_wmb();
-    write_once(m->parts, as->parts);
 }
 
 void map_abandon(struct grant_table *t, u32 handle)
@@ -125,8 +113,8 @@ static void release(struct grant_table *t, u32 handle)
         return;
     if (m.parts & GNTMAP_device_map)
         grant_frame_put(mfn(m.frame), m.flags & GNTMAP_readonly);
-    grant_unpin(m.granter, &(struct pin){ .ref = m.ref, .readonly = m.flags & GNTMAP_readonly,
-                                          .uses = m.parts == MAP_PARTS ? 2 : 1 });
+    grant_unpin(m.granter, (struct pin){ .ref = m.ref, .readonly = m.flags & GNTMAP_readonly,
+                                         .uses = m.parts == MAP_PARTS ? 2 : 1 });
     map_settle(t, at, handle, 0);
 }
 
