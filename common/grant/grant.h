@@ -112,8 +112,19 @@ struct pin {
 s16 grant_pin(struct grant_table *granter, struct pin pin, u16 grantee, mfn_t *frame);
 void grant_unpin(struct grant_table *granter, struct pin pin);
 /* The reference that one use holds. 0 or as frame_get_writable(). */
-int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly);
-void grant_frame_put(mfn_t m, bool readonly);
+static inline int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly)
+{
+    if (!readonly)
+        return frame_get_writable(m, owner);
+    return frame_get(m, owner) ? 0 : -EINVAL;
+}
+static inline void grant_frame_put(mfn_t m, bool readonly)
+{
+    if (readonly)
+        frame_put(m);
+    else
+        frame_put_writable(m);
+}
 
 /* --- maptrack.c; each but map_publish() takes the lock --- */
 /* A handle, and its map, which nobody else can use until map_publish(). NULL: no room. */

@@ -84,18 +84,3 @@ void grant_unpin(struct grant_table *granter, struct pin pin)
         atomic_and(&entry->flags, (u16)~over);
     spin_unlock(&granter->lock);
 }
-
-int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly)
-{
-    if (!readonly)
-        return frame_get_writable(m, owner);
-    return frame_get(m, owner) ? 0 : -EINVAL;
-}
-
-void grant_frame_put(mfn_t m, bool readonly)
-{
-    if (readonly)
-        frame_put(m);
-    else
-        frame_put_writable(m);
-}

@@ -163,7 +163,7 @@ def converse(command, options, progress):
             yield place, match[1], match[2], match[3].split()
             if match[2] == "end":
                 return
-        elif "panic" in line or line.startswith(("xl:", "libxl:", "work:")):
+        elif "panic" in line or line.startswith(("xl:", "libxl:", "work:", "FAIL")):
             progress(line, keep=True)
     progress("the machine stopped before its end", keep=True)
 
