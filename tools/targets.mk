@@ -47,13 +47,13 @@ $(cache)/work: $(bench_tools)/work.c
 	@$(CC) -O2 -Wall -Wextra -static -o $@ $<
 $(cache)/count.so: $(bench_tools)/count.c
 	@$(CC) -O2 -Wall -Wextra -fPIC -fvisibility=hidden -shared -o $@ $<
-build/guests/idle-pt64: $(bench_tools)/idle.c FORCE
-	@$(MAKE) -s -C tests/guests S=idle ../../$@
+build/guests/idle-pt64 build/guests/pair-pt64: build/guests/%-pt64: $(bench_tools)/%.c FORCE
+	@$(MAKE) -s -C tests/guests S=$* ../../$@
 $(cache)/bench-domu.cpio: $(bench_tools)/domu.list $(bench_tools)/work-domu $(cache)/work $(cache)/domu.cpio
 	@echo "image: $@"
 	@$(image_tools)/ramdisk $(cache)/root $(image_tools)/domu.list $< $@
 $(cache)/bench-dom0.cpio: $(bench_tools)/dom0.list $(bench_tools)/work-dom0 $(cache)/bench-domu.cpio $(cache)/dom0.cpio \
-		build/guests/idle-pt64
+		build/guests/idle-pt64 build/guests/pair-pt64
 	@echo "image: $@"
 	@$(image_tools)/ramdisk $(cache)/root $(image_tools)/dom0.list $< $@
 bench-images: $(cache)/bench-dom0.cpio $(cache)/count.so

@@ -1,6 +1,6 @@
 /*
  * GNTTABOP_copy. Either side is a frame of the caller's own or a grant. A claimed side is kept from one
- * operation to the next, since drivers copy many pieces to or from one page.
+ * operation to the next, since drivers copy many pieces to or from one page; and the domain longer than that.
  */
 #include "grant.h"
 #include <pvisor/guest.h>
@@ -8,91 +8,99 @@
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
 
+/* readonly, where functions take it, is true for the source and false for the destination. */
 struct side {
-    struct domain *d;       /* NULL: nothing is claimed */
+    struct peer peer;       /* whose grants the last one of another's was */
+    struct domain *owner;   /* NULL: nothing is claimed */
     u64 what;               /* reference or frame number */
     u16 domid;
-    bool is_ref, readonly;
+    bool is_ref;
     mfn_t mfn;
     u8 *p;
 };
 
-static struct pin side_pin(const struct side *s)
+static always_inline struct pin side_pin(const struct side *s, bool readonly)
 {
-    return (struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 };
+    return (struct pin){ .ref = (u32)s->what, .readonly = readonly, .uses = 1 };
 }
 
-static void side_release(struct side *s)
+static always_inline void side_release(struct side *s, bool readonly)
 {
-    if (!s->d)
+    if (!s->owner)
         return;
     unmap_frame(s->p);
-    grant_frame_put(s->mfn, s->readonly);
+    grant_frame_put(s->mfn, readonly);
     if (s->is_ref)
-        grant_unpin(s->d->gnttab, &(struct pin){ .ref = (u32)s->what, .readonly = s->readonly, .uses = 1 });
-    domain_put(s->d);
-    s->d = NULL;
+        grant_unpin(s->owner->gnttab, side_pin(s, readonly));
+    s->owner = NULL;
 }
 
-/* With s->d referenced. */
-static s16 claim_frame(struct side *s)
+static always_inline void side_end(struct side *s, bool readonly)
 {
-    struct pin pin = side_pin(s);
-    s16 status = GNTST_okay;
+    side_release(s, readonly);
+    peer_put(&s->peer);
+}
+
+static s16 refuse_frame(const struct side *s, bool readonly, mfn_t m, int rc)
+{
+    if (s->is_ref)
+        grant_unpin(s->owner->gnttab, side_pin(s, readonly));
+    if (rc == -EBUSY)
+        return refuse(GNTST_general_error, "frame %#lx is in use as a table", m.v);
+    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", m.v, s->owner->id);
+}
+
+static always_inline s16 claim_frame(struct side *s, bool readonly)
+{
+    mfn_t m = mfn(s->what);
     int rc;
 
-    s->mfn = mfn(s->what);
-    if (s->is_ref)
-        status = grant_pin(s->d->gnttab, &pin, current->domain->id, &s->mfn);
-    if (status != GNTST_okay)
-        return status;
-    rc = grant_frame_get(s->mfn, s->d, s->readonly);
-    if (rc == 0) {
-        s->p = map_frame(s->mfn);
-        return GNTST_okay;
+    if (s->is_ref) {
+        s16 status = grant_pin(s->owner->gnttab, side_pin(s, readonly), current->domain->id, &m);
+        if (status != GNTST_okay)
+            return status;
     }
-    if (s->is_ref)
-        grant_unpin(s->d->gnttab, &pin);
-    if (rc == -EBUSY)
-        return refuse(GNTST_general_error, "frame %#lx is in use as a table", s->mfn.v);
-    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", s->mfn.v, s->d->id);
+    rc = grant_frame_get(m, s->owner, readonly);
+    if (unlikely(rc))
+        return refuse_frame(s, readonly, m, rc);
+    s->mfn = m;
+    s->p = map_frame(m);
+    return GNTST_okay;
 }
 
 /* Makes s the side that the operation names, if it is not that already. */
-static s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is_ref)
+static always_inline s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is_ref, bool readonly)
 {
     u64 what = is_ref ? (u32)ptr->u : ptr->u;
     s16 status;
 
-    if (s->d && s->what == what && s->domid == ptr->domid && s->is_ref == is_ref)
+    if (s->owner && s->what == what && s->domid == ptr->domid && s->is_ref == is_ref)
         return GNTST_okay;
-    side_release(s);
+    side_release(s, readonly);
     if (!is_ref && ptr->domid != DOMID_SELF)
         return refuse(GNTST_permission_denied, "frame %#lx of d%u by its number", what, ptr->domid);
     s->what = what;
     s->domid = ptr->domid;
     s->is_ref = is_ref;
-    s->d = domain_get(ptr->domid);
-    if (!s->d)
+    s->owner = is_ref ? peer_get(&s->peer, ptr->domid) : current->domain;
+    if (!s->owner)
         return refuse(GNTST_bad_domain, "no domain %u", ptr->domid);
-    status = claim_frame(s);
-    if (status != GNTST_okay) {
-        domain_put(s->d);
-        s->d = NULL;
-    }
+    status = claim_frame(s, readonly);
+    if (status != GNTST_okay)
+        s->owner = NULL;
     return status;
 }
 
-static s16 copy_one(const struct gnttab_copy *op, struct side *src, struct side *dst)
+static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src, struct side *dst)
 {
     s16 status;
 
     if ((u32)op->source.offset + op->len > PAGE_SIZE || (u32)op->dest.offset + op->len > PAGE_SIZE)
         return refuse(GNTST_bad_copy_arg, "%u bytes from offset %u to %u leave the page", op->len,
                       op->source.offset, op->dest.offset);
-    status = side_claim(src, &op->source, op->flags & GNTCOPY_source_gref);
+    status = side_claim(src, &op->source, op->flags & GNTCOPY_source_gref, true);
     if (status == GNTST_okay)
-        status = side_claim(dst, &op->dest, op->flags & GNTCOPY_dest_gref);
+        status = side_claim(dst, &op->dest, op->flags & GNTCOPY_dest_gref, false);
     if (status == GNTST_okay)
         memmove(dst->p + op->dest.offset, src->p + op->source.offset, op->len);
     return status;
@@ -113,7 +121,7 @@ static int read_op(struct gnttab_copy *op, gva_t src)
 s64 gnttab_copy(gva_t uop, u32 count)
 {
     size_t status_at = abi_offset(current_word(), gnttab_copy, status);
-    struct side src = { .readonly = true }, dst = { .readonly = false };
+    struct side src = { .owner = NULL }, dst = { .owner = NULL };
     s64 done = 0;
 
     do {
@@ -131,7 +139,7 @@ s64 gnttab_copy(gva_t uop, u32 count)
             break;
         }
     } while (++done < count && !preempt_needed());
-    side_release(&src);
-    side_release(&dst);
+    side_end(&src, true);
+    side_end(&dst, false);
     return done;
 }

@@ -13,7 +13,8 @@
  * into its entry meanwhile does not matter.
  *
  * Both parts of a table are guarded by its lock (RANK_GRANT). No path holds two tables' locks, and none
- * holds one while it takes or drops references to guests' frames or changes page tables.
+ * holds one while it takes or drops references to guests' frames or changes page tables. Operations on the
+ * caller's page tables hold its page-table lock for a batch, and take tables' locks inside it.
  *
  * A table outlives its domain while others have its grants mapped: nr_refs counts the domain and each map
  * entry.
@@ -21,6 +22,7 @@
 #ifndef COMMON_GRANT_GRANT_H
 #define COMMON_GRANT_GRANT_H
 
+#include <asm/atomic.h>
 #include <public/errno.h>
 #include <public/grant_table.h>
 #include <pvisor/domain.h>
@@ -78,11 +80,23 @@ struct grant_table {
 /* At least nr frames; t's lock held. -EINVAL beyond the limit, -ENOMEM. */
 int grant_grow(struct domain *d, u32 nr);
 void grant_table_put(struct grant_table *t);
-/* t's lock is held for these three. NULL: the table has no such reference, or no memory (which grant_exists() tells). */
-struct active *grant_active(struct grant_table *t, u32 ref);
-bool grant_exists(const struct grant_table *t, u32 ref);
+/* t's lock is held for these, and grant_exists(). grant_active(): NULL if there is no memory; grant_entry(): if the domain is gone. */
+static inline bool grant_exists(const struct grant_table *t, u32 ref) { return ref / ENTRIES_PER_FRAME < t->nr_frames; }
+struct active *grant_active_grow(struct grant_frame *f, u32 i);
+static inline struct active *grant_active(struct grant_table *t, u32 ref)
+{
+    struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
+    u32 i = ref % ENTRIES_PER_FRAME;
+
+    return likely(i < f->nr_active) ? &f->active[i] : grant_active_grow(f, i);
+}
+static inline struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref)
+{
+    const struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
+
+    return f->entry ? &f->entry[ref % ENTRIES_PER_FRAME] : NULL;
+}
 bool grant_in_use(const struct grant_table *t, u32 ref);
-struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref);
 
 /* --- pin.c --- */
 struct pin {
@@ -95,24 +109,68 @@ struct pin {
  * Checks that granter's grant lets the domain grantee do this, and counts the uses. Fills *frame. The
  * frame's owner is not checked: taking the reference does. GNTST_*.
  */
-s16 grant_pin(struct grant_table *granter, const struct pin *pin, u16 grantee, mfn_t *frame);
-void grant_unpin(struct grant_table *granter, const struct pin *pin);
+s16 grant_pin(struct grant_table *granter, struct pin pin, u16 grantee, mfn_t *frame);
+void grant_unpin(struct grant_table *granter, struct pin pin);
 /* The reference that one use holds. 0 or as frame_get_writable(). */
-int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly);
-void grant_frame_put(mfn_t m, bool readonly);
+static inline int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly)
+{
+    if (!readonly)
+        return frame_get_writable(m, owner);
+    return frame_get(m, owner) ? 0 : -EINVAL;
+}
+static inline void grant_frame_put(mfn_t m, bool readonly)
+{
+    if (readonly)
+        frame_put(m);
+    else
+        frame_put_writable(m);
+}
 
-/* --- maptrack.c; each takes the lock --- */
-/* A handle whose map nobody else can use until map_publish(). NO_MAP: no room. */
-u32 map_new(struct grant_table *t);
-void map_publish(struct grant_table *t, u32 handle, const struct map *m);
+/* --- maptrack.c; each but map_publish() takes the lock --- */
+/* A handle, and its map, which nobody else can use until map_publish(). NULL: no room. */
+struct map *map_new(struct grant_table *t, u32 *handle);
 void map_abandon(struct grant_table *t, u32 handle);
+/* Without the lock: the map is its maker's until it has parts, and they come last. */
+static inline void map_publish(struct map *m, const struct map *as)
+{
+    atomic_inc(&as->granter->nr_refs);
+    m->granter = as->granter;
+    m->ref = as->ref;
+    m->frame = as->frame;
+    m->flags = as->flags;
+    smp_wmb();
+    write_once(m->parts, as->parts);
+}
 /*
- * Claims parts of a mapping for removal: those of wanted that are there. False if there is no such mapping.
+ * Claims parts of a mapping for removal: those of wanted that are there. NULL if there is no such mapping.
  * *copy is the map, with parts = the claimed ones.
  */
-bool map_claim(struct grant_table *t, u32 handle, u8 wanted, struct map *copy);
-/* Ends a claim; back: parts that are not removed after all. The last part's removal frees the handle. */
-void map_settle(struct grant_table *t, u32 handle, u8 back);
+struct map *map_claim(struct grant_table *t, u32 handle, u8 wanted, struct map *copy);
+/* Ends a claim of the map m; back: parts that are not removed after all. The last part's removal frees the handle. */
+void map_settle(struct grant_table *t, struct map *m, u32 handle, u8 back);
+
+/* --- The other domain of an operation --- */
+/* Stays referenced while the operations of one call name the same: most of a call's do. */
+struct peer {
+    struct domain *d;       /* NULL: none */
+    u16 domid;
+};
+static inline void peer_put(struct peer *p)
+{
+    if (p->d)
+        domain_put(p->d);
+    p->d = NULL;
+}
+/* NULL if there is no such domain. */
+static inline struct domain *peer_get(struct peer *p, u16 domid)
+{
+    if (p->d && p->domid == domid)
+        return p->d;
+    peer_put(p);
+    p->d = domain_get(domid);
+    p->domid = domid;
+    return p->d;
+}
 
 /*
  * Operations on elements of a guest array: each handles at least one of count elements at uop and returns

@@ -9,114 +9,117 @@
 #include <pvisor/guest.h>
 #include <pvisor/printk.h>
 
+#define BATCH 32        /* operations between two looks at whether to give way */
 #define KEPT_FLAGS (GNTMAP_readonly | GNTMAP_application_map | GNTMAP_contains_pte)
 
 static u8 nr_parts(u32 flags) { return (flags & MAP_PARTS) == MAP_PARTS ? 2 : 1; }
 
-/* The device part's reference, then the host part's with its page-table entry. */
-static s16 make_parts(const struct gnttab_map_grant_ref *op, struct domain *granter, mfn_t m)
+static int get_references(mfn_t m, const struct domain *owner, bool readonly, u8 nr)
+{
+    int rc = grant_frame_get(m, owner, readonly);
+
+    if (rc || nr == 1)
+        return rc;
+    rc = grant_frame_get(m, owner, readonly);
+    if (rc)
+        grant_frame_put(m, readonly);
+    return rc;
+}
+
+static void put_references(mfn_t m, bool readonly, u8 nr)
+{
+    while (nr--)
+        grant_frame_put(m, readonly);
+}
+
+/* A reference for each part; the host part's goes to its page-table entry. */
+static s16 make_parts(struct pv_grant_walk *walk, const struct gnttab_map_grant_ref *op, struct domain *granter, mfn_t m)
 {
     bool readonly = op->flags & GNTMAP_readonly;
     s16 status = GNTST_okay;
+    int rc = get_references(m, granter, readonly, nr_parts(op->flags));
 
-    for (u8 i = 0; i < nr_parts(op->flags); i++) {
-        int rc = grant_frame_get(m, granter, readonly);
-
-        if (rc == 0)
-            continue;
-        if (i)
-            grant_frame_put(m, readonly);
+    if (rc)
         return refuse(GNTST_general_error, "grant %u of d%u: frame %#lx %s", op->ref, granter->id, m.v,
                       rc == -EBUSY ? "is in use as a table" : "is not its own");
-    }
     if (op->flags & GNTMAP_host_map)
-        status = (s16)pv_grant_map(op->host_addr, m, op->flags);
-    for (u8 i = 0; status != GNTST_okay && i < nr_parts(op->flags); i++)
-        grant_frame_put(m, readonly);
+        status = (s16)pv_grant_map(walk, op->host_addr, m, op->flags);
+    if (status != GNTST_okay)
+        put_references(m, readonly, nr_parts(op->flags));
     return status;
 }
 
-static s16 map_with_handle(struct gnttab_map_grant_ref *op, struct domain *granter, u32 handle)
+static s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct domain *granter, struct map *map)
 {
-    struct domain *self = current->domain;
     struct pin pin = { .ref = op->ref, .readonly = op->flags & GNTMAP_readonly, .whole = true,
                        .uses = nr_parts(op->flags) };
     mfn_t m;
-    s16 status = grant_pin(granter->gnttab, &pin, self->id, &m);
+    s16 status = grant_pin(granter->gnttab, pin, current->domain->id, &m);
 
     if (status != GNTST_okay)
         return status;
-    status = make_parts(op, granter, m);
+    status = make_parts(walk, op, granter, m);
     if (status != GNTST_okay) {
-        grant_unpin(granter->gnttab, &pin);
+        grant_unpin(granter->gnttab, pin);
         return status;
     }
-    map_publish(self->gnttab, handle, &(struct map){
+    map_publish(map, &(struct map){
         .granter = granter->gnttab, .ref = op->ref, .frame = (u32)m.v,
         .flags = (u16)(op->flags & KEPT_FLAGS), .parts = (u8)(op->flags & MAP_PARTS) });
-    op->handle = handle;
     op->dev_bus_addr = mfn_to_maddr(m).v;
     return GNTST_okay;
 }
 
-static s16 map_from(struct gnttab_map_grant_ref *op, struct domain *granter)
+static s16 map_one(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct peer *granter)
 {
     struct grant_table *t = current->domain->gnttab;
-    u32 handle = map_new(t);
-    s16 status;
-
-    if (handle == NO_MAP)
-        return refuse(GNTST_no_device_space, "all %u map handles are in use", t->max_maps);
-    status = map_with_handle(op, granter, handle);
-    if (status != GNTST_okay)
-        map_abandon(t, handle);
-    return status;
-}
-
-static s16 map_one(struct gnttab_map_grant_ref *op)
-{
-    struct domain *granter;
+    struct map *map;
+    u32 handle;
     s16 status;
 
     if (!(op->flags & MAP_PARTS))
         return refuse(GNTST_bad_gntref, "flags %#x ask for no mapping", op->flags);
-    granter = domain_get(op->dom);
-    if (!granter)
+    if (!peer_get(granter, op->dom))
         return refuse(GNTST_bad_domain, "no domain %u", op->dom);
-    status = map_from(op, granter);
-    domain_put(granter);
+    map = map_new(t, &handle);
+    if (!map)
+        return refuse(GNTST_no_device_space, "all %u map handles are in use", t->max_maps);
+    status = fill_map(walk, op, granter->d, map);
+    if (status == GNTST_okay)
+        op->handle = handle;
+    else
+        map_abandon(t, handle);
     return status;
 }
 
 /* --- Unmapping ------------------------------------------------------------------------------------- */
 
-#define UNMAP_BATCH 32
-
 struct unmap {
     u64 host_addr, dev_bus_addr, new_addr;
     u32 handle;
+    s16 status;
+    struct map *at;     /* NULL: nothing is left to do */
     struct map map;     /* parts: what was removed and is to be let go after the flush */
 };
 
-/* The first step: no entry maps the frame any more. GNTST_*; on an error nothing is left to do. */
-static s16 unmap_begin(struct unmap *u)
+/* The first step: no entry maps the frame any more. GNTST_*. */
+static s16 unmap_begin(struct pv_grant_walk *walk, struct unmap *u)
 {
     struct grant_table *t = current->domain->gnttab;
     u8 wanted = (u8)((u->host_addr ? GNTMAP_host_map : 0) | (u->dev_bus_addr ? GNTMAP_device_map : 0));
     s16 status = GNTST_okay;
 
-    if (!map_claim(t, u->handle, wanted, &u->map)) {
-        u->map.granter = NULL;
+    u->at = map_claim(t, u->handle, wanted, &u->map);
+    if (!u->at)
         return refuse(GNTST_bad_handle, "%u is not the handle of a mapping", u->handle);
-    }
     if (u->dev_bus_addr && u->dev_bus_addr != mfn_to_maddr(mfn(u->map.frame)).v)
         status = refuse(GNTST_general_error, "handle %u: bus address %#lx, expected %#lx", u->handle,
                         u->dev_bus_addr, mfn_to_maddr(mfn(u->map.frame)).v);
     else if (u->map.parts & GNTMAP_host_map)
-        status = (s16)pv_grant_unmap(u->host_addr, mfn(u->map.frame), u->new_addr, u->map.flags);
+        status = (s16)pv_grant_unmap(walk, u->host_addr, mfn(u->map.frame), u->new_addr, u->map.flags);
     if (status != GNTST_okay) {
-        map_settle(t, u->handle, u->map.parts);
-        u->map.granter = NULL;
+        map_settle(t, u->at, u->handle, u->map.parts);
+        u->at = NULL;
     }
     return status;
 }
@@ -127,21 +130,26 @@ static void unmap_finish(const struct unmap *u)
     bool readonly = u->map.flags & GNTMAP_readonly;
     u8 nr = u->map.parts ? nr_parts(u->map.parts) : 0;
 
-    if (!u->map.granter)
+    if (!u->at)
         return;
-    for (u8 i = 0; i < nr; i++)
-        grant_frame_put(mfn(u->map.frame), readonly);
+    put_references(mfn(u->map.frame), readonly, nr);
     if (nr)
-        grant_unpin(u->map.granter, &(struct pin){ .ref = u->map.ref, .readonly = readonly, .uses = nr });
-    map_settle(current->domain->gnttab, u->handle, 0);
+        grant_unpin(u->map.granter, (struct pin){ .ref = u->map.ref, .readonly = readonly, .uses = nr });
+    map_settle(current->domain->gnttab, u->at, u->handle, 0);
 }
 
-static void unmap_finish_all(const struct unmap *u, u32 nr)
+/* Removes, flushes, lets go. */
+static void unmap_all(struct unmap *u, u32 nr)
 {
+    struct pv_grant_walk walk;
     bool flush = false;
 
-    for (u32 i = 0; i < nr; i++)
-        flush |= u[i].map.granter && (u[i].map.parts & GNTMAP_host_map);
+    pv_grant_begin(&walk);
+    for (u32 i = 0; i < nr; i++) {
+        u[i].status = unmap_begin(&walk, &u[i]);
+        flush |= u[i].at && u[i].map.parts & GNTMAP_host_map;
+    }
+    pv_grant_end(&walk);
     if (flush)
         pv_grant_flush(current->domain);
     for (u32 i = 0; i < nr; i++)
@@ -154,29 +162,22 @@ struct unmap_layout {
     int (*read)(struct unmap *u, gva_t src);
 };
 
-static s64 unmap_batch(gva_t uop, u32 count, const struct unmap_layout *layout)
+/*
+ * The guest's array is read before the page tables are locked and written after: an access to it may fault. Operations before
+ * one that cannot be read are made.
+ */
+static always_inline s64 unmap_batch(gva_t uop, u32 count, const struct unmap_layout *layout)
 {
-    struct unmap batch[UNMAP_BATCH];
-    s64 rc = min(count, (u32)UNMAP_BATCH);
-    u32 nr = 0;
+    struct unmap batch[BATCH];
+    u32 wanted = min(count, (u32)BATCH), nr = 0;
 
-    while (nr < rc) {
-        gva_t elem = gva_add(uop, (u64)nr * layout->size);
-        s16 status;
-
-        if (layout->read(&batch[nr], elem)) {
-            rc = -EFAULT;
-            break;
-        }
-        status = unmap_begin(&batch[nr]);
+    while (nr < wanted && !layout->read(&batch[nr], gva_add(uop, (u64)nr * layout->size)))
         nr++;
-        if (copy_to_guest(gva_add(elem, layout->status), &status, sizeof(status))) {
-            rc = -EFAULT;
-            break;
-        }
-    }
-    unmap_finish_all(batch, nr);
-    return rc;
+    unmap_all(batch, nr);
+    for (u32 i = 0; i < nr; i++)
+        if (copy_to_guest(gva_add(uop, (u64)i * layout->size + layout->status), &batch[i].status, sizeof(batch[i].status)))
+            return -EFAULT;
+    return nr < wanted ? -EFAULT : (s64)wanted;
 }
 
 static int read_unmap(struct unmap *u, gva_t src)
@@ -222,6 +223,8 @@ s64 gnttab_unmap_and_replace(gva_t uop, u32 count)
     return unmap_batch(uop, count, &layout);
 }
 
+/* --- Batches of mappings ------------------------------------------------------------------------------ */
+
 /*
  * The guest did not learn the handle: undo the mapping. If the guest changed the entry meanwhile, it stays
  * until death.
@@ -230,26 +233,44 @@ static void take_back(const struct gnttab_map_grant_ref *op)
 {
     struct unmap u = { .handle = op->handle };
 
+    if (op->status != GNTST_okay)
+        return;
     if (op->flags & GNTMAP_host_map)
         u.host_addr = op->host_addr;
     if (op->flags & GNTMAP_device_map)
         u.dev_bus_addr = op->dev_bus_addr;
-    (void)unmap_begin(&u);
-    unmap_finish_all(&u, 1);
+    unmap_all(&u, 1);
 }
 
+static void map_all(struct gnttab_map_grant_ref *op, u32 nr)
+{
+    struct peer granter = { .d = NULL };
+    struct pv_grant_walk walk;
+
+    pv_grant_begin(&walk);
+    for (u32 i = 0; i < nr; i++)
+        op[i].status = map_one(&walk, &op[i], &granter);
+    pv_grant_end(&walk);
+    peer_put(&granter);
+}
+
+/* As unmap_batch(). */
 s64 gnttab_map(gva_t uop, u32 count)
 {
-    const size_t out = offsetof(struct gnttab_map_grant_ref, status);
-    struct gnttab_map_grant_ref op;
+    const size_t out = offsetof(struct gnttab_map_grant_ref, dom), size = sizeof(struct gnttab_map_grant_ref);
+    struct gnttab_map_grant_ref op[BATCH];
+    u32 wanted = min(count, (u32)BATCH), nr = 0;
+    s64 rc;
 
-    (void)count;
-    if (copy_from_guest(&op, uop, sizeof(op)))
-        return -EFAULT;
-    op.status = map_one(&op);
-    if (!copy_to_guest(gva_add(uop, out), (u8 *)&op + out, sizeof(op) - out))
-        return 1;
-    if (op.status == GNTST_okay)
-        take_back(&op);
-    return -EFAULT;
+    while (nr < wanted && !copy_from_guest(&op[nr], gva_add(uop, nr * size), size))
+        nr++;
+    map_all(op, nr);
+    rc = nr < wanted ? -EFAULT : (s64)wanted;
+    for (u32 i = 0; i < nr; i++) {
+        if (!copy_to_guest(gva_add(uop, i * size + out), &op[i].dom, size - out))
+            continue;
+        take_back(&op[i]);
+        rc = -EFAULT;
+    }
+    return rc;
 }

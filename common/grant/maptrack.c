@@ -23,7 +23,7 @@ static void put_on_free_list(struct grant_table *t, u32 handle)
     t->free_map = handle;
 }
 
-static bool add_chunk(struct grant_table *t)
+static __attribute__((noinline)) bool add_chunk(struct grant_table *t)
 {
     u32 first = t->nr_maps, last = min(first + (u32)MAPS_PER_CHUNK, t->max_maps);
     struct map *chunk;
@@ -42,26 +42,19 @@ static bool add_chunk(struct grant_table *t)
     return true;
 }
 
-u32 map_new(struct grant_table *t)
+struct map *map_new(struct grant_table *t, u32 *handle)
 {
-    u32 handle = NO_MAP;
+    struct map *m = NULL;
 
     spin_lock(&t->lock);
     if (t->free_map != NO_MAP || add_chunk(t)) {
-        handle = t->free_map;
-        t->free_map = map_at(t, handle)->next_free;
+        *handle = t->free_map;
+        m = map_at(t, *handle);
+        t->free_map = m->next_free;
         t->nr_mapped++;
     }
     spin_unlock(&t->lock);
-    return handle;
-}
-
-void map_publish(struct grant_table *t, u32 handle, const struct map *m)
-{
-    atomic_inc(&m->granter->nr_refs);
-    spin_lock(&t->lock);
-    *map_at(t, handle) = *m;
-    spin_unlock(&t->lock);
+    return m;
 }
 
 void map_abandon(struct grant_table *t, u32 handle)
@@ -72,32 +65,33 @@ void map_abandon(struct grant_table *t, u32 handle)
     spin_unlock(&t->lock);
 }
 
-bool map_claim(struct grant_table *t, u32 handle, u8 wanted, struct map *copy)
+struct map *map_claim(struct grant_table *t, u32 handle, u8 wanted, struct map *copy)
 {
     struct map *m;
-    bool there;
+    u8 parts;
 
     spin_lock(&t->lock);
     m = map_at(t, handle);
     /* A handle that map_new() gave out has no parts before it is published. */
-    there = m && m->parts && m->unmapping < 0xff;
-    if (there) {
+    parts = m ? read_once(m->parts) : 0;
+    smp_rmb();
+    if (parts && m->unmapping < 0xff) {
         *copy = *m;
-        copy->parts = m->parts & wanted;
-        m->parts &= (u8)~wanted;
+        copy->parts = parts & wanted;
+        write_once(m->parts, parts & (u8)~wanted);
         m->unmapping++;
+    } else {
+        m = NULL;
     }
     spin_unlock(&t->lock);
-    return there;
+    return m;
 }
 
-void map_settle(struct grant_table *t, u32 handle, u8 back)
+void map_settle(struct grant_table *t, struct map *m, u32 handle, u8 back)
 {
     struct grant_table *granter = NULL;
-    struct map *m;
 
     spin_lock(&t->lock);
-    m = map_at(t, handle);
     m->parts |= back;
     m->unmapping--;
     if (!m->parts && !m->unmapping) {
@@ -113,15 +107,15 @@ void map_settle(struct grant_table *t, u32 handle, u8 back)
 /* A host mapping's reference goes with its page-table entry, a device mapping's goes here. */
 static void release(struct grant_table *t, u32 handle)
 {
-    struct map m;
+    struct map m, *at = map_claim(t, handle, MAP_PARTS, &m);
 
-    if (!map_claim(t, handle, MAP_PARTS, &m))
+    if (!at)
         return;
     if (m.parts & GNTMAP_device_map)
         grant_frame_put(mfn(m.frame), m.flags & GNTMAP_readonly);
-    grant_unpin(m.granter, &(struct pin){ .ref = m.ref, .readonly = m.flags & GNTMAP_readonly,
-                                          .uses = m.parts == MAP_PARTS ? 2 : 1 });
-    map_settle(t, handle, 0);
+    grant_unpin(m.granter, (struct pin){ .ref = m.ref, .readonly = m.flags & GNTMAP_readonly,
+                                         .uses = m.parts == MAP_PARTS ? 2 : 1 });
+    map_settle(t, at, handle, 0);
 }
 
 int gnttab_release_mappings(struct domain *d)

@@ -7,55 +7,56 @@
 #include <pvisor/printk.h>
 
 /* Sets GTF_reading, and GTF_writing unless readonly, if the entry grants that to the domain. */
-static s16 mark_in_use(struct grant_entry_v1 *entry, const struct pin *pin, u16 grantee)
+static s16 mark_in_use(struct grant_entry_v1 *entry, struct pin pin, u16 grantee)
 {
     u32 *word = (u32 *)entry;       /* flags in the low half, domid in the high one */
-    u32 type_mask = GTF_type_mask | (pin->whole ? GTF_sub_page : 0);
+    u32 type_mask = GTF_type_mask | (pin.whole ? GTF_sub_page : 0);
     u32 w = read_once(*word);
 
     for (unsigned i = 0; i < 5; i++) {
         if ((w & type_mask) != GTF_permit_access || w >> 16 != grantee)
-            return refuse(GNTST_general_error, "grant %u: flags %#x for d%u, not a grant to d%u", pin->ref,
+            return refuse(GNTST_general_error, "grant %u: flags %#x for d%u, not a grant to d%u", pin.ref,
                           w & 0xffff, w >> 16, grantee);
-        if (!pin->readonly && (w & GTF_readonly))
-            return refuse(GNTST_general_error, "grant %u is read-only", pin->ref);
-        if (try_cmpxchg(word, &w, w | GTF_reading | (pin->readonly ? 0 : GTF_writing)))
+        if (!pin.readonly && (w & GTF_readonly))
+            return refuse(GNTST_general_error, "grant %u is read-only", pin.ref);
+        if (try_cmpxchg(word, &w, w | GTF_reading | (pin.readonly ? 0 : GTF_writing)))
             return GNTST_okay;
     }
-    return refuse(GNTST_general_error, "grant %u keeps changing", pin->ref);
+    return refuse(GNTST_general_error, "grant %u keeps changing", pin.ref);
 }
 
 /* With the lock held. */
-static s16 pin_locked(struct grant_table *t, const struct pin *pin, u16 grantee, mfn_t *frame)
+static s16 pin_locked(struct grant_table *t, struct pin pin, u16 grantee, mfn_t *frame)
 {
+    struct grant_entry_v1 *entry = grant_exists(t, pin.ref) ? grant_entry(t, pin.ref) : NULL;
     struct active *a;
     bool first;
     s16 status;
 
-    if (!grant_exists(t, pin->ref) || !grant_entry(t, pin->ref))
-        return refuse(GNTST_bad_gntref, "grant %u of d%u, its table has %lu", pin->ref, t->domid,
+    if (!entry)
+        return refuse(GNTST_bad_gntref, "grant %u of d%u, its table has %lu", pin.ref, t->domid,
                       t->nr_frames * ENTRIES_PER_FRAME);
-    a = grant_active(t, pin->ref);
+    a = grant_active(t, pin.ref);
     if (!a)
-        return refuse(GNTST_general_error, "no memory to note that grant %u of d%u is in use", pin->ref, t->domid);
+        return refuse(GNTST_general_error, "no memory to note that grant %u of d%u is in use", pin.ref, t->domid);
     first = !a->readers && !a->writers;
     if (!first && a->domid != grantee)
-        return refuse(GNTST_general_error, "grant %u of d%u is in use by d%u", pin->ref, t->domid, a->domid);
-    if (first || (!pin->readonly && !a->writers)) {
-        status = mark_in_use(grant_entry(t, pin->ref), pin, grantee);
+        return refuse(GNTST_general_error, "grant %u of d%u is in use by d%u", pin.ref, t->domid, a->domid);
+    if (first || (!pin.readonly && !a->writers)) {
+        status = mark_in_use(entry, pin, grantee);
         if (status != GNTST_okay)
             return status;
     }
     if (first) {
         a->domid = grantee;
-        a->frame = read_once(grant_entry(t, pin->ref)->frame);
+        a->frame = read_once(entry->frame);
     }
-    *(pin->readonly ? &a->readers : &a->writers) += pin->uses;
+    *(pin.readonly ? &a->readers : &a->writers) += pin.uses;
     *frame = mfn(a->frame);
     return GNTST_okay;
 }
 
-s16 grant_pin(struct grant_table *granter, const struct pin *pin, u16 grantee, mfn_t *frame)
+s16 grant_pin(struct grant_table *granter, struct pin pin, u16 grantee, mfn_t *frame)
 {
     s16 status;
 
@@ -65,38 +66,21 @@ s16 grant_pin(struct grant_table *granter, const struct pin *pin, u16 grantee, m
     return status;
 }
 
-void grant_unpin(struct grant_table *granter, const struct pin *pin)
+void grant_unpin(struct grant_table *granter, struct pin pin)
 {
     struct grant_entry_v1 *entry;
     struct active *a;
     u16 over = 0;
 
     spin_lock(&granter->lock);
-    a = grant_active(granter, pin->ref);
-    *(pin->readonly ? &a->readers : &a->writers) -= pin->uses;
-    if (!pin->readonly && !a->writers)
+    a = grant_active(granter, pin.ref);
+    *(pin.readonly ? &a->readers : &a->writers) -= pin.uses;
+    if (!pin.readonly && !a->writers)
         over |= GTF_writing;
     if (!a->readers && !a->writers)
         over |= GTF_reading;
-    entry = grant_entry(granter, pin->ref);
+    entry = grant_entry(granter, pin.ref);
     if (over && entry)
         atomic_and(&entry->flags, (u16)~over);
     spin_unlock(&granter->lock);
-}
-
-int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly)
-{
-    if (!mfn_valid(m))
-        return -EINVAL;
-    if (!readonly)
-        return frame_get_writable(m, owner);
-    return frame_get(m, owner) ? 0 : -EINVAL;
-}
-
-void grant_frame_put(mfn_t m, bool readonly)
-{
-    if (readonly)
-        frame_put(m);
-    else
-        frame_put_writable(m);
 }

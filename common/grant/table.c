@@ -75,8 +75,6 @@ int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m)
     return rc;
 }
 
-bool grant_exists(const struct grant_table *t, u32 ref) { return ref / ENTRIES_PER_FRAME < t->nr_frames; }
-
 bool grant_in_use(const struct grant_table *t, u32 ref)
 {
     const struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
@@ -101,24 +99,9 @@ static bool grow_active(struct grant_frame *f, u32 nr)
     return true;
 }
 
-struct active *grant_active(struct grant_table *t, u32 ref)
+struct active *grant_active_grow(struct grant_frame *f, u32 i)
 {
-    u32 i = ref % ENTRIES_PER_FRAME;
-    struct grant_frame *f;
-
-    if (!grant_exists(t, ref))
-        return NULL;
-    f = &t->frame[ref / ENTRIES_PER_FRAME];
-    if (i >= f->nr_active && !grow_active(f, i + 1))
-        return NULL;
-    return &f->active[i];
-}
-
-struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref)
-{
-    const struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
-
-    return f->entry ? &f->entry[ref % ENTRIES_PER_FRAME] : NULL;
+    return grow_active(f, i + 1) ? &f->active[i] : NULL;
 }
 
 void grant_table_put(struct grant_table *t)

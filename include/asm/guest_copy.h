@@ -49,15 +49,17 @@ static always_inline int copy_words_to_guest(gva_t dst, const void *src, size_t 
         PUT_GUEST_U64(dst.v + i * 8, ((const u64 *)src)[i], fault);
     if (len & 4)
         PUT_GUEST_U32(dst.v + (len & ~7UL), *(const u32 *)((const u8 *)src + (len & ~7UL)), fault);
+    if (len & 2)
+        PUT_GUEST_U16(dst.v + (len & ~3UL), *(const u16 *)((const u8 *)src + (len & ~3UL)), fault);
     return 0;
 fault:
     return -EFAULT;
 }
 
-#define IS_SMALL_COPY(len) (__builtin_constant_p(len) && (len) % 4 == 0 && (len) <= SMALL_COPY_WORDS * 8)
+#define IS_SMALL_COPY(len, unit) (__builtin_constant_p(len) && (len) % (unit) == 0 && (len) <= SMALL_COPY_WORDS * 8)
 #define copy_from_guest(dst, src, len) \
-    (IS_SMALL_COPY(len) ? copy_words_from_guest(dst, src, len) : (copy_from_guest)(dst, src, len))
+    (IS_SMALL_COPY(len, 4) ? copy_words_from_guest(dst, src, len) : (copy_from_guest)(dst, src, len))
 #define copy_to_guest(dst, src, len) \
-    (IS_SMALL_COPY(len) ? copy_words_to_guest(dst, src, len) : (copy_to_guest)(dst, src, len))
+    (IS_SMALL_COPY(len, 2) ? copy_words_to_guest(dst, src, len) : (copy_to_guest)(dst, src, len))
 
 #endif

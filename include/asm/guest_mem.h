@@ -32,6 +32,9 @@ static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 le
 #define PUT_GUEST_U32(addr, val, fault) \
     __asm__ goto("1: movl %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
                  :: "m"(*(u32 *)(u64)(addr)), "ri"((u32)(val)) : "memory" : fault)
+#define PUT_GUEST_U16(addr, val, fault) \
+    __asm__ goto("1: movw %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
+                 :: "m"(*(u16 *)(u64)(addr)), "ri"((u16)(val)) : "memory" : fault)
 #define GET_GUEST_U64(var, addr, fault) \
     __asm__ goto("1: movq %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
                  : "=r"(var) : "m"(*(const u64 *)(u64)(addr)) : "memory" : fault)

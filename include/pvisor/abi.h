@@ -75,6 +75,15 @@ bool abi_encode(enum abi_word w, const struct abi_desc *d, void *raw, const void
 /* Offset and size of a field in the guest's layout, for pages that are shared and not copied. */
 #define abi_offset(w, name, field) \
     ((w) == ABI_64 ? offsetof(struct name##_l64, field) : offsetof(struct name##_l32, field))
+/* abi_decode(), in line where there is nothing to translate. */
+#define abi_read(name, w, internal, raw) do {                                       \
+    struct name *in_ = (internal);                                                  \
+    const void *raw_ = (raw);                                                       \
+    if (name##_is_same_64() && (w) == ABI_64)                                       \
+        __builtin_memcpy(in_, raw_, sizeof(*in_));                                  \
+    else                                                                            \
+        abi_decode(w, &name##_desc, in_, raw_);                                     \
+} while (0)
 #define abi_sizeof(w, name) ((w) == ABI_64 ? sizeof(struct name##_l64) : sizeof(struct name##_l32))
 
 /* --- How the kinds look in the three structures --------------------------------------------------- */

@@ -27,8 +27,9 @@ int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m);
 void gnttab_dump(struct domain *d);              /* debug key 'g' */
 
 /*
- * Provided by the page-table layer; called with no lock held, for the current vCPU's address space.
- * host_addr is a linear address or, with GNTMAP_contains_pte, the machine address of an entry. The frame is
+ * Provided by the page-table layer, for the current vCPU's address space. pv_grant_begin() locks its page
+ * tables for a batch of the two calls that follow it, until pv_grant_end(); in between no guest memory is
+ * accessed through them. host_addr is a linear address or, with GNTMAP_contains_pte, the machine address of an entry. The frame is
  * another domain's (or the caller's own), and a reference stands for each entry: frame_get() for one that
  * is read-only, frame_get_writable() for others.
  *
@@ -44,8 +45,14 @@ void gnttab_dump(struct domain *d);              /* debug key 'g' */
  * pv_grant_flush: no CPU keeps a translation from before that d's unmaps took away. Only then are
  * references dropped.
  */
-int pv_grant_map(u64 host_addr, mfn_t m, u32 flags /* GNTMAP_* */) must_check;
-int pv_grant_unmap(u64 host_addr, mfn_t m, u64 new_addr, u32 flags) must_check;
+struct pv_grant_walk {
+    u64 base;       /* start of the addresses that table maps; 1: none was looked up */
+    mfn_t table;
+};
+void pv_grant_begin(struct pv_grant_walk *walk);
+void pv_grant_end(struct pv_grant_walk *walk);
+int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags /* GNTMAP_* */) must_check;
+int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags) must_check;
 void pv_grant_flush(struct domain *d);
 
 #endif

@@ -16,8 +16,8 @@ enum lock_rank {
     RANK_DOMLIST,      /* the list and hash of domains */
     RANK_PIRQ,         /* a domain's pirq table */
     RANK_PCI,          /* PCI devices and configuration space */
-    RANK_GRANT,        /* one grant table; never two at once */
     RANK_PT,           /* one domain's page-table updates */
+    RANK_GRANT,        /* one grant table; never two at once */
     RANK_EVTCHN,       /* a domain's port table; two at once in domid order (spin_lock_second) */
     RANK_EVTCHN_PORT,  /* one event channel: held to send on it, and to change its state */
     RANK_P2M,          /* a domain's page accounting */

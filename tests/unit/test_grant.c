@@ -42,10 +42,29 @@ static void pte_clear(struct pte *e)
     e->present = false;
 }
 
-int pv_grant_map(u64 host_addr, mfn_t m, u32 flags)
+/* Guest memory is not to be touched and nothing flushed while the page tables are locked. */
+static bool tables_locked;
+
+void pv_grant_begin(struct pv_grant_walk *walk)
+{
+    (void)walk;
+    assert_false(tables_locked);
+    tables_locked = true;
+}
+
+void pv_grant_end(struct pv_grant_walk *walk)
+{
+    (void)walk;
+    assert_true(tables_locked);
+    tables_locked = false;
+}
+
+int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
 {
     struct pte *e = &ptes[host_addr / PAGE_SIZE % NR_PTES];
 
+    (void)walk;
+    assert_true(tables_locked);
     if (host_addr >= NR_PTES * PAGE_SIZE)
         return GNTST_bad_virt_addr;
     pte_clear(e);
@@ -53,10 +72,12 @@ int pv_grant_map(u64 host_addr, mfn_t m, u32 flags)
     return 0;
 }
 
-int pv_grant_unmap(u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
 {
     struct pte *e = &ptes[host_addr / PAGE_SIZE % NR_PTES], *from = &ptes[new_addr / PAGE_SIZE % NR_PTES];
 
+    (void)walk;
+    assert_true(tables_locked);
     if (host_addr >= NR_PTES * PAGE_SIZE || !e->present || !mfn_eq(e->mfn, m) ||
         e->readonly != !!(flags & GNTMAP_readonly))
         return GNTST_general_error;
@@ -74,6 +95,7 @@ int pv_grant_unmap(u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
 void pv_grant_flush(struct domain *d)
 {
     assert_ptr_equal(d, current->domain);
+    assert_false(tables_locked);
     for (unsigned i = 0; i < nr_stale; i++)
         assert_true(fake_frame(stale[i].m)->refs >= stale[i].refs);
     nr_stale = 0;

@@ -1,82 +1,12 @@
-/*
- * What each primitive of the PV interface costs. Started as dom0 (or a domU) under QEMU's -icount shift=0, where the TSC
- * counts instructions, each benchmark prints
- *     BENCH name cost
- * with the instructions of one operation, the guest's own few included and the loop's excluded: the least of some rounds,
- * so that a timer tick in one does not count.
- */
-#include "clock.h"
+/* What each primitive of the PV interface costs, by a kernel that is started as dom0 (or a domU). */
+#include "bench.h"
 #include "events.h"
-#include "hypercall.h"
-#include "mm.h"
 #include "string.h"
-#include "test.h"
 #include "user.h"
-#include <public/grant_table.h>
 #include <public/sysctl.h>
-
-#define LOOPS 64
-#define ROUNDS (endless ? ~0U : 8)    /* endless: for tools/bench/profile, which watches from outside */
-#define BATCH 32
 
 extern u8 bench_skip_fault[], bench_skip_ud[], bench_syscall[];
 extern u8 user_syscall_loop[], user_syscall_loop_end[], user_fault_loop[], user_fault_loop_end[];
-
-/* As kernels do it: arguments into registers, and a call into the hypercall page. */
-#ifdef FORMAT_PT64
-#define CALL(nr, a, b, c, d_) ({                                                                     \
-    long rc_;                                                                                        \
-    word a_ = (word)(a), b_ = (word)(b), c_ = (word)(c);                                             \
-    register word r10_ __asm__("r10") = (word)(d_);                                                  \
-    __asm__ volatile("call hypercall_page + %c[off]" : "=a"(rc_), "+D"(a_), "+S"(b_), "+d"(c_), "+r"(r10_) \
-                     : [off] "i"((nr) * 32) : "rcx", "r11", "r8", "r9", "memory");                   \
-    rc_; })
-#else
-#define CALL(nr, a, b, c, d_) ({                                                                     \
-    long rc_;                                                                                        \
-    word a_ = (word)(a), b_ = (word)(b), c_ = (word)(c), e_ = (word)(d_);                            \
-    __asm__ volatile("call hypercall_page + %c[off]" : "=a"(rc_), "+b"(a_), "+c"(b_), "+d"(c_), "+S"(e_) \
-                     : [off] "i"((nr) * 32) : "memory");                                             \
-    rc_; })
-#endif
-
-static bool endless;
-
-static u64 loop_cost(void)
-{
-    u64 best = ~0ULL;
-
-    endless = cmdline_value("endless") != NULL;
-    for (unsigned round = 0; round < 8; round++) {
-        u64 t = rdtsc();
-        for (unsigned i = 0; i < LOOPS; i++)
-            __asm__ volatile("" : "+r"(i) : : "memory");
-        t = rdtsc() - t;
-        best = t < best ? t : best;
-    }
-    return best;
-}
-
-static void report(const char *name, u64 total, u64 operations)
-{
-    printf("BENCH %s %llu\n", name, (unsigned long long)((total + operations / 2) / operations));
-}
-
-/* Times the statement; each run of it is `per` operations. i is the loop's counter. */
-#define BENCH(name, per, ...)                                           \
-    do {                                                                \
-        u64 best_ = ~0ULL, empty_ = loop_cost();                        \
-        for (unsigned round_ = 0; round_ < ROUNDS; round_++) {          \
-            u64 t_ = rdtsc();                                           \
-            for (unsigned i = 0; i < LOOPS; i++) {                      \
-                __asm__ volatile("" : "+r"(i) : : "memory");            \
-                __VA_ARGS__;                                            \
-            }                                                           \
-            t_ = rdtsc() - t_;                                          \
-            best_ = t_ < best_ ? t_ : best_;                            \
-        }                                                               \
-        report(name, best_ - empty_, (u64)LOOPS * (per));               \
-    } while (0)
 
 /* Not timed: when we began, and the pages that are free or ours. First, so that nothing else ran before. */
 TEST(start)
@@ -375,9 +305,7 @@ TEST(yield)
     BENCH("yield", 1, CALL(__HYPERVISOR_sched_op, SCHEDOP_yield, 0, 0, 0));
 }
 
-/* --- Grants to ourselves, as a backend uses a frontend's --- */
-
-#define GRANT_REF 32
+/* --- Grants to ourselves --- */
 
 /* Our own number, as an event channel between two of our ports shows it. */
 static domid_t own_domid(void)
@@ -391,49 +319,32 @@ static domid_t own_domid(void)
     return status.u.interdomain.dom;
 }
 
-static long grant_call(unsigned cmd, void *ops, unsigned n) { return CALL(__HYPERVISOR_grant_table_op, cmd, ops, n, 0); }
-
-static void map_and_unmap(struct gnttab_map_grant_ref *map, struct gnttab_unmap_grant_ref *unmap, unsigned n)
+static bool prepare_own_grants(void)
 {
-    grant_call(GNTTABOP_map_grant_ref, map, n);
-    for (unsigned k = 0; k < n; k++)
-        unmap[k].handle = map[k].handle;
-    grant_call(GNTTABOP_unmap_grant_ref, unmap, n);
+    domid_t self = own_domid();
+    grant_ref_t ref[BATCH];
+
+    for (unsigned k = 0; k < BATCH; k++)
+        ref[k] = grant_page(self, page_alloc());
+    return prepare_grants(self, ref);
 }
 
-TEST(grants)
+TEST(grant_map)
 {
-    static struct gnttab_map_grant_ref map[BATCH];
-    static struct gnttab_unmap_grant_ref unmap[BATCH];
-    static GUEST(gnttab_copy) copy[BATCH];
-    volatile struct grant_entry_v1 *table = window(200);
-    domid_t self = own_domid();
-    word frame;
-    GUEST(gnttab_setup_table) setup = { .dom = DOMID_SELF, .nr_frames = 1, .frame_list = P(&frame) };
+    REQUIRE(prepare_own_grants());
+    BENCH("grant_map", 1, map_and_unmap(1));
+}
 
-    REQUIRE_OK(grant_call(GNTTABOP_setup_table, &setup, 1));
-    REQUIRE_OK(map_at((void *)table, frame, PTE_DATA));
-    for (unsigned k = 0; k < BATCH; k++) {
-        build_tables(window(k));
-        table[GRANT_REF + k].frame = (u32)virt_to_mfn(page_alloc());
-        table[GRANT_REF + k].domid = self;
-        table[GRANT_REF + k].flags = GTF_permit_access;
-        map[k] = (struct gnttab_map_grant_ref){ .host_addr = P(window(k)), .flags = GNTMAP_host_map, .ref = GRANT_REF + k, .dom = self };
-        unmap[k] = (struct gnttab_unmap_grant_ref){ .host_addr = P(window(k)) };
-        copy[k].source.u = GRANT_REF + k;
-        copy[k].source.domid = self;
-        copy[k].dest.u = virt_to_mfn(page_alloc());
-        copy[k].dest.domid = DOMID_SELF;
-        copy[k].len = 4096;
-        copy[k].flags = GNTCOPY_source_gref;
-    }
-    map_and_unmap(map, unmap, BATCH);
-    grant_call(GNTTABOP_copy, copy, BATCH);
-    for (unsigned k = 0; k < BATCH; k++)
-        REQUIRE(map[k].status == GNTST_okay && unmap[k].status == GNTST_okay && copy[k].status == GNTST_okay);
-    BENCH("grant_map", 1, map_and_unmap(map, unmap, 1));
-    BENCH("grant_map_batch", BATCH, map_and_unmap(map, unmap, BATCH));
-    BENCH("grant_copy", BATCH, grant_call(GNTTABOP_copy, copy, BATCH));
+TEST(grant_map_batch)
+{
+    REQUIRE(prepare_own_grants());
+    BENCH("grant_map_batch", BATCH, map_and_unmap(BATCH));
+}
+
+TEST(grant_copy)
+{
+    REQUIRE(prepare_own_grants());
+    BENCH("grant_copy", BATCH, copy_grants());
 }
 
 static volatile word *round_word;

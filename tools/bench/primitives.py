@@ -47,7 +47,6 @@ ALIASES = {"set_segment_base": "segment_base"}
 TEST_OF = {
     "update_va_mapping_prot": "update_va_mapping", "mmu_update_batch": "mmu_update", "pin_unpin": "pin",
     "forced_cpuid": "forced_cpuid", "timer_set": "timer", "console_byte": "console", "fpu_taskswitch": "fpu_switch",
-    "grant_map": "grants", "grant_map_batch": "grants", "grant_copy": "grants",
     "fpu_lazy": "fpu_switch", "update_descriptor": "descriptor", "set_gdt": "descriptor", "set_ldt": "descriptor",
 }
 

@@ -34,13 +34,14 @@ WORK = {
     "udp": ("UDP round trip", "ns", None, None),
 }
 BEFORE, AFTER = 0x100, 0x200        # marks around the n-th of them
+PAIR_WORK = {"tcp": "TCP", "tcp_back": "TCP, back", "udp": "UDP round trip"}
 LOOPBACK = {"tcp": "TCP, loopback", "tcp_back": "TCP, loopback, back", "udp": "UDP round trip, loopback"}
 CROWDS = (1, 4, 16, 64)
 CROWD_WORK = ("getppid", "fork", "pipe")
 
 # Other marks.
 KERNEL, USER = 0xfffe, 0xffff
-CREATE, CREATED, DOMU_USER, DESTROY, DESTROYED, CREATE_IDLE, CREATED_IDLE = range(1, 8)
+CREATE, CREATED, DOMU_USER, DESTROY, DESTROYED, CREATE_IDLE, CREATED_IDLE, PAIR = range(1, 9)
 
 
 def work_rows():
@@ -48,6 +49,11 @@ def work_rows():
         yield f"dom0_{name}", System(f"dom0: {LOOPBACK.get(name, what)}", unit, goal, unit == "ns")
     for name, (what, unit, _, goal) in WORK.items():
         yield f"domu_{name}", System(f"domU: {what}", unit, goal, unit == "ns")
+
+
+def pair_rows():
+    for name, what in PAIR_WORK.items():
+        yield f"pair_{name}", System(f"domU to domU: {what}", WORK[name][1], None, WORK[name][1] == "ns")
 
 
 def crowd_rows():
@@ -70,9 +76,17 @@ LINUX = {
     "create_in": System("the same, in the hypervisor", "insns", Goal(0.5)),
     "destroy_in": System("xl destroy, in the hypervisor", "insns"),
 }
+# tools/bench/pair.c's.
+KERNELS = {
+    "pair_round": System("domU to domU: event to one that waits, and back", "insns"),
+    "pair_switch": System("switch between two domUs, by yielding", "insns"),
+    "pair_map": System("domU to domU: grant mapped and unmapped, one page", "insns"),
+    "pair_map_batch": System("domU to domU: grant mapped and unmapped, batch of 32, per page", "insns"),
+    "pair_copy": System("domU to domU: grant copy of 4 KiB, batch of 32, per page", "insns"),
+}
 CROWD = {**dict(crowd_rows()), "memory_domain": System("memory of an idle domU of 8 MiB, beyond these", "KiB", Goal(0.5))}
 IMAGE = {"image": System("compressed image", "bytes")}
-NAMES = {**BOOT, **IMAGE, **LINUX, **dict(work_rows()), **CROWD}
+NAMES = {**BOOT, **IMAGE, **LINUX, **dict(work_rows()), **KERNELS, **dict(pair_rows()), **CROWD}
 
 
 def counter(options, scratch):
@@ -149,7 +163,7 @@ def converse(command, options, progress):
             yield place, match[1], match[2], match[3].split()
             if match[2] == "end":
                 return
-        elif "panic" in line or line.startswith(("xl:", "libxl:", "work:")):
+        elif "panic" in line or line.startswith(("xl:", "libxl:", "work:", "FAIL")):
             progress(line, keep=True)
     progress("the machine stopped before its end", keep=True)
 
@@ -179,10 +193,10 @@ def life_cycle(passed):
 
 
 def inside_work(passed, operations):
-    """{row.in: instructions in the hypervisor per operation}: of each round, the least. dom0's rounds come before the domU's."""
+    """{row.in: instructions in the hypervisor per operation}: of each round, the least. dom0's, the domU's, the pair's."""
     results = {}
-    border = next((i for i, m in enumerate(passed) if m.id == DOMU_USER), len(passed))
-    for place, part in (("dom0", passed[:border]), ("domu", passed[border:])):
+    domu, pair = (next((i for i, m in enumerate(passed) if m.id == mark), len(passed)) for mark in (DOMU_USER, PAIR))
+    for place, part in (("dom0", passed[:min(domu, pair)]), ("domu", passed[domu:pair]), ("pair", passed[pair:])):
         for n, name in enumerate(WORK):
             rounds = [inside(pair) for pair in spans(part, BEFORE + n, AFTER + n)]
             if rounds and f"{place}_{name}" in operations:
@@ -208,20 +222,27 @@ def floor(name, ours, other):
 
 
 def one_linux(hypervisor, options, wanted, progress, scratch):
-    here, there = ([n for n in WORK if f"{place}_{n}" in wanted] for place in ("dom0", "domu"))
+    here, there, between = ([n for n in WORK if f"{place}_{n}" in wanted] for place in ("dom0", "domu", "pair"))
+    if hypervisor.elf is None:
+        here = [n for n in WORK if n in here or n in there or n in between]
     words = f"bench.work={','.join(here)}"
-    if hypervisor.elf and (there or any(name in wanted for name in ("create", "create_in", "destroy_in"))):
-        words += f" bench.domu={','.join(there or ['getppid'])}"
-    elif there:
-        words = f"bench.work={','.join(n for n in WORK if n in here or n in there)}"
+    if hypervisor.elf:
+        if there or any(name in wanted for name in ("create", "create_in", "destroy_in")):
+            words += f" bench.domu={','.join(there or ['getppid'])}"
+        if any(name in KERNELS for name in wanted):
+            words += " bench.kernels=1"
+        if between:
+            words += f" bench.pair={','.join(between)}"
     results, operations = {}, {}
     for place, kind, name, values in converse(linux(hypervisor, options, scratch, words, 1024), options, progress):
         if kind == "WORK":
             key = f"{place.lower()}_{name}"
             results[key], operations[key] = float(values[0]), int(values[1])
+        elif name in KERNELS:
+            results[name] = int(values[0])
     passed = marks(scratch)
     if hypervisor.elf is None:          # what a domU is compared with, too
-        results |= {name.replace("dom0_", "domu_"): value for name, value in results.items()}
+        results |= {name.replace("dom0_", place): value for name, value in results.items() for place in ("domu_", "pair_")}
         return results | {k: v for k, v in life_cycle(passed).items() if k in ("boot_kernel", "boot_user")}
     return results | life_cycle(passed) | inside_work(passed, operations)
 
@@ -248,7 +269,7 @@ def run(hypervisor, options, wanted, progress, scratch):
         if "image" in wanted:
             results["image"] = hypervisor.packed.stat().st_size
         results |= small_boots(hypervisor, options, wanted, progress, scratch)
-    if any(name in LINUX or name.startswith(("dom0_", "domu_")) for name in wanted):
+    if any(name in LINUX or name.startswith(("dom0_", "domu_", "pair_")) for name in wanted):
         results |= one_linux(hypervisor, options, wanted, progress, scratch)
     if hypervisor.elf and any(name in CROWD for name in wanted):
         results |= crowd(hypervisor, options, wanted, progress, scratch)

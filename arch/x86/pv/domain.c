@@ -343,7 +343,7 @@ static void take_traps(struct vcpu *v, const char *raw)
     for (unsigned i = 0; i < 256; i++) {
         struct trap_info t;
 
-        abi_decode(w, &trap_info_desc, &t, raw + i * abi_size(w, &trap_info_desc));
+        abi_read(trap_info, w, &t, raw + i * abi_sizeof(w, trap_info));
         v->arch.traps[i] = context_trap(v->domain, &t);
     }
 }

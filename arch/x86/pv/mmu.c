@@ -619,13 +619,53 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
 
 /* --- Grant mappings --- */
 
-static bool grant_entry(struct domain *d, u64 host_addr, u32 flags, mfn_t *table, unsigned *idx)
+void pv_grant_begin(struct pv_grant_walk *walk)
 {
-    if (!(flags & GNTMAP_contains_pte))
-        return pt_find_l1(current, host_addr, table, idx);
+    pt_lock(current->domain);
+    walk->base = 1;
+}
+
+void pv_grant_end(struct pv_grant_walk *walk)
+{
+    (void)walk;
+    pt_unlock(current->domain);
+}
+
+/* pt_find_l1(); of a batch's addresses most are in one table, which stays what it is while the lock is held. */
+static always_inline bool grant_find_l1(struct domain *d, struct pv_grant_walk *walk, u64 va, mfn_t *table, unsigned *idx)
+{
+    const struct pt_format *f = d->arch.fmt;
+    u64 base = va >> f->level[2].shift << f->level[2].shift;
+
+    if (unlikely(walk->base != base)) {
+        if (!pt_find_l1(current, va, &walk->table, idx))
+            return false;
+        walk->base = base;
+    }
+    *table = walk->table;
+    *idx = pt_index(f, 1, va);
+    return true;
+}
+
+static always_inline bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table,
+                                      unsigned *idx)
+{
+    if (likely(!(flags & GNTMAP_contains_pte)))
+        return grant_find_l1(d, walk, host_addr, table, idx);
     *table = mfn(host_addr >> PAGE_SHIFT);
     *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
     return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && writable_level(d, *table) == 1;
+}
+
+/* pt_replace_leaf(), which has nothing but a store to do where there was no entry and the hardware walks the guest's own table. */
+static always_inline int grant_replace(struct domain *d, mfn_t table, unsigned idx, u64 e)
+{
+    u64 *p = (u64 *)mfn_to_virt(table) + idx;
+
+    if (unlikely(d->arch.fmt->mirrored || read_once(*p) & PTE_P))
+        return pt_replace_leaf(d, table, idx, e);
+    write_once(*p, e);
+    return 0;
 }
 
 static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
@@ -640,10 +680,9 @@ static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
     return e;
 }
 
-int pv_grant_map(u64 host_addr, mfn_t m, u32 flags)
+int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
 {
     struct domain *d = current->domain;
-    int rc = GNTST_general_error;
     mfn_t table;
     unsigned idx;
 
@@ -651,43 +690,34 @@ int pv_grant_map(u64 host_addr, mfn_t m, u32 flags)
         guest_log("granted frame %#lx is above the 4 GiB that a %s guest can map", m.v, d->arch.fmt->name);
         return GNTST_address_too_big;
     }
-    pt_lock(d);
-    if (grant_entry(d, host_addr, flags, &table, &idx))
-        rc = pt_replace_leaf(d, table, idx, grant_pte(d, m, flags)) ? GNTST_general_error : GNTST_okay;
-    pt_unlock(d);
-    return rc;
+    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || grant_replace(d, table, idx, grant_pte(d, m, flags)))
+        return GNTST_general_error;
+    return GNTST_okay;
 }
 
-int pv_grant_unmap(u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
 {
     struct domain *d = current->domain;
-    int rc = GNTST_bad_virt_addr;
     mfn_t table, new_table;
     unsigned idx, new_idx;
     u64 e, new_entry = 0;
 
-    pt_lock(d);
-    if (!grant_entry(d, host_addr, flags, &table, &idx))
-        goto out;
+    if (!grant_entry(d, walk, host_addr, flags, &table, &idx))
+        return GNTST_bad_virt_addr;
     e = pt_load(d->arch.fmt, mfn_to_virt(table), idx);
     /* The references belong to the entry: it must be the one that the map call made. */
-    if (!(e & PTE_P) || !mfn_eq(pte_mfn(e), m) || !(e & PTE_RW) != !!(flags & GNTMAP_readonly)) {
-        rc = GNTST_general_error;
-        goto out;
-    }
+    if (!(e & PTE_P) || !mfn_eq(pte_mfn(e), m) || !(e & PTE_RW) != !!(flags & GNTMAP_readonly))
+        return GNTST_general_error;
     if (new_addr) {
         /* The same entry under two addresses would stay, and its reference would be dropped. */
         if (!pt_find_l1(current, new_addr, &new_table, &new_idx) ||
             (mfn_eq(new_table, table) && new_idx == idx))
-            goto out;
+            return GNTST_bad_virt_addr;
         new_entry = pt_load(d->arch.fmt, mfn_to_virt(new_table), new_idx);
         pt_store(d, new_table, 1, new_idx, 0);
     }
     pt_store(d, table, 1, idx, new_entry);
-    rc = GNTST_okay;
-out:
-    pt_unlock(d);
-    return rc;
+    return GNTST_okay;
 }
 
 void pv_grant_flush(struct domain *d) { flush_tlb_mask(&d->arch.dirty_cpus); }

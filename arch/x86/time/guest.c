@@ -139,6 +139,18 @@ void vcpu_time_area_update(struct vcpu *v)
 
 /* --- Runstate -------------------------------------------------------------------------------------- */
 
+/* A 64-bit guest's layout is ours, but not the hole behind the state: that one shows what our stack held. */
+static always_inline int put_runstate(enum abi_word w, gva_t area, const struct vcpu_runstate_info *r)
+{
+    const size_t at = offsetof(struct vcpu_runstate_info, state_entry_time);
+
+    if (!vcpu_runstate_info_is_same_64() || unlikely(w != ABI_64))
+        return guest_write_abi(vcpu_runstate_info, area, r);
+    if (copy_to_guest(area, &r->state, sizeof(r->state)))
+        return -EFAULT;
+    return copy_to_guest(gva_add(area, at), &r->state_entry_time, sizeof(*r) - at);
+}
+
 void vcpu_runstate_area_update(struct vcpu *v)
 {
     enum abi_word w = domain_word(v->domain);
@@ -151,7 +163,7 @@ void vcpu_runstate_area_update(struct vcpu *v)
     r.state_entry_time = v->runstate.entry_time;
     memcpy(r.time, v->runstate.time, sizeof(r.time));
     if (!(read_once(v->domain->vm_assist) & 1u << VMASST_TYPE_runstate_update_flag)) {
-        (void)!guest_write_abi(vcpu_runstate_info, v->runstate_area, &r);
+        (void)!put_runstate(w, v->runstate_area, &r);
         return;
     }
     /* The flag goes up before and comes down after: a reader that sees it reads again. */
@@ -160,7 +172,7 @@ void vcpu_runstate_area_update(struct vcpu *v)
     if (copy_to_guest(entry_time, &r.state_entry_time, sizeof(u64)))
         return;
     smp_wmb();
-    if (guest_write_abi(vcpu_runstate_info, v->runstate_area, &r))
+    if (put_runstate(w, v->runstate_area, &r))
         return;
     smp_wmb();
     r.state_entry_time &= ~XEN_RUNSTATE_UPDATE;
