@@ -16,12 +16,10 @@
 
 typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 
-enum hypercall_who { HC_ABSENT /* -ENOSYS */, HC_ANY, HC_PRIVILEGED /* the control domain only, else -EPERM */ };
-
+/* fn is there for every number, and says itself who may call: callers look for nothing but the number. */
 struct hypercall_desc {
     hypercall_fn *fn;
     u8 nr_args;
-    u8 who;
     /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first */
     u8 wide;
     const char *name;
