@@ -19,14 +19,12 @@ void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6])
         args[i] = joined[i];
 }
 
-void hypercall_log_failure(const struct domain *d, u64 number, s64 rc)
+void hypercall_log_failure(u64 number, s64 rc)
 {
-    const struct hypercall_desc *h = number < nr_hypercalls ? &hypercall_table[number] : NULL;
+    const char *name = number < nr_hypercalls ? hypercall_table[number].name : NULL;
 
-    if (!h || h->who == HC_ABSENT)
+    if (!name)
         guest_log("there is no hypercall %lu", number);
-    else if (h->who == HC_PRIVILEGED && !is_control_domain(d))
-        guest_log("%s is for the control domain", h->name);
     else if (rc == -EFAULT)
-        guest_log("%s: memory at %#lx, or next to it, is not there or not the caller's", h->name, last_bad_guest_address());
+        guest_log("%s: memory at %#lx, or next to it, is not there or not the caller's", name, last_bad_guest_address());
 }

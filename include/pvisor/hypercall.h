@@ -14,16 +14,12 @@
 
 #include <pvisor/types.h>
 
-struct domain;
-
 typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 
-enum hypercall_who { HC_ABSENT /* -ENOSYS */, HC_ANY, HC_PRIVILEGED /* the control domain only, else -EPERM */ };
-
+/* fn is there for every number, and says itself who may call: callers look for nothing but the number. No name: no such call. */
 struct hypercall_desc {
     hypercall_fn *fn;
     u8 nr_args;
-    u8 who;
     /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first */
     u8 wide;
     const char *name;
@@ -33,10 +29,10 @@ extern const struct hypercall_desc hypercall_table[];
 extern const u64 nr_hypercalls;
 
 /*
- * What the log should say of a call that returned rc and whose handler may have said nothing: that there is no such call,
- * that it is not for this domain, or which address was bad. rc need not be an error.
+ * What the log should say of a call that returned rc and whose handler could not: that there is no such call, or which address
+ * was bad. rc need not be an error.
  */
-void hypercall_log_failure(const struct domain *d, u64 number, s64 rc);
+void hypercall_log_failure(u64 number, s64 rc);
 
 /* Of a 32-bit guest whose call has wide arguments: puts the halves in args together. */
 void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6]);

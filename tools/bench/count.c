@@ -3,9 +3,11 @@
  * space, where Xen and pvisor keep all their code) apart from all others. Nothing in the machine notices.
  *
  *   -plugin file=count.so,out=FILE
+ *   -plugin file=count.so,out=FILE,from=ID,to=ID
  *
  * FILE is shared memory: struct counts below, then one struct mark for each mark that was passed, in order, then one struct
- * block for each block of the hypervisor's code, for a profile by function. A mark is an
+ * block for each block of the hypervisor's code, for a profile by function (tools/bench/profile): with its count when the mark
+ * "from" was passed last, and the mark "to". A mark is an
  * instruction that does nothing, nopl MARK + n(%rax, %rax), and may stand in any program of any guest (tools/bench/work.c).
  * Two marks come by themselves: MARK_KERNEL when the first instruction runs in Linux's part of the address space, and
  * MARK_USER when the first then runs in a lower half, that is in user space.
@@ -16,6 +18,7 @@
  * plugins", API) describes it.
  */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -55,7 +58,7 @@ size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 
 struct counts { uint64_t hypervisor, other, marks, blocks; };
 struct mark { uint64_t id, hypervisor, other; };
-struct block { uint64_t address, instructions; };
+struct block { uint64_t address, instructions, from, to; };
 
 static struct shared {
     struct counts counts;
@@ -63,13 +66,18 @@ static struct shared {
     struct block block[MAX_BLOCKS];
 } *shared;
 
+static uint64_t profile_from, profile_to;
+
 static void pass(unsigned cpu, void *data)
 {
     struct counts *c = &shared->counts;
+    uint64_t id = (uint64_t)(uintptr_t)data;
 
     (void)cpu;
+    for (uint64_t i = 0; i < c->blocks && (id == profile_from || id == profile_to); i++)
+        *(id == profile_from ? &shared->block[i].from : &shared->block[i].to) = shared->block[i].instructions;
     if (c->marks < MAX_MARKS)
-        shared->mark[c->marks] = (struct mark){ (uint64_t)(uintptr_t)data, c->hypervisor, c->other };
+        shared->mark[c->marks] = (struct mark){ id, c->hypervisor, c->other };
     __atomic_fetch_add(&c->marks, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -131,9 +139,11 @@ EXPORT int qemu_plugin_version = 1;
 EXPORT int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv);
 EXPORT int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv)
 {
-    int fd = argc == 1 && !strncmp(argv[0], "out=", 4) ? open(argv[0] + 4, O_RDWR | O_CREAT, 0644) : -1;
+    int fd = argc && !strncmp(argv[0], "out=", 4) ? open(argv[0] + 4, O_RDWR | O_CREAT, 0644) : -1;
 
     (void)info;
+    if (argc == 3 && (sscanf(argv[1], "from=%" SCNu64, &profile_from) != 1 || sscanf(argv[2], "to=%" SCNu64, &profile_to) != 1))
+        return -1;
     if (fd < 0 || ftruncate(fd, sizeof(*shared))) {
         fprintf(stderr, "count: cannot write out=FILE\n");
         return -1;

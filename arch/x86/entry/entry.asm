@@ -16,7 +16,7 @@
 
 extern exception_handlers, do_interrupt, hypercall_table
 extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_failed
-extern hypercall_control_only, hypercall_join_halves
+extern hypercall_join_halves
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
@@ -68,7 +68,8 @@ __SECT__
     pop rdi
 %endmacro
 
-align 2
+align 8
+syscall_entry_word: dd 0, ENTRY_SYSCALL_         ; error_code and entry_vector
 verw_selector: dw HYP_DS_
 
 ; --- IDT stubs: 256 of 16 bytes ---------------------------------------------------------------------------
@@ -144,44 +145,34 @@ ist_entry:
     CALL_EXCEPTION_HANDLER
     jmp restore_nested
 
-; Jumps to %2 if there is something to do before the current vCPU, whose address becomes %1, goes on: a softirq, an event
-; that is pending and not masked, an NMI. eax is overwritten.
+; Jumps to %2 if there is something to do before the current vCPU goes on: a softirq, an event that is pending and not masked, an
+; NMI. %1: a register that is overwritten; so is ecx.
 %macro LOOK_FOR_WORK 2
     mov %1, [rsp + CPUINFO_current]
     cmp dword [rsp + CPUINFO_softirq], 0
     jne %2
-    mov rax, [%1 + VCPU_info]
-    movzx eax, word [rax]                ; upcall pending, upcall mask
-    dec eax
-    cmp eax, 0xff
+    mov rcx, [%1 + VCPU_info]
+    movzx ecx, word [rcx]                ; upcall pending, upcall mask
+    dec ecx
+    cmp ecx, 0xff
     jb %2
     cmp byte [%1 + VCPU_nmi_pending], 0
     jne %2
 %endmacro
 
-; SYSRET with an address that is not canonical faults in ring 0. rcx becomes the frame's rip, or a jump to %1. Overwrites r11.
-%macro CANONICAL_RIP 1
-    mov rcx, [rsp + REGS_rip]
-    mov r11, rcx
-    shl r11, 16
-    sar r11, 16
-    cmp r11, rcx
-    jne %1
-%endmacro
-
-; rsp: the frame's r11. rcx and r11 are the guest's rip and rflags.
+; SYSRET, with the guest's rip and rflags as its rcx and r11. rsp: the frame.
 %macro LEAVE_BY_SYSRET 0
+    mov rcx, [rsp + REGS_rip]
+    mov r11, [rsp + REGS_rflags]
+    mov rbp, [rsp + REGS_rbp]
     CLEAR_BUFFERS
-    add rsp, 8
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    add rsp, 8
-    pop rdx
-    pop rsi
-    pop rdi
-    mov rsp, [rsp + 8 + 24]
+    mov r10, [rsp + REGS_r10]
+    mov r9, [rsp + REGS_r9]
+    mov r8, [rsp + REGS_r8]
+    mov rdx, [rsp + REGS_rdx]
+    mov rsi, [rsp + REGS_rsi]
+    mov rdi, [rsp + REGS_rdi]
+    mov rsp, [rsp + REGS_rsp]
     o64 sysret
 %endmacro
 
@@ -262,8 +253,7 @@ syscall_entry:
     je short_iret
     mov rcx, [rsp]
 .full:
-    push 0
-    mov dword [rsp + 4], ENTRY_SYSCALL_
+    push qword [syscall_entry_word]
     SAVE_GPRS
     sti
     mov rcx, r10
@@ -273,34 +263,32 @@ hypercall:
     jae .bad
     shl eax, HCDESC_shift
     lea r11, [hypercall_table]
-    cmp byte [r11 + rax + HCDESC_who], HC_ANY_
-    jne .check_who
-.call:
     xor ebp, ebp
     mov rax, [r11 + rax + HCDESC_fn]
     call __x86_indirect_thunk_rax
     test rax, rax
     js .failed
-    mov [rsp + REGS_rax], rax
     cli
-    ; rbx and r12 to r15 are the guest's again. A handler that made the guest go on elsewhere by IRET changed entry_vector.
+    ; rbx and r12 to r15 are the guest's again, and rax is what it gets. A handler that made the guest go on elsewhere by IRET
+    ; changed entry_vector; so rip is where SYSCALL said: behind an instruction at an address that is canonical.
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
-    jne ret_to_guest
-    LOOK_FOR_WORK rcx, ret_to_guest
-    CANONICAL_RIP ret_to_guest
-    mov r11, [rsp + REGS_rflags]
-    mov rbp, [rsp + REGS_rbp]
-    add rsp, REGS_r11
+    jne .full_exit
+    LOOK_FOR_WORK r11, .full_exit
+    cmp dword [rsp + REGS_rip + 4], 0x8000      ; the only one there that is not, with which SYSRET would fault in ring 0
+    je .full_exit
+%ifdef DEBUG
+    mov rcx, [rsp + REGS_rip]
+    shl rcx, 16
+    sar rcx, 16
+    cmp rcx, [rsp + REGS_rip]
+    je .canonical
+    ud2
+.canonical:
+%endif
     LEAVE_BY_SYSRET
-.check_who:
-    cmp byte [r11 + rax + HCDESC_who], HC_ABSENT_
-    je .bad
-    mov r10, [rsp + CPUINFO_current]
-    mov r10, [r10 + VCPU_domain]
-    cmp byte [r10 + DOMAIN_is_control], 0
-    jne .call
-    mov rax, -1         ; EPERM
-    jmp .failed
+.full_exit:
+    mov [rsp + REGS_rax], rax
+    jmp ret_to_guest
 .bad:
     mov rax, -38        ; ENOSYS
 .failed:                ; an error, a call to be made again, or a value that is as good as any (IRET's)
@@ -369,8 +357,7 @@ short_syscall:
     pop rax
     mov rcx, [rsp + FRAME_RIP]
     mov r11, [rsp + FRAME_RFLAGS]
-    push 0
-    mov dword [rsp + 4], ENTRY_SYSCALL_
+    push qword [syscall_entry_word]
     SAVE_GPRS
     mov rdi, rsp
     xor ebp, ebp
@@ -530,14 +517,18 @@ ret_to_guest:
     LOOK_FOR_WORK rbx, .work
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
     jne .iret
-    CANONICAL_RIP .iret
-    mov r11, [rsp + REGS_rflags]
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
+    mov rax, [rsp + REGS_rip]
+    mov rcx, rax
+    shl rax, 16
+    sar rax, 16
+    cmp rax, rcx
+    jne .iret                            ; not canonical: SYSRET would fault in ring 0
+    mov rax, [rsp + REGS_rax]
+    mov rbx, [rsp + REGS_rbx]
+    mov r12, [rsp + REGS_r12]
+    mov r13, [rsp + REGS_r13]
+    mov r14, [rsp + REGS_r14]
+    mov r15, [rsp + REGS_r15]
     LEAVE_BY_SYSRET
 .iret:
     CLEAR_BUFFERS

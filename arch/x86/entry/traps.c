@@ -281,6 +281,6 @@ void hypercall_failed(struct cpu_regs *regs, s64 rc)
         make_again(regs);
         return;
     }
-    hypercall_log_failure(current->domain, (u32)regs->rax, rc);
+    hypercall_log_failure((u32)regs->rax, rc);
     regs->rax = (u64)rc;
 }

@@ -85,11 +85,33 @@ static int get_mmio(const struct domain *d, const struct domain *owner, u64 *e)
 
 static always_inline u64 denied_flags(const struct domain *d, const struct pt_level *l, u64 e)
 {
-    u64 denied = e & ~PTE_MFN_MASK & ~l->allowed;
+    u64 denied = e & l->denied;
 
     if (unlikely(e & CACHE_FLAGS) && !d->is_hardware && mfn_valid(pte_mfn(e)))
         denied |= e & CACHE_FLAGS;
     return denied;
+}
+
+static __attribute__((noinline)) int refuse_leaf(const struct domain *d, const struct pt_format *f, u64 e)
+{
+    return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest%s may not set", e, denied_flags(d, &f->level[1], e),
+                  f->name, d->is_hardware ? "" : " without devices");
+}
+
+static __attribute__((noinline)) int refuse_writable(mfn_t m, const struct domain *owner)
+{
+    return refuse(-EINVAL, "cannot map frame %#lx writable: owner d%u (wanted d%u), type word %#x", m.v, frame_owner_id(m),
+                  owner->id, frame_types[m.v]);
+}
+
+/* What get_leaf() does not see every day: e's frame could not be had. */
+static __attribute__((noinline)) int get_other_leaf(const struct domain *d, const struct domain *owner, u64 *e)
+{
+    mfn_t m = pte_mfn(*e);
+
+    if (!mfn_valid(m))
+        return get_mmio(d, owner, e);
+    return refuse(-EINVAL, "cannot map frame %#lx: owner d%u, wanted d%u", m.v, frame_owner_id(m), owner->id);
 }
 
 static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner)
@@ -98,40 +120,53 @@ static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u
     mfn_t m = pte_mfn(*e);
 
     if (unlikely(denied_flags(d, l, *e)))
-        return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest%s may not set", *e, denied_flags(d, l, *e),
-                      f->name, d->is_hardware ? "" : " without devices");
-    *e = (*e | l->forced) & ~l->cleared;
-    if (likely(frame_take(m, owner))) {
-        if (!(*e & PTE_RW) || likely(frame_take_writable(m)))
-            return 0;
-        frame_drop(m);
-        if (!frame_get_writable(m, owner))
-            return 0;
-        return refuse(-EINVAL, "cannot map frame %#lx writable: owner d%u (wanted d%u), type word %#x", m.v,
-                      frame_owner_id(m), owner->id, frame_types[m.v]);
+        return refuse_leaf(d, f, *e);
+    *e = (*e | l->forced) & l->kept;
+    if (unlikely(!frame_take(m, owner))) {
+        u64 other = *e;     /* a copy, so that *e can be in a register */
+        int rc = get_other_leaf(d, owner, &other);
+
+        *e = other;
+        return rc;
     }
-    if (!mfn_valid(m))
-        return get_mmio(d, owner, e);
-    return refuse(-EINVAL, "cannot map frame %#lx: owner d%u, wanted d%u", m.v, frame_owner_id(m), owner->id);
+    if (!(*e & PTE_RW) || likely(frame_take_writable(m)))
+        return 0;
+    frame_drop(m);
+    return frame_get_writable(m, owner) ? refuse_writable(m, owner) : 0;
+}
+
+/* Is it a frame of d's own? Only of an entry that holds a reference: nobody else can own the frame meanwhile. */
+static always_inline bool is_own(const struct domain *d, mfn_t m)
+{
+    return likely(m.v < nr_frames) && likely(frame_ref_owner(read_once(frame_refs[m.v])) == d->id);
+}
+
+static __attribute__((noinline)) void put_others_leaf(struct domain *d, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (mfn_valid(m))
+        frame_put_foreign(d, m, e & PTE_RW);
+}
+
+/* After note_stale(), for what may be writable. */
+static always_inline void put_noted_leaf(struct domain *d, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (unlikely(!is_own(d, m)))
+        put_others_leaf(d, e);
+    else if (e & PTE_RW)
+        frame_drop_writable(m);
+    else
+        frame_drop(m);
 }
 
 static always_inline void put_leaf(struct domain *d, u64 e)
 {
-    mfn_t m = pte_mfn(e);
-    u16 owner = m.v < nr_frames ? frame_ref_owner(read_once(frame_refs[m.v])) : DOMID_IO;
-
-    if (unlikely(owner == DOMID_IO))
-        return;
-    if (unlikely(owner != d->id)) {
-        frame_put_foreign(d, m, e & PTE_RW);
-        return;
-    }
-    if (e & PTE_RW) {
+    if (e & PTE_RW)
         note_stale(&d->arch);
-        frame_drop_writable(m);
-    } else {
-        frame_drop(m);
-    }
+    put_noted_leaf(d, e);
 }
 
 /* --- Upper entries --- */
@@ -186,10 +221,10 @@ static int get_node(struct domain *d, const struct pt_format *f, unsigned level,
     u32 want_hv;
     int rc;
 
-    if (*e & ~PTE_MFN_MASK & ~l->allowed)
+    if (*e & l->denied)
         return refuse(-EINVAL, "L%u entry %#lx has flags %#lx that a %s guest may not set%s", level, *e,
-                      *e & ~PTE_MFN_MASK & ~l->allowed, f->name, *e & PTE_PS ? " (large pages are not supported)" : "");
-    *e = (*e | l->forced) & ~l->cleared;
+                      *e & l->denied, f->name, *e & PTE_PS ? " (large pages are not supported)" : "");
+    *e = (*e | l->forced) & l->kept;
     if (mfn_eq(m, table) || names_linear(f, level, m)) {
         rc = get_linear(d, f, level, table, *e);
         return rc ? refuse(rc, "L%u entry %#lx: linear mapping refused", level, *e) : 0;
@@ -209,16 +244,6 @@ static int put_node(struct domain *d, mfn_t table, u64 e)
     if (mfn_eq(m, table))
         return 0;
     return pt_put_table(d, m);
-}
-
-static always_inline int put_entry(struct domain *d, unsigned level, mfn_t table, u64 e)
-{
-    if (!(e & PTE_P))
-        return 0;
-    if (level > 1)
-        return put_node(d, table, e);
-    put_leaf(d, e);
-    return 0;
 }
 
 /* --- Tables on the way --- */
@@ -265,59 +290,134 @@ static void retire(struct domain *d, mfn_t m, unsigned level)
 
 /* --- Promotion --- */
 
-static always_inline int promote_range(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
-                                       unsigned *at)
+/*
+ * Most of a process's tables is empty, so they are searched in lines of 64 bytes. Plain loads are enough: a table that is not
+ * complete can be written by nobody, and the hardware, whose caches may still name it, sets bits only in entries that are
+ * not empty.
+ */
+#define LINE_BYTES 64u
+
+static always_inline bool line_is_empty(const void *table, unsigned bytes, unsigned i)
 {
-    const void *table = mfn_to_virt(m);
-    unsigned nr = f->level[level].nr_entries;
+    const u64 *w = (const u64 *)((const char *)table + (i * bytes & ~(LINE_BYTES - 1)));
+
+    return !(w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]);
+}
+
+static always_inline unsigned line_start(unsigned i, unsigned bytes) { return i & ~(LINE_BYTES / bytes - 1); }
+static always_inline unsigned line_end(unsigned i, unsigned bytes) { return line_start(i, bytes) + LINE_BYTES / bytes; }
+
+static always_inline u64 load_entry(const void *table, unsigned bytes, unsigned i)
+{
+    return bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
+}
+
+static always_inline int promote_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned i, u64 e)
+{
+    u64 was = e;
+    int rc = get_leaf(d, f, &e, d);
+
+    if (likely(!rc) && (e != was || f->mirrored))
+        pt_store(d, m, 1, i, e);
+    return rc;
+}
+
+static always_inline int promote_node(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
+                                      unsigned i, u64 e)
+{
+    u64 was = e;
     int rc;
 
-    for (unsigned i = *at; i < nr; *at = ++i) {
-        u64 e = pt_load(f, table, i), was = e;
+    if (is_hv_slot(f, level, w, i))
+        return 0;
+    if (i && give_way(d))
+        return -RESTART;
+    rc = get_node(d, f, level, m, i, &e);
+    if (likely(!rc) && (e != was || f->mirrored))
+        pt_store(d, m, level, i, e);
+    return rc;
+}
 
-        if (is_hv_slot(f, level, w, i) || !(e & PTE_P))
+/* Takes what the entries from *at on need. bytes: f's, as a constant. *at becomes how many entries hold references now. */
+static always_inline int promote_range(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
+                                       unsigned *at, unsigned bytes)
+{
+    const void *table = mfn_to_virt(m);
+    unsigned nr = f->level[level].nr_entries, i = *at;
+    int rc = 0;
+
+    while (i < nr) {
+        unsigned end = min(line_end(i, bytes), nr);
+
+        if (line_is_empty(table, bytes, i)) {
+            i = end;
             continue;
-        if (level > 1 && i && give_way(d))
-            return -RESTART;
-        rc = level == 1 ? get_leaf(d, f, &e, d) : get_node(d, f, level, m, i, &e);
-        if (unlikely(rc))
-            return rc;
-        if (e != was || f->mirrored)
-            pt_store(d, m, level, i, e);
+        }
+        for (; i < end; i++) {
+            u64 e = load_entry(table, bytes, i);
+
+            if (!(e & PTE_P))
+                continue;
+            rc = level == 1 ? promote_leaf(d, f, m, i, e) : promote_node(d, f, m, level, w, i, e);
+            if (unlikely(rc))
+                goto out;
+        }
     }
-    return 0;
+out:
+    *at = i;
+    return rc;
 }
 
 static int promote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned *at)
 {
-    return level == 1 ? promote_range(d, f, m, 1, w, at) : promote_range(d, f, m, level, w, at);
+    if (f->pte_bytes == 8)
+        return level == 1 ? promote_range(d, f, m, 1, w, at, 8) : promote_range(d, f, m, level, w, at, 8);
+    return level == 1 ? promote_range(d, f, m, 1, w, at, 4) : promote_range(d, f, m, level, w, at, 4);
 }
 
 /* Releases the first n entries, from the top down. Returns how many are left when it gives way, 0 when done. */
 static always_inline unsigned demote_range(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
-                                           unsigned n)
+                                           unsigned n, unsigned bytes)
 {
     const void *table = mfn_to_virt(m);
 
     while (n) {
-        u64 e = pt_load(f, table, n - 1);
+        unsigned start = line_start(n - 1, bytes);
 
-        if (is_hv_slot(f, level, w, n - 1) || !(e & PTE_P)) {
-            n--;
+        if (line_is_empty(table, bytes, start)) {
+            n = start;
             continue;
         }
-        if (level > 1 && give_way(d))
-            return n;
-        n--;
-        if (put_entry(d, level, m, e) && n)
-            return n;
+        while (n > start) {
+            u64 e = load_entry(table, bytes, n - 1);
+
+            if (!(e & PTE_P) || (level > 1 && is_hv_slot(f, level, w, n - 1))) {
+                n--;
+            } else if (level == 1) {
+                n--;
+                put_noted_leaf(d, e);
+            } else {
+                if (give_way(d))
+                    return n;
+                n--;
+                if (put_node(d, m, e) && n)
+                    return n;
+            }
+        }
     }
     return 0;
 }
 
+/*
+ * One note is enough for all entries: the table hangs in no tree any more, so whoever flushes from now on ends all
+ * translations through it, and nothing makes new ones.
+ */
 static unsigned demote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned n)
 {
-    return level == 1 ? demote_range(d, f, m, 1, w, n) : demote_range(d, f, m, level, w, n);
+    note_stale(&d->arch);
+    if (f->pte_bytes == 8)
+        return level == 1 ? demote_range(d, f, m, 1, w, n, 8) : demote_range(d, f, m, level, w, n, 8);
+    return level == 1 ? demote_range(d, f, m, 1, w, n, 4) : demote_range(d, f, m, level, w, n, 4);
 }
 
 /* from: where a partial table is to go on; -1 for a new one. The frame may be partial after an error too. */
@@ -533,24 +633,53 @@ void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
     (void)store_entry(d, d->arch.fmt, m, level, idx, e, 0, 0);
 }
 
-/* The new entry needs the same references as the old one: only software, cache or accessed bits differ. */
-static inline bool same_references(u64 e, u64 old, unsigned level)
+/* An upper entry that needs the same reference as the old one: only software, cache or accessed bits differ. */
+static inline bool same_reference(u64 e, u64 old) { return e & PTE_P && !((e ^ old) & (PTE_MFN_MASK | PTE_P)); }
+
+/*
+ * Names the new leaf the old one's frame, so that its general reference stays with the entry? If the entry becomes writable, or
+ * no longer is, the type's comes or goes: that is for frames of d's own, which the caller may map anew.
+ */
+static always_inline bool keeps_frame(const struct domain *d, const struct domain *owner, u64 e, u64 old)
 {
-    u64 diff = (e ^ old) & (PTE_MFN_MASK | PTE_P | (level == 1 ? PTE_RW : 0));
-    return !diff && e & PTE_P;
+    u64 diff = e ^ old;
+
+    return old & PTE_P && !(diff & PTE_MFN_MASK) && (!(diff & PTE_RW) || (likely(owner == d) && is_own(d, pte_mfn(e))));
+}
+
+static always_inline int update_leaf_flags(struct domain *d, const struct pt_format *f, mfn_t m, unsigned idx, u64 e, u64 old,
+                                           unsigned flags)
+{
+    const struct pt_level *l = &f->level[1];
+    bool now = e & PTE_RW, before = old & PTE_RW;
+    mfn_t frame = pte_mfn(e);
+
+    if (unlikely(denied_flags(d, l, e)))
+        return refuse_leaf(d, f, e);
+    e = (e | l->forced) & l->kept;
+    if (now && !before && unlikely(!frame_take_writable(frame))) {
+        if (frame_get_writable(frame, d))
+            return refuse_writable(frame, d);
+        frame_drop(frame);
+    }
+    if (unlikely(!store_entry(d, f, m, 1, idx, e, old, flags))) {
+        if (now && !before)
+            frame_drop_type(frame);
+        return -EAGAIN;
+    }
+    if (before && !now) {
+        note_stale(&d->arch);
+        frame_drop_type(frame);
+    }
+    return 0;
 }
 
 static always_inline int update_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned idx, u64 e, u64 old,
                                      const struct domain *owner, unsigned flags)
 {
-    const struct pt_level *l = &f->level[1];
-
     if (e & PTE_P) {
-        if (same_references(e, old, 1)) {
-            if (unlikely(denied_flags(d, l, e)))
-                return refuse(-EINVAL, "L1 entry %#lx has flags that a %s guest may not set", e, f->name);
-            return store_entry(d, f, m, 1, idx, (e | l->forced) & ~l->cleared, old, flags) ? 0 : -EAGAIN;
-        }
+        if (keeps_frame(d, owner, e, old))
+            return update_leaf_flags(d, f, m, idx, e, old, flags);
         int rc = get_leaf(d, f, &e, owner);
         if (unlikely(rc))
             return rc;
@@ -583,9 +712,9 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
         return refuse(-EINVAL, "the fourth L3 entry must stay present");
     old = pt_load(f, mfn_to_virt(m), idx);
     if (e & PTE_P) {
-        if (same_references(e, old, level) && !(e & ~PTE_MFN_MASK & ~l->allowed) && !mfn_eq(pte_mfn(e), m) &&
+        if (same_reference(e, old) && !(e & l->denied) && !mfn_eq(pte_mfn(e), m) &&
             !names_linear(f, level, pte_mfn(e))) {
-            (void)store_entry(d, f, m, level, idx, (e | l->forced) & ~l->cleared, old, flags);
+            (void)store_entry(d, f, m, level, idx, (e | l->forced) & l->kept, old, flags);
             return 0;
         }
         rc = get_node(d, f, level, m, idx, &e);
@@ -594,7 +723,8 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
     }
     (void)store_entry(d, f, m, level, idx, e, old, flags);
     /* A table that leaves the tree may be walked by CPUs until they flush; its frame's next use waits for that. */
-    put_entry(d, level, m, old);
+    if (old & PTE_P)
+        put_node(d, m, old);
     return 0;
 }
 

@@ -260,7 +260,7 @@ static void *descend(struct builder *b, void *table, unsigned level, unsigned i)
     if (!(e & PTE_P)) {
         mfn_t m = mfn(b->p2m[b->next_table_pfn++]);
         e = pte_make(m, PTE_P | PTE_RW | PTE_US | PTE_A | (level == 3 && b->fmt->levels == 3 ? 0 : PTE_D)) &
-            (PTE_MFN_MASK | b->fmt->level[level].allowed);
+            ~b->fmt->level[level].denied;
         write_pte(b->fmt, table, i, e);
     }
     return mfn_to_virt(pte_mfn(e));

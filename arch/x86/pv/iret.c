@@ -16,14 +16,13 @@ static void take_guest_flags(struct vcpu *v, u64 f)
 
 static s64 iret_64(struct vcpu *v, struct cpu_regs *regs)
 {
-    u64 sp = regs->rsp, rax, r11, rcx, flags, rip, cs, rflags, rsp, ss;
+    u64 sp = regs->rsp, rax, r11, rcx, rip, cs, rflags, rsp, ss;
 
     if (unlikely(!guest_range_ok(v->domain, sp, sizeof(struct iret_context))))
         goto fault;
     GET_GUEST_U64(rax, sp, fault);
     GET_GUEST_U64(r11, sp + 8, fault);
     GET_GUEST_U64(rcx, sp + 16, fault);
-    GET_GUEST_U64(flags, sp + 24, fault);
     GET_GUEST_U64(rip, sp + 32, fault);
     GET_GUEST_U64(cs, sp + 40, fault);
     GET_GUEST_U64(rflags, sp + 48, fault);
@@ -41,11 +40,10 @@ static s64 iret_64(struct vcpu *v, struct cpu_regs *regs)
     regs->rflags = clean_flags(rflags);
     regs->rsp = rsp;
     regs->ss = (u16)(ss | 3);
-    if (!(flags & VGCF_in_syscall) || regs->cs != FLAT_RING3_CS64) {
-        regs->entry_vector = 0;
-        regs->r11 = r11;
-        regs->rcx = rcx;
-    }
+    /* By IRET, whatever the frame's flags say: it loads rcx and r11, and any rip it likes. */
+    regs->entry_vector = 0;
+    regs->r11 = r11;
+    regs->rcx = rcx;
     take_guest_flags(v, rflags);
     if (unlikely(v->arch.nmi_masked))
         v->arch.nmi_masked = false;

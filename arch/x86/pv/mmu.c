@@ -21,6 +21,7 @@
 /* --- Whose frames, whose tables --- */
 
 struct owners {
+    struct domain *self;    /* the caller */
     struct domain *pt;      /* of the table */
     struct domain *pg;      /* of the frames that entries name */
 };
@@ -77,7 +78,7 @@ static always_inline struct domain *frames_owner_get(u32 domid, int *err)
     return &xen_domain;
 }
 
-static int owners_get(struct owners *o, u32 foreigndom)
+static __attribute__((noinline)) int other_owners_get(struct owners *o, u32 foreigndom)
 {
     int err = 0;
     u32 pt = foreigndom >> 16;
@@ -93,10 +94,18 @@ static int owners_get(struct owners *o, u32 foreigndom)
     return 0;
 }
 
-static void owners_put(struct owners *o)
+static always_inline int owners_get(struct owners *o, u32 foreigndom)
 {
-    foreign_put(o->pg);
-    foreign_put(o->pt);
+    o->self = o->pt = o->pg = current->domain;
+    return likely(foreigndom == DOMID_SELF && !o->self->dying) ? 0 : other_owners_get(o, foreigndom);
+}
+
+static always_inline void owners_put(struct owners *o)
+{
+    if (unlikely(o->pg != o->self))
+        domain_put(o->pg);
+    if (unlikely(o->pt != o->self))
+        domain_put(o->pt);
 }
 
 /* --- Progress of a list of operations --- */
@@ -119,7 +128,11 @@ static always_inline int progress_store(const struct progress *p, u32 now)
 
 /* --- mmu_update --- */
 
-static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags)
+/*
+ * o->pt's pt_lock is held. *l1: a table found to be of level 1 since the lock was taken, so that a run of entries in one table
+ * looks at it once. Only its owner's page-table calls could take that from it: a node's update forgets it.
+ */
+static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags, mfn_t *l1)
 {
     const struct pt_format *f = o->pt->arch.fmt;
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
@@ -131,13 +144,17 @@ static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 va
         return refuse(-EINVAL, "entry address %#lx is not aligned to %u bytes", ptr, f->pte_bytes);
     if (unlikely(f->pte_bytes == 4 && val >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
+    if (mfn_eq(m, *l1))
+        return pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
+    *l1 = INVALID_MFN;
     if (unlikely(!frame_take(m, o->pt)))
         return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", m.v, o->pt->id, frame_owner_id(m));
-    pt_lock(o->pt);
     w = frame_types[m.v];
-    if (likely(fw_type(w) >= FT_L1 && fw_type(w) <= FT_L4 && w & FW_VALID && w & FW_COUNT_MASK)) {
-        rc = likely(fw_type(w) == FT_L1) ? pt_update_leaf(o->pt, m, idx, val, o->pg, flags)
-                                         : pt_update_node(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, flags);
+    if (likely(fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK)) {
+        *l1 = m;
+        rc = pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
+    } else if (fw_type(w) > FT_L1 && fw_type(w) <= FT_L4 && w & FW_VALID && w & FW_COUNT_MASK) {
+        rc = pt_update_node(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, flags);
     } else if ((rc = frame_get_writable(m, o->pt)) == 0) {
         /* Not a page table (yet): any content goes. */
         if (f->pte_bytes == 8)
@@ -148,9 +165,6 @@ static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 va
     } else {
         rc = refuse(-EINVAL, "frame %#lx is no complete page table (type word %#x)", m.v, w);
     }
-    if (!rc && unlikely(o->pt->arch.nr_orphans))
-        rc = -RESTART + 1;     /* done, but work is left over */
-    pt_unlock(o->pt);
     frame_drop(m);
     return rc;
 }
@@ -166,13 +180,37 @@ static __attribute__((noinline)) int update_m2p(const struct owners *o, u64 ptr,
     return 0;
 }
 
-static always_inline int update_one(const struct owners *o, const struct mmu_update *u)
+static always_inline int update_one(const struct owners *o, const struct mmu_update *u, mfn_t *l1)
 {
     unsigned command = u->ptr & 3;
 
     if (unlikely(command == MMU_MACHPHYS_UPDATE))
         return update_m2p(o, u->ptr & ~3UL, u->val);
-    return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0);
+    return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0, l1);
+}
+
+/*
+ * How many requests are read before the lock is taken for all of them: a fault of the reading may want the lock too. Also how
+ * many are done before somebody else is let in.
+ */
+#define REQUESTS 16
+
+/* Does requests from r[*i] on, before r[n]. -RESTART: what *i counts is done, but work is left over. */
+static always_inline int update_some(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
+{
+    mfn_t l1 = INVALID_MFN;
+    int rc = 0;
+
+    pt_lock(o->pt);
+    for (u32 k = 0; k < n && !(rc = update_one(o, &r[k], &l1)); k++) {
+        ++*i;
+        if (unlikely(o->pt->arch.nr_orphans)) {
+            rc = -RESTART;
+            break;
+        }
+    }
+    pt_unlock(o->pt);
+    return rc;
 }
 
 static __attribute__((noinline)) int drain_orphans(struct domain *d)
@@ -202,23 +240,16 @@ s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 
         return rc;
     rc = drain(o.pt);
     while (!rc && i < p.count) {
-        struct mmu_update u;
+        struct mmu_update r[REQUESTS];
+        u32 n = 0;
 
         if (unlikely(i && preempt_needed())) {
             rc = -RESTART;
             break;
         }
-        if (unlikely(copy_from_guest(&u, gva(ureqs + i * sizeof(u)), sizeof(u)))) {
-            rc = -EFAULT;
-            break;
-        }
-        rc = update_one(&o, &u);
-        if (rc == -RESTART + 1) {
-            i++;
-            rc = -RESTART;
-            break;
-        }
-        i += !rc;
+        while (n < REQUESTS && i + n < p.count && !copy_from_guest(&r[n], gva(ureqs + (i + n) * sizeof(*r)), sizeof(*r)))
+            n++;
+        rc = n ? update_some(&o, r, n, &i) : -EFAULT;
     }
     owners_put(&o);
     if (progress_store(&p, i))
