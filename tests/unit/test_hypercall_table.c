@@ -8,8 +8,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <string.h>
-
 #include <public/errno.h>
 #include <public/pvisor.h>
 #include <public/xen.h>
@@ -60,7 +58,7 @@ static void each_number_has_a_function(void **state)
     dom->is_control = true;
     for (unsigned n = 0; n < NR_HYPERCALLS; n++) {
         assert_non_null(hypercall_table[n].fn);
-        assert_int_equal(call(n), strcmp(hypercall_table[n].name, "absent") ? DONE : -ENOSYS);
+        assert_int_equal(call(n), hypercall_table[n].name ? DONE : -ENOSYS);
         present += call(n) == DONE;
     }
     assert_int_equal(present, NR_CALLS);
