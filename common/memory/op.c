@@ -27,7 +27,7 @@ static const struct memory_op {
     [XENMEM_remove_from_physmap]        = { mem_no_physmap, false },
     [XENMEM_get_vnumainfo]              = { mem_vnumainfo, false },
     [XENMEM_reserved_device_memory_map] = { mem_reserved_regions, false },
-    [XENMEM_acquire_resource]           = { mem_acquire_resource, false },
+    [XENMEM_acquire_resource]           = { mem_acquire_resource, true },
 };
 
 struct domain *memory_target(u32 domid, s64 *err)

@@ -15,12 +15,15 @@ static int check(const struct xen_mem_acquire_resource *r, const struct domain *
     return 0;
 }
 
-static int list_frames(struct domain *d, const struct xen_mem_acquire_resource *r)
+static s64 list_frames(struct domain *d, const struct xen_mem_acquire_resource *r, gva_t arg, u32 start)
 {
-    for (u32 i = 0; i < r->nr_frames; i++) {
+    for (u32 i = start; i < r->nr_frames; i++) {
         mfn_t m;
-        int rc = gnttab_get_frame(d, (u32)r->frame + i, &m);
+        int rc;
 
+        if (i != start && preempt_needed())
+            return hypercall_restart(2, (u64)XENMEM_acquire_resource | (u64)i << MEMOP_EXTENT_SHIFT, arg.v);
+        rc = gnttab_get_frame(d, (u32)r->frame + i, &m);
         if (rc)
             return rc;
         if (guest_write_word(gva(r->frame_list), i, m.v))
@@ -35,7 +38,6 @@ s64 mem_acquire_resource(gva_t arg, u32 start)
     struct domain *d;
     s64 rc;
 
-    (void)start;
     if (!is_control_domain(current->domain))
         return refuse(-EPERM, "for the control domain");
     if (guest_read_abi(xen_mem_acquire_resource, &r, arg))
@@ -47,7 +49,7 @@ s64 mem_acquire_resource(gva_t arg, u32 start)
         return rc;
     rc = check(&r, d);
     if (!rc && r.frame_list) {
-        rc = list_frames(d, &r);
+        rc = list_frames(d, &r, arg, start);
     } else if (!rc) {
         r.nr_frames = d->max_grant_frames;
         rc = guest_write_abi(xen_mem_acquire_resource, arg, &r);

@@ -337,14 +337,20 @@ static void locked_pump(struct uart *u)
     console_unlock(flags);
 }
 
-/*
- * The line is edge-triggered: it must have been low before the next interrupt comes. So all reasons are served, or, after a
- * few rounds, the line is let go of and asserted anew.
- */
+/* The line is edge-triggered. Let go of and asserted anew, if there still is a reason, it makes the next interrupt. */
+static void retrigger(struct uart *u)
+{
+    u64 flags = console_lock();
+
+    set(u, REG_IER, 0);
+    set(u, REG_IER, u->ier);
+    console_unlock(flags);
+}
+
+/* All reasons are served, or, after a few rounds, the rest makes another interrupt. Input is taken in one place, for its order. */
 static void uart_interrupt(void *data, struct cpu_regs *regs)
 {
     struct uart *u = data;
-    u64 flags;
 
     for (unsigned rounds = 0; rounds < 4; rounds++) {
         drain_input(u, regs);
@@ -352,19 +358,19 @@ static void uart_interrupt(void *data, struct cpu_regs *regs)
         if (get(u, REG_IIR) & IIR_NONE)
             return;
     }
-    flags = console_lock();
-    set(u, REG_IER, 0);
-    set(u, REG_IER, u->ier);
-    console_unlock(flags);
+    retrigger(u);
 }
 
-/* For lines without interrupt all the time, else while output waits. */
+/* For lines without interrupt all the time, else while output waits: an interrupt may have been lost. */
 static void tick(void *data)
 {
     struct uart *u = data;
 
-    drain_input(u, NULL);
+    if (!u->irq)
+        drain_input(u, NULL);
     locked_pump(u);
+    if (u->irq)
+        retrigger(u);
     if (!u->irq || !txring_is_empty(&u->tx))
         start_timer(u);
 }

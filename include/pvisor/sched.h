@@ -36,6 +36,7 @@ struct sched_domain {
     u32 weight;                  /* 0 stands for the default */
     u32 cap;                     /* percent of one CPU; 0: none */
     s64 budget;                  /* ns left to run in this period; below 0: overrun, carried on */
+    s64 carry;                   /* what of it is made up for missed periods; refill()'s */
     s32 nr_running;              /* vCPUs on a CPU now */
     struct timer refill;
     bool refilling;              /* the timer is set, or its function will set it */

@@ -33,18 +33,18 @@ def free_pages(machine):
 
 
 def cpu_times(machine):
-    """Seconds that the domains have had of CPUs, by number, and the hypervisor's time at that moment."""
+    """Seconds that the domains' vCPUs have had of CPUs, {number: [seconds]}, and the hypervisor's time at that moment."""
     now, *domains = [[int(word) for word in line.split()] for line in machine.ok("cpu-times").splitlines()]
-    return now[0] / 1e9, {number: used / 1e9 for number, used in domains}
+    return now[0] / 1e9, {number: [used / 1e9 for used in vcpus] for number, *vcpus in domains}
 
 
-def rates(machine, names, wait):
-    """CPUs' worth that each domain got during so many seconds, by the hypervisor's clock. All are sampled at once."""
+def rates(machine, names, wait, of=sum):
+    """CPUs' worth that each domain got during so many seconds, by the hypervisor's clock: all vCPUs together, or (max) its busiest."""
     numbers = [int(n) for n in machine.ok(" ; ".join(f"xl domid {name}" for name in names)).split()]
     begin, before = cpu_times(machine)
     machine.ok(f"sleep {wait}", wait + 60)
     end, after = cpu_times(machine)
-    return [(after[n] - before[n]) / (end - begin) for n in numbers]
+    return [of(a - b for a, b in zip(after[n], before[n])) / (end - begin) for n in numbers]
 
 
 def irq_cpus(machine):

@@ -359,6 +359,12 @@ static void gives_grant_frames_to_the_toolstack(void **state)
     dom->is_control = true;
     assert_int_equal(do_memory_op(XENMEM_acquire_resource, a.v, 0, 0, 0, 0), 0);
     assert_int_equal(word_at(gva(r.frame_list), 1), 0x4002);
+    memset(fake_guest(gva(r.frame_list)), 0, 16);
+    fake.preempt_every = 1;
+    assert_int_equal(fake_hypercall(do_memory_op, XENMEM_acquire_resource, a.v, 0), 0);
+    assert_int_equal(fake_restart.nr_args, 2);
+    assert_int_equal(word_at(gva(r.frame_list), 0), 0x4001);
+    assert_int_equal(word_at(gva(r.frame_list), 1), 0x4002);
     r.frame = ~0UL;
     assert_int_equal(guest_write_abi(xen_mem_acquire_resource, a, &r), 0);
     assert_int_equal(do_memory_op(XENMEM_acquire_resource, a.v, 0, 0, 0, 0), -EINVAL);

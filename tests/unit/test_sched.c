@@ -149,6 +149,30 @@ static void caps_hold(void **state)
     assert_near(ran(free_one), MILLISECS(3500), 3);
 }
 
+/* The machine stands still now and then, for longer than a period: it is a guest on a busy host. */
+static void caps_make_up_for_missed_periods(void **state)
+{
+    static const u32 caps[] = { 20, 60 };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(caps); i++) {
+        struct sim_vcpu *s;
+        u64 start, ran, time;
+
+        sim_start(1);
+        s = sim_vcpu(sim_domain(256, caps[i]), 0, 0);
+        start = sim_now;
+        for (unsigned round = 0; round < 500; round++) {
+            sim_run(MICROSECS(sim_random(60000) + 10000));
+            sim_now += MICROSECS(sim_random(25000));
+        }
+        sim_run(MILLISECS(100));
+        ran = vcpu_runtime(&s->v);
+        time = sim_now - start;
+        assert_in_range(ran * 1000 / time, caps[i] * 10 * 92 / 100, caps[i] * 10 * 101 / 100);
+    }
+}
+
 static void caps_count_all_vcpus(void **state)
 {
     struct sim_vcpu *v[4];
@@ -456,6 +480,7 @@ int main(void)
         cmocka_unit_test(infeasible_weight_takes_one_cpu),
         cmocka_unit_test(surplus_is_not_a_debt),
         cmocka_unit_test(caps_hold),
+        cmocka_unit_test(caps_make_up_for_missed_periods),
         cmocka_unit_test(caps_count_all_vcpus),
         cmocka_unit_test(hard_affinity_binds),
         cmocka_unit_test(soft_affinity_is_preferred),

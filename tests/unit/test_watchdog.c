@@ -103,12 +103,27 @@ static void an_offline_cpu_is_not_missed(void **state)
     assert_int_equal(nr_shown, 1);
 }
 
+/* The last one left watches nobody. Whoever comes back has not counted yet, as it had not when it went. */
+static void who_comes_back_is_given_time(void **state)
+{
+    (void)state;
+    pass(5, NR_CPUS);
+    for (unsigned cpu = 1; cpu < CPUS; cpu++)
+        cpumask_clear(&cpu_online_map, cpu);
+    pass(30, NR_CPUS);
+    cpumask_set(&cpu_online_map, CPUS - 1);
+    pass(1, CPUS - 1);
+    pass(30, NR_CPUS);
+    assert_int_equal(nr_lines, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(nobody_is_named_without_reason, setup),
         cmocka_unit_test_setup(a_stuck_cpu_is_named_once, setup),
         cmocka_unit_test_setup(an_offline_cpu_is_not_missed, setup),
+        cmocka_unit_test_setup(who_comes_back_is_given_time, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,6 +62,8 @@ static void tick(void *data)
     write_once(w->beats, w->beats + 1);
     if (read_once(looking) && other != this_cpu_id())
         look_at(w, other, now);
+    else
+        w->other = NR_CPUS;     /* who comes back later is somebody new */
     timer_set(&w->timer, now + PERIOD);
 }
 
