@@ -5,8 +5,8 @@
 
 #define CALL(n, args)       [__HYPERVISOR_##n] = { do_##n, (args), HC_ANY, 0, #n }
 #define PRIVILEGED(n, args) [__HYPERVISOR_##n] = { do_##n, (args), HC_PRIVILEGED, 0, #n }
-/* Arguments of 64 bits in 32-bit guests too: a bit for each. */
-#define WIDE(n, args, wide) [__HYPERVISOR_##n] = { do_##n, (args), HC_ANY, (wide), #n }
+/* Arguments of 64 bits in 32-bit guests too: a bit for each, of the first two. */
+#define WIDE(n, args, wide) [__HYPERVISOR_##n] = { do_##n, (args), HC_ANY, (wide) * sizeof(char[(wide) < 4 ? 1 : -1]), #n }
 
 const struct hypercall_desc hypercall_table[NR_HYPERCALLS] = {
     CALL(set_trap_table, 1),

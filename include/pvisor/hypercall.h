@@ -22,7 +22,7 @@ struct hypercall_desc {
     hypercall_fn *fn;
     u8 nr_args;
     u8 who;
-    /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first */
+    /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first; entry.asm knows 0 and 1 */
     u8 wide;
     const char *name;
 } __attribute__((aligned(32)));     /* so that entry.asm finds one by a shift */
@@ -30,7 +30,7 @@ struct hypercall_desc {
 extern const struct hypercall_desc hypercall_table[];
 extern const u64 nr_hypercalls;
 
-/* Of a 32-bit guest whose call has wide arguments: puts the halves in args together. */
+/* Of a 32-bit guest whose call in a multicall has wide arguments: puts the halves in args together. */
 void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6]);
 
 /* Internal return value: the call is to be made again. Never reaches a guest. */
