@@ -189,7 +189,7 @@ void pv_guest_sysenter(struct cpu_regs *regs)
     struct delivery t = { .address = cb->address, .cs = cb->cs, .disables_events = cb->disables_events };
 
     regs->rflags |= RFLAGS_IF;
-    if (!is_syscall && v->domain->arch.word == ABI_32) {
+    if (v->domain->arch.word == ABI_32) {
         regs->cs = FLAT_RING3_CS;
         regs->ss = FLAT_RING3_SS;
     }
