@@ -168,6 +168,16 @@ def test_guest_is_content(dom0, guest, form):
 
 
 @pvisor_only
+def test_save_of_a_non_pae_guest_is_refused(dom0, guest):
+    """There is no image of it, and the guest goes on. (What the hypervisor says to the tools: tests/guests/refusals.c.)"""
+    g = guest("pt32")
+    result = dom0.run("xl save io-pt32 /tmp/saved", 180)
+    assert result.status != 0 and "fail" in result.lower(), result
+    assert dom0.run("xl restore -p /tmp/saved; s=$?; rm -f /tmp/saved; exit $s", 60).status != 0
+    assert g.ask("read 0 100") == f"{g.disk_sum(0, 100)} 0"
+
+
+@pvisor_only
 def test_destroyed_in_the_middle(dom0, guest):
     """Nothing of guests stays that go while backends have their pages mapped, and a new one works."""
     guests = [guest(form) for form in FORMATS]
