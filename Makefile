@@ -71,14 +71,18 @@ $(B)/pvisor-syms: $(OBJ) $(B)/pvisor.lds tools/gensyms
 $(B)/pvisor: $(B)/pvisor-syms
 	@$(OBJCOPY) -O binary $< $@
 
-$(PVISOR): $(B)/pvisor
+# After a build of the other kind, what lies in $(OUT) is that one's, and newer.
+$(OUT)/kind: FORCE
+	@echo $(BUILD) | cmp -s - $@ || echo $(BUILD) > $@
+
+$(PVISOR): $(B)/pvisor $(OUT)/kind
 	@gzip -9nc $< > $@
 	@cp $(B)/pvisor $(OUT)/xen
 	@cp $(B)/pvisor-syms $(OUT)/xen-syms
 	@echo "  $@: `stat -c %s $@` bytes ($(BUILD)); symbols in $(OUT)/xen-syms"
 
 clean:
-	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms
+	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/kind $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms
 
 -include tools/targets.mk
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

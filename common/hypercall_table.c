@@ -29,8 +29,8 @@ PRIVILEGED(mca)
 
 #define CALL(n, args)    [__HYPERVISOR_##n] = { do_##n, (args), 0, #n }
 #define CONTROL(n, args) [__HYPERVISOR_##n] = { control_##n, (args), 0, #n }
-/* Arguments of 64 bits in 32-bit guests too: a bit for each. */
-#define WIDE(n, args, wide) [__HYPERVISOR_##n] = { do_##n, (args), (wide), #n }
+/* Arguments of 64 bits in 32-bit guests too: a bit for each, of the first two. */
+#define WIDE(n, args, wide) [__HYPERVISOR_##n] = { do_##n, (args), (wide) * sizeof(char[(wide) < 4 ? 1 : -1]), #n }
 
 #pragma GCC diagnostic ignored "-Woverride-init"
 const struct hypercall_desc hypercall_table[NR_HYPERCALLS] = {

@@ -16,14 +16,14 @@ _Static_assert(sizeof(struct multicall_entry) == sizeof(struct multicall_entry_l
 
 static always_inline int read_entry(enum abi_word w, struct multicall_entry *e, gva_t at)
 {
-    struct multicall_entry other;
-    int rc;
+    struct multicall_entry_l32 raw;
 
     if (likely(w == ABI_64))
         return copy_from_guest(e, at, sizeof(*e));
-    rc = guest_read_abi(multicall_entry, &other, at);
-    *e = other;
-    return rc;
+    if (copy_from_guest(&raw, at, sizeof(raw)))
+        return -EFAULT;
+    abi_decode_inline(ABI_32, &multicall_entry_desc, e, &raw);
+    return 0;
 }
 
 static always_inline int write_word(enum abi_word w, gva_t at, u64 v)

@@ -32,6 +32,37 @@ int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal) 
     struct name *in_ = (internal);                                                                              \
     name##_is_same_64() && current_word() == ABI_64 ? copy_from_guest(in_, src, sizeof(struct name))            \
                                                     : guest_read_abi_(&name##_desc, in_, src); })
+/* abi_decode() in line, where w and d are constants: a straight line of moves. Not for structures with a STRUCT in them. */
+static always_inline void abi_decode_inline(enum abi_word w, const struct abi_desc *d, void *internal, const void *raw)
+{
+    size_t in_at = 0, raw_at = 0;
+
+#pragma GCC unroll 16
+    for (unsigned n = 0; n < d->nr_fields; n++) {
+        const struct abi_place *in = &d->fields[n].in, *from = &d->fields[n].raw[w];
+
+        in_at = ROUND_UP(in_at, in->align);
+        raw_at = ROUND_UP(raw_at, from->align);
+#pragma GCC unroll 16
+        for (unsigned i = 0; i < d->fields[n].count; i++, in_at += in->size, raw_at += from->size) {
+            __builtin_memset((u8 *)internal + in_at, 0, in->size);
+            __builtin_memcpy((u8 *)internal + in_at, (const u8 *)raw + raw_at, min(in->size, from->size));
+        }
+    }
+}
+
+/* guest_read_abi() in line, for calls that are made all the time. */
+#define guest_read_abi_inline(name, internal, src) ({                                                           \
+    struct name *in_ = (internal);                                                                              \
+    struct name##_l32 raw_;                                                                                     \
+    int rc_;                                                                                                    \
+    if (likely(current_word() == ABI_64)) {                                                                     \
+        rc_ = copy_from_guest(in_, src, sizeof(struct name));                                                   \
+        _Static_assert(sizeof(struct name) == sizeof(struct name##_l64), "the layout is ours");                 \
+    } else if ((rc_ = copy_from_guest(&raw_, src, sizeof(raw_))) == 0) {                                        \
+        abi_decode_inline(ABI_32, &name##_desc, in_, &raw_);                                                    \
+    }                                                                                                           \
+    rc_; })
 #define guest_write_abi(name, dst, internal) guest_write_abi_(&name##_desc, dst, (const struct name *){ (internal) })
 /* Address of element i of a guest array of such structures. */
 #define guest_abi_elem(name, base, i) gva_add(base, (u64)(i) * abi_sizeof(current_word(), name))

@@ -20,7 +20,7 @@ typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 struct hypercall_desc {
     hypercall_fn *fn;
     u8 nr_args;
-    /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first */
+    /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first; entry.asm knows 0 and 1 */
     u8 wide;
     const char *name;
 } __attribute__((aligned(32)));     /* so that entry.asm finds one by a shift */
@@ -34,7 +34,7 @@ extern const u64 nr_hypercalls;
  */
 void hypercall_log_failure(u64 number, s64 rc);
 
-/* Of a 32-bit guest whose call has wide arguments: puts the halves in args together. */
+/* Of a 32-bit guest whose call in a multicall has wide arguments: puts the halves in args together. */
 void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6]);
 
 /* Internal return value: the call is to be made again. Never reaches a guest. */

@@ -128,6 +128,13 @@ static void shutdown_suspend(void) { shutdown(SHUTDOWN_suspend); }
 static void shutdown_crash(void) { shutdown(SHUTDOWN_crash); }
 static void shutdown_watchdog(void) { shutdown(SHUTDOWN_watchdog); }
 static void shutdown_unknown(void) { shutdown(77); }
+/* What kernels of the Xen 3 era do: the call that takes a number gets a pointer to it. */
+static void shutdown_old(void)
+{
+    static u32 reason = SHUTDOWN_poweroff;
+
+    (void)HYPERCALL(__HYPERVISOR_sched_op_compat, SCHEDOP_shutdown, P(&reason));
+}
 
 static const struct test modes[] = {
     { "no_handler", no_handler }, { "fault_recursion", fault_recursion }, { "null_callback", null_callback },
@@ -136,6 +143,7 @@ static const struct test modes[] = {
     { "spin", spin }, { "shutdown_poweroff", shutdown_poweroff }, { "shutdown_reboot", shutdown_reboot },
     { "shutdown_suspend", shutdown_suspend }, { "shutdown_crash", shutdown_crash },
     { "shutdown_watchdog", shutdown_watchdog }, { "shutdown_unknown", shutdown_unknown },
+    { "shutdown_old", shutdown_old },
 };
 
 TEST(end)

@@ -5,6 +5,7 @@
 #include <public/errno.h>
 #include <public/pvisor.h>
 #include "hypercall.h"
+#include "log.h"
 #include "mm.h"
 #include "preempt.h"
 #include "string.h"
@@ -57,7 +58,10 @@ TEST(bad_arguments)
 TEST(tables_pinned)
 {
     set_request();
-    CHECK_EQ(switch_format(), format.levels == 3 ? -EBUSY : -EINVAL);
+    if (format.levels == 3)
+        CHECK_SAYS(EBUSY, "page tables are pinned", switch_format());
+    else
+        CHECK_SAYS(EINVAL, "only PAE to non-PAE is possible", switch_format());
     check_alive();
 }
 
@@ -68,7 +72,7 @@ TEST(bad_root)
     for (unsigned i = 0; i < 3; i++) {
         set_request();
         request.root_mfn = i == 0 ? (u32)foreign_frame(0) : i == 1 ? 0xfffff : 0xffffffff;
-        CHECK_EQ(switch_format(), -EINVAL);
+        CHECK_SAYS(EINVAL, "cannot be the root of a 32-bit non-PAE guest", switch_format());
         check_alive();
     }
     CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
@@ -166,12 +170,52 @@ TEST(other_table_pinned)
     REQUIRE_OK(pin(l1, 1));
     set_request();
     request.root_mfn = (u32)virt_to_mfn(page_alloc());
-    CHECK_EQ(switch_format(), -EBUSY);
+    CHECK_SAYS(EBUSY, "page tables are pinned", switch_format());
     check_alive();
     CHECK_REFUSED(map_writable(l1));
     CHECK_OK(unpin(l1));
     table_free(l1);
     CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+#else
+    SKIP("only PAE guests can change");
+#endif
+}
+
+#ifdef FORMAT_PT32P
+static void check_segment(word selector)
+{
+    CHECK_NO_FAULT(__asm__ volatile("mov %0, %%fs" : : "r"(selector)));
+    __asm__ volatile("mov %0, %%fs" : : "r"(0));
+}
+#endif
+
+/* Descriptor tables are as they were after a refusal. */
+TEST(segments_stay)
+{
+#ifdef FORMAT_PT32P
+    const u64 data = 0x00cfb2000000ffffULL;     /* flat, ring 1 */
+    u64 *gdt = page_alloc(), *ldt = page_alloc();
+    word frame = virt_to_mfn(gdt);
+
+    gdt[1] = ldt[1] = data;
+    make_readonly(gdt);
+    make_readonly(ldt);
+    REQUIRE_OK(set_gdt(&frame, 512));
+    REQUIRE_OK(mmuext(MMUEXT_SET_LDT, P(ldt), 512));
+    REQUIRE_OK(mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0));
+    for (unsigned i = 0; i < 2; i++) {
+        check_segment(1 << 3 | 1);
+        check_segment(1 << 3 | 4 | 1);
+        set_request();
+        CHECK_EQ(switch_format(), -EINVAL);
+    }
+    check_segment(1 << 3 | 1);
+    check_segment(1 << 3 | 4 | 1);
+    CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+    CHECK_OK(mmuext(MMUEXT_SET_LDT, 0, 0));
+    CHECK_OK(set_gdt(NULL, 0));
+    table_free(gdt);
+    table_free(ldt);
 #else
     SKIP("only PAE guests can change");
 #endif
@@ -199,7 +243,10 @@ TEST(second_vcpu_up)
         sched_op(SCHEDOP_yield, NULL);
     (void)mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0);
     set_request();
-    CHECK_EQ(switch_format(), format.levels == 3 ? -EBUSY : -EINVAL);
+    if (format.levels == 3)
+        CHECK_SAYS(EBUSY, "vCPU 1 is up", switch_format());
+    else
+        CHECK_SAYS(EINVAL, "only PAE to non-PAE is possible", switch_format());
     check_alive();
     CHECK_OK(vcpu_op(VCPUOP_down, 1, NULL));
     set_request();

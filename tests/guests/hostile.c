@@ -6,6 +6,7 @@
 #include "hypercall.h"
 #include "mm.h"
 #include "preempt.h"
+#include "string.h"
 #include "test.h"
 #include "user.h"
 
@@ -154,6 +155,9 @@ TEST(tables_without_end)
     unsigned nr = 0, most = start_info->nr_pages / 8 + 16;
 
     REQUIRE(spare_pfn(most) >= arena_end);
+    /* In a non-PAE domU the loader was there before. */
+    for (unsigned i = 0; i <= most; i++)
+        REQUIRE_OK(mmuext(MMUEXT_CLEAR_PAGE, p2m[spare_pfn(i)], 0));
     while (nr < most && !mmuext(MMUEXT_PIN_L2_TABLE, p2m[spare_pfn(nr)], 0))
         nr++;
 #ifdef FORMAT_PT32
@@ -273,6 +277,65 @@ TEST(call_at_the_edge)
 #else
     SKIP("no address space with a hole in it");
 #endif
+}
+
+/* ---- What the hypervisor does for user space, it does with user space's rights ---- */
+
+/* INSB to, or OUTSB from, an address, in user mode. */
+static struct fault user_string_io(bool in, const volatile void *address)
+{
+#ifdef FORMAT_PT64
+    u8 code[] = { 0x66, 0xba, 0x64, 0, 0x48, 0xbe, 0, 0, 0, 0, 0, 0, 0, 0, 0x6e };
+#else
+    /* With data segments, which the way to user mode took away: mov ax; mov ds, ax; mov es, ax. */
+    u8 code[] = { 0x66, 0xb8, FLAT_RING3_DS & 0xff, FLAT_RING3_DS >> 8, 0x8e, 0xd8, 0x8e, 0xc0,
+                  0x66, 0xba, 0x64, 0, 0xbe, 0, 0, 0, 0, 0x6e };
+#endif
+    u8 *operand = code + sizeof(code) - 1 - sizeof(word);
+
+    memcpy(operand, &address, sizeof(word));
+    operand[-1] = in ? 0xbf : 0xbe;     /* DI or SI */
+    operand[sizeof(word)] = in ? 0x6c : 0x6e;
+    return user_run(code, sizeof(code));
+}
+
+TEST(string_io_of_user_space)
+{
+    struct physdev_set_iopl iopl = { .iopl = 3 };
+    volatile word *kernels = page_alloc();
+    struct fault f;
+
+    REQUIRE_OK(physdev_op(PHYSDEVOP_set_iopl, &iopl));
+    *kernels = 0x1234;
+    for (unsigned in = 0; in < 2; in++) {
+        f = user_string_io(in, kernels);
+        CHECK_EQ(f.vector, VECTOR_PF);
+        CHECK_EQ(f.cr2, (word)kernels);
+        CHECK_EQ(f.error & 4, 4);
+    }
+    f = user_string_io(true, user_page(USER_CODE));     /* which it may read only */
+    CHECK_EQ(f.vector, VECTOR_PF);
+    CHECK_EQ(*kernels, 0x1234);
+    CHECK_EQ(user_string_io(true, user_page(USER_DATA)).vector, VECTOR_UD);
+    CHECK_EQ(user_string_io(false, user_page(USER_DATA)).vector, VECTOR_UD);
+    iopl.iopl = 0;
+    CHECK_OK(physdev_op(PHYSDEVOP_set_iopl, &iopl));
+    page_free((void *)kernels);
+}
+
+/* A kernel in ring 1 that runs a user page, on a CPU with SMEP: it faults or not, but the fault ends. */
+TEST(kernel_runs_a_user_page)
+{
+    u8 *page = page_alloc();
+
+    page[0] = 0xc3;
+    REQUIRE_OK(map_at(window(0), virt_to_mfn(page), PTE_P | PTE_US));
+    for (unsigned i = 0; i < 2; i++) {
+        (void)FAULT_IN(((void (*)(void))window(0))());
+        CHECK(!last_fault.hit || last_fault.vector == VECTOR_PF);
+    }
+    CHECK_OK(unmap_at(window(0)));
+    page_free(page);
 }
 
 /* ---- Numbers that are no domain's ---- */

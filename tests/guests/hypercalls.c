@@ -527,6 +527,26 @@ TEST(old_event_channel_op)
     CHECK_REFUSED(HYPERCALL(__HYPERVISOR_event_channel_op_compat, P(&op)));
 }
 
+/* The command in front of its argument; what came later has no such form. */
+TEST(old_physdev_op)
+{
+    struct { u32 cmd; union { u32 arg; word align[4]; } u; } op = { .cmd = PHYSDEVOP_set_iopl };
+    struct fault f;
+
+    op.u.arg = 1;
+    CHECK_OK(HYPERCALL(__HYPERVISOR_physdev_op_compat, P(&op)));
+    f = FAULT_IN(__asm__ volatile("inb $0x80, %%al" : : : "eax"));
+    CHECK(!f.hit);
+    op.u.arg = 4;
+    CHECK_REFUSED(HYPERCALL(__HYPERVISOR_physdev_op_compat, P(&op)));
+    op.u.arg = 0;
+    CHECK_OK(HYPERCALL(__HYPERVISOR_physdev_op_compat, P(&op)));
+    CHECK_FAULT(VECTOR_GP, __asm__ volatile("inb $0x80, %%al" : : : "eax"));
+    op.cmd = 55;
+    CHECK_EQ(HYPERCALL(__HYPERVISOR_physdev_op_compat, P(&op)), -ENOSYS);
+    CHECK_EQ(HYPERCALL(__HYPERVISOR_physdev_op_compat, format.hv_start), -EFAULT);
+}
+
 TEST(old_set_callbacks)
 {
     extern u8 event_entry[], failsafe_entry[];

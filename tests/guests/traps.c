@@ -453,6 +453,26 @@ TEST(user_sysenter)
     CHECK_EQ(user_run(sysenter, sizeof(sysenter)).regs.ax, 42);
 }
 
+#ifndef FORMAT_PT64
+/* AMD's CPUs know SYSCALL in 32-bit code too, and unlike SYSENTER it leaves a frame by which the kernel can return. */
+TEST(user_syscall32)
+{
+    static const u8 code[] = { 0x0f, 0x05 };
+    struct fault f;
+
+    syscall32_callback();
+    f = user_run(code, sizeof(code));
+    if (f.vector == VECTOR_UD && f.regs.ip == (word)user_page(USER_CODE))
+        SKIP("the CPU has none");
+    check_user(f, VECTOR_SYSENTER, sizeof(code));
+    CHECK_EQ((u16)f.regs.cs, FLAT_RING3_CS);
+    CHECK_EQ((u16)f.regs.ss, FLAT_RING3_SS);
+    CHECK(f.regs.flags & EFLAGS_IF);
+    f = FAULT_IN(user_enter(f.regs.ip, f.regs.sp, f.regs.flags, (u16)f.regs.cs, (u16)f.regs.ss));
+    check_user(f, VECTOR_UD, sizeof(code));
+}
+#endif
+
 #define DESC_16(type, base) (0xffffULL | (u64)((base) & 0xffffff) << 16 | (u64)(type) << 40 | (u64)((base) >> 24 & 0xff) << 56)
 
 /* Installs a GDT with these as descriptors 1 to n. */
@@ -500,8 +520,9 @@ TEST(user_16_bit_segments)
 }
 
 #ifndef FORMAT_PT64
-#define CALL_GATE(entry, dpl, params) ((P(entry) & 0xffffULL) | (u64)KERNEL_CS << 16 | (u64)(params) << 32 | 12ULL << 40 | \
-                                       (u64)(dpl) << 45 | 1ULL << 47 | (u64)(P(entry) & 0xffff0000) << 32)
+#define CALL_GATE_TO(cs, entry, dpl, params) ((P(entry) & 0xffffULL) | (u64)(cs) << 16 | (u64)(params) << 32 | 12ULL << 40 | \
+                                              (u64)(dpl) << 45 | 1ULL << 47 | (u64)(P(entry) & 0xffff0000) << 32)
+#define CALL_GATE(entry, dpl, params) CALL_GATE_TO(KERNEL_CS, entry, dpl, params)
 
 /* Takes one parameter to ebx and returns it, and 0x4711, to the caller; pops it from both stacks. */
 extern u8 gate_entry[];
@@ -550,6 +571,44 @@ TEST(call_gate_bad)
     check_user_gp(USER_RUN(0xea, 0, 0, 0, 0, 1 << 3 | 3, 0), 1 << 3);  /* a jump */
     CHECK_FAULT(VECTOR_GP, __asm__ volatile("mov %0, %%fs" : : "r"(1 << 3 | 3)));
     drop_gdt(gdt);
+}
+
+static void check_user_pf(struct fault f, const void *address, word error)
+{
+    CHECK_EQ(f.vector, VECTOR_PF);
+    CHECK_EQ(f.cr2, (word)address);
+    CHECK_EQ(f.error, error);
+    CHECK_EQ(f.regs.cs & 3, 3);
+}
+
+/* The hypervisor takes parameters from the caller's stack, and writes the frame of a gate to the same ring there: as the caller. */
+TEST(call_gate_stacks)
+{
+    static const u8 inward[] = { 0x9a, 0, 0, 0, 0, 1 << 3 | 3, 0 }, level[] = { 0x9a, 0, 0, 0, 0, 2 << 3 | 3, 0 };
+    const u64 desc[] = { CALL_GATE(gate_entry, 3, 1), CALL_GATE_TO(USER_CS, user_page(USER_CODE) + sizeof(level), 3, 0) };
+    u32 *kernels = page_alloc(), *users = user_page(USER_STACK);
+    u64 *gdt = small_gdt(desc, 2);
+    struct fault f;
+    word ip;
+
+    kernels[15] = kernels[14] = 0x1234;
+    user_load(inward, sizeof(inward));
+    ip = (word)user_page(USER_CODE);
+    check_user_pf(FAULT_IN(user_enter(ip, P(&kernels[15]), EFLAGS_IF, USER_CS, USER_SS)), &kernels[15], 5);
+    check_user_pf(FAULT_IN(user_enter(ip, P(user_page(9)), EFLAGS_IF, USER_CS, USER_SS)), user_page(9), 4);
+    f = FAULT_IN(user_enter(ip, P(user_page(USER_DATA)) + 4094, EFLAGS_IF, USER_CS, USER_SS));
+    check_user_pf(f, user_page(USER_DATA + 1), 4);
+    user_load(level, sizeof(level));
+    check_user_pf(FAULT_IN(user_enter(ip, P(&kernels[16]), EFLAGS_IF, USER_CS, USER_SS)), &kernels[14], 7);
+    check_user_pf(FAULT_IN(user_enter(ip, ip + 64, EFLAGS_IF, USER_CS, USER_SS)), (u8 *)ip + 56, 7);
+    CHECK_EQ(kernels[14], 0x1234);
+    CHECK_EQ(kernels[15], 0x1234);
+    f = user_run(level, sizeof(level));
+    CHECK_EQ(f.vector, VECTOR_UD);
+    CHECK_EQ(f.regs.ip, ip + sizeof(level));
+    CHECK_EQ(f.regs.sp, (word)users + 4096 - 64 - 8);
+    drop_gdt(gdt);
+    page_free(kernels);
 }
 #endif
 

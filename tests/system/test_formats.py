@@ -12,7 +12,7 @@ LOADER = rig.TOP / "build/loader/nonpae-loader"
 GNUMACH = rig.CACHE / "gnumach/gnumach-dbg"
 GRUB32 = rig.CACHE / "root/usr/lib/grub-xen/grub-i386-xen.bin"
 FORMATS = ["pt64", "pt32p", "pt32"]
-SUITES = ["smoke", "hypercalls"]
+SUITES = ["smoke", "hypercalls", "pagetables", "refusals", "traps", "formats", "memory", "events", "vcpu"]
 
 pytestmark = pytest.mark.pvisor_only
 
@@ -42,7 +42,7 @@ def files(dom0, built):
 def settings(files, suite, form):
     kernel = f"{files}/{suite}-{form}"
     through = {"kernel": f"{files}/nonpae-loader", "ramdisk": kernel} if form == "pt32" else {"kernel": kernel, "ramdisk": None}
-    return {**through, "extra": None, "memory": 64, "on_poweroff": "preserve", "on_crash": "preserve"}
+    return {**through, "extra": None, "memory": 64, "vcpus": 2, "on_poweroff": "preserve", "on_crash": "preserve"}
 
 
 def verdict(dom0, domain, timeout=90):

@@ -168,6 +168,19 @@ def test_guest_is_content(dom0, guest, form):
 
 
 @pvisor_only
+def test_save_of_a_non_pae_guest_is_refused(dom0, guest):
+    """
+    xl says that it failed, and the guest goes on. This one has no p2m list for the tools either, at which they stop before they
+    ask what its frames are; what the hypervisor answers to that is in tests/guests/refusals.c.
+    """
+    g = guest("pt32")
+    result = dom0.run("xl save io-pt32 /tmp/saved", 180)
+    assert result.status != 0 and "fail" in result.lower(), result
+    dom0.ok("rm -f /tmp/saved")
+    assert g.ask("read 0 100") == f"{g.disk_sum(0, 100)} 0"
+
+
+@pvisor_only
 def test_destroyed_in_the_middle(dom0, guest):
     """Nothing of guests stays that go while backends have their pages mapped, and a new one works."""
     guests = [guest(form) for form in FORMATS]

@@ -5,7 +5,7 @@
 #include "user.h"
 #include <public/sysctl.h>
 
-extern u8 bench_skip_fault[], bench_skip_ud[], bench_syscall[];
+extern u8 bench_skip_fault[], bench_skip_ud[], bench_syscall[], bench_demand_fault[];
 extern u8 user_syscall_loop[], user_syscall_loop_end[], user_fault_loop[], user_fault_loop_end[];
 
 /* Not timed: when we began, and the pages that are free or ours. First, so that nothing else ran before. */
@@ -49,6 +49,12 @@ TEST(update_va_mapping)
     BENCH("update_va_mapping", 1, CALL(__HYPERVISOR_update_va_mapping, va, pte[~i & 1], pte[~i & 1] >> 32, UVMF_INVLPG));
 #endif
     unmap_at(va);
+}
+
+static void handler(unsigned vector, const u8 *entry)
+{
+    trap_table[vector].address = (word)entry;
+    REQUIRE_OK(set_trap_table(trap_table));
 }
 
 static void entry_requests(struct mmu_update *req, void *pages[2])
@@ -97,10 +103,49 @@ TEST(pte_write)
 #ifndef FORMAT_PT32P
     BENCH("pte_write", 1, *entry = (pte_raw)pte[i & 1]);
 #else
-    BENCH("pte_write", 1, *entry ^= PTE_D);
+    /* In one piece: CMPXCHG8B. The rounds have an even number of loops. */
+    BENCH("pte_write", 1, (void)__sync_bool_compare_and_swap(entry, pte[~i & 1], pte[i & 1]));
+    REQUIRE(*entry == pte[1]);
 #endif
     unmap_at(window(0));
 }
+
+u64 bench_demand_pte;
+
+/* What the handler maps is gone again before each round, and not known to the CPU. */
+static void forget_pages(void)
+{
+    for (unsigned i = 0; i < LOOPS; i++)
+        REQUIRE_OK(update_va_mapping(window(i), 0, UVMF_INVLPG));
+}
+
+/* A kernel's demand page fault: the handler maps a page by update_va_mapping, returns, and the write goes through. */
+static void bench_demand(const char *name, u64 flags)
+{
+    u64 best = ~0ULL, empty = loop_cost();
+
+    for (unsigned i = 0; i < LOOPS; i++)
+        build_tables(window(i));
+    bench_demand_pte = pte_make(virt_to_mfn(page_alloc()), flags);
+    handler(VECTOR_PF, bench_demand_fault);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        forget_pages();
+        u64 t = rdtsc();
+        for (unsigned i = 0; i < LOOPS; i++) {
+            __asm__ volatile("" : "+r"(i) : : "memory");
+            *(volatile u32 *)window(i) = 0;
+        }
+        t = rdtsc() - t;
+        best = t < best ? t : best;
+    }
+    REQUIRE(frame_at(window(LOOPS - 1)) == pte_mfn(bench_demand_pte));
+    report(name, best - empty, LOOPS);
+    forget_pages();
+}
+
+/* As Linux maps pages, and as kernels do that let the CPU set accessed and dirty. */
+TEST(demand_fault) { bench_demand("demand_fault", PTE_DATA | PTE_US); }
+TEST(demand_fault_clean) { bench_demand("demand_fault_clean", PTE_P | PTE_RW | PTE_US); }
 
 /* An L2 over one L1, all of whose entries map a page writable. */
 TEST(pin)
@@ -153,6 +198,50 @@ TEST(new_baseptr)
     free_top(top);
 }
 
+/*
+ * What a kernel does when another process runs: in 64 bits, user space has a root of its own. One that keeps its root in
+ * PAE changes three of its entries instead (NetBSD).
+ */
+TEST(address_switch)
+{
+    GUEST(mmuext_op) op[2][2] = { { { .cmd = MMUEXT_NEW_BASEPTR }, { .cmd = MMUEXT_NEW_USER_BASEPTR } },
+                                  { { .cmd = MMUEXT_NEW_BASEPTR }, { .cmd = MMUEXT_NEW_USER_BASEPTR } } };
+    unsigned n = top_level() == 4 ? 2 : 1;
+    void *top = copy_top();
+
+    op[0][0].arg1 = op[0][1].arg1 = virt_to_mfn(top);
+    op[1][0].arg1 = op[1][1].arg1 = current_base();
+    REQUIRE_OK(pin(top, top_level()));
+    REQUIRE_OK(CALL(__HYPERVISOR_mmuext_op, op[0], n, 0, DOMID_SELF));
+    REQUIRE_OK(CALL(__HYPERVISOR_mmuext_op, op[1], n, 0, DOMID_SELF));
+    BENCH("address_switch", 1, CALL(__HYPERVISOR_mmuext_op, op[i & 1], n, 0, DOMID_SELF));
+    CALL(__HYPERVISOR_mmuext_op, op[1], n, 0, DOMID_SELF);
+    unpin(top);
+    free_top(top);
+}
+
+#ifdef FORMAT_PT32P
+TEST(top_entries)
+{
+    static struct mmu_update req[2][3];
+    GUEST(mmuext_op) flush = { .cmd = MMUEXT_TLB_FLUSH_LOCAL };
+    void *table[2] = { table_alloc(), table_alloc() }, *base = mfn_to_virt(current_base());
+
+    for (unsigned k = 0; k < 2; k++) {
+        for (unsigned slot = 0; slot < 3; slot++) {
+            req[k][slot].ptr = virt_to_maddr(pte_at(base, slot));
+            req[k][slot].val = slot ? pte_make(virt_to_mfn(table[k]), PTE_P) : pte_get(base, 0);
+        }
+        REQUIRE_OK(pin(table[k], 2));
+        REQUIRE_OK(CALL(__HYPERVISOR_mmu_update, req[k], 3, 0, DOMID_SELF));
+    }
+    BENCH("top_entries", 1, {
+        CALL(__HYPERVISOR_mmu_update, req[i & 1], 3, 0, DOMID_SELF);
+        CALL(__HYPERVISOR_mmuext_op, &flush, 1, 0, DOMID_SELF);
+    });
+}
+#endif
+
 TEST(stack_switch)
 {
     static u8 stack[4096];
@@ -181,12 +270,6 @@ TEST(event_send)
     });
     *pending = 0;
     events_on();
-}
-
-static void handler(unsigned vector, const u8 *entry)
-{
-    trap_table[vector].address = (word)entry;
-    REQUIRE_OK(set_trap_table(trap_table));
 }
 
 TEST(page_fault)

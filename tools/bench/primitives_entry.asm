@@ -1,10 +1,13 @@
 ; Handlers that do nothing but return, and loops for user mode: what the benchmarks measure is the way in and out.
 
-extern hypercall_page
-global bench_skip_fault, bench_skip_ud, bench_syscall
+extern hypercall_page, shared_info, bench_demand_pte
+global bench_demand_fault, bench_skip_fault, bench_skip_ud, bench_syscall
 global user_syscall_loop, user_syscall_loop_end, user_fault_loop, user_fault_loop_end
 
+%define HYPERCALL_UPDATE_VA_MAPPING 14
 %define HYPERCALL_IRET 23
+%define CR2_64 16                       ; in vCPU 0's vcpu_info, with which shared_info begins
+%define CR2_32 8
 %define IRET hypercall_page + HYPERCALL_IRET * 32
 %define VGCF_IN_SYSCALL 0x100
 
@@ -34,6 +37,48 @@ bench_skip_fault:
     SKIP 1, 2                           ; mov [reg], eax
 bench_skip_ud:
     SKIP 0, 2
+
+; Maps bench_demand_pte where the fault was.
+bench_demand_fault:
+%ifdef FORMAT_PT64
+    push rax
+    push rdi
+    push rsi
+    push rdx
+    mov rdi, [shared_info]
+    mov rdi, [rdi + CR2_64]
+    and rdi, -4096
+    mov rsi, [bench_demand_pte]
+    xor edx, edx
+    call hypercall_page + HYPERCALL_UPDATE_VA_MAPPING * 32
+    pop rdx
+    pop rsi
+    pop rdi
+    pop rax
+    pop rcx
+    pop r11
+    mov qword [rsp], 0                  ; the error code's place is the iret's flags
+%else
+    push eax
+    push ebx
+    push ecx
+    push edx
+    push esi
+    mov ebx, [shared_info]
+    mov ebx, [ebx + CR2_32]
+    and ebx, -4096
+    mov ecx, [bench_demand_pte]
+    mov edx, [bench_demand_pte + 4]
+    xor esi, esi
+    call hypercall_page + HYPERCALL_UPDATE_VA_MAPPING * 32
+    pop esi
+    pop edx
+    pop ecx
+    pop ebx
+    pop eax
+    add esp, 4
+%endif
+    jmp IRET
 
 %ifdef FORMAT_PT64
 bench_syscall:

@@ -73,9 +73,14 @@ def table(rows):
              ratio_text(row.ratio)] + ([number(row.native), ratio_text(row.native_ratio)] if native else []) +
             [goal_text(row)] + ([ratio_text(row.floor)] if floor else []) + ["MISSED" if row.met is False else ""]
             for row in rows]
-    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    return columns([head, *body])
+
+
+def columns(lines):
+    """Lists of cells as text: the first column to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip()
-                     for line in [head, *body])
+                     for line in lines)
 
 
 def bars(rows, width=50):
@@ -106,13 +111,15 @@ def svg(rows, title):
     return "\n".join(parts)
 
 
-def write(directory, tables, facts):
-    """tables: {title: rows}, of which the first is plotted."""
+def write(directory, tables, facts, others):
+    """tables: {title: rows}, of which the first is plotted. others: {title: (text, what json makes of it)}."""
     directory.mkdir(parents=True, exist_ok=True)
     results = {title: [asdict(row) | {"ratio": row.ratio, "native_ratio": row.native_ratio, "met": row.met} for row in rows]
                for title, rows in tables.items()}
-    first = next(iter(tables.values()))
+    results |= {title: plain for title, (_, plain) in others.items()}
+    first = next(iter(tables.values()), [])
+    texts = {title: table(rows) for title, rows in tables.items()} | {title: text for title, (text, _) in others.items()}
     (directory / "results.json").write_text(json.dumps({"facts": facts, "results": results}, indent=1) + "\n")
     (directory / "results.svg").write_text(svg(first, "Relative to Debian's Xen 4.17 (1.0)") + "\n")
-    (directory / "results.txt").write_text("\n\n".join(f"{title}\n\n{table(rows)}" for title, rows in tables.items()) +
+    (directory / "results.txt").write_text("\n\n".join(f"{title}\n\n{text}" for title, text in texts.items()) +
                                            "\n\n" + bars(first) + "\n")

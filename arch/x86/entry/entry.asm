@@ -16,7 +16,6 @@
 
 extern exception_handlers, do_interrupt, hypercall_table
 extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_failed
-extern hypercall_join_halves
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
@@ -449,27 +448,28 @@ int82_entry:
     shl r10d, HCDESC_shift
     lea r11, [hypercall_table]
     add r10, r11
-    cmp byte [r10 + HCDESC_wide], 0
-    je hypercall
-    ; Arguments of 64 bits come in two registers.
-    mov r12d, eax
-    sub rsp, 48
-    mov [rsp], rdi
-    mov [rsp + 8], rsi
-    mov [rsp + 16], rdx
-    mov [rsp + 24], rcx
-    mov [rsp + 32], r8
-    mov [rsp + 40], r9
-    mov rdi, r10
-    mov rsi, rsp
-    call hypercall_join_halves
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop r8
-    pop r9
-    mov eax, r12d
+    movzx r10d, byte [r10 + HCDESC_wide]
+    test r10d, r10d
+    jz hypercall
+    ; An argument of 64 bits comes in two registers, the first of all arguments or the second (hypercall.h).
+    test r10d, 1
+    jz .second
+    shl rsi, 32
+    or rdi, rsi
+    mov esi, edx
+    mov edx, ecx
+    mov ecx, r8d
+    mov r8d, r9d
+    xor r9d, r9d
+    test r10d, 2
+    jz hypercall
+.second:
+    shl rdx, 32
+    or rsi, rdx
+    mov edx, ecx
+    mov ecx, r8d
+    mov r8d, r9d
+    xor r9d, r9d
     jmp hypercall
 
 ; 32-bit SYSENTER of a guest's user space: %rsp from the MSR is guest_regs.es; the guest's is lost by design.

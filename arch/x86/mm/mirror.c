@@ -93,11 +93,16 @@ void mirror_set_root(struct vcpu *v)
     mfn_t root = v->arch.root_kernel;
     u64 *l3 = v->arch.monitor_l3;
 
+    /* Else another vCPU may change an entry between our look at it and our copy: mirror_root_changed(). */
+    ASSERT(spin_is_held(&d->arch.pt_lock));
     if (d->arch.fmt->mirrored) {
         l3 = (u64 *)(block_of(d, root) + L3_AT * PAGE_SIZE);
     } else {
+        const u64 *guests = mfn_to_virt(root);
+
+#pragma GCC unroll 4
         for (unsigned i = 0; i < 4; i++)
-            write_once(l3[i], l3_copy(pt_load(d->arch.fmt, mfn_to_virt(root), i)));
+            write_once(l3[i], l3_copy(read_once(guests[i])));
     }
     write_once(*(u64 *)v->arch.monitor_l4, entry_to(l3, TOP_FLAGS));
 }
@@ -261,6 +266,12 @@ static bool permits(u64 e, u32 error)
     return e & PTE_P && (e & PTE_RW || !(error & PF_WRITE)) && (e & PTE_US || !(error & PF_USER));
 }
 
+/* SMEP keeps ring 1 off user pages as it does ring 0: that fault is the guest's. */
+static bool smep_forbids(u64 e, u32 error)
+{
+    return unlikely(error & PF_INSTR) && !(error & PF_USER) && e & PTE_US && read_cr4() & CR4_SMEP;
+}
+
 static void set_bits(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, u64 bits)
 {
     if ((e & bits) != bits)
@@ -283,7 +294,7 @@ bool mirror_fault(struct vcpu *v, u64 address, u32 error)
     l1 = pte_mfn(e2);
     if (e2 & PTE_P)
         e1 = pt_load(f, mfn_to_virt(l1), i1);
-    ok = permits(e2, error) && permits(e1, error);
+    ok = permits(e2, error) && permits(e1, error) && !smep_forbids(e2 & e1, error);
     if (ok) {
         set_bits(d, root, 2, i2, e2, PTE_A);
         if (fw_type(frame_types[l1.v]) == FT_L1)

@@ -67,48 +67,44 @@ fault:
     domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %#lx", sp, t->address);
 }
 
-/* The 32-bit frame is built in a buffer, since its length varies. */
-static void __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+/* The description in scalars: they go by registers, and its other users need it nowhere in memory. */
+static void __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs *regs, u32 address, u16 cs, bool has_error,
+                                                 u32 error)
 {
     bool from_kernel = (regs->cs & 3) == 1;
-    u32 frame[6], n = 0;
-    u64 sp = from_kernel ? (u32)regs->rsp : (u32)v->arch.kernel_sp;
+    u32 bytes = (has_error ? 16 : 12) + (from_kernel ? 0 : 8);
+    u64 sp = (u32)((from_kernel ? regs->rsp : v->arch.kernel_sp) - bytes), at = sp;
 
-    if (t->has_error)
-        frame[n++] = t->error;
-    frame[n++] = (u32)regs->rip;
-    frame[n++] = regs->cs | (u32)vcpu_upcall_mask(v) << 16;
-    frame[n++] = (u32)saved_flags(v, regs);
-    if (!from_kernel) {
-        frame[n++] = (u32)regs->rsp;
-        frame[n++] = regs->ss;
-    }
-    sp = (sp - n * 4) & 0xffffffff;
-    if (!guest_range_ok(v->domain, sp, n * 4))
+    if (unlikely(!guest_range_ok(v->domain, sp, bytes)))
         goto fault;
-    for (u32 i = 0; i < n; i++)
-        PUT_GUEST_U32(sp + i * 4, frame[i], fault);
-    if (!from_kernel)
+    if (has_error) {
+        PUT_GUEST_U32(at, error, fault);
+        at += 4;
+    }
+    PUT_GUEST_U32(at, regs->rip, fault);
+    PUT_GUEST_U32(at + 4, regs->cs | (u32)vcpu_upcall_mask(v) << 16, fault);
+    PUT_GUEST_U32(at + 8, saved_flags(v, regs), fault);
+    if (!from_kernel) {
+        PUT_GUEST_U32(at + 12, regs->rsp, fault);
+        PUT_GUEST_U32(at + 16, regs->ss, fault);
         regs->ss = v->arch.kernel_ss;
+    }
     regs->rsp = sp;
-    regs->cs = t->cs;
-    regs->rip = (u32)t->address;
+    regs->cs = cs;
+    regs->rip = address;
     regs->rflags &= ~HANDLER_CLEARS;
     regs->entry_vector = ENTRY_INT82;
     return;
 fault:
-    domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %04x:%#lx", sp, t->cs,
-                 t->address);
+    domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %04x:%#x", sp, cs, address);
 }
 
 static always_inline void deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
 {
-    if (likely(v->domain->arch.word == ABI_64)) {
+    if (likely(v->domain->arch.word == ABI_64))
         deliver_64(v, regs, t);
-    } else {
-        struct delivery copy = *t;      /* so that the other way needs none in memory */
-        deliver_32(v, regs, &copy);
-    }
+    else
+        deliver_32(v, regs, (u32)t->address, t->cs, t->has_error, t->error);
     if (t->disables_events)
         vcpu_set_upcall_mask(v, true);
 }
@@ -193,7 +189,7 @@ void pv_guest_sysenter(struct cpu_regs *regs)
     struct delivery t = { .address = cb->address, .cs = cb->cs, .disables_events = cb->disables_events };
 
     regs->rflags |= RFLAGS_IF;
-    if (!is_syscall && v->domain->arch.word == ABI_32) {
+    if (v->domain->arch.word == ABI_32) {
         regs->cs = FLAT_RING3_CS;
         regs->ss = FLAT_RING3_SS;
     }

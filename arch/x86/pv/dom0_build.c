@@ -424,8 +424,11 @@ static void set_registers(struct builder *b)
     r->ds = r->es = narrow ? FLAT_RING1_DS : 0;
     v->arch.kernel_ss = r->ss;
     v->arch.kernel_sp = r->rsp;
-    if (v->arch.monitor_l4)
+    if (v->arch.monitor_l4) {
+        pt_lock(v->domain);
         mirror_set_root(v);
+        pt_unlock(v->domain);
+    }
     pv_make_cr3(v);
     v->is_initialised = true;
     vcpu_start_ticking(v);

@@ -233,6 +233,8 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
         (void)drop_roots(v);    /* those of an earlier call that failed later on */
         v->arch.root_kernel = kernel;
         v->arch.root_user = user.v ? user : INVALID_MFN;
+        if (v->arch.monitor_l4)
+            mirror_set_root(v);
     }
     pt_unlock(d);
     return rc == -ERESTART_HYPERCALL ? rc : rc ? refuse(-EINVAL, "frame %#lx cannot be the root", kernel.v) : 0;
@@ -399,8 +401,6 @@ int arch_vcpu_set_context(struct vcpu *v, const void *raw)
         domain_wallclock_update(d);
         d->vm_assist = c.vm_assist & vm_assist_valid(d);
     }
-    if (v->arch.monitor_l4)
-        mirror_set_root(v);
     pv_make_cr3(v);
     if (!v->is_initialised)
         vcpu_start_ticking(v);

@@ -103,6 +103,18 @@ static int switch_tables(struct vcpu *v, mfn_t root)
     return rc;
 }
 
+static void drop_segments(struct vcpu *v)
+{
+    u64 flags;
+
+    pv_destroy_gdt(v);
+    pv_destroy_ldt(v);
+    v->arch.ldt_entries = 0;
+    flags = irq_save();
+    pv_load_ldt(v);
+    irq_restore(flags);
+}
+
 static void begin_anew(struct vcpu *v, const struct pvisor_switch_format *s)
 {
     struct cpu_regs *r = guest_regs();
@@ -133,12 +145,11 @@ static s64 switch_format(gva_t arg)
     if (rc)
         return rc;
     pt_lock(d);
-    pv_destroy_gdt(v);
-    pv_destroy_ldt(v);
-    v->arch.ldt_entries = 0;
     d->arch.keep_going = true;
     rc = switch_tables(v, mfn(s.root_mfn));
     d->arch.keep_going = false;
+    if (!rc)
+        drop_segments(v);
     pt_unlock(d);
     if (rc)
         return rc;

@@ -1,6 +1,9 @@
 /* Copies to and from the current guest: direct accesses through its own page tables, with faults caught. */
 #include <asm/guest_mem.h>
+#include <asm/mm.h>
 #include <asm/percpu.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
 #include <public/errno.h>
 #include <pvisor/domain.h>
 #include <pvisor/guest.h>
@@ -116,4 +119,46 @@ int guest_write_word(gva_t array, u64 i, u64 v)
     if (bytes == 4 && v >> 32)
         return -EOVERFLOW;
     return copy_to_guest(gva_add(array, i * bytes), &v, bytes);
+}
+
+/*
+ * A page that user space must be able to reach, in the tables of a 32-bit guest; under pt_lock. False, and why in *error, as the
+ * CPU would say it. PAE's level 3 has no such bits.
+ */
+static bool user_page(const struct vcpu *v, u64 va, bool write, u32 *error)
+{
+    const struct pt_format *f = v->domain->arch.fmt;
+    u64 need = PTE_US | (write ? PTE_RW : 0);
+    mfn_t m = v->arch.root_kernel;
+    bool allowed = va < f->hv_start;
+
+    *error = PF_USER | (write ? PF_WRITE : 0);
+    for (unsigned level = f->levels; level && va < f->hv_start; level--) {
+        u64 e = pt_load(f, mfn_to_virt(m), pt_index(f, level, va));
+
+        if (!(e & PTE_P))
+            return false;
+        allowed &= level == 3 || (e & need) == need;
+        m = pte_mfn(e);
+    }
+    *error |= PF_PRESENT;
+    return allowed;
+}
+
+bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write, u64 *address, u32 *error)
+{
+    u64 last = linear + bytes - 1;
+    bool ok;
+
+    if (v->domain->arch.word == ABI_64 || guest_in_kernel(v, regs))
+        return false;
+    pt_lock(v->domain);
+    *address = linear;
+    ok = user_page(v, linear, write, error);
+    if (ok && (linear ^ last) & PAGE_MASK) {
+        *address = last & PAGE_MASK;
+        ok = user_page(v, last, write, error);
+    }
+    pt_unlock(v->domain);
+    return !ok;
 }

@@ -557,7 +557,7 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
             rc = -RESTART;
             break;
         }
-        if (guest_read_abi(mmuext_op, &op, guest_abi_elem(mmuext_op, gva(uops), i))) {
+        if (guest_read_abi_inline(mmuext_op, &op, guest_abi_elem(mmuext_op, gva(uops), i))) {
             rc = -EFAULT;
             break;
         }

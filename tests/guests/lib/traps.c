@@ -91,6 +91,7 @@ static void register_callback(unsigned type, const void *entry)
 }
 
 void sysenter_callback(void) { register_callback(CALLBACKTYPE_sysenter, sysenter_entry); }
+void syscall32_callback(void) { register_callback(CALLBACKTYPE_syscall32, sysenter_entry); }
 
 void traps_init(void)
 {

@@ -58,6 +58,7 @@ struct fault *fault_here(void);
 /* Installs the trap table, the callbacks and the stack for traps from user mode. Again: restores all of that. */
 void traps_init(void);
 void sysenter_callback(void);
+void syscall32_callback(void);      /* comes as VECTOR_SYSENTER too */
 /* Table of 256 entries and a terminator, with all vectors; changeable, then set_trap_table(). */
 extern GUEST(trap_info) trap_table[257];
 /* A handler that sees a trap first, and returns true if execution may go on. NULL: none. */

@@ -90,16 +90,18 @@ static __attribute__((noinline)) void any_text(struct insn_text *text, const str
     text->n = fetch_bytes(text->bytes, c.linear, (unsigned)min(c.room, (u64)INSN_MAX));
 }
 
-/* Mostly it is in a 64-bit kernel's flat segment and within a page: then two words do. Nobody looks at the sixteenth byte. */
+/* Mostly it is in a kernel's flat segment and within a page: then two words do. Nobody looks at the sixteenth byte. */
 void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
 {
-    if (unlikely(current->domain->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 ||
-                 (regs->rip & ~PAGE_MASK) > PAGE_SIZE - 16 || copy_from_guest(text->bytes, gva(regs->rip), 16))) {
+    bool is_64 = likely(current->domain->arch.word == ABI_64);
+
+    if (unlikely(regs->cs != (is_64 ? FLAT_RING3_CS64 : FLAT_RING1_CS) || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - 16 ||
+                 copy_from_guest(text->bytes, gva(regs->rip), 16))) {
         any_text(text, regs, mode);
         return;
     }
     text->n = INSN_MAX;
-    *mode = MODE_64;
+    *mode = is_64 ? MODE_64 : MODE_32;
 }
 
 int insn_fetch(struct insn *i, const struct cpu_regs *regs)
@@ -133,16 +135,28 @@ static u64 base_64(enum segment seg)
     return seg == SEG_GS ? rdmsr(MSR_GS_BASE) : 0;
 }
 
+/* The data segments of 4 GiB that we lend to 32-bit guests (cpu/desc.c). */
+static bool is_flat_data(u16 sel)
+{
+    return current->domain->arch.word == ABI_32 && ((sel & ~3) == (FLAT_RING1_DS & ~3) || (sel & ~3) == (FLAT_RING3_DS & ~3));
+}
+
 bool insn_linear_based(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset,
                        unsigned bytes, bool write, u64 *linear)
 {
+    u16 sel;
     u64 d;
 
     if (i->mode == MODE_64) {
         *linear = base_64(seg) + offset;
         return true;
     }
-    if (!pv_read_descriptor(current, selector(regs, seg), &d) || (d & DESC_HERE) != DESC_HERE)
+    sel = selector(regs, seg);
+    if (likely(is_flat_data(sel)) && (u64)(u32)offset + bytes - 1 <= 0xffffffff) {
+        *linear = (u32)offset;
+        return true;
+    }
+    if (!pv_read_descriptor(current, sel, &d) || (d & DESC_HERE) != DESC_HERE)
         return false;
     if (write ? (d & (DESC_CODE | DESC_WRITABLE)) != DESC_WRITABLE
               : (d & (DESC_CODE | DESC_WRITABLE)) == DESC_CODE)

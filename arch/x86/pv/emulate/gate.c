@@ -59,18 +59,16 @@ static bool look_up(struct vcpu *v, const struct cpu_regs *regs, u16 sel, struct
     return true;
 }
 
-/* The frame as it lies in memory; its number of words, 0 if the parameters cannot be read. */
-static unsigned make_frame(const struct insn *i, const struct cpu_regs *regs, const struct gate_call *c, u32 *frame)
+/* The frame as it lies in memory; its number of words, 0 if the parameters, at an address, cannot be read. */
+static unsigned make_frame(const struct insn *i, const struct cpu_regs *regs, const struct gate_call *c, u64 params, u32 *frame)
 {
     unsigned n = 0;
-    u64 linear;
 
     frame[n++] = (u32)regs->rip + i->len;
     frame[n++] = regs->cs;
     if (!c->inner)
         return n;
-    if (c->nr_params && (!insn_linear(i, regs, SEG_SS, (u32)regs->rsp, c->nr_params * 4, false, &linear) ||
-                         copy_from_guest(frame + n, gva(linear), c->nr_params * 4)))
+    if (c->nr_params && copy_from_guest(frame + n, gva(params), c->nr_params * 4))
         return 0;
     n += c->nr_params;
     frame[n++] = (u32)regs->rsp;
@@ -80,11 +78,27 @@ static unsigned make_frame(const struct insn *i, const struct cpu_regs *regs, co
 
 static bool enter(struct vcpu *v, struct cpu_regs *regs, const struct insn *i, const struct gate_call *c)
 {
-    u32 frame[4 + 31];
-    unsigned n = make_frame(i, regs, c, frame);
-    u32 sp = (c->inner ? (u32)v->arch.kernel_sp : (u32)regs->rsp) - n * 4;
+    u32 frame[4 + 31], sp = (u32)regs->rsp, error;
+    u64 linear = 0, address;
+    unsigned n, bytes = c->inner ? c->nr_params * 4 : 8;
 
-    if (!n || copy_to_guest(gva(sp), frame, n * 4))
+    /* Of its own stack the caller has read and written what it may itself. */
+    if (!c->inner)
+        sp -= bytes;
+    if (bytes) {
+        if (!insn_linear(i, regs, SEG_SS, sp, bytes, !c->inner, &linear))
+            return false;
+        if (pv_user_fault(v, regs, linear, bytes, !c->inner, &address, &error)) {
+            pv_inject_page_fault(address, error);
+            return true;
+        }
+    }
+    n = make_frame(i, regs, c, linear, frame);
+    if (c->inner) {
+        sp = (u32)v->arch.kernel_sp - n * 4;
+        linear = sp;
+    }
+    if (!n || copy_to_guest(gva(linear), frame, n * 4))
         return false;
     if (c->inner)
         regs->ss = v->arch.kernel_ss;

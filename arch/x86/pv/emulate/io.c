@@ -5,6 +5,7 @@
  */
 #include <asm/emulate.h>
 #include <asm/percpu.h>
+#include <asm/pv.h>
 #include <asm/x86.h>
 #include <pvisor/domain.h>
 #include <pvisor/guest.h>
@@ -73,11 +74,16 @@ static bool string_step(const struct insn *i, struct cpu_regs *regs, bool in, u1
 {
     struct vcpu *v = current;
     u64 offset = insn_reg_read(i, regs, in ? REG_RDI : REG_RSI, i->addr_bytes), linear;
-    u32 data = 0;
+    u64 address;
+    u32 data = 0, error;
     int err;
 
     if (!insn_linear(i, regs, in ? SEG_ES : i->seg, offset, bytes, in, &linear)) {
         *gp = true;
+        return false;
+    }
+    if (pv_user_fault(v, regs, linear, bytes, in, &address, &error)) {
+        pv_inject_page_fault(address, error);
         return false;
     }
     if (in) {

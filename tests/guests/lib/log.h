@@ -1,0 +1,20 @@
+/* What the hypervisor's log says of a refusal. Only dom0 may read it. */
+#ifndef GUEST_LOG_H
+#define GUEST_LOG_H
+
+#include "mm.h"
+#include "test.h"
+
+/* What comes after this counts. */
+void log_mark(void);
+bool log_says(const char *text);
+
+/* The call must be refused with -error; as dom0, the log must say why. */
+#define CHECK_SAYS(error, text, call) do {                      \
+    log_mark();                                                 \
+    CHECK_EQ((long)(call), (long)-(error));                     \
+    if (is_dom0() && !CHECK(log_says(text)))                    \
+        printf("     the log does not say: %s\n", (text));      \
+} while (0)
+
+#endif
