@@ -117,6 +117,44 @@ TEST(versions)
     CHECK_REFUSED(grant_table_op(GNTTABOP_get_version, &get, 1));
 }
 
+/* Elements of one call whose addresses are in several tables, in turns, and in none. */
+TEST(batch_over_tables)
+{
+    static const unsigned at[] = { 0, 600, 1, 0, 1200, 601 };    /* pages of the window: 512 or 1024 share a table */
+    struct gnttab_map_grant_ref map[6];
+    struct gnttab_unmap_grant_ref unmap[6];
+    u32 *page[6];
+
+    REQUIRE(init());
+    for (unsigned i = 0; i < 6; i++) {
+        page[i] = page_alloc();
+        *page[i] = 1000 + i;
+        grant(FIRST_REF + i, self, virt_to_mfn(page[i]), 0);
+        build_tables(window(at[i]));
+        map[i] = (struct gnttab_map_grant_ref){ .host_addr = i == 3 ? format.hv_start : P(window(at[i])),
+                                                .flags = GNTMAP_host_map, .ref = FIRST_REF + i, .dom = self };
+    }
+    CHECK_OK(grant_table_op(GNTTABOP_map_grant_ref, map, 6));
+    for (unsigned i = 0; i < 6; i++) {
+        if (i == 3) {
+            CHECK(map[i].status < 0);
+            CHECK_EQ(table[FIRST_REF + i].flags, GTF_permit_access);
+        } else if (CHECK_EQ(map[i].status, GNTST_okay)) {
+            CHECK_EQ(*(u32 *)window(at[i]), 1000 + i);
+        }
+        unmap[i] = (struct gnttab_unmap_grant_ref){ .host_addr = map[i].host_addr, .handle = i == 3 ? ~0u : map[i].handle };
+    }
+    CHECK_OK(grant_table_op(GNTTABOP_unmap_grant_ref, unmap, 6));
+    for (unsigned i = 0; i < 6; i++) {
+        if (i == 3)
+            CHECK(unmap[i].status < 0);
+        else if (CHECK_EQ(unmap[i].status, GNTST_okay))
+            CHECK_FAULT(VECTOR_PF, (void)*(volatile u32 *)window(at[i]));
+        CHECK_EQ(table[FIRST_REF + i].flags, GTF_permit_access);
+        table[FIRST_REF + i].flags = 0;
+    }
+}
+
 TEST(map_and_unmap)
 {
     u32 *page = page_alloc();

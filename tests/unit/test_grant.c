@@ -522,6 +522,34 @@ static void both_parts_in_one_batch(void **state)
     assert_int_equal(grantee->gnttab->nr_mapped, 0);
 }
 
+/* Domains in one array take turns, and some do not exist: each element goes by its own, and no reference stays. */
+static void elements_name_several_domains(void **state)
+{
+    struct domain *of[] = { granter, other, granter, NULL, other, other };
+    gva_t array = fake_guest_alloc(sizeof(struct gnttab_map_grant_ref) * 6);
+    struct gnttab_map_grant_ref *op = fake_guest(array);
+    mfn_t frame[6];
+
+    (void)state;
+    for (u32 i = 0; i < 6; i++) {
+        if (of[i])
+            frame[i] = grant(of[i], i, grantee, 0);
+        op[i] = (struct gnttab_map_grant_ref){ .host_addr = (i + 1) * PAGE_SIZE, .ref = i, .flags = GNTMAP_host_map,
+                                               .dom = of[i] ? of[i]->id : 77 };
+    }
+    assert_int_equal(fake_hypercall(do_grant_table_op, GNTTABOP_map_grant_ref, array.v, 6), 0);
+    for (u32 i = 0; i < 6; i++) {
+        assert_int_equal(op[i].status, of[i] ? GNTST_okay : GNTST_bad_domain);
+        if (!of[i])
+            continue;
+        assert_true(ptes[i + 1].present && mfn_eq(ptes[i + 1].mfn, frame[i]));
+        assert_int_equal(unmap((i + 1) * PAGE_SIZE, 0, op[i].handle), GNTST_okay);
+        assert_int_equal(entry(of[i], i)->flags, GTF_permit_access);
+    }
+    assert_int_equal(granter->refs, 1);
+    assert_int_equal(other->refs, 1);
+}
+
 static void grantee_dies(void **state)
 {
     mfn_t m[40];
@@ -895,6 +923,7 @@ int main(void)
         T(replaces_while_unmapping),
         T(handles_are_bounded), T(lack_of_memory_is_no_space), T(unwritable_results_leave_no_mapping),
         T(long_arrays_give_way), T(both_parts_in_one_batch), T(grantee_dies), T(granter_dies_first),
+        T(long_arrays_give_way), T(elements_name_several_domains), T(grantee_dies), T(granter_dies_first),
         T(maps_its_own_grants), T(copies_all_four_ways), T(copies_only_what_is_allowed), T(copies_batches),
         T(sets_up_tables), T(table_growth_needs_memory), T(knows_one_version), T(refuses_politely),
         T(swaps_idle_entries), T(flushes_caches_of_own_frames), T(random_calls_lose_nothing),

@@ -669,6 +669,8 @@ static always_inline bool grant_find_l1(struct domain *d, struct pv_grant_walk *
     u64 base = va >> f->level[2].shift << f->level[2].shift;
 
     if (unlikely(walk->base != base)) {
+        /* What is found may be no L1 table even so: then the walk knows nothing. */
+        walk->base = 1;
         if (!pt_find_l1(current, va, &walk->table, idx))
             return false;
         walk->base = base;
