@@ -217,11 +217,14 @@ static bool deliver_nmi(struct vcpu *v, struct cpu_regs *regs)
 /* The way out found something to do. Interrupts are off on entry; they may be on when we return. */
 void guest_exit_work(struct cpu_regs *regs)
 {
-    struct vcpu *v = current;
+    struct vcpu *v;
 
-    if (read_once(cpu_info()->softirq_pending))
+    if (read_once(cpu_info()->softirq_pending)) {
         do_softirq();
-    else if (likely(!v->arch.nmi_pending) || !deliver_nmi(v, regs))
+        irq_disable();
+    }
+    v = current;
+    if (likely(!read_once(v->arch.nmi_pending)) || !deliver_nmi(v, regs))
         pv_deliver_events(v, regs);
 }
 
@@ -238,6 +241,7 @@ s64 hypercall_restart(unsigned nr_args, ...)
 
     va_start(ap, nr_args);
     r->asked = true;
+    guest_regs()->entry_vector |= ENTRY_RESTART;
     r->nr = nr_args;
     for (unsigned i = 0; i < nr_args; i++)
         r->args[i] = va_arg(ap, u64);
@@ -266,6 +270,7 @@ void hypercall_restart_apply(struct cpu_regs *regs)
     u64 args[6];
     unsigned n;
 
+    regs->entry_vector &= ~ENTRY_RESTART;
     if (!hypercall_restart_asked()) {
         regs->rax = (u64)-ERESTART_HYPERCALL;
         return;
