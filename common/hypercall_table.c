@@ -10,6 +10,7 @@
 static s64 absent(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     (void)a0, (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
+    hypercall_wants_look();
     return -ENOSYS;
 }
 

@@ -8,8 +8,8 @@
 #include <pvisor/domain.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/preempt.h>
 #include <pvisor/printk.h>
-#include <pvisor/softirq.h>
 
 /* The layout of a 64-bit guest's entry is ours: no codec on the way that matters. */
 _Static_assert(sizeof(struct multicall_entry) == sizeof(struct multicall_entry_l64), "entry layout");
@@ -74,7 +74,7 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
         struct multicall_entry e;
         s64 rc;
 
-        if (i && unlikely(preempt_needed()))
+        if (i && unlikely(call_gives_way()))
             return hypercall_restart(2, list.v, nr - i);
         if (unlikely(read_entry(w, &e, list)))
             return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);

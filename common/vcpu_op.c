@@ -10,6 +10,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/softirq.h>
 #include <pvisor/time.h>
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -85,11 +86,12 @@ static s64 is_up(struct vcpu *v, gva_t arg)
     return !(read_once(v->pause_flags) & VPF_DOWN);
 }
 
+/* A vCPU that is on its way to another CPU looks there: resume() in arch/x86/pv/switch.c. The exchange is the barrier. */
 void vcpu_send_nmi(struct vcpu *v)
 {
     if (!xchg(&v->arch.nmi_pending, true)) {
         vcpu_unblock(v);
-        vcpu_kick(v);
+        raise_softirq_on(read_once(v->cpu), SOFTIRQ_GUEST_NMI);
     }
 }
 

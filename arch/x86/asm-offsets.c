@@ -77,6 +77,7 @@ void asm_offsets(void)
     OFFSET(HCDESC_fn, struct hypercall_desc, fn);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);
     DEFINE(ENTRY_SYSCALL_, ENTRY_SYSCALL);
+    DEFINE(ENTRY_LOOK_, ENTRY_LOOK);
     DEFINE(HYPERCALL_IRET, __HYPERVISOR_iret);
     DEFINE(ASSIST_IOPL, 1 << VMASST_TYPE_architectural_iopl);
     DEFINE(HYP_VIRT_START_, HYP_VIRT_START);

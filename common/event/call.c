@@ -192,7 +192,7 @@ static const struct evtchn_call calls[] = {
     [EVTCHNOP_reset_cont] = { op_reset_cont, sizeof(struct evtchn_reset), false, 0 },
 };
 
-static int send(gva_t arg)
+static always_inline int send(gva_t arg)
 {
     struct evtchn_send s;
 

@@ -20,5 +20,6 @@ struct cpu_regs {
 #define ENTRY_SYSCALL  0x100   /* frame built by SYSCALL: may leave by SYSRET */
 #define ENTRY_SYSENTER 0x101
 #define ENTRY_INT82    0x82
+#define ENTRY_LOOK     (1u << 16)   /* beside one of these: hypercall_wants_look() was called */
 
 #endif

@@ -29,6 +29,12 @@ extern const struct hypercall_desc hypercall_table[];
 extern const u64 nr_hypercalls;
 
 /*
+ * Has the way out of the call that runs look at its result: whether it is to be made again, or the log has to say why it failed.
+ * Outside of a hypercall it does nothing.
+ */
+void hypercall_wants_look(void);
+
+/*
  * What the log should say of a call that returned rc and whose handler could not: that there is no such call, or which address
  * was bad. rc need not be an error.
  */

@@ -11,6 +11,7 @@ enum softirq {
     SOFTIRQ_CONSOLE,
     SOFTIRQ_TIME,        /* clock calibration */
     SOFTIRQ_NMI,         /* a hardware NMI to be told of */
+    SOFTIRQ_GUEST_NMI,   /* an NMI for a vCPU: no work, but whoever goes to a guest after softirqs looks for one */
     SOFTIRQ_SCHEDULE,    /* last: it does not return when another vCPU is to run */
     NR_SOFTIRQS
 };

@@ -766,6 +766,31 @@ TEST(iret_bad_frames)
         check_bad_iret(&cases[i]);
 }
 
+#ifdef FORMAT_PT64
+/*
+ * A multicall's iret takes the hypervisor's long way. The flag says that rcx and r11 need not be loaded, which invites it to
+ * leave by SYSRET: to this address that would be a fault of the hypervisor's own.
+ */
+TEST(iret_by_multicall)
+{
+    static struct multicall_entry call = { .op = __HYPERVISOR_iret };
+    const word in_syscall = 1 << 8, bad[] = { 0x0123456789abcdef, 0x0000800000000000, 0xffff7fffffffffff };
+
+    USER_RUN(0x90);
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        const word frame[] = {
+            0, 0, 0, in_syscall, bad[i], USER_CS, EFLAGS_IF, (word)user_page(USER_STACK) + 4096, USER_SS,
+        };
+        struct fault f = FAULT_IN(__asm__ volatile("mov %0, %%rsp\n syscall"
+                                                   : : "r"(frame), "a"(__HYPERVISOR_multicall), "D"(&call), "S"(1)
+                                                   : "rcx", "r11", "memory"));
+
+        CHECK(f.hit);
+    }
+    CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));
+}
+#endif
+
 #ifndef FORMAT_PT64
 /* Kernels of the Xen 3 era return by the instruction itself. */
 TEST(native_iret)
@@ -941,4 +966,47 @@ TEST(callbacks)
     CHECK_REFUSED(callback_op(7, &reg));
     CHECK_REFUSED(callback_op(CALLBACKOP_register, (void *)format.hv_start));
     CHECK_REFUSED(callback_op(CALLBACKOP_register, window(0)));
+}
+
+static unsigned nmis;
+
+static long send_nmi(void) { return HYPERCALL(__HYPERVISOR_vcpu_op, VCPUOP_send_nmi, 0, 0); }
+
+/* The first sends another, which does not come: there is none until this one's iret. */
+static bool count_nmi(struct trap_regs *regs)
+{
+    if (regs->vector != 2)
+        return false;
+    if (!nmis++)
+        CHECK_OK(send_nmi());
+    return true;
+}
+
+/* An NMI comes at once, whether events are masked or not. */
+TEST(nmi)
+{
+#ifdef FORMAT_PT64
+    GUEST(callback_register) reg = { .type = CALLBACKTYPE_nmi, .eip = trap_table[2].address };
+#else
+    GUEST(callback_register) reg = { .type = CALLBACKTYPE_nmi, .cs = KERNEL_CS, .eip = trap_table[2].address };
+#endif
+    struct callback_unregister unreg = { .type = CALLBACKTYPE_nmi };
+
+    trap_hook = count_nmi;
+    nmis = 0;
+    CHECK_OK(send_nmi());
+    CHECK_EQ(nmis, 0);          /* nobody wants it */
+    REQUIRE_OK(callback_op(CALLBACKOP_register, &reg));
+    CHECK_OK(send_nmi());
+    CHECK_EQ(nmis, 1);
+    CHECK_OK(send_nmi());
+    CHECK_EQ(nmis, 2);
+    events_off();
+    CHECK_OK(send_nmi());
+    CHECK_EQ(nmis, 3);
+    events_on();
+    CHECK_OK(callback_op(CALLBACKOP_unregister, &unreg));
+    CHECK_OK(send_nmi());
+    CHECK_EQ(nmis, 3);
+    trap_hook = NULL;
 }

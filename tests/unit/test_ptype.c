@@ -731,6 +731,42 @@ static void holds_foreign_frames_until_flushed(void **state)
     expect_nothing_left();
 }
 
+/* An entry that keeps its frame keeps its reference; becoming writable is asked for each time anew. */
+static void keeps_the_frame(void **state)
+{
+    struct tree t = make_tree();
+    mfn_t theirs = frames_new(other);
+    mfn_t l1 = t.table[1];
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    assert_int_equal(update(l1, 1, pte_make(t.data[3], RO)), 0);
+    assert_int_equal(update(l1, 1, pte_make(t.data[3], RW)), 0);
+    assert_int_equal(refs(t.data[3]), 2);
+    assert_int_equal(type_word(t.data[3]), FW_TYPE(FT_WRITABLE) | FW_VALID | 1);
+    assert_int_equal(pt_compare_update_leaf(dom, l1, 1, pte_make(t.data[3], RO), pte_make(t.data[3], RW | PTE_A)), -EAGAIN);
+    assert_int_equal(pt_compare_update_leaf(dom, l1, 1, pte_make(t.data[3], RW), pte_make(t.data[3], RO)), 0);
+    assert_int_equal(refs(t.data[3]), 2);
+    assert_int_equal(type_word(t.data[3]) & FW_COUNT_MASK, 0);
+    check();
+    /* Not a table; and not what is not the guest's, even if it is mapped already. */
+    assert_int_equal(update(l1, 1, pte_make(l1, RO)), 0);
+    assert_int_equal(update(l1, 1, pte_make(l1, RW)), -EINVAL);
+    assert_int_equal(pte_mfn(frame_words(l1)[1]).v, l1.v);
+    assert_int_equal(frame_words(l1)[1] & PTE_RW, 0);
+    assert_int_equal(pt_update_entry(dom, l1, 1, 3, pte_make(theirs, RO), other, 0), 0);
+    assert_int_equal(update(l1, 3, pte_make(theirs, RW)), -EINVAL);
+    assert_int_equal(update(l1, 3, pte_make(theirs, RO | PTE_D)), 0);      /* flags only: nothing is asked */
+    assert_int_equal(type_word(theirs) & FW_COUNT_MASK, 0);
+    assert_int_equal(refs(theirs), 2);
+    check();
+    assert_int_equal(update(l1, 3, 0), 0);
+    leave_hypervisor();
+    assert_true(domain_give_up_frame(other, theirs));
+    relinquish();
+    expect_nothing_left();
+}
+
 static void many_foreign_frames(void **state)
 {
     struct tree t = make_tree();
@@ -873,6 +909,22 @@ static void change_entry(void)
                           random_below(2) ? PT_PRESERVE_AD : 0);
 }
 
+/* The same frame, writable or no longer so. */
+static void flip_writable(void)
+{
+    mfn_t m = some_frame();
+    unsigned i = some_index(1);
+    u64 e;
+
+    if (pt_drain_orphans(dom) || !is_table(m) || level_of(m) != 1 || !(type_word(m) & FW_VALID))
+        return;
+    e = frame_words(m)[i];
+    if (random_below(2))
+        (void)pt_update_entry(dom, m, 1, i, e ^ PTE_RW, dom, random_below(2) ? PT_PRESERVE_AD : 0);
+    else
+        (void)pt_compare_update_leaf(dom, m, i, e ^ (random_below(4) ? 0 : PTE_D), e ^ PTE_RW);
+}
+
 static void exchange_frame(void)
 {
     u64 n = random_below(NR_PLAY);
@@ -887,7 +939,7 @@ static void pin_some(void) { (void)once(PIN, some_frame(), some_level(), 0, 0); 
 static void play_once(void)
 {
     static void (*const moves[])(void) = {
-        scribble, compose, compose, compose, compose, change_entry, change_entry, change_entry, change_entry,
+        scribble, compose, compose, compose, compose, change_entry, change_entry, change_entry, change_entry, flip_writable, flip_writable,
         unpin_some, pin_some, pin_some, hold_or_drop_root, hold_or_drop_writable, hold_or_drop_segdesc, exchange_frame,
     };
 
@@ -993,6 +1045,7 @@ int main(void)
         { "one_chain_of_orphans_at_most", one_chain_of_orphans_at_most, setup, NULL, &formats[0] },
         FORMATS(others_orphans_come_first),
         FORMATS(holds_foreign_frames_until_flushed),
+        FORMATS(keeps_the_frame),
         FORMATS(many_foreign_frames),
         FORMATS(random_operations),
         FORMATS(two_cpus),

@@ -15,7 +15,7 @@
 %include "asm-offsets.inc"
 
 extern exception_handlers, do_interrupt, hypercall_table
-extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_failed
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
@@ -31,11 +31,12 @@ section .text.entry progbits alloc exec nowrite align=16
 __SECT__
 %endmacro
 
-%macro SAVE_GPRS 0
+; %1, optional: what is pushed as rcx.
+%macro SAVE_GPRS 0-1 rcx
     push rdi
     push rsi
     push rdx
-    push rcx
+    push %1
     push rax
     push r8
     push r9
@@ -144,19 +145,18 @@ ist_entry:
     CALL_EXCEPTION_HANDLER
     jmp restore_nested
 
-; Jumps to %2 if there is something to do before the current vCPU goes on: a softirq, an event that is pending and not masked, an
-; NMI. %1: a register that is overwritten; so is ecx.
-%macro LOOK_FOR_WORK 2
-    mov %1, [rsp + CPUINFO_current]
+; Jumps to %1 if there is something to do before the current vCPU goes on: a softirq, an event that is pending and not masked.
+; A guest's NMI is a softirq too. rcx is overwritten.
+%macro LOOK_FOR_WORK 1
     cmp dword [rsp + CPUINFO_softirq], 0
-    jne %2
-    mov rcx, [%1 + VCPU_info]
-    movzx ecx, word [rcx]                ; upcall pending, upcall mask
-    dec ecx
-    cmp ecx, 0xff
-    jb %2
-    cmp byte [%1 + VCPU_nmi_pending], 0
-    jne %2
+    jne %1
+    mov rcx, [rsp + CPUINFO_current]
+    mov rcx, [rcx + VCPU_info]
+    cmp word [rcx], 0                    ; upcall pending, upcall mask: mostly neither
+    je %%none
+    cmp byte [rcx + 1], 0
+    je %1
+%%none:
 %endmacro
 
 ; SYSRET, with the guest's rip and rflags as its rcx and r11. rsp: the frame.
@@ -250,10 +250,9 @@ syscall_entry:
     je short_syscall
     cmp eax, HYPERCALL_IRET
     je short_iret
-    mov rcx, [rsp]
-.full:
+.full:                                  ; SYSCALL had put rip in rcx
     push qword [syscall_entry_word]
-    SAVE_GPRS
+    SAVE_GPRS {qword [rsp + 4 * 8]}
     sti
     mov rcx, r10
 hypercall:
@@ -265,14 +264,13 @@ hypercall:
     xor ebp, ebp
     mov rax, [r11 + rax + HCDESC_fn]
     call __x86_indirect_thunk_rax
-    test rax, rax
-    js .failed
     cli
-    ; rbx and r12 to r15 are the guest's again, and rax is what it gets. A handler that made the guest go on elsewhere by IRET
-    ; changed entry_vector; so rip is where SYSCALL said: behind an instruction at an address that is canonical.
+    ; rbx and r12 to r15 are the guest's again, and rax is what it gets. A handler whose result wants a look, or that made the
+    ; guest go on elsewhere by IRET, changed entry_vector; so rip is where SYSCALL said: behind an instruction at an address
+    ; that is canonical.
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
     jne .full_exit
-    LOOK_FOR_WORK r11, .full_exit
+    LOOK_FOR_WORK .full_exit
     cmp dword [rsp + REGS_rip + 4], 0x8000      ; the only one there that is not, with which SYSRET would fault in ring 0
     je .full_exit
 %ifdef DEBUG
@@ -286,14 +284,16 @@ hypercall:
 %endif
     LEAVE_BY_SYSRET
 .full_exit:
+    test dword [rsp + REGS_entry_vector], ENTRY_LOOK_
+    jnz .look
     mov [rsp + REGS_rax], rax
     jmp ret_to_guest
 .bad:
     mov rax, -38        ; ENOSYS
-.failed:                ; an error, a call to be made again, or a value that is as good as any (IRET's)
+.look:
     mov rdi, rsp
     mov rsi, rax
-    call hypercall_failed
+    call hypercall_look
     jmp ret_to_guest
 
 ; SYSCALL by a 64-bit guest's user space, to its kernel's handler. rcx: vCPU; rcx and r11 are in the frame. Interrupts
@@ -428,7 +428,6 @@ short_iret:
     mov [rsp + FRAME_RSP], r11
 .full:
     mov eax, HYPERCALL_IRET
-    mov rcx, [rsp]
     jmp syscall_entry.full
 
 align 16
@@ -514,7 +513,7 @@ global ret_to_guest:function hidden
 align 16
 ret_to_guest:
     cli
-    LOOK_FOR_WORK rbx, .work
+    LOOK_FOR_WORK .work
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
     jne .iret
     mov rax, [rsp + REGS_rip]

@@ -219,11 +219,14 @@ static bool deliver_nmi(struct vcpu *v, struct cpu_regs *regs)
 /* The way out found something to do. Interrupts are off on entry; they may be on when we return. */
 void guest_exit_work(struct cpu_regs *regs)
 {
-    struct vcpu *v = current;
+    struct vcpu *v;
 
-    if (read_once(cpu_info()->softirq_pending))
+    if (read_once(cpu_info()->softirq_pending)) {
         do_softirq();
-    else if (likely(!v->arch.nmi_pending) || !deliver_nmi(v, regs))
+        irq_disable();
+    }
+    v = current;
+    if (likely(!read_once(v->arch.nmi_pending)) || !deliver_nmi(v, regs))
         pv_deliver_events(v, regs);
 }
 
@@ -233,6 +236,8 @@ void guest_exit_work(struct cpu_regs *regs)
 struct restart { bool asked; unsigned nr; u64 args[6]; };
 STATIC_PERCPU(struct restart, restart);
 
+void hypercall_wants_look(void) { guest_regs()->entry_vector |= ENTRY_LOOK; }
+
 s64 hypercall_restart(unsigned nr_args, ...)
 {
     struct restart *r = &this_cpu(restart);
@@ -240,6 +245,7 @@ s64 hypercall_restart(unsigned nr_args, ...)
 
     va_start(ap, nr_args);
     r->asked = true;
+    hypercall_wants_look();
     r->nr = nr_args;
     for (unsigned i = 0; i < nr_args; i++)
         r->args[i] = va_arg(ap, u64);
@@ -274,9 +280,10 @@ static void make_again(struct cpu_regs *regs)
     regs->rip -= 2;
 }
 
-/* From entry.asm: a call returned something negative. The frame still has the call's number. */
-void hypercall_failed(struct cpu_regs *regs, s64 rc)
+/* From entry.asm: a call's result wants a look. The frame still has the call's number. */
+void hypercall_look(struct cpu_regs *regs, s64 rc)
 {
+    regs->entry_vector &= ~ENTRY_LOOK;
     if (rc == -ERESTART_HYPERCALL && hypercall_restart_asked()) {
         make_again(regs);
         return;

@@ -7,13 +7,16 @@
 #include <public/errno.h>
 #include <pvisor/domain.h>
 #include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
 void __attribute__((cold)) guest_access_failed(u64 va)
 {
-    if (current)
-        current->bad_address = va;
+    if (!current)
+        return;
+    current->bad_address = va;
+    hypercall_wants_look();
 }
 
 u64 last_bad_guest_address(void)

@@ -11,8 +11,8 @@
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
+#include <pvisor/preempt.h>
 #include <pvisor/printk.h>
-#include <pvisor/softirq.h>
 
 #define RESTART ERESTART_HYPERCALL
 /* Set by us in a count that a restart passes on: *pdone holds what was done before. */
@@ -228,14 +228,13 @@ static always_inline int drain(struct domain *d)
     return likely(!read_once(d->arch.nr_orphans)) ? 0 : drain_orphans(d);
 }
 
-s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+static __attribute__((noinline)) s64 update_list(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom)
 {
     struct progress p;
     struct owners o;
     u32 i = 0;
     int rc = progress_begin(&p, ucount, pdone);
 
-    (void)a4, (void)a5;
     if (rc || (rc = owners_get(&o, (u32)foreigndom)))
         return rc;
     rc = drain(o.pt);
@@ -243,7 +242,7 @@ s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 
         struct mmu_update r[REQUESTS];
         u32 n = 0;
 
-        if (unlikely(i && preempt_needed())) {
+        if (unlikely(i && call_gives_way())) {
             rc = -RESTART;
             break;
         }
@@ -258,6 +257,32 @@ s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 
         return hypercall_restart(4, ureqs + i * sizeof(struct mmu_update), (u64)((p.count - i) | COUNT_RESUMED), pdone,
                                  foreigndom);
     return rc;
+}
+
+/* What a kernel does on most page faults: one request for its own table and frame. The same, without a list. */
+static always_inline s64 update_single(struct domain *d, u64 ureq)
+{
+    const struct owners o = { d, d, d };
+    struct mmu_update r;
+    u32 done = 0;
+    int rc;
+
+    if (unlikely(copy_from_guest(&r, gva(ureq), sizeof(r))))
+        return -EFAULT;
+    rc = update_some(&o, &r, 1, &done);
+    if (unlikely(rc == -RESTART))
+        return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
+    return rc;
+}
+
+s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+{
+    struct domain *d = current->domain;
+
+    (void)a4, (void)a5;
+    if (likely(ucount == 1 && !pdone && foreigndom == DOMID_SELF) && likely(!d->dying && !read_once(d->arch.nr_orphans)))
+        return update_single(d, ureqs);
+    return update_list(ureqs, ucount, pdone, foreigndom);
 }
 
 /* --- update_va_mapping --- */
@@ -553,7 +578,7 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
     while (!rc && i < p.count) {
         struct mmuext_op op;
 
-        if (i && preempt_needed()) {
+        if (i && call_gives_way()) {
             rc = -RESTART;
             break;
         }

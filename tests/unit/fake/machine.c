@@ -451,6 +451,7 @@ FAKE int clear_guest(gva_t dst, size_t len)
 }
 
 FAKE u64 last_bad_guest_address(void) { return 0; }
+FAKE void hypercall_wants_look(void) { }
 
 FAKE enum abi_word current_word(void) { return current->domain->arch.word; }
 FAKE enum abi_word domain_word(const struct domain *d) { return d->arch.word; }

@@ -77,13 +77,12 @@ static u64 new_value(const struct pt_write *w, u64 old)
 /* The flags after it; those that it leaves alone from before. */
 static u64 new_flags(const struct pt_write *w, u64 old, u64 before)
 {
-    u64 mask = size_mask(w->bytes), result = new_value(w, old) & mask, changed = ARITHMETIC_FLAGS, f = 0;
+    u64 mask = size_mask(w->bytes), result, changed = ARITHMETIC_FLAGS, f = 0;
 
-    switch (w->kind) {
-    case PTW_MOV:
-    case PTW_XCHG:
-    case PTW_NOT:
+    if (w->kind == PTW_MOV || w->kind == PTW_XCHG || w->kind == PTW_NOT)
         return before;
+    result = new_value(w, old) & mask;
+    switch (w->kind) {
     case PTW_BTS:
     case PTW_BTR:
     case PTW_BTC:

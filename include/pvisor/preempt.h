@@ -1,0 +1,23 @@
+/* preempt_needed() in line, for loops of hypercalls: there is a guest's vCPU, and mostly nothing waits. */
+#ifndef PVISOR_PREEMPT_H
+#define PVISOR_PREEMPT_H
+
+#include <asm/percpu.h>
+#include <pvisor/domain.h>
+#include <pvisor/softirq.h>
+
+#ifdef HOST_TEST    /* the test says when */
+#define call_gives_way() preempt_needed()
+#else
+static always_inline bool call_gives_way(void)
+{
+    const struct cpu_info *c = cpu_info();
+
+    if (likely(!(read_once(c->softirq_pending) & ~(1u << SOFTIRQ_FREE_FRAMES)) &&
+               !read_once(*(const u8 *)c->current_vcpu->info)))     /* no upcall pending, masked or not */
+        return false;
+    return preempt_needed();
+}
+#endif
+
+#endif
