@@ -83,6 +83,12 @@ static __attribute__((noinline)) void any_text(struct insn_text *text, const str
 {
     struct code_segment c;
 
+    if (current->domain->arch.word == ABI_32 && regs->cs == FLAT_RING1_CS && (regs->rip & ~PAGE_MASK) <= PAGE_SIZE - 16 &&
+        !copy_from_guest(text->bytes, gva(regs->rip), 16)) {
+        text->n = INSN_MAX;
+        *mode = MODE_32;
+        return;
+    }
     text->n = 0;
     if (!code_segment(current, regs, &c))
         return;
@@ -90,18 +96,16 @@ static __attribute__((noinline)) void any_text(struct insn_text *text, const str
     text->n = fetch_bytes(text->bytes, c.linear, (unsigned)min(c.room, (u64)INSN_MAX));
 }
 
-/* Mostly it is in a kernel's flat segment and within a page: then two words do. Nobody looks at the sixteenth byte. */
+/* Mostly it is in a 64-bit kernel's flat segment and within a page: then two words do. Nobody looks at the sixteenth byte. */
 void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
 {
-    bool is_64 = likely(current->domain->arch.word == ABI_64);
-
-    if (unlikely(regs->cs != (is_64 ? FLAT_RING3_CS64 : FLAT_RING1_CS) || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - 16 ||
-                 copy_from_guest(text->bytes, gva(regs->rip), 16))) {
+    if (unlikely(current->domain->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 ||
+                 (regs->rip & ~PAGE_MASK) > PAGE_SIZE - 16 || copy_from_guest(text->bytes, gva(regs->rip), 16))) {
         any_text(text, regs, mode);
         return;
     }
     text->n = INSN_MAX;
-    *mode = is_64 ? MODE_64 : MODE_32;
+    *mode = MODE_64;
 }
 
 int insn_fetch(struct insn *i, const struct cpu_regs *regs)
