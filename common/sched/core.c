@@ -278,8 +278,10 @@ void vcpu_wake(struct vcpu *v)
         runstate_change(v, RUNSTATE_runnable, now);
     }
     while (needs_place(v) && !v->is_running) {
-        write_once(v->cpu, choose_cpu(v));
-        if (v->cpu == rq->cpu)
+        unsigned cpu = choose_cpu(v);
+
+        write_once(v->cpu, cpu);
+        if (cpu == rq->cpu)
             break;
         /* Whoever comes first to the new queue's lock puts it there. */
         unlock_rq(rq, flags);

@@ -38,13 +38,13 @@ def cpu_times(machine):
     return now[0] / 1e9, {number: [used / 1e9 for used in vcpus] for number, *vcpus in domains}
 
 
-def rates(machine, names, wait, of=sum):
-    """CPUs' worth that each domain got during so many seconds, by the hypervisor's clock: all vCPUs together, or (max) its busiest."""
+def rates(machine, names, wait):
+    """CPUs' worth that each domain's vCPUs together got during so many seconds, by the hypervisor's clock."""
     numbers = [int(n) for n in machine.ok(" ; ".join(f"xl domid {name}" for name in names)).split()]
     begin, before = cpu_times(machine)
     machine.ok(f"sleep {wait}", wait + 60)
     end, after = cpu_times(machine)
-    return [of(a - b for a, b in zip(after[n], before[n])) / (end - begin) for n in numbers]
+    return [sum(a - b for a, b in zip(after[n], before[n])) / (end - begin) for n in numbers]
 
 
 def irq_cpus(machine):

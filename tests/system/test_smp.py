@@ -128,27 +128,31 @@ def test_interrupts_leave_with_the_cpu_that_asks(machine):
 
 @pytest.fixture
 def on_one_cpu(machine, quiet):
-    """spinning(guests): they all spin on CPU 1, one vCPU each, which dom0 is kept from, so that measuring disturbs nobody."""
+    """spinning(guests): they all spin on CPU 1, one vCPU each, which dom0 is kept from, so that measuring disturbs nobody. They
+    have no other vCPU meanwhile, whose small doings would count, or to which the spinning process might go."""
     def spinning(some):
         machine.ok("xl vcpu-pin 0 all 0")
         for guest in some:
             machine.ok(f"xl vcpu-pin {guest.name} all 1")
+            guest.ok("echo 0 > /sys/devices/system/cpu/cpu1/online")
             guest.run(SPIN)
         machine.ok("sleep 2")
         return [guest.name for guest in some]
     yield spinning
     machine.ok("xl vcpu-pin 0 all all")
+    quiet.everywhere(f"{STOP}; echo 1 > /sys/devices/system/cpu/cpu1/online; true")
     for guest in quiet.all:
         machine.ok(f"xl vcpu-pin {guest.name} all all; xl sched-credit2 -d {guest.name} -w 256 -c 0")
 
 
+@pytest.mark.unsettled
 def test_weights(machine, quiet, on_one_cpu):
-    """Shares are of what the spinning vCPUs got together: what a busy host keeps from the machine's CPU it keeps from all."""
+    """Shares are of what the domains got together: what a busy host keeps from the machine's CPU it keeps from all."""
     names = on_one_cpu(quiet.all[:3])
     for name, weight in zip(names, (128, 256, 512)):
         machine.ok(f"xl sched-credit2 -d {name} -w {weight}")
     machine.ok("sleep 2")
-    got = rates(machine, names, 20, of=max)
+    got = rates(machine, names, 20)
     assert sum(got) > 0.9
     for share, wanted in zip(got, (1 / 7, 2 / 7, 4 / 7)):
         assert abs(share / sum(got) / wanted - 1) < 0.05, got
