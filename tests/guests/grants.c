@@ -155,6 +155,39 @@ TEST(batch_over_tables)
     }
 }
 
+/* The address in the middle leads through a linear entry to the top level: what follows must not be written there. */
+TEST(batch_with_linear_address)
+{
+    void *base = mfn_to_virt(current_base());
+    unsigned slot = free_top_slot();
+    struct gnttab_map_grant_ref map[3];
+    word linear = 0;
+    u64 before;
+
+    if (top_level() == 3)
+        SKIP("no linear top level in PAE");
+    REQUIRE(init());
+    for (unsigned level = format.levels; level; level--)
+        linear |= (word)slot << format.level[level].shift;
+    before = pte_get(base, pte_index(window(2), 1));
+    REQUIRE_OK(pte_set(pte_at(base, slot), pte_make(virt_to_mfn(base), PTE_P | PTE_US | PTE_A | PTE_D)));
+    for (unsigned i = 0; i < 3; i++) {
+        grant(FIRST_REF + i, self, virt_to_mfn(page_alloc()), 0);
+        map[i] = (struct gnttab_map_grant_ref){ .host_addr = i == 1 ? linear : P(window(i)), .flags = GNTMAP_host_map,
+                                                .ref = FIRST_REF + i, .dom = self };
+    }
+    CHECK_OK(grant_table_op(GNTTABOP_map_grant_ref, map, 3));
+    CHECK_EQ(pte_get(base, pte_index(window(2), 1)), before);
+    CHECK(map[1].status < 0);
+    for (unsigned i = 0; i < 3; i += 2) {
+        if (CHECK_EQ(map[i].status, GNTST_okay))
+            CHECK_EQ(unmap_self(window(i), map[i].handle), GNTST_okay);
+        table[FIRST_REF + i].flags = 0;
+    }
+    table[FIRST_REF + 1].flags = 0;
+    CHECK_OK(pte_set(pte_at(base, slot), 0));
+}
+
 TEST(map_and_unmap)
 {
     u32 *page = page_alloc();
