@@ -4,6 +4,7 @@ Settings from the environment:
     HYPERVISOR      the hypervisor: a path, or "debian" for Debian's own Xen; build/xen.gz unless told
     TIMEOUT_SCALE   every timeout is multiplied by this; 1 unless told
 """
+import contextlib
 import fcntl
 import gzip
 import http.server
@@ -374,19 +375,18 @@ class Outside:
     ADDRESS = "10.0.2.2"
 
     def __init__(self):
-        self.sockets = []
+        self.ends = contextlib.ExitStack()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for each in self.sockets:
-            each.close()
+        self.ends.close()
 
     def listen(self, serve):
         """A TCP server for one connection, serve(connection) in a thread; (port, thread)."""
         server = socket.create_server(("127.0.0.1", 0))
-        self.sockets.append(server)
+        self.ends.callback(server.close)
 
         def run():
             connection, _ = server.accept()
@@ -411,7 +411,9 @@ class Outside:
                 pass
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.sockets.append(server.socket)
+        # A socket that is closed under the serving thread would have it spin for ever: the thread is stopped first.
+        self.ends.callback(server.server_close)
+        self.ends.callback(server.shutdown)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http://{self.ADDRESS}:{server.server_address[1]}/{Path(path).name}"
 
