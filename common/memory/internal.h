@@ -23,7 +23,7 @@ memory_fn mem_exchange, mem_claim_pages;
 memory_fn mem_maximum_ram_page, mem_current_reservation, mem_maximum_reservation, mem_maximum_gpfn;
 memory_fn mem_machphys_mapping, mem_machphys_mfn_list;
 memory_fn mem_memory_map, mem_machine_memory_map, mem_set_memory_map;
-memory_fn mem_pod_target, mem_no_physmap, mem_vnumainfo, mem_reserved_regions, mem_acquire_resource;
+memory_fn mem_pod_target, mem_no_physmap, mem_no_sharing, mem_vnumainfo, mem_reserved_regions, mem_acquire_resource;
 
 /*
  * The domain that a call is about, referenced: the caller's own, or any for the control domain. NULL with

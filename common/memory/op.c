@@ -21,6 +21,8 @@ static const struct memory_op {
     [XENMEM_set_memory_map]             = { mem_set_memory_map, false },
     [XENMEM_set_pod_target]             = { mem_pod_target, false },
     [XENMEM_get_pod_target]             = { mem_pod_target, false },
+    [XENMEM_get_sharing_freed_pages]    = { mem_no_sharing, false },
+    [XENMEM_get_sharing_shared_pages]   = { mem_no_sharing, false },
     [XENMEM_claim_pages]                = { mem_claim_pages, false },
     [XENMEM_add_to_physmap]             = { mem_no_physmap, false },
     [XENMEM_add_to_physmap_batch]       = { mem_no_physmap, false },

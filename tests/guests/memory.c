@@ -74,6 +74,8 @@ TEST(reservation_size)
     CHECK_REFUSED(memory_op(XENMEM_current_reservation, &op));
     CHECK_REFUSED(memory_op(XENMEM_maximum_reservation, &op));
     CHECK(memory_op(XENMEM_maximum_ram_page, NULL) > 0);
+    CHECK_EQ(memory_op(XENMEM_get_sharing_freed_pages, NULL), 0);
+    CHECK_EQ(memory_op(XENMEM_get_sharing_shared_pages, NULL), 0);
 }
 
 TEST(balloon)
