@@ -57,7 +57,8 @@ struct percpu_array { char *start; size_t each; };
 #else
 #define PERCPU_SECTION __attribute__((section(".bss.percpu"), aligned(4096)))
 #define PERCPU_ENTRY(array) \
-    static const struct percpu_array array##_entry __attribute__((section(".percpu"), used)) = { (char *)(array), sizeof((array)[0]) }
+    static const struct percpu_array array##_entry __attribute__((section(".percpu"), used, aligned(8))) =          \
+        { (char *)(array), sizeof((array)[0]) }
 #endif
 #define DECLARE_PERCPU(type, name) \
     struct percpu_##name { type v; } __attribute__((aligned(PERCPU_ALIGN))); extern struct percpu_##name name##_percpu[]

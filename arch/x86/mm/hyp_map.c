@@ -172,6 +172,7 @@ __init void percpu_release(unsigned nr)
     for (const struct percpu_array *a = __percpu_start; a < __percpu_end; a++) {
         u64 from = ROUND_UP((u64)a->start + nr * a->each, PAGE_SIZE), to = (u64)a->start + NR_CPUS * a->each;
 
+        BUG_ON(!a->start || (u64)a->start & ~PAGE_MASK);    /* the table of arrays has gaps */
         if (from >= to)
             continue;
         for (u64 va = from; va < to; va += PAGE_SIZE)
