@@ -418,6 +418,16 @@ class Outside:
         return f"http://{self.ADDRESS}:{server.server_address[1]}/{Path(path).name}"
 
 
+LOADER = TOP / "build/loader/nonpae-loader"
+
+
+def kernel_settings(kernel, form):
+    """A domU's settings for a test kernel, a file in dom0. One without PAE is started by the loader, which lies beside it."""
+    if form == "pt32":
+        return {"kernel": f"{Path(kernel).parent}/{LOADER.name}", "ramdisk": kernel}
+    return {"kernel": kernel, "ramdisk": None}
+
+
 def put(dom0, path, destination):
     """Copy a file of the host into dom0, by the machine's network."""
     with Outside() as outside:

@@ -77,12 +77,11 @@ def run_test_kernel(dom0, domu, suite, form, extra=""):
     """One of tests/guests as a domU; it ends as it should, and is destroyed."""
     rig.subprocess.run(["make", "-s", "-C", rig.TOP / "tests/guests", f"S={suite}"], check=True)
     rig.put(dom0, rig.TOP / f"build/guests/{suite}-{form}", "/tmp/kernel")
-    files = {"kernel": "/tmp/kernel", "ramdisk": None}
     if form == "pt32":
         rig.make("loader")
-        rig.put(dom0, rig.TOP / "build/loader/nonpae-loader", "/tmp/nonpae-loader")
-        files = {"kernel": "/tmp/nonpae-loader", "ramdisk": "/tmp/kernel"}
-    domain = domu(**files, extra=extra, memory=64, vcpus=2, on_poweroff="preserve", on_crash="preserve").create(wait=False)
+        rig.put(dom0, rig.LOADER, f"/tmp/{rig.LOADER.name}")
+    domain = domu(**rig.kernel_settings("/tmp/kernel", form), extra=extra, memory=64, vcpus=2, on_poweroff="preserve",
+                  on_crash="preserve").create(wait=False)
     dom0.wait_until(f"grep -aqE 'PVTEST (.* passed|panic)' {domain.console_log} || xl list domu | grep -q -- c-", 180)
     assert " 0 failed" in dom0.ok(f"grep -aE 'PVTEST|FAIL' {domain.console_log}")
     domain.destroy()

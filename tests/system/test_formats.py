@@ -8,7 +8,6 @@ import pytest
 import rig
 
 GUESTS = rig.TOP / "build/guests"
-LOADER = rig.TOP / "build/loader/nonpae-loader"
 GNUMACH = rig.CACHE / "gnumach/gnumach-dbg"
 GRUB32 = rig.CACHE / "root/usr/lib/grub-xen/grub-i386-xen.bin"
 FORMATS = ["pt64", "pt32p", "pt32"]
@@ -24,7 +23,7 @@ def built(images):
     rig.make("loader")
     rig.build_images("gnumach/gnumach-dbg")
     kernels = [GUESTS / f"{suite}-{form}" for suite in SUITES for form in FORMATS]
-    return [*kernels, LOADER, GRUB32, GNUMACH]
+    return [*kernels, rig.LOADER, GRUB32, GNUMACH]
 
 
 @pytest.fixture
@@ -40,9 +39,8 @@ def files(dom0, built):
 
 
 def settings(files, suite, form):
-    kernel = f"{files}/{suite}-{form}"
-    through = {"kernel": f"{files}/nonpae-loader", "ramdisk": kernel} if form == "pt32" else {"kernel": kernel, "ramdisk": None}
-    return {**through, "extra": None, "memory": 64, "vcpus": 2, "on_poweroff": "preserve", "on_crash": "preserve"}
+    return {**rig.kernel_settings(f"{files}/{suite}-{form}", form), "extra": None, "memory": 64, "vcpus": 2,
+            "on_poweroff": "preserve", "on_crash": "preserve"}
 
 
 def verdict(dom0, domain, timeout=90):

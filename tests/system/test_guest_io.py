@@ -9,7 +9,6 @@ import rig
 
 FORMATS = ["pt64", "pt32p", "pt32"]
 DIRECTORY = "/tmp/io"
-LOADER = rig.TOP / "build/loader/nonpae-loader"
 DOM0 = "10.0.2.15"
 SUM_PORT = 9                # where a guest sums up what it is sent
 SECTORS = 8192              # of a disk that dom0 filled; the guest's own tests use what comes behind
@@ -27,8 +26,7 @@ class Guest:
         self.dom0, self.form = dom0, form
         self.address = f"10.0.2.{31 + FORMATS.index(form)}"
         self.disk = f"{DIRECTORY}/disk-{form}"
-        files = [f"{DIRECTORY}/nonpae-loader"] * (form == "pt32") + [f"{DIRECTORY}/io-{form}", None]
-        self.domain = standing(f"io-{form}", kernel=files[0], ramdisk=files[1], memory=MEMORY,
+        self.domain = standing(f"io-{form}", **rig.kernel_settings(f"{DIRECTORY}/io-{form}", form), memory=MEMORY,
                                extra=f"ip={self.address} peer={DOM0}",
                                disk=[f"{self.disk},raw,xvda,rw"], vif=["bridge=xenbr0"])
         self.data = f"/local/domain/{self.domain.domid()}/data"
@@ -56,11 +54,11 @@ class Guest:
 def guest(dom0, standing):
     """guest(format): that format's domU, running. Its disk begins with random data."""
     def get(form):
-        if dom0.run(f"test -e {DIRECTORY}/nonpae-loader").status:
+        if dom0.run(f"test -e {DIRECTORY}/{rig.LOADER.name}").status:
             rig.make("-C", "tests/guests", "S=io")
             rig.make("loader")
             dom0.ok(f"mkdir -p {DIRECTORY}; dd if=/dev/urandom of={DIRECTORY}/data bs=1M count={MIB} 2>/dev/null")
-            for path in [*(rig.TOP / f"build/guests/io-{each}" for each in FORMATS), LOADER]:
+            for path in [*(rig.TOP / f"build/guests/io-{each}" for each in FORMATS), rig.LOADER]:
                 rig.put(dom0, path, f"{DIRECTORY}/{path.name}")
         if f"io-{form}" not in dom0.standing:
             disk = f"{DIRECTORY}/disk-{form}"

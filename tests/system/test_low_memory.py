@@ -6,7 +6,6 @@ import pytest
 import rig
 
 GUESTS = rig.TOP / "build/guests"
-LOADER = rig.TOP / "build/loader/nonpae-loader"
 MEMORY = 6144       # MiB; q35 has 2 GiB of it below 4 GiB
 LOW = 2048
 
@@ -19,15 +18,14 @@ def large(images):
     rig.make("loader")
     with rig.Machine(name="large", memory=MEMORY) as vm:
         vm.wait_for_dom0()
-        for path in (LOADER, GUESTS / "smoke-pt32", GUESTS / "smoke-pt32p"):
+        for path in (rig.LOADER, GUESTS / "smoke-pt32", GUESTS / "smoke-pt32p"):
             rig.put(vm, path, f"/tmp/{path.name}")
         yield vm
 
 
 def smoke(large, form):
     """A domU of a format that runs the smallest test suite."""
-    files = {"pt32": ("/tmp/nonpae-loader", "/tmp/smoke-pt32"), "pt32p": ("/tmp/smoke-pt32p", None)}[form]
-    return rig.Domain(large, f"smoke-{form}", kernel=files[0], ramdisk=files[1], memory=64, extra=None,
+    return rig.Domain(large, f"smoke-{form}", **rig.kernel_settings(f"/tmp/smoke-{form}", form), memory=64, extra=None,
                       on_poweroff="preserve", on_crash="preserve")
 
 
