@@ -13,8 +13,8 @@ static always_inline bool call_gives_way(void)
 {
     const struct cpu_info *c = cpu_info();
 
-    if (likely(!(read_once(c->softirq_pending) & ~(1u << SOFTIRQ_FREE_FRAMES)) &&
-               !read_once(*(const u8 *)c->current_vcpu->info)))     /* no upcall pending, masked or not */
+    /* No softirq at all, and no upcall pending, masked or not: the rest is for preempt_needed() to weigh. */
+    if (likely(!read_once(c->softirq_pending) && !read_once(*(const u8 *)c->current_vcpu->info)))
         return false;
     return preempt_needed();
 }
