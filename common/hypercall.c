@@ -1,23 +1,8 @@
 /* What all hypercalls have in common, beside the way in (arch/x86/entry). */
 #include <public/errno.h>
-#include <pvisor/domain.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
-
-void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6])
-{
-    unsigned from = 0;
-    u64 joined[6] = { 0 };
-
-    for (unsigned i = 0; i < h->nr_args && from < 6; i++) {
-        joined[i] = args[from++];
-        if (h->wide & 1 << i && from < 6)
-            joined[i] |= args[from++] << 32;
-    }
-    for (unsigned i = 0; i < 6; i++)
-        args[i] = joined[i];
-}
 
 void hypercall_log_failure(u64 number, s64 rc)
 {

@@ -11,31 +11,31 @@
 #include <pvisor/preempt.h>
 #include <pvisor/printk.h>
 
-/* The layout of a 64-bit guest's entry is ours: no codec on the way that matters. */
-_Static_assert(sizeof(struct multicall_entry) == sizeof(struct multicall_entry_l64), "entry layout");
-
-static always_inline int read_entry(enum abi_word w, struct multicall_entry *e, gva_t at)
-{
-    struct multicall_entry_l32 raw;
-
-    if (likely(w == ABI_64))
-        return copy_from_guest(e, at, sizeof(*e));
-    if (copy_from_guest(&raw, at, sizeof(raw)))
-        return -EFAULT;
-    abi_decode_inline(ABI_32, &multicall_entry_desc, e, &raw);
-    return 0;
-}
-
 static always_inline int write_word(enum abi_word w, gva_t at, u64 v)
 {
     return w == ABI_64 ? copy_to_guest(at, &v, 8) : copy_to_guest(at, &v, 4);
+}
+
+/* Of a 32-bit guest whose call has wide arguments: puts the halves in args together. */
+static void join_halves(const struct hypercall_desc *h, u64 args[6])
+{
+    unsigned from = 0;
+    u64 joined[6] = { 0 };
+
+    for (unsigned i = 0; i < h->nr_args && from < 6; i++) {
+        joined[i] = args[from++];
+        if (h->wide & 1 << i && from < 6)
+            joined[i] |= args[from++] << 32;
+    }
+    for (unsigned i = 0; i < 6; i++)
+        args[i] = joined[i];
 }
 
 static s64 call_wide(const struct hypercall_desc *h, struct multicall_entry e)
 {
     u64 *a = e.args;
 
-    hypercall_join_halves(h, a);
+    join_halves(h, a);
     return h->fn(a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
@@ -76,7 +76,7 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
 
         if (i && unlikely(call_gives_way()))
             return hypercall_restart(2, list.v, nr - i);
-        if (unlikely(read_entry(w, &e, list)))
+        if (unlikely(guest_read_abi_as(w, multicall_entry, &e, list)))
             return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);
         rc = call(w, &e);
         if (unlikely(rc < 0)) {

@@ -149,7 +149,7 @@ static void unmap_all(struct unmap *u, u32 nr)
         u[i].status = unmap_begin(&walk, &u[i]);
         flush |= u[i].at && u[i].map.parts & GNTMAP_host_map;
     }
-    pv_grant_end(&walk);
+    pv_grant_end();
     if (flush)
         pv_grant_flush(current->domain);
     for (u32 i = 0; i < nr; i++)
@@ -250,7 +250,7 @@ static void map_all(struct gnttab_map_grant_ref *op, u32 nr)
     pv_grant_begin(&walk);
     for (u32 i = 0; i < nr; i++)
         op[i].status = map_one(&walk, &op[i], &granter);
-    pv_grant_end(&walk);
+    pv_grant_end();
     peer_put(&granter);
 }
 

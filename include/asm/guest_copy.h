@@ -20,10 +20,8 @@ static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
 {
     int err = 0;
 
-    if (unlikely(!guest_access_ok(current->domain, src.v, len))) {
-        guest_access_failed(src.v);
-        return -EFAULT;
-    }
+    if (unlikely(!guest_access_ok(current->domain, src.v, len)))
+        return bad_guest_address(src.v);
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++) {
         u64 w;
@@ -40,10 +38,8 @@ static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
 
 static always_inline int copy_words_to_guest(gva_t dst, const void *src, size_t len)
 {
-    if (unlikely(!guest_access_ok(current->domain, dst.v, len))) {
-        guest_access_failed(dst.v);
-        return -EFAULT;
-    }
+    if (unlikely(!guest_access_ok(current->domain, dst.v, len)))
+        return bad_guest_address(dst.v);
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++)
         PUT_GUEST_U64(dst.v + i * 8, ((const u64 *)src)[i], fault);

@@ -51,11 +51,11 @@ static inline u16 fixup_selector(const struct domain *d, u16 sel)
 int pv_new_root(struct vcpu *v, mfn_t m, bool user);  /* installs a root, dropping the old one */
 bool pv_pt_write_fault(struct cpu_regs *regs, u64 address);  /* true: emulated */
 /*
- * Whether user space, if it is what runs, may not reach these bytes (at most a page of them) itself: then the page fault that
- * it would have had, in *address and *error. A 32-bit guest's user space shares its kernel's tables, and our own accesses are not
+ * Whether user space, if it is what runs, may not reach these bytes (at most a page of them) itself: then it has got the page
+ * fault that it would have had. A 32-bit guest's user space shares its kernel's tables, and our own accesses are not
  * held up by them.
  */
-bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write, u64 *address, u32 *error);
+bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write);
 bool mirror_fault(struct vcpu *v, u64 address, u32 error);   /* pt32: true if the mirror was brought up to date */
 
 /* --- pv/domain.c --- */

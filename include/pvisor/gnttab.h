@@ -50,7 +50,7 @@ struct pv_grant_walk {
     mfn_t table;
 };
 void pv_grant_begin(struct pv_grant_walk *walk);
-void pv_grant_end(struct pv_grant_walk *walk);
+void pv_grant_end(void);
 int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags /* GNTMAP_* */) must_check;
 int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags) must_check;
 void pv_grant_flush(struct domain *d);

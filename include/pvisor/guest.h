@@ -7,6 +7,7 @@
 #ifndef PVISOR_GUEST_H
 #define PVISOR_GUEST_H
 
+#include <public/errno.h>
 #include <pvisor/abi.h>
 #include <pvisor/types.h>
 
@@ -24,6 +25,11 @@ int clear_guest(gva_t dst, size_t len) must_check;
  */
 void guest_access_failed(u64 va);
 u64 last_bad_guest_address(void);
+static always_inline int bad_guest_address(u64 va)
+{
+    guest_access_failed(va);
+    return -EFAULT;
+}
 
 /* A structure described by ABI_STRUCT, at the current domain's width. write: -EFAULT, or -EOVERFLOW if a value does not fit. */
 int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src) must_check;
@@ -51,18 +57,19 @@ static always_inline void abi_decode_inline(enum abi_word w, const struct abi_de
     }
 }
 
-/* guest_read_abi() in line, for calls that are made all the time. */
-#define guest_read_abi_inline(name, internal, src) ({                                                           \
+/* guest_read_abi() in line, for calls that are made all the time: of a domain whose word size is known, or of the current one. */
+#define guest_read_abi_as(w, name, internal, src) ({                                                            \
     struct name *in_ = (internal);                                                                              \
     struct name##_l32 raw_;                                                                                     \
     int rc_;                                                                                                    \
-    if (likely(current_word() == ABI_64)) {                                                                     \
+    if (likely((w) == ABI_64)) {                                                                                \
         rc_ = copy_from_guest(in_, src, sizeof(struct name));                                                   \
         _Static_assert(sizeof(struct name) == sizeof(struct name##_l64), "the layout is ours");                 \
     } else if ((rc_ = copy_from_guest(&raw_, src, sizeof(raw_))) == 0) {                                        \
         abi_decode_inline(ABI_32, &name##_desc, in_, &raw_);                                                    \
     }                                                                                                           \
     rc_; })
+#define guest_read_abi_inline(name, internal, src) guest_read_abi_as(current_word(), name, internal, src)
 #define guest_write_abi(name, dst, internal) guest_write_abi_(&name##_desc, dst, (const struct name *){ (internal) })
 /* Address of element i of a guest array of such structures. */
 #define guest_abi_elem(name, base, i) gva_add(base, (u64)(i) * abi_sizeof(current_word(), name))

@@ -40,9 +40,6 @@ void hypercall_wants_look(void);
  */
 void hypercall_log_failure(u64 number, s64 rc);
 
-/* Of a 32-bit guest whose call in a multicall has wide arguments: puts the halves in args together. */
-void hypercall_join_halves(const struct hypercall_desc *h, u64 args[6]);
-
 /* Internal return value: the call is to be made again. Never reaches a guest. */
 #define ERESTART_HYPERCALL 0x7001
 s64 hypercall_restart(unsigned nr_args, ...);   /* arguments as u64; wide ones as the guest passes them */

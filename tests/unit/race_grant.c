@@ -42,9 +42,8 @@ void pv_grant_begin(struct pv_grant_walk *walk)
     spin_lock(&current->domain->arch.pt_lock);
 }
 
-void pv_grant_end(struct pv_grant_walk *walk)
+void pv_grant_end(void)
 {
-    (void)walk;
     spin_unlock(&current->domain->arch.pt_lock);
 }
 

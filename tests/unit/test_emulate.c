@@ -78,9 +78,9 @@ s64 do_sched_op(u64 cmd, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     return 0;
 }
 
-bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write, u64 *address, u32 *error)
+bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write)
 {
-    (void)v, (void)regs, (void)linear, (void)bytes, (void)write, (void)address, (void)error;
+    (void)v, (void)regs, (void)linear, (void)bytes, (void)write;
     return false;
 }
 

@@ -52,9 +52,8 @@ void pv_grant_begin(struct pv_grant_walk *walk)
     tables_locked = true;
 }
 
-void pv_grant_end(struct pv_grant_walk *walk)
+void pv_grant_end(void)
 {
-    (void)walk;
     assert_true(tables_locked);
     tables_locked = false;
 }

@@ -159,6 +159,15 @@ ist_entry:
 %%none:
 %endmacro
 
+; Jumps to %1 if the frame's rip is not canonical: SYSRET would fault in ring 0. rcx is overwritten.
+%macro CANONICAL_RIP 1
+    mov rcx, [rsp + REGS_rip]
+    shl rcx, 16
+    sar rcx, 16
+    cmp rcx, [rsp + REGS_rip]
+    jne %1
+%endmacro
+
 ; SYSRET, with the guest's rip and rflags as its rcx and r11. rsp: the frame.
 %macro LEAVE_BY_SYSRET 0
     mov rcx, [rsp + REGS_rip]
@@ -274,15 +283,13 @@ hypercall:
     cmp dword [rsp + REGS_rip + 4], 0x8000      ; the only one there that is not, with which SYSRET would fault in ring 0
     je .full_exit
 %ifdef DEBUG
-    mov rcx, [rsp + REGS_rip]
-    shl rcx, 16
-    sar rcx, 16
-    cmp rcx, [rsp + REGS_rip]
-    je .canonical
-    ud2
-.canonical:
+    CANONICAL_RIP .bug
 %endif
     LEAVE_BY_SYSRET
+%ifdef DEBUG
+.bug:
+    ud2
+%endif
 .full_exit:
     test dword [rsp + REGS_entry_vector], ENTRY_LOOK_
     jnz .look
@@ -516,12 +523,7 @@ ret_to_guest:
     LOOK_FOR_WORK .work
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
     jne .iret
-    mov rax, [rsp + REGS_rip]
-    mov rcx, rax
-    shl rax, 16
-    sar rax, 16
-    cmp rax, rcx
-    jne .iret                            ; not canonical: SYSRET would fault in ring 0
+    CANONICAL_RIP .iret
     mov rax, [rsp + REGS_rax]
     mov rbx, [rsp + REGS_rbx]
     mov r12, [rsp + REGS_r12]

@@ -46,19 +46,15 @@ static size_t copy_raw(void *dst, const void *src, size_t len)
 
 int (copy_from_guest)(void *dst, gva_t src, size_t len)
 {
-    if (unlikely(!guest_range_ok(current->domain, src.v, len))) {
-        guest_access_failed(src.v);
-        return -EFAULT;
-    }
+    if (unlikely(!guest_range_ok(current->domain, src.v, len)))
+        return bad_guest_address(src.v);
     return likely(!copy_raw(dst, (const void *)src.v, len)) ? 0 : -EFAULT;
 }
 
 int (copy_to_guest)(gva_t dst, const void *src, size_t len)
 {
-    if (unlikely(!guest_range_ok(current->domain, dst.v, len))) {
-        guest_access_failed(dst.v);
-        return -EFAULT;
-    }
+    if (unlikely(!guest_range_ok(current->domain, dst.v, len)))
+        return bad_guest_address(dst.v);
     return likely(!copy_raw((void *)dst.v, src, len)) ? 0 : -EFAULT;
 }
 
@@ -104,10 +100,8 @@ int guest_read_word(u64 *v, gva_t array, u64 i)
     unsigned bytes = abi_word_bytes(current_word());
 
     *v = 0;
-    if (i >= 1UL << 48) {
-        guest_access_failed(array.v);
-        return -EFAULT;
-    }
+    if (i >= 1UL << 48)
+        return bad_guest_address(array.v);
     return copy_from_guest(v, gva_add(array, i * bytes), bytes);
 }
 
@@ -115,10 +109,8 @@ int guest_write_word(gva_t array, u64 i, u64 v)
 {
     unsigned bytes = abi_word_bytes(current_word());
 
-    if (i >= 1UL << 48) {
-        guest_access_failed(array.v);
-        return -EFAULT;
-    }
+    if (i >= 1UL << 48)
+        return bad_guest_address(array.v);
     if (bytes == 4 && v >> 32)
         return -EOVERFLOW;
     return copy_to_guest(gva_add(array, i * bytes), &v, bytes);
@@ -148,20 +140,22 @@ static bool user_page(const struct vcpu *v, u64 va, bool write, u32 *error)
     return allowed;
 }
 
-bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write, u64 *address, u32 *error)
+bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write)
 {
-    u64 last = linear + bytes - 1;
+    u64 address = linear, last = linear + bytes - 1;
+    u32 error;
     bool ok;
 
     if (v->domain->arch.word == ABI_64 || guest_in_kernel(v, regs))
         return false;
     pt_lock(v->domain);
-    *address = linear;
-    ok = user_page(v, linear, write, error);
+    ok = user_page(v, linear, write, &error);
     if (ok && (linear ^ last) & PAGE_MASK) {
-        *address = last & PAGE_MASK;
-        ok = user_page(v, last, write, error);
+        address = last & PAGE_MASK;
+        ok = user_page(v, last, write, &error);
     }
     pt_unlock(v->domain);
+    if (!ok)
+        pv_inject_page_fault(address, error);
     return !ok;
 }

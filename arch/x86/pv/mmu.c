@@ -21,7 +21,6 @@
 /* --- Whose frames, whose tables --- */
 
 struct owners {
-    struct domain *self;    /* the caller */
     struct domain *pt;      /* of the table */
     struct domain *pg;      /* of the frames that entries name */
 };
@@ -96,16 +95,14 @@ static __attribute__((noinline)) int other_owners_get(struct owners *o, u32 fore
 
 static always_inline int owners_get(struct owners *o, u32 foreigndom)
 {
-    o->self = o->pt = o->pg = current->domain;
-    return likely(foreigndom == DOMID_SELF && !o->self->dying) ? 0 : other_owners_get(o, foreigndom);
+    o->pt = o->pg = current->domain;
+    return likely(foreigndom == DOMID_SELF && !o->pt->dying) ? 0 : other_owners_get(o, foreigndom);
 }
 
 static always_inline void owners_put(struct owners *o)
 {
-    if (unlikely(o->pg != o->self))
-        domain_put(o->pg);
-    if (unlikely(o->pt != o->self))
-        domain_put(o->pt);
+    foreign_put(o->pg);
+    foreign_put(o->pt);
 }
 
 /* --- Progress of a list of operations --- */
@@ -262,7 +259,7 @@ static __attribute__((noinline)) s64 update_list(u64 ureqs, u64 ucount, u64 pdon
 /* What a kernel does on most page faults: one request for its own table and frame. The same, without a list. */
 static always_inline s64 update_single(struct domain *d, u64 ureq)
 {
-    const struct owners o = { d, d, d };
+    const struct owners o = { d, d };
     struct mmu_update r;
     u32 done = 0;
     int rc;
@@ -681,9 +678,8 @@ void pv_grant_begin(struct pv_grant_walk *walk)
     walk->base = 1;
 }
 
-void pv_grant_end(struct pv_grant_walk *walk)
+void pv_grant_end(void)
 {
-    (void)walk;
     pt_unlock(current->domain);
 }
 

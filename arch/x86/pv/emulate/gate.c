@@ -78,8 +78,8 @@ static unsigned make_frame(const struct insn *i, const struct cpu_regs *regs, co
 
 static bool enter(struct vcpu *v, struct cpu_regs *regs, const struct insn *i, const struct gate_call *c)
 {
-    u32 frame[4 + 31], sp = (u32)regs->rsp, error;
-    u64 linear = 0, address;
+    u32 frame[4 + 31], sp = (u32)regs->rsp;
+    u64 linear = 0;
     unsigned n, bytes = c->inner ? c->nr_params * 4 : 8;
 
     /* Of its own stack the caller has read and written what it may itself. */
@@ -88,10 +88,8 @@ static bool enter(struct vcpu *v, struct cpu_regs *regs, const struct insn *i, c
     if (bytes) {
         if (!insn_linear(i, regs, SEG_SS, sp, bytes, !c->inner, &linear))
             return false;
-        if (pv_user_fault(v, regs, linear, bytes, !c->inner, &address, &error)) {
-            pv_inject_page_fault(address, error);
+        if (pv_user_fault(v, regs, linear, bytes, !c->inner))
             return true;
-        }
     }
     n = make_frame(i, regs, c, linear, frame);
     if (c->inner) {

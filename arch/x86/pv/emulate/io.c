@@ -74,18 +74,15 @@ static bool string_step(const struct insn *i, struct cpu_regs *regs, bool in, u1
 {
     struct vcpu *v = current;
     u64 offset = insn_reg_read(i, regs, in ? REG_RDI : REG_RSI, i->addr_bytes), linear;
-    u64 address;
-    u32 data = 0, error;
+    u32 data = 0;
     int err;
 
     if (!insn_linear(i, regs, in ? SEG_ES : i->seg, offset, bytes, in, &linear)) {
         *gp = true;
         return false;
     }
-    if (pv_user_fault(v, regs, linear, bytes, in, &address, &error)) {
-        pv_inject_page_fault(address, error);
+    if (pv_user_fault(v, regs, linear, bytes, in))
         return false;
-    }
     if (in) {
         data = port_read(v->domain, port, bytes);
         err = copy_to_guest(gva(linear), &data, bytes);
