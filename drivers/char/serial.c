@@ -2,9 +2,9 @@
  * 8250/16450/16550 serial lines.
  *
  * Output: while the machine boots, after a panic, and always with sync_console, each character waits for room in the transmitter's
- * FIFO, so that what was printed before a crash is on the wire. Otherwise text goes into a ring, and from there to the FIFO
- * whenever that is empty: by whoever writes, by the transmitter's interrupt, and by a timer, which is all there is without an interrupt,
- * and makes up for one that got lost.
+ * FIFO, so that what was printed before a crash is on the wire. Otherwise what the FIFO does not take at once goes into a ring, and from
+ * there to the FIFO whenever that is empty: by whoever writes, by the transmitter's interrupt, and by a timer, which is all there is
+ * without an interrupt, and makes up for one that got lost.
  *
  * Input comes by interrupt, or is polled by the timer with irq 0.
  */
@@ -13,6 +13,7 @@
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/console.h>
+#include <pvisor/frame.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
@@ -178,12 +179,18 @@ static void set_interrupts(struct uart *u, u8 ier)
     set(u, REG_IER, ier);
 }
 
-/* Hands the transmitter what it takes now: two FIFOs' worth at most, for one that is always ready would take all. */
+/* A transmitter that is always ready would take all that there is. */
+static unsigned most_at_once(const struct uart *u)
+{
+    return 2 * u->fifo_depth;
+}
+
+/* Hands the transmitter what it takes now. */
 static void pump(struct uart *u)
 {
     char c;
 
-    for (unsigned n = 2 * u->fifo_depth; n && is_ready(u) && txring_get(&u->tx, &c); n--) {
+    for (unsigned n = most_at_once(u); n && is_ready(u) && txring_get(&u->tx, &c); n--) {
         send(u, c);
         u->moved_at = now_ns();
     }
@@ -193,15 +200,45 @@ static void pump(struct uart *u)
         tasklet_schedule(&u->start_timer);
 }
 
+/*
+ * While nothing waits, text can go straight to the transmitter. Returns how much of it did. The ring need not hear of it: where lines
+ * begin matters to it only when it is short of room.
+ */
+static size_t send_past_ring(struct uart *u, const char *s, size_t n)
+{
+    size_t sent = 0;
+
+    if (!txring_is_empty(&u->tx))
+        return 0;
+    for (n = min(n, (size_t)most_at_once(u)); sent < n && is_ready(u); sent++) {
+        if (s[sent] == '\n') {
+            if (u->room < 2)
+                break;
+            send(u, '\r');
+        }
+        send(u, s[sent]);
+    }
+    return sent;
+}
+
+static void write_buffered(struct uart *u, const char *s, size_t n)
+{
+    size_t sent = send_past_ring(u, s, n);
+
+    if (sent == n)
+        return;
+    if (!txring_used(&u->tx))
+        u->moved_at = now_ns();
+    txring_put(&u->tx, s + sent, n - sent);
+    pump(u);
+}
+
 static void uart_write(struct console_dev *dev, const char *s, size_t n)
 {
     struct uart *u = container_of(dev, struct uart, dev);
 
     if (buffered) {
-        if (!txring_used(&u->tx))
-            u->moved_at = now_ns();
-        txring_put(&u->tx, s, n);
-        pump(u);
+        write_buffered(u, s, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -215,8 +252,9 @@ static void uart_write(struct console_dev *dev, const char *s, size_t n)
 static u32 uart_waiting(struct console_dev *dev)
 {
     struct uart *u = container_of(dev, struct uart, dev);
+    u32 used = txring_used(&u->tx);
 
-    return now_ns() - u->moved_at > DEAD_AFTER ? 0 : txring_used(&u->tx);
+    return used && now_ns() - u->moved_at > DEAD_AFTER ? 0 : used;
 }
 
 static void uart_drain(struct console_dev *dev, u32 leave)
@@ -242,11 +280,22 @@ static void start_timer(void *data)
     timer_set(&u->timer, now_ns() + timer_period(u));
 }
 
+static bool allocate_rings(void)
+{
+    for (struct uart *u = uarts; u < uarts + ARRAY_SIZE(uarts); u++)
+        if (u->present && !(u->tx.buf = alloc_pages(ilog2(TXRING_SIZE) - PAGE_SHIFT))) {
+            printk(LOG_WARNING "%s: no memory for a ring, so output will wait for the line\n", u->dev.name);
+            return false;
+        }
+    return true;
+}
+
 void serial_start_buffered(void)
 {
+    bool wanted = !sync_console && allocate_rings();
     u64 flags = console_lock();
 
-    buffered = !sync_console;
+    buffered = wanted;
     console_unlock(flags);
     for (struct uart *u = uarts; u < uarts + ARRAY_SIZE(uarts); u++)
         if (u->present && !u->irq)

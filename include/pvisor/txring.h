@@ -16,7 +16,7 @@ struct txring {
     u32 lost;          /* lines dropped that have not been told of yet */
     bool mid_line;     /* the last text had no newline at its end */
     bool dropping;     /* and was dropped, or cut */
-    char buf[TXRING_SIZE];
+    char *buf;         /* TXRING_SIZE bytes */
 };
 
 /* Adds text; \n becomes \r\n on the way. */

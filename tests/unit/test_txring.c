@@ -15,6 +15,7 @@ void srand(unsigned seed);
 int sscanf(const char *s, const char *fmt, ...);
 
 static struct txring ring;
+static char store[TXRING_SIZE];
 static char out[1u << 20];
 static u32 out_len;
 
@@ -22,6 +23,7 @@ static int fresh(void **state)
 {
     (void)state;
     memset(&ring, 0, sizeof(ring));
+    ring.buf = store;
     ring.in = ring.out = 0xffffff00u;      /* the counts wrap soon */
     out_len = 0;
     return 0;
@@ -148,6 +150,27 @@ static void a_text_without_end_is_cut_and_counted(void **state)
     assert_string_equal(out, "again\r\n");
 }
 
+/* A line of which a part went to the transmitter directly, because the ring was empty: to the ring it begins, or ends, in its middle. */
+static void parts_of_lines_are_lines(void **state)
+{
+    u32 n = 0;
+
+    (void)state;
+    put("begun ");
+    drain(~0u);
+    out_len = 0;                             /* "and ended\n" passes by */
+    while (!ring.lost)
+        put_line(n++, 80);
+    drain(~0u);
+    check_numbers(n);
+
+    out_len = 0;                             /* "begun " passes by */
+    put("and ended\n");
+    drain(~0u);
+    assert_string_equal(out, "and ended\r\n");
+    assert_true(txring_is_empty(&ring));
+}
+
 static void writers_that_can_wait_leave_a_quarter(void **state)
 {
     (void)state;
@@ -166,6 +189,7 @@ int main(void)
         cmocka_unit_test_setup(any_pace_loses_nothing_silently, fresh),
         cmocka_unit_test_setup(lines_come_again_only_with_half_the_ring_free, fresh),
         cmocka_unit_test_setup(a_text_without_end_is_cut_and_counted, fresh),
+        cmocka_unit_test_setup(parts_of_lines_are_lines, fresh),
         cmocka_unit_test_setup(writers_that_can_wait_leave_a_quarter, fresh),
     };
 
