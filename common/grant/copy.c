@@ -2,7 +2,7 @@
  * GNTTABOP_copy. Either side is a frame of the caller's own or a grant. A claimed side is kept from one
  * operation to the next, since drivers copy many pieces to or from one page; and the domain longer than that.
  */
-#include "grant.h"
+#include "pin.h"
 #include <pvisor/guest.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
