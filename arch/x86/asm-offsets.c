@@ -25,6 +25,7 @@ void asm_offsets(void)
     OFFSET(CPUINFO_scratch_rsp, struct cpu_info, scratch_rsp);
     OFFSET(CPUINFO_current, struct cpu_info, current_vcpu);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
+    OFFSET(CPUINFO_call_exit, struct cpu_info, call_exit);
 
     OFFSET(REGS_rax, struct cpu_regs, rax);
     OFFSET(REGS_rcx, struct cpu_regs, rcx);
@@ -74,10 +75,10 @@ void asm_offsets(void)
 
     DEFINE(HCDESC_shift, __builtin_ctzl(sizeof(struct hypercall_desc)));
     DEFINE(NR_HYPERCALLS_, NR_HYPERCALLS);
-    OFFSET(HCDESC_fn, struct hypercall_desc, fn);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);
     DEFINE(ENTRY_SYSCALL_, ENTRY_SYSCALL);
-    DEFINE(ENTRY_LOOK_, ENTRY_LOOK);
+    DEFINE(ENTRY_SHORT_, ENTRY_SHORT);
+    DEFINE(CALL_LOOK_, CALL_LOOK);
     DEFINE(HYPERCALL_IRET, __HYPERVISOR_iret);
     DEFINE(ASSIST_IOPL, 1 << VMASST_TYPE_architectural_iopl);
     DEFINE(HYP_VIRT_START_, HYP_VIRT_START);

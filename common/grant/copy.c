@@ -2,7 +2,7 @@
  * GNTTABOP_copy. Either side is a frame of the caller's own or a grant. A claimed side is kept from one
  * operation to the next, since drivers copy many pieces to or from one page; and the domain longer than that.
  */
-#include "grant.h"
+#include "pin.h"
 #include <pvisor/guest.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
@@ -106,18 +106,6 @@ static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src
     return status;
 }
 
-/* The 64-bit layout and ours are the same, and this call is made once per packet. */
-static int read_op(struct gnttab_copy *op, gva_t src)
-{
-#define SAME_PLACE(field) offsetof(struct gnttab_copy, field) == offsetof(struct gnttab_copy_l64, field)
-    _Static_assert(sizeof(*op) == sizeof(struct gnttab_copy_l64) && SAME_PLACE(source.domid) &&
-                   SAME_PLACE(dest.offset) && SAME_PLACE(status), "layout");
-
-    if (current_word() == ABI_64)
-        return copy_from_guest(op, src, sizeof(*op));
-    return guest_read_abi(gnttab_copy, op, src);
-}
-
 s64 gnttab_copy(gva_t uop, u32 count)
 {
     size_t status_at = abi_offset(current_word(), gnttab_copy, status);
@@ -129,7 +117,7 @@ s64 gnttab_copy(gva_t uop, u32 count)
         struct gnttab_copy op;
         s16 status;
 
-        if (read_op(&op, elem)) {
+        if (guest_read_abi_inline(gnttab_copy, &op, elem)) {
             done = -EFAULT;
             break;
         }

@@ -104,10 +104,8 @@ struct active *grant_active_grow(struct grant_frame *f, u32 i)
     return grow_active(f, i + 1) ? &f->active[i] : NULL;
 }
 
-void grant_table_put(struct grant_table *t)
+void grant_table_free(struct grant_table *t)
 {
-    if (!atomic_dec_and_test(&t->nr_refs))
-        return;
     for (u32 i = 0; i < t->nr_frames; i++)
         xfree(t->frame[i].active);
     xfree(t->frame);

@@ -17,11 +17,16 @@ struct cpu_info {
     u64 scratch_rsp;              /* where SYSCALL's stub parks the guest's %rsp */
     struct vcpu *current_vcpu;
     struct percpu *percpu;
-    u32 cpu;
     u32 softirq_pending;          /* bit n: softirq n */
+    u32 call_exit;                /* CALL_*, of this CPU's own; entry.asm looks at both in one */
+    u32 cpu;
     bool watching;                /* waits by MWAIT on softirq_pending: a store wakes it */
     u64 pad;
 };
+
+/* Why a hypercall does not leave by the short way: hypercall_look() looks at it. */
+#define CALL_LOOK      1u         /* hypercall_wants_look() */
+#define CALL_ELSEWHERE 2u         /* the handler changed the frame: the guest goes on at another place */
 
 #ifdef HOST_TEST
 struct cpu_info *cpu_info(void);   /* tests/unit/fake/ */

@@ -3,7 +3,7 @@
  * gives them anew. No data race, no lock out of order; in the end every frame has its first reference and nothing more.
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
-// SOURCES: common/grant/table.c common/grant/pin.c common/grant/maptrack.c
+// SOURCES: common/grant/table.c common/grant/maptrack.c
 // SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/spinlock.c
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
  * early.
  */
 // SOURCES: tests/unit/fake/machine.c common/abi.c
-// SOURCES: common/grant/table.c common/grant/pin.c common/grant/maptrack.c
+// SOURCES: common/grant/table.c common/grant/maptrack.c
 // SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c
 #include <setjmp.h>
 #include <stdarg.h>

@@ -9,13 +9,14 @@
 ;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
 ;
 ; ret_to_guest looks for softirqs and events once more with interrupts off, and leaves by SYSRET if the
-; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A hypercall after which
-; nothing waits leaves by itself, without loading the registers that C functions preserve.
+; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A SYSCALL's hypercall after which
+; nothing waits leaves by itself. It neither stores nor loads the registers that C functions preserve: they are in the frame from
+; hypercall's way to ret_to_guest on.
 
 %include "asm-offsets.inc"
 
-extern exception_handlers, do_interrupt, hypercall_table
-extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look
+extern exception_handlers, do_interrupt, hypercall_functions, hypercall_table
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
@@ -31,8 +32,8 @@ section .text.entry progbits alloc exec nowrite align=16
 __SECT__
 %endmacro
 
-; %1, optional: what is pushed as rcx.
-%macro SAVE_GPRS 0-1 rcx
+; The registers that C functions may change. %1: what is pushed as rcx.
+%macro SAVE_CHANGING 1
     push rdi
     push rsi
     push rdx
@@ -42,6 +43,13 @@ __SECT__
     push r9
     push r10
     push r11
+%endmacro
+
+%define PRESERVED_BYTES 48              ; rbx rbp r12 to r15
+
+; %1, optional: what is pushed as rcx.
+%macro SAVE_GPRS 0-1 rcx
+    SAVE_CHANGING %1
     push rbx
     push rbp
     push r12
@@ -70,6 +78,7 @@ __SECT__
 
 align 8
 syscall_entry_word: dd 0, ENTRY_SYSCALL_         ; error_code and entry_vector
+short_entry_word:   dd 0, ENTRY_SYSCALL_ | ENTRY_SHORT_
 verw_selector: dw HYP_DS_
 
 ; --- IDT stubs: 256 of 16 bytes ---------------------------------------------------------------------------
@@ -145,11 +154,8 @@ ist_entry:
     CALL_EXCEPTION_HANDLER
     jmp restore_nested
 
-; Jumps to %1 if there is something to do before the current vCPU goes on: a softirq, an event that is pending and not masked.
-; A guest's NMI is a softirq too. rcx is overwritten.
-%macro LOOK_FOR_WORK 1
-    cmp dword [rsp + CPUINFO_softirq], 0
-    jne %1
+; Jumps to %1 if an event is pending for the current vCPU and not masked. rcx is overwritten.
+%macro LOOK_FOR_EVENTS 1
     mov rcx, [rsp + CPUINFO_current]
     mov rcx, [rcx + VCPU_info]
     cmp word [rcx], 0                    ; upcall pending, upcall mask: mostly neither
@@ -157,6 +163,13 @@ ist_entry:
     cmp byte [rcx + 1], 0
     je %1
 %%none:
+%endmacro
+
+; The same if anything is to be done before it goes on: a softirq, as which a guest's NMI comes too, or an event.
+%macro LOOK_FOR_WORK 1
+    cmp dword [rsp + CPUINFO_softirq], 0
+    jne %1
+    LOOK_FOR_EVENTS %1
 %endmacro
 
 ; Jumps to %1 if the frame's rip is not canonical: SYSRET would fault in ring 0. rcx is overwritten.
@@ -172,7 +185,6 @@ ist_entry:
 %macro LEAVE_BY_SYSRET 0
     mov rcx, [rsp + REGS_rip]
     mov r11, [rsp + REGS_rflags]
-    mov rbp, [rsp + REGS_rbp]
     CLEAR_BUFFERS
     mov r10, [rsp + REGS_r10]
     mov r9, [rsp + REGS_r9]
@@ -246,6 +258,16 @@ moving_entry:
 ; The per-CPU stub has parked the guest's %rsp and loaded %rsp with the address of guest_regs.es. Interrupts are off. The
 ; two ways that a kernel's system call takes, into the kernel and out of it by the iret hypercall, are taken
 ; here if nothing is special about them: short_syscall, short_iret. All else is done in C.
+
+; Calls the handler of hypercall rax, or jumps to %1 if there is no such number. rdi rsi rdx rcx r8 r9: arguments
+%macro CALL_HYPERCALL 1
+    cmp rax, NR_HYPERCALLS_
+    jae %1
+    lea r11, [hypercall_functions]
+    mov rax, [r11 + rax * 8]
+    call __x86_indirect_thunk_rax
+%endmacro
+
 global syscall_entry:function hidden
 align 16
 syscall_entry:
@@ -259,27 +281,18 @@ syscall_entry:
     je short_syscall
     cmp eax, HYPERCALL_IRET
     je short_iret
-.full:                                  ; SYSCALL had put rip in rcx
-    push qword [syscall_entry_word]
-    SAVE_GPRS {qword [rsp + 4 * 8]}
+    push qword [short_entry_word]
+    SAVE_CHANGING {qword [rsp + 4 * 8]}     ; SYSCALL had put rip in rcx
+    sub rsp, PRESERVED_BYTES
     sti
     mov rcx, r10
-hypercall:
-    ; eax: number; rdi rsi rdx rcx r8 r9: arguments
-    cmp eax, NR_HYPERCALLS_
-    jae .bad
-    shl eax, HCDESC_shift
-    lea r11, [hypercall_table]
-    xor ebp, ebp
-    mov rax, [r11 + rax + HCDESC_fn]
-    call __x86_indirect_thunk_rax
+    CALL_HYPERCALL .bad
     cli
-    ; rbx and r12 to r15 are the guest's again, and rax is what it gets. A handler whose result wants a look, or that made the
-    ; guest go on elsewhere by IRET, changed entry_vector; so rip is where SYSCALL said: behind an instruction at an address
-    ; that is canonical.
-    cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
+    ; What C preserves is the guest's again, and rax is what it gets. A handler whose result wants a look, or that made the guest
+    ; go on elsewhere, said so in call_exit; so rip is where SYSCALL said: behind an instruction at an address that is canonical.
+    cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne .full_exit
-    LOOK_FOR_WORK .full_exit
+    LOOK_FOR_EVENTS .full_exit
     cmp dword [rsp + REGS_rip + 4], 0x8000      ; the only one there that is not, with which SYSRET would fault in ring 0
     je .full_exit
 %ifdef DEBUG
@@ -291,17 +304,27 @@ hypercall:
     ud2
 %endif
 .full_exit:
-    test dword [rsp + REGS_entry_vector], ENTRY_LOOK_
-    jnz .look
+    mov [rsp + REGS_rbx], rbx
+    mov [rsp + REGS_rbp], rbp
+    mov [rsp + REGS_r12], r12
+    mov [rsp + REGS_r13], r13
+    mov [rsp + REGS_r14], r14
+    mov [rsp + REGS_r15], r15
+    and dword [rsp + REGS_entry_vector], ~ENTRY_SHORT_
+hypercall_done:
+    cmp dword [rsp + CPUINFO_call_exit], 0
+    jne .look
     mov [rsp + REGS_rax], rax
     jmp ret_to_guest
-.bad:
-    mov rax, -38        ; ENOSYS
 .look:
     mov rdi, rsp
     mov rsi, rax
     call hypercall_look
     jmp ret_to_guest
+syscall_entry.bad:
+    mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
+    mov rax, -38        ; ENOSYS
+    jmp syscall_entry.full_exit
 
 ; SYSCALL by a 64-bit guest's user space, to its kernel's handler. rcx: vCPU; rcx and r11 are in the frame. Interrupts
 ; stay off and the event mask is not lifted, so nothing can have become pending that was not when user space ran.
@@ -370,7 +393,7 @@ short_syscall:
     call pv_guest_syscall
     jmp ret_to_guest
 
-; The iret hypercall. rcx: vCPU; rax, rcx and r11 are to come from the guest's frame, so all three are free.
+; The iret hypercall; if it wants more than this, do_iret() sees all registers. rcx: vCPU; rax, rcx and r11 are to come from the guest's frame, so all three are free.
 ;   at the guest's rsp: rax r11 rcx flags rip cs rflags rsp ss
 align 16
 short_iret:
@@ -435,7 +458,11 @@ short_iret:
     mov [rsp + FRAME_RSP], r11
 .full:
     mov eax, HYPERCALL_IRET
-    jmp syscall_entry.full
+    push qword [syscall_entry_word]
+    SAVE_GPRS {qword [rsp + 4 * 8]}
+    sti
+    call do_iret
+    jmp hypercall_done
 
 align 16
 int82_entry:
@@ -448,15 +475,24 @@ int82_entry:
     mov ecx, [rsp + REGS_rsi]
     mov r8d, [rsp + REGS_rdi]
     mov r9d, [rsp + REGS_rbp]
+    mov eax, eax
     cmp eax, NR_HYPERCALLS_
-    jae hypercall
+    jae .bad
     mov r10d, eax
     shl r10d, HCDESC_shift
     lea r11, [hypercall_table]
-    add r10, r11
-    movzx r10d, byte [r10 + HCDESC_wide]
+    movzx r10d, byte [r11 + r10 + HCDESC_wide]
     test r10d, r10d
-    jz hypercall
+    jnz .wide
+.call:
+    CALL_HYPERCALL .bad
+    cli
+    jmp hypercall_done
+.bad:
+    mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
+    mov rax, -38        ; ENOSYS
+    jmp hypercall_done
+.wide:
     ; An argument of 64 bits comes in two registers, the first of all arguments or the second (hypercall.h).
     test r10d, 1
     jz .second
@@ -468,7 +504,7 @@ int82_entry:
     mov r8d, r9d
     xor r9d, r9d
     test r10d, 2
-    jz hypercall
+    jz .call
 .second:
     shl rdx, 32
     or rsi, rdx
@@ -476,7 +512,7 @@ int82_entry:
     mov ecx, r8d
     mov r8d, r9d
     xor r9d, r9d
-    jmp hypercall
+    jmp .call
 
 ; 32-bit SYSENTER of a guest's user space: %rsp from the MSR is guest_regs.es; the guest's is lost by design.
 global sysenter_entry:function hidden
@@ -526,6 +562,7 @@ ret_to_guest:
     CANONICAL_RIP .iret
     mov rax, [rsp + REGS_rax]
     mov rbx, [rsp + REGS_rbx]
+    mov rbp, [rsp + REGS_rbp]
     mov r12, [rsp + REGS_r12]
     mov r13, [rsp + REGS_r13]
     mov r14, [rsp + REGS_r14]

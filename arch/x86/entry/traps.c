@@ -236,7 +236,8 @@ void guest_exit_work(struct cpu_regs *regs)
 struct restart { bool asked; unsigned nr; u64 args[6]; };
 STATIC_PERCPU(struct restart, restart);
 
-void hypercall_wants_look(void) { guest_regs()->entry_vector |= ENTRY_LOOK; }
+/* From an emulated instruction too: then the next hypercall is looked at for nothing. */
+void hypercall_wants_look(void) { cpu_info()->call_exit |= CALL_LOOK; }
 
 s64 hypercall_restart(unsigned nr_args, ...)
 {
@@ -280,14 +281,17 @@ static void make_again(struct cpu_regs *regs)
     regs->rip -= 2;
 }
 
-/* From entry.asm: a call's result wants a look. The frame still has the call's number. */
+/* From entry.asm: a call's result wants a look, or the frame is not the call's any more. It still has the call's number. */
 void hypercall_look(struct cpu_regs *regs, s64 rc)
 {
-    regs->entry_vector &= ~ENTRY_LOOK;
+    u32 why = cpu_info()->call_exit;
+
+    cpu_info()->call_exit = 0;
     if (rc == -ERESTART_HYPERCALL && hypercall_restart_asked()) {
         make_again(regs);
         return;
     }
-    hypercall_log_failure((u32)regs->rax, rc);
+    if (why & CALL_LOOK)
+        hypercall_log_failure((u32)regs->rax, rc);
     regs->rax = (u64)rc;
 }

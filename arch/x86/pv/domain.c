@@ -577,6 +577,8 @@ void vcpu_show_registers(struct vcpu *v)
     printk(LOG_ERR "rbp %016lx  r8  %016lx  r9  %016lx\n", r->rbp, r->r8, r->r9);
     printk(LOG_ERR "r10 %016lx  r11 %016lx  r12 %016lx\n", r->r10, r->r11, r->r12);
     printk(LOG_ERR "r13 %016lx  r14 %016lx  r15 %016lx\n", r->r13, r->r14, r->r15);
+    if (r->entry_vector & ENTRY_SHORT)
+        printk(LOG_ERR "In a hypercall: rbx, rbp and r12 to r15 are not the guest's\n");
     printk(LOG_ERR "cr2 %016lx  cr3 %016lx  fs %016lx  gs %016lx\n", v->arch.cr[2], v->arch.cr3, v->arch.fs_base,
            v->arch.gs_base_kernel);
     if (v == current) {
