@@ -20,11 +20,15 @@ struct spec {
     bool ibpb;      /* a barrier for branch predictions when a CPU goes from one domain to another */
     bool rsb;       /* then, too: no predicted return address is left from the other */
     bool verw;      /* buffers are overwritten on every way out to a guest */
+    bool isolate;   /* 64-bit guests run on page tables that have next to nothing of ours: asm/isolation.h */
 };
 
 /* What the command line says of each; SPEC_AUTO: what the CPU needs. */
 enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
-struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; };
+struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw, isolate; enum spec_thunk which; };
+
+/* Places in entry.asm that are patched at boot: the ways out to a guest, the ways in, the way back into our own code, VERW alone. */
+enum { SITE_LEAVE, SITE_ARRIVE, SITE_RESUME, SITE_CLEAR };
 
 /* The decision, as a function of the CPU and the wishes alone. */
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);

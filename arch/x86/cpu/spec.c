@@ -6,10 +6,12 @@
  *                              mode apart, and the kernels of 32-bit guests run in ring 1, which counts as supervisor mode
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
  *   MDS, TAA and their kind    VERW on every way out to a guest, where microcode makes it clear the buffers
+ *   Meltdown                   page tables that have next to nothing of ours, for 64-bit guests (mm/isolation.c)
  *
  * The code is built with all of it; what a CPU does not need is patched out at boot, so that it costs nothing there.
  */
 #include <asm/features.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/percpu.h>
 #include <asm/spec.h>
@@ -39,6 +41,7 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
     s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
     s.rsb = w->rsb != SPEC_OFF;
     s.verw = w->verw == SPEC_AUTO ? mds && feature_in(f, X86_FEATURE_MD_CLEAR) : w->verw == SPEC_ON;
+    s.isolate = w->isolate == SPEC_AUTO ? intel && !feature_in(f, X86_FEATURE_RDCL_NO) : w->isolate == SPEC_ON;
     s.thunk = w->thunk == SPEC_OFF ? THUNK_JMP : w->thunk == SPEC_ON ? w->which : THUNK_RETPOLINE;
     return s;
 }
@@ -67,14 +70,24 @@ static int choose_thunk(struct spec_wishes *w, enum spec_thunk which)
     return 0;
 }
 
+static bool is_true(const char *word, size_t len)
+{
+    return is_word(word, len, "yes") || is_word(word, len, "on") || is_word(word, len, "true") || is_word(word, len, "1");
+}
+
+static bool is_false(const char *word, size_t len)
+{
+    return is_word(word, len, "no") || is_word(word, len, "off") || is_word(word, len, "false") || is_word(word, len, "0");
+}
+
 /* NAME and no-NAME, besides the words for all together and the kinds of thunk. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
 {
     bool no = len > 3 && !strncmp(word, "no-", 3);
 
-    if (is_word(word, len, "no") || is_word(word, len, "off") || is_word(word, len, "false") || is_word(word, len, "0"))
+    if (is_false(word, len))
         return all_wishes(w, SPEC_OFF);
-    if (is_word(word, len, "yes") || is_word(word, len, "on") || is_word(word, len, "true") || is_word(word, len, "1"))
+    if (is_true(word, len))
         return all_wishes(w, SPEC_AUTO);
     if (is_word(word, len, "bti-thunk=retpoline"))
         return choose_thunk(w, THUNK_RETPOLINE);
@@ -110,6 +123,20 @@ static int parse_spec_ctrl(const char *value)
 }
 CMDLINE_OPTION("spec-ctrl", parse_spec_ctrl);
 
+/* xpti=BOOL: whatever spec-ctrl= says of the rest, before it or after. */
+static enum spec_wish xpti;
+
+static int parse_xpti(const char *value)
+{
+    size_t len = strlen(value);
+
+    if (len && !is_true(value, len) && !is_false(value, len))
+        return -EINVAL;
+    xpti = is_false(value, len) ? SPEC_OFF : SPEC_ON;
+    return 0;
+}
+CMDLINE_OPTION("xpti", parse_xpti);
+
 /* --- Patching -------------------------------------------------------------------------------------- */
 
 extern char indirect_thunks[], indirect_thunks_end[];
@@ -140,15 +167,41 @@ static void patch_thunks(bool lfence)
         simple_thunk(writable(indirect_thunks + reg * THUNK_SIZE), reg, lfence);
 }
 
-/* Each site's address, relative to the entry. */
-extern const s32 __verw_start[], __verw_end[];
+/* at: relative to itself. */
+extern const struct entry_site { s32 at; u32 kind; } __entry_sites[], __entry_sites_end[];
+extern const char load_guest_root[], load_full_root[], reload_root[];
 
-static void patch_verw(void)
+#define SITE_BYTES 7
+
+static void patch_nop(const char *site)
 {
-    static const u8 nop[7] = { 0x0f, 0x1f, 0x80, 0, 0, 0, 0 };
+    static const u8 nop[SITE_BYTES] = { 0x0f, 0x1f, 0x80, 0, 0, 0, 0 };
 
-    for (const s32 *p = __verw_start; p < __verw_end; p++)
-        memcpy(writable((const char *)p + *p), nop, sizeof(nop));
+    memcpy(writable(site), nop, SITE_BYTES);
+}
+
+static void patch_call(const char *site, const char *target)
+{
+    u8 code[SITE_BYTES] = { 0xe8, 0, 0, 0, 0, 0x66, 0x90 };
+
+    *(s32 *)(code + 1) = (s32)(target - (site + 5));
+    memcpy(writable(site), code, SITE_BYTES);
+}
+
+static void patch_entry(bool verw, bool isolate)
+{
+    static const char *const target[] = {
+        [SITE_LEAVE] = load_guest_root, [SITE_ARRIVE] = load_full_root, [SITE_RESUME] = reload_root,
+    };
+
+    for (const struct entry_site *s = __entry_sites; s < __entry_sites_end; s++) {
+        const char *site = (const char *)&s->at + s->at;
+
+        if (isolate && s->kind != SITE_CLEAR)
+            patch_call(site, target[s->kind]);
+        else if (!verw)
+            patch_nop(site);
+    }
 }
 
 /* --- At work --------------------------------------------------------------------------------------- */
@@ -159,8 +212,8 @@ STATIC_PERCPU(const struct domain *, last_domain);
 static void warn_of_the_rest(const struct cpu_host *h)
 {
     if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO))
-        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and there is no defence against them yet: "
-               "do not run guests that distrust each other\n");
+        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s: do not run guests that distrust each other\n",
+               spec.isolate ? "there is no defence against L1TF yet" : "page-table isolation (xpti=) is off");
     if (h->vendor == VENDOR_INTEL && !spec.verw && !feature_in(h->feat, X86_FEATURE_MDS_NO))
         printk(LOG_WARNING "This CPU does not say that MDS spares it, and %s\n",
                feature_in(h->feat, X86_FEATURE_MD_CLEAR) ? "the defence is off" : "its microcode has no defence");
@@ -170,6 +223,8 @@ void spec_init(void)
 {
     static const char *const thunk[] = { "retpoline", "lfence", "jmp" };
 
+    if (xpti != SPEC_AUTO)
+        wishes.isolate = xpti;
     spec = spec_choose(&cpu_host, &wishes);
     if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
         spec.ibpb = false;
@@ -177,11 +232,13 @@ void spec_init(void)
     }
     if (spec.thunk != THUNK_RETPOLINE)
         patch_thunks(spec.thunk == THUNK_LFENCE);
-    if (!spec.verw)
-        patch_verw();
+    if (spec.isolate)
+        isolation_init();
+    patch_entry(spec.verw, spec.isolate);
     (void)cpuid(0, 0);      /* serialises: no old instruction is still in the pipeline (SDM vol. 3, self-modifying code) */
-    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
-           spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "");
+    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
+           spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",
+           spec.isolate ? ", page-table isolation" : "");
     warn_of_the_rest(&cpu_host);
 }
 

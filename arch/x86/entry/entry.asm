@@ -16,20 +16,41 @@
 %include "asm-offsets.inc"
 
 extern exception_handlers, do_interrupt, hypercall_functions, hypercall_table
-extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret, isolation_copy_root
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
 default rel
+section .ex_table progbits alloc noexec nowrite align=4
+section .entry_sites progbits alloc noexec nowrite align=4
 section .text.entry progbits alloc exec nowrite align=16
 
-; What a guest must not find in the CPU's buffers goes: microcode gives VERW that meaning. Patched out where it has none.
-%macro CLEAR_BUFFERS 0
+; Places that are patched at boot, seven bytes each (cpu/spec.c). %1: SITE_*
+%macro SITE 1
 %%at:
-    verw word [verw_selector]
-[section .verw_sites]
+[section .entry_sites]
     dd %%at - $
+    dd %1
 __SECT__
+%endmacro
+
+; Every way out, before the last registers are loaded: what a guest must not find in the CPU's buffers goes, for microcode gives VERW
+; that meaning. Patched out where it has none, or to call load_guest_root; then nothing may be touched any more but this CPU's stack.
+; Flags are overwritten.
+%macro CLEAR_BUFFERS 0
+    SITE SITE_LEAVE_
+    verw word [verw_selector]
+%endmacro
+
+; Every way in that has saved all registers, and the way back from there to code of ours: nothing, or calls of load_full_root and
+; reload_root. In between rbx and r12 must be preserved.
+%macro ARRIVE 0
+    SITE SITE_ARRIVE_
+    db 0x0f, 0x1f, 0x80, 0, 0, 0, 0         ; NOP
+%endmacro
+%macro RESUME 0
+    SITE SITE_RESUME_
+    db 0x0f, 0x1f, 0x80, 0, 0, 0, 0
 %endmacro
 
 ; The registers that C functions may change. %1: what is pushed as rcx.
@@ -126,10 +147,12 @@ align 16
 exception_entry:
     cld
     SAVE_GPRS
+    ARRIVE
     CALL_EXCEPTION_HANDLER
     test byte [rsp + REGS_cs], 3
     jnz ret_to_guest
 restore_nested:
+    RESUME
     RESTORE_GPRS
     add rsp, 8
     iretq
@@ -138,6 +161,7 @@ align 16
 interrupt_entry:
     cld
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call do_interrupt
@@ -150,6 +174,7 @@ align 16
 ist_entry:
     cld
     SAVE_GPRS
+    ARRIVE
 .saved:
     CALL_EXCEPTION_HANDLER
     jmp restore_nested
@@ -241,6 +266,7 @@ align 16
 moving_entry:
     cld
     SAVE_GPRS
+    ARRIVE
     test byte [rsp + REGS_cs], 3
     jz ist_entry.saved
     mov rsi, rsp
@@ -369,11 +395,11 @@ short_syscall:
     je .leave
     mov byte [r11 + 1], 1
 .leave:
-    CLEAR_BUFFERS
     mov r11, [rsp + F + FRAME_RFLAGS]
     and r11d, ~FLAGS_HANDLER_CLEARS
     mov rcx, [rcx + VCPU_syscall_address]   ; canonical: callback.c refuses others
     mov [rsp + F + FRAME_RSP], rdx
+    CLEAR_BUFFERS
     pop rdx
     pop rax
     mov rsp, [rsp + FRAME_RSP]
@@ -437,14 +463,19 @@ short_iret:
     and eax, ~FLAGS_OWNED
     or eax, FLAGS_IF | FLAGS_FIXED
     mov [rsp + F + FRAME_RFLAGS], rax
-    CLEAR_BUFFERS
     movzx eax, word [r11]               ; pending and not masked?
     dec eax
     cmp eax, 0xff
+    jb .event
+    CLEAR_BUFFERS
     pop rax
     pop r11
     pop rcx
-    jae iret_to_guest
+    GUEST iret_fault, iretq
+.event:
+    pop rax
+    pop r11
+    pop rcx
     push 0                              ; as if an interrupt had come at the place we go to
     SAVE_GPRS
     jmp ret_to_guest
@@ -528,6 +559,7 @@ sysenter_entry:
     push 2
     popfq                                ; SYSENTER leaves NT, with which our IRET would fault
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call pv_guest_sysenter
@@ -545,6 +577,7 @@ cstar_entry:
     push 0
     mov dword [rsp + 4], ENTRY_SYSENTER_ + 1
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call pv_guest_sysenter
@@ -572,28 +605,132 @@ ret_to_guest:
     CLEAR_BUFFERS
     RESTORE_GPRS
     add rsp, 8
-global iret_to_guest:function hidden
-iret_to_guest:
-    iretq
-ret_to_guest.work:
+    GUEST iret_fault, iretq
+.work:
     mov rdi, rsp
     call guest_exit_work
     jmp ret_to_guest
 
-; The IRET above faulted: the frame (rip, cs, rflags, rsp, ss) still lies at %rsp, the other registers are the guest's.
+; An IRET to the guest faulted: the frame (rip, cs, rflags, rsp, ss) still lies at %rsp, the other registers are the guest's.
 align 16
 iret_fault:
     push 0
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call pv_iret_failed
     jmp ret_to_guest
 
-section .ex_table progbits alloc noexec nowrite align=4
-ex_iret:
-    dd iret_to_guest - ex_iret
-    dd iret_fault - (ex_iret + 4)
+; --- Page-table isolation (asm/isolation.h) ---------------------------------------------------------------
+
+; %1: this CPU's struct cpu_info, whichever of its stacks this is.
+%macro FIND_CPU_INFO 1
+    mov %1, rsp
+    or %1, STACK_SIZE_ - 1
+    sub %1, CPUINFO_sizeof - 1
+%endmacro
+
+; From CLEAR_BUFFERS; interrupts are off. All registers are preserved. full_cr3 is set first: an NMI between finds its way.
+align 16
+global load_guest_root:function hidden
+load_guest_root:
+    push rax
+    push rcx
+    FIND_CPU_INFO rcx
+    cmp byte [rcx + CPUINFO_isolated], 0
+    je .loaded
+    mov rax, [rcx + CPUINFO_current]
+    mov rax, [rax + VCPU_cr3]
+    cmp rax, [rcx + CPUINFO_kernel_root_of]
+    je .kernel
+    cmp rax, [rcx + CPUINFO_user_root_of]
+    jne .copy
+    mov [rcx + CPUINFO_full_cr3], rax
+    mov rax, [rcx + CPUINFO_user_root]
+    mov cr3, rax
+.loaded:
+    SITE SITE_CLEAR_
+    verw word [verw_selector]
+    pop rcx
+    pop rax
+    ret
+.kernel:
+    mov [rcx + CPUINFO_full_cr3], rax
+    mov rax, [rcx + CPUINFO_kernel_root]
+    mov cr3, rax
+    jmp .loaded
+.copy:
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    call isolation_copy_root
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    mov cr3, rax
+    jmp .loaded
+
+; From ARRIVE; rsp: the return address, and then the frame. For reload_root r12 becomes what full_cr3 was, and rbx what CR3 was:
+; an NMI can come when full_cr3 says that another is to be loaded, and that has been done.
+align 16
+global load_full_root:function hidden
+load_full_root:
+    FIND_CPU_INFO rcx
+    mov rbx, cr3
+    mov r12, [rcx + CPUINFO_full_cr3]
+    test r12, r12
+    jz .loaded
+    mov cr3, r12
+    mov qword [rcx + CPUINFO_full_cr3], 0
+    cmp dword [rsp + 8 + REGS_entry_vector], 14
+    je .page_fault
+.loaded:
+    ret
+.page_fault:                            ; from a guest, on a copy that is out of date: with a new one it may be none
+    test byte [rsp + 8 + REGS_cs], 3
+    jz .loaded
+    cmp r12, [rcx + CPUINFO_kernel_root_of]
+    je .loaded
+    cmp r12, [rcx + CPUINFO_user_root_of]
+    je .loaded
+    add rsp, 8
+    jmp ret_to_guest
+
+; From RESUME.
+align 16
+global reload_root:function hidden
+reload_root:
+    test r12, r12
+    jz .loaded
+    FIND_CPU_INFO rcx
+    mov [rcx + CPUINFO_full_cr3], r12
+    mov cr3, rbx
+.loaded:
+    ret
+
+; Where the SYSCALL stub leads then; see there.
+align 16
+global syscall_entry_isolated:function hidden
+syscall_entry_isolated:
+%define INFO(field) rsp + CPUINFO_ %+ field - CPUINFO_guest_top
+    mov [INFO(scratch_rax)], rax
+    mov rax, [INFO(full_cr3)]
+    test rax, rax
+    jz .loaded
+    mov cr3, rax
+    mov qword [INFO(full_cr3)], 0
+.loaded:
+    mov rax, [INFO(scratch_rax)]
+    jmp syscall_entry
 
 ; --- Small things -----------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@
  */
 #include <asm/atomic.h>
 #include <asm/frame_ref.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -282,6 +283,8 @@ static void orphan_forget(struct domain *d, mfn_t m)
 static void retire(struct domain *d, mfn_t m, unsigned level)
 {
     d->arch.nr_tables--;
+    if (level == 4)
+        isolation_forget(d, m);
     if (d->arch.fmt->mirrored)
         mirror_free(d, m, level);
     note_stale(&d->arch);
@@ -625,6 +628,8 @@ static always_inline bool store_entry(struct domain *d, const struct pt_format *
         return false;
     if (level == 3 && f->id == PT32P)
         mirror_root_changed(d, m, idx, e);
+    if (level == 4)
+        isolation_forget(d, m);
     return true;
 }
 
