@@ -25,8 +25,8 @@
 struct domain;
 struct vcpu;
 
-/* Boot CPU: switches it on, before the code is patched. */
-void isolation_init(void);
+/* Boot CPU: switches it on for some, before the code is patched. */
+void isolation_init(bool dom0, bool domus);
 /* Memory for a CPU that is about to start, and its way in. Nothing if isolation is off. */
 void isolation_prepare_cpu(unsigned cpu);
 /* Interrupts off: this CPU is about to run v, not idle. */

@@ -34,6 +34,7 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
     const u32 *f = h->feat;
     bool intel = h->vendor == VENDOR_INTEL, has_ctrl = intel && feature_in(f, X86_FEATURE_IBRSB);
     bool has_barrier = has_ctrl || feature_in(f, X86_FEATURE_IBPB);
+    bool meltdown = intel && !feature_in(f, X86_FEATURE_RDCL_NO);
     bool mds = intel && !feature_in(f, X86_FEATURE_MDS_NO);
     struct spec s;
 
@@ -41,7 +42,8 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
     s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
     s.rsb = w->rsb != SPEC_OFF;
     s.verw = w->verw == SPEC_AUTO ? mds && feature_in(f, X86_FEATURE_MD_CLEAR) : w->verw == SPEC_ON;
-    s.isolate = w->isolate == SPEC_AUTO ? intel && !feature_in(f, X86_FEATURE_RDCL_NO) : w->isolate == SPEC_ON;
+    s.isolate_dom0 = w->xpti.dom0 == SPEC_AUTO ? meltdown : w->xpti.dom0 == SPEC_ON;
+    s.isolate_domus = w->xpti.domus == SPEC_AUTO ? meltdown : w->xpti.domus == SPEC_ON;
     s.thunk = w->thunk == SPEC_OFF ? THUNK_JMP : w->thunk == SPEC_ON ? w->which : THUNK_RETPOLINE;
     return s;
 }
@@ -60,6 +62,7 @@ static int all_wishes(struct spec_wishes *w, enum spec_wish wish)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(switches); i++)
         *wish_of(w, i) = wish;
+    w->xpti = (struct xpti_wishes){ wish, wish };    /* which has an option of its own besides */
     return 0;
 }
 
@@ -105,36 +108,48 @@ int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
     return -EINVAL;
 }
 
+int xpti_parse_word(struct xpti_wishes *w, const char *word, size_t len)
+{
+    bool dom0 = len > 5 && !strncmp(word, "dom0=", 5), domus = len > 5 && !strncmp(word, "domu=", 5);
+    size_t prefix = dom0 || domus ? 5 : 0;
+    enum spec_wish wish = is_true(word + prefix, len - prefix) ? SPEC_ON : SPEC_OFF;
+
+    if (is_word(word, len, "default"))
+        wish = SPEC_AUTO;
+    else if (wish == SPEC_OFF && !is_false(word + prefix, len - prefix))
+        return -EINVAL;
+    if (!domus)
+        w->dom0 = wish;
+    if (!dom0)
+        w->domus = wish;
+    return 0;
+}
+
 #ifndef HOST_TEST
 
 static struct spec_wishes wishes;
+static struct xpti_wishes xpti;     /* whatever spec-ctrl= says, before it or after */
 
-static int parse_spec_ctrl(const char *value)
+static int parse_spec_word(const char *word, size_t len) { return spec_parse_word(&wishes, word, len); }
+static int parse_xpti_word(const char *word, size_t len) { return xpti_parse_word(&xpti, word, len); }
+
+/* Words with commas between them. None is "on". */
+static int parse_words(const char *value, int (*parse)(const char *word, size_t len))
 {
     const char *end = value;
-    int rc = *value ? 0 : spec_parse_word(&wishes, "on", 2);
+    int rc = *value ? 0 : parse("on", 2);
 
     for (; *end && !rc; value = end + 1) {
         for (end = value; *end && *end != ','; end++)
             ;
-        rc = spec_parse_word(&wishes, value, (size_t)(end - value));
+        rc = parse(value, (size_t)(end - value));
     }
     return rc;
 }
+
+static int parse_spec_ctrl(const char *value) { return parse_words(value, parse_spec_word); }
 CMDLINE_OPTION("spec-ctrl", parse_spec_ctrl);
-
-/* xpti=BOOL: whatever spec-ctrl= says of the rest, before it or after. */
-static enum spec_wish xpti;
-
-static int parse_xpti(const char *value)
-{
-    size_t len = strlen(value);
-
-    if (len && !is_true(value, len) && !is_false(value, len))
-        return -EINVAL;
-    xpti = is_false(value, len) ? SPEC_OFF : SPEC_ON;
-    return 0;
-}
+static int parse_xpti(const char *value) { return parse_words(value, parse_xpti_word); }
 CMDLINE_OPTION("xpti", parse_xpti);
 
 /* --- Patching -------------------------------------------------------------------------------------- */
@@ -213,7 +228,7 @@ static void warn_of_the_rest(const struct cpu_host *h)
 {
     if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO))
         printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s: do not run guests that distrust each other\n",
-               spec.isolate ? "there is no defence against L1TF yet" : "page-table isolation (xpti=) is off");
+               spec.isolate_domus ? "there is no defence against L1TF yet" : "page-table isolation (xpti=) is off");
     if (h->vendor == VENDOR_INTEL && !spec.verw && !feature_in(h->feat, X86_FEATURE_MDS_NO))
         printk(LOG_WARNING "This CPU does not say that MDS spares it, and %s\n",
                feature_in(h->feat, X86_FEATURE_MD_CLEAR) ? "the defence is off" : "its microcode has no defence");
@@ -222,9 +237,12 @@ static void warn_of_the_rest(const struct cpu_host *h)
 void spec_init(void)
 {
     static const char *const thunk[] = { "retpoline", "lfence", "jmp" };
+    static const char *const isolation[] = { "", ", page-table isolation of dom0", ", page-table isolation of domUs", ", page-table isolation" };
 
-    if (xpti != SPEC_AUTO)
-        wishes.isolate = xpti;
+    if (xpti.dom0 != SPEC_AUTO)
+        wishes.xpti.dom0 = xpti.dom0;
+    if (xpti.domus != SPEC_AUTO)
+        wishes.xpti.domus = xpti.domus;
     spec = spec_choose(&cpu_host, &wishes);
     if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
         spec.ibpb = false;
@@ -232,13 +250,13 @@ void spec_init(void)
     }
     if (spec.thunk != THUNK_RETPOLINE)
         patch_thunks(spec.thunk == THUNK_LFENCE);
-    if (spec.isolate)
-        isolation_init();
-    patch_entry(spec.verw, spec.isolate);
+    if (spec.isolate_dom0 || spec.isolate_domus)
+        isolation_init(spec.isolate_dom0, spec.isolate_domus);
+    patch_entry(spec.verw, spec.isolate_dom0 || spec.isolate_domus);
     (void)cpuid(0, 0);      /* serialises: no old instruction is still in the pipeline (SDM vol. 3, self-modifying code) */
     printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
            spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",
-           spec.isolate ? ", page-table isolation" : "");
+           isolation[spec.isolate_dom0 + 2 * spec.isolate_domus]);
     warn_of_the_rest(&cpu_host);
 }
 

@@ -16,7 +16,7 @@
 extern const char __text_start[], __entry_text_end[], syscall_entry_isolated[];
 u64 isolation_copy_root(void);
 
-static bool on;
+static bool on, of_dom0, of_domus;
 
 /* --- What a copy has of ours ------------------------------------------------------------------------------- */
 
@@ -69,9 +69,11 @@ void isolation_prepare_cpu(unsigned cpu)
     desc_set_syscall_entry(cpu, syscall_entry_isolated);
 }
 
-__init void isolation_init(void)
+__init void isolation_init(bool dom0, bool domus)
 {
     on = true;
+    of_dom0 = dom0;
+    of_domus = domus;
     isolation_prepare_cpu(0);
 }
 
@@ -103,7 +105,9 @@ u64 isolation_copy_root(void)
 
 void isolation_switch_to(const struct vcpu *v)
 {
-    cpu_info()->isolated = on && v->domain->arch.word == ABI_64;
+    const struct domain *d = v->domain;
+
+    cpu_info()->isolated = d->arch.word == ABI_64 && (d->is_hardware ? of_dom0 : of_domus);
 }
 
 void isolation_leave(void)

@@ -283,8 +283,6 @@ static void orphan_forget(struct domain *d, mfn_t m)
 static void retire(struct domain *d, mfn_t m, unsigned level)
 {
     d->arch.nr_tables--;
-    if (level == 4)
-        isolation_forget(d, m);
     if (d->arch.fmt->mirrored)
         mirror_free(d, m, level);
     note_stale(&d->arch);
@@ -417,6 +415,8 @@ static always_inline unsigned demote_range(struct domain *d, const struct pt_for
  */
 static unsigned demote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned n)
 {
+    if (level == 4)
+        isolation_forget(d, m);
     note_stale(&d->arch);
     if (f->pte_bytes == 8)
         return level == 1 ? demote_range(d, f, m, 1, w, n, 8) : demote_range(d, f, m, level, w, n, 8);

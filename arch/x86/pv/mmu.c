@@ -1,6 +1,7 @@
 /* The page-table hypercalls: mmu_update, mmuext_op, update_va_mapping, and grant mappings. */
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
@@ -387,6 +388,7 @@ static void show_m2p(const struct domain *d, mfn_t root, bool user)
     if (likely(!(d->vm_assist >> VMASST_TYPE_m2p_strict & 1)) || mfn_eq(root, INVALID_MFN))
         return;
     write_once(((u64 *)mfn_to_virt(root))[slot], user ? 0 : hyp_l4[slot]);
+    isolation_forget(d, root);
 }
 
 int pv_new_root(struct vcpu *v, mfn_t m, bool user)
