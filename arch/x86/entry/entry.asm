@@ -4,6 +4,7 @@
 ; afterwards points at struct cpu_info; nested entries build theirs where the stack happens to be.
 ;
 ;   IDT stubs -----> save all --> exception_handlers[vector] or do_interrupt --+--> ret_to_guest (frame is a guest's)
+;   #PF, #UD, #GP -> save all --> their handlers ------------------------------+--> delivered (a handler of the guest's comes next)
 ;   SYSCALL stub --> save all --+-- kernel mode: hypercall_table[rax] --------->|    or plain iretq
 ;                               +-- user mode:   pv_guest_syscall ------------->|
 ;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
@@ -15,8 +16,8 @@
 
 %include "asm-offsets.inc"
 
-extern exception_handlers, do_interrupt, hypercall_functions, hypercall_table
-extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret
+extern exception_handlers, trap_pf, trap_ud, trap_gp, do_interrupt, hypercall_functions, hypercall_table
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret, pv_deliver_upcall
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
@@ -96,6 +97,12 @@ verw_selector: dw HYP_DS_
     jmp strict near moving_entry
 %elif %1 == 8 || %1 == 18
     jmp strict near ist_entry
+%elif %1 == 6
+    jmp strict near ud_entry
+%elif %1 == 13
+    jmp strict near gp_entry
+%elif %1 == 14
+    jmp strict near pf_entry
 %elif %1 < 0x20 || %1 == 0x80
     jmp strict near exception_entry
 %else
@@ -133,6 +140,37 @@ restore_nested:
     RESTORE_GPRS
     add rsp, 8
     iretq
+
+align 16
+gp_entry:
+    cld
+    SAVE_GPRS
+    mov rdi, rsp
+    call trap_gp
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+    jmp restore_nested
+
+; %1: handler, which says whether it delivered the trap at once: then delivered is the way out.
+%macro DELIVERING_ENTRY 1
+    cld
+    SAVE_GPRS
+    mov rdi, rsp
+    call %1
+    test al, al
+    jnz delivered
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+    jmp restore_nested
+%endmacro
+
+align 16
+pf_entry:
+    DELIVERING_ENTRY trap_pf
+
+align 16
+ud_entry:
+    DELIVERING_ENTRY trap_ud
 
 align 16
 interrupt_entry:
@@ -194,6 +232,36 @@ ist_entry:
     mov rdi, [rsp + REGS_rdi]
     mov rsp, [rsp + REGS_rsp]
     o64 sysret
+%endmacro
+
+; The same to a handler that a guest registered. C functions preserved the other registers.
+%macro LEAVE_TO_HANDLER 0
+%ifdef DEBUG
+    CANONICAL_RIP %%bug
+%endif
+    LEAVE_BY_SYSRET
+%ifdef DEBUG
+%%bug:
+    ud2
+%endif
+%endmacro
+
+; A trap of a 64-bit guest was delivered, with interrupts off. rsp: the frame, which is whole.
+align 16
+delivered:
+    LOOK_FOR_WORK ret_to_guest
+    mov rax, [rsp + REGS_rax]
+    LEAVE_TO_HANDLER
+
+; Of a hypercall's frame: what C functions have preserved, so that it is as if all registers had been saved.
+%macro COMPLETE_FRAME 0
+    mov [rsp + REGS_rbx], rbx
+    mov [rsp + REGS_rbp], rbp
+    mov [rsp + REGS_r12], r12
+    mov [rsp + REGS_r13], r13
+    mov [rsp + REGS_r14], r14
+    mov [rsp + REGS_r15], r15
+    and dword [rsp + REGS_entry_vector], ~ENTRY_SHORT_
 %endmacro
 
 ; --- What the short ways use ----------------------------------------------------------------------------------------
@@ -292,7 +360,7 @@ syscall_entry:
     ; go on elsewhere, said so in call_exit; so rip is where SYSCALL said: behind an instruction at an address that is canonical.
     cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne .full_exit
-    LOOK_FOR_EVENTS .full_exit
+    LOOK_FOR_EVENTS .event
     cmp dword [rsp + REGS_rip + 4], 0x8000      ; the only one there that is not, with which SYSRET would fault in ring 0
     je .full_exit
 %ifdef DEBUG
@@ -304,13 +372,7 @@ syscall_entry:
     ud2
 %endif
 .full_exit:
-    mov [rsp + REGS_rbx], rbx
-    mov [rsp + REGS_rbp], rbp
-    mov [rsp + REGS_r12], r12
-    mov [rsp + REGS_r13], r13
-    mov [rsp + REGS_r14], r14
-    mov [rsp + REGS_r15], r15
-    and dword [rsp + REGS_entry_vector], ~ENTRY_SHORT_
+    COMPLETE_FRAME
 hypercall_done:
     cmp dword [rsp + CPUINFO_call_exit], 0
     jne .look
@@ -321,6 +383,17 @@ hypercall_done:
     mov rsi, rax
     call hypercall_look
     jmp ret_to_guest
+; Interrupts are off since softirqs were looked for: who raises one now sends an interrupt, too.
+syscall_entry.event:
+    COMPLETE_FRAME
+    mov [rsp + REGS_rax], rax
+    mov rdi, [rsp + CPUINFO_current]
+    mov rsi, rsp
+    call pv_deliver_upcall
+    test al, al
+    jz ret_to_guest
+    mov rax, [rsp + REGS_rax]
+    LEAVE_TO_HANDLER
 syscall_entry.bad:
     mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
     mov rax, -38        ; ENOSYS
