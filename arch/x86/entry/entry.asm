@@ -4,6 +4,7 @@
 ; afterwards points at struct cpu_info; nested entries build theirs where the stack happens to be.
 ;
 ;   IDT stubs -----> save all --> exception_handlers[vector] or do_interrupt --+--> ret_to_guest (frame is a guest's)
+;   #PF, #UD, #GP -> save all --> their handlers ------------------------------+--> delivered (a handler of the guest's comes next)
 ;   SYSCALL stub --> save all --+-- kernel mode: hypercall_table[rax] --------->|    or plain iretq
 ;                               +-- user mode:   pv_guest_syscall ------------->|
 ;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
@@ -15,8 +16,9 @@
 
 %include "asm-offsets.inc"
 
-extern exception_handlers, do_interrupt, hypercall_functions, hypercall_table
-extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret, isolation_copy_root
+extern exception_handlers, trap_pf, trap_ud, trap_gp, do_interrupt, hypercall_functions, hypercall_table
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret, pv_deliver_upcall
+extern isolation_copy_root
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
@@ -43,7 +45,7 @@ __SECT__
 %endmacro
 
 ; Every way in that has saved all registers, and the way back from there to code of ours: nothing, or calls of load_full_root and
-; reload_root. In between rbx and r12 must be preserved.
+; reload_root. In between, if it was code of ours that was left, rbx and r12 must be preserved.
 %macro ARRIVE 0
     SITE SITE_ARRIVE_
     db 0x0f, 0x1f, 0x80, 0, 0, 0, 0         ; NOP
@@ -117,6 +119,12 @@ verw_selector: dw HYP_DS_
     jmp strict near moving_entry
 %elif %1 == 8 || %1 == 18
     jmp strict near ist_entry
+%elif %1 == 6
+    jmp strict near ud_entry
+%elif %1 == 13
+    jmp strict near gp_entry
+%elif %1 == 14
+    jmp strict near pf_entry
 %elif %1 < 0x20 || %1 == 0x80
     jmp strict near exception_entry
 %else
@@ -156,6 +164,39 @@ restore_nested:
     RESTORE_GPRS
     add rsp, 8
     iretq
+
+align 16
+gp_entry:
+    cld
+    SAVE_GPRS
+    ARRIVE
+    mov rdi, rsp
+    call trap_gp
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+    jmp restore_nested
+
+; %1: handler, which says whether it delivered the trap at once: then delivered is the way out.
+%macro DELIVERING_ENTRY 1
+    cld
+    SAVE_GPRS
+    ARRIVE
+    mov rdi, rsp
+    call %1
+    test al, al
+    jnz delivered
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+    jmp restore_nested
+%endmacro
+
+align 16
+pf_entry:
+    DELIVERING_ENTRY trap_pf
+
+align 16
+ud_entry:
+    DELIVERING_ENTRY trap_ud
 
 align 16
 interrupt_entry:
@@ -219,6 +260,36 @@ ist_entry:
     mov rdi, [rsp + REGS_rdi]
     mov rsp, [rsp + REGS_rsp]
     o64 sysret
+%endmacro
+
+; The same to a handler that a guest registered. C functions preserved the other registers.
+%macro LEAVE_TO_HANDLER 0
+%ifdef DEBUG
+    CANONICAL_RIP %%bug
+%endif
+    LEAVE_BY_SYSRET
+%ifdef DEBUG
+%%bug:
+    ud2
+%endif
+%endmacro
+
+; A trap of a 64-bit guest was delivered, with interrupts off. rsp: the frame, which is whole.
+align 16
+delivered:
+    LOOK_FOR_WORK ret_to_guest
+    mov rax, [rsp + REGS_rax]
+    LEAVE_TO_HANDLER
+
+; Of a hypercall's frame: what C functions have preserved, so that it is as if all registers had been saved.
+%macro COMPLETE_FRAME 0
+    mov [rsp + REGS_rbx], rbx
+    mov [rsp + REGS_rbp], rbp
+    mov [rsp + REGS_r12], r12
+    mov [rsp + REGS_r13], r13
+    mov [rsp + REGS_r14], r14
+    mov [rsp + REGS_r15], r15
+    and dword [rsp + REGS_entry_vector], ~ENTRY_SHORT_
 %endmacro
 
 ; --- What the short ways use ----------------------------------------------------------------------------------------
@@ -318,7 +389,7 @@ syscall_entry:
     ; go on elsewhere, said so in call_exit; so rip is where SYSCALL said: behind an instruction at an address that is canonical.
     cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne .full_exit
-    LOOK_FOR_EVENTS .full_exit
+    LOOK_FOR_EVENTS .event
     cmp dword [rsp + REGS_rip + 4], 0x8000      ; the only one there that is not, with which SYSRET would fault in ring 0
     je .full_exit
 %ifdef DEBUG
@@ -330,13 +401,7 @@ syscall_entry:
     ud2
 %endif
 .full_exit:
-    mov [rsp + REGS_rbx], rbx
-    mov [rsp + REGS_rbp], rbp
-    mov [rsp + REGS_r12], r12
-    mov [rsp + REGS_r13], r13
-    mov [rsp + REGS_r14], r14
-    mov [rsp + REGS_r15], r15
-    and dword [rsp + REGS_entry_vector], ~ENTRY_SHORT_
+    COMPLETE_FRAME
 hypercall_done:
     cmp dword [rsp + CPUINFO_call_exit], 0
     jne .look
@@ -347,6 +412,17 @@ hypercall_done:
     mov rsi, rax
     call hypercall_look
     jmp ret_to_guest
+; Interrupts are off since softirqs were looked for: who raises one now sends an interrupt, too.
+syscall_entry.event:
+    COMPLETE_FRAME
+    mov [rsp + REGS_rax], rax
+    mov rdi, [rsp + CPUINFO_current]
+    mov rsi, rsp
+    call pv_deliver_upcall
+    test al, al
+    jz ret_to_guest
+    mov rax, [rsp + REGS_rax]
+    LEAVE_TO_HANDLER
 syscall_entry.bad:
     mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
     mov rax, -38        ; ENOSYS
@@ -679,31 +755,40 @@ load_guest_root:
     mov cr3, rax
     jmp .loaded
 
-; From ARRIVE; rsp: the return address, and then the frame. For reload_root r12 becomes what full_cr3 was, and rbx what CR3 was:
-; an NMI can come when full_cr3 says that another is to be loaded, and that has been done.
+; From ARRIVE; rsp: the return address, and then the frame. All registers may be changed if code of ours was left, else those that C
+; functions may change.
 align 16
 global load_full_root:function hidden
 load_full_root:
     FIND_CPU_INFO rcx
+    test byte [rsp + 8 + REGS_cs], 3
+    jz .ours
+    mov rax, [rcx + CPUINFO_full_cr3]
+    test rax, rax
+    jz .loaded
+    mov cr3, rax
+    mov qword [rcx + CPUINFO_full_cr3], 0
+    cmp dword [rsp + 8 + REGS_entry_vector], 14
+    je .page_fault
+.loaded:
+    ret
+.page_fault:                            ; on a copy that is out of date: with a new one it may be none
+    cmp rax, [rcx + CPUINFO_kernel_root_of]
+    je .loaded
+    cmp rax, [rcx + CPUINFO_user_root_of]
+    je .loaded
+    add rsp, 8
+    jmp ret_to_guest
+; Between a copy's root and the next instructions, or those before it: the fault of an IRET, an NMI. For reload_root r12 becomes what
+; full_cr3 was, and rbx what CR3 was, for one may have changed and the other not.
+.ours:
     mov rbx, cr3
     mov r12, [rcx + CPUINFO_full_cr3]
     test r12, r12
     jz .loaded
     mov cr3, r12
     mov qword [rcx + CPUINFO_full_cr3], 0
-    cmp dword [rsp + 8 + REGS_entry_vector], 14
-    je .page_fault
-.loaded:
     ret
-.page_fault:                            ; from a guest, on a copy that is out of date: with a new one it may be none
-    test byte [rsp + 8 + REGS_cs], 3
-    jz .loaded
-    cmp r12, [rcx + CPUINFO_kernel_root_of]
-    je .loaded
-    cmp r12, [rcx + CPUINFO_user_root_of]
-    je .loaded
-    add rsp, 8
-    jmp ret_to_guest
 
 ; From RESUME.
 align 16
