@@ -18,7 +18,7 @@ struct pin {
     bool whole;             /* to map it: not a grant of a part of a page */
 };
 
-s16 refuse_use(const struct grant_table *t, struct pin pin, u16 grantee, u32 entry);
+s16 refuse_use(const struct grant_table *t, u32 ref, u32 entry, u32 looked_at, u32 wanted);
 
 /* Sets GTF_reading, and GTF_writing unless readonly, if the entry grants that to the domain. */
 static always_inline s16 mark_in_use(const struct grant_table *t, struct grant_entry_v1 *entry, struct pin pin, u16 grantee)
@@ -31,7 +31,7 @@ static always_inline s16 mark_in_use(const struct grant_table *t, struct grant_e
     for (unsigned i = 0; likely((w & looked_at) == wanted) && i < 5; i++)
         if (likely(try_cmpxchg(word, &w, w | in_use)))
             return GNTST_okay;
-    return refuse_use(t, pin, grantee, w);
+    return refuse_use(t, pin.ref, w, looked_at, wanted);
 }
 
 /* With the lock held. */

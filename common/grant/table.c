@@ -83,15 +83,17 @@ bool grant_in_use(const struct grant_table *t, u32 ref)
     return i < f->nr_active && (f->active[i].readers || f->active[i].writers);
 }
 
-/* Why the entry does not grant this use. */
-s16 __attribute__((cold)) refuse_use(const struct grant_table *t, struct pin pin, u16 grantee, u32 entry)
+/* Why the entry does not grant a use that wants these of the bits looked at. */
+s16 __attribute__((cold)) refuse_use(const struct grant_table *t, u32 ref, u32 entry, u32 looked_at, u32 wanted)
 {
-    if ((entry & GTF_type_mask) != GTF_permit_access || entry >> 16 != grantee || (pin.whole && entry & GTF_sub_page))
-        return refuse(GNTST_general_error, "grant %u of d%u: flags %#x for d%u, not a grant to d%u", pin.ref, t->domid,
-                      entry & 0xffff, entry >> 16, grantee);
-    if (!pin.readonly && entry & GTF_readonly)
-        return refuse(GNTST_general_error, "grant %u of d%u is read-only", pin.ref, t->domid);
-    return refuse(GNTST_general_error, "grant %u of d%u keeps changing", pin.ref, t->domid);
+    u32 wrong = (entry & looked_at) ^ wanted;
+
+    if (wrong & ~(u32)GTF_readonly)
+        return refuse(GNTST_general_error, "grant %u of d%u: flags %#x for d%u, not a grant to d%u", ref, t->domid,
+                      entry & 0xffff, entry >> 16, wanted >> 16);
+    if (wrong)
+        return refuse(GNTST_general_error, "grant %u of d%u is read-only", ref, t->domid);
+    return refuse(GNTST_general_error, "grant %u of d%u keeps changing", ref, t->domid);
 }
 
 /* Room for the first few active entries of a frame, or for all. */
