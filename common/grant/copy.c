@@ -5,8 +5,8 @@
 #include "pin.h"
 #include <pvisor/guest.h>
 #include <pvisor/lib.h>
+#include <pvisor/preempt.h>
 #include <pvisor/printk.h>
-#include <pvisor/softirq.h>
 
 /* readonly, where functions take it, is true for the source and false for the destination. */
 struct side {
@@ -108,16 +108,17 @@ static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src
 
 s64 gnttab_copy(gva_t uop, u32 count)
 {
-    size_t status_at = abi_offset(current_word(), gnttab_copy, status);
+    enum abi_word w = current_word();
+    size_t size = abi_sizeof(w, gnttab_copy), status_at = abi_offset(w, gnttab_copy, status);
     struct side src = { .owner = NULL }, dst = { .owner = NULL };
     s64 done = 0;
 
     do {
-        gva_t elem = guest_abi_elem(gnttab_copy, uop, done);
+        gva_t elem = gva_add(uop, (u64)done * size);
         struct gnttab_copy op;
         s16 status;
 
-        if (guest_read_abi_inline(gnttab_copy, &op, elem)) {
+        if (guest_read_abi_as(w, gnttab_copy, &op, elem)) {
             done = -EFAULT;
             break;
         }
@@ -126,7 +127,7 @@ s64 gnttab_copy(gva_t uop, u32 count)
             done = -EFAULT;
             break;
         }
-    } while (++done < count && !preempt_needed());
+    } while (++done < count && !call_gives_way());
     side_end(&src, true);
     side_end(&dst, false);
     return done;

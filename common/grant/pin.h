@@ -18,23 +18,20 @@ struct pin {
     bool whole;             /* to map it: not a grant of a part of a page */
 };
 
+s16 refuse_use(const struct grant_table *t, u32 ref, u32 entry, u32 looked_at, u32 wanted);
+
 /* Sets GTF_reading, and GTF_writing unless readonly, if the entry grants that to the domain. */
 static always_inline s16 mark_in_use(const struct grant_table *t, struct grant_entry_v1 *entry, struct pin pin, u16 grantee)
 {
     u32 *word = (u32 *)entry;       /* flags in the low half, domid in the high one */
-    u32 type_mask = GTF_type_mask | (pin.whole ? GTF_sub_page : 0);
+    u32 looked_at = 0xffff0000 | GTF_type_mask | (pin.whole ? GTF_sub_page : 0) | (pin.readonly ? 0 : GTF_readonly);
+    u32 wanted = (u32)grantee << 16 | GTF_permit_access, in_use = GTF_reading | (pin.readonly ? 0 : GTF_writing);
     u32 w = read_once(*word);
 
-    for (unsigned i = 0; i < 5; i++) {
-        if (unlikely((w & type_mask) != GTF_permit_access || w >> 16 != grantee))
-            return refuse(GNTST_general_error, "grant %u of d%u: flags %#x for d%u, not a grant to d%u", pin.ref, t->domid,
-                          w & 0xffff, w >> 16, grantee);
-        if (unlikely(!pin.readonly && (w & GTF_readonly)))
-            return refuse(GNTST_general_error, "grant %u of d%u is read-only", pin.ref, t->domid);
-        if (likely(try_cmpxchg(word, &w, w | GTF_reading | (pin.readonly ? 0 : GTF_writing))))
+    for (unsigned i = 0; likely((w & looked_at) == wanted) && i < 5; i++)
+        if (likely(try_cmpxchg(word, &w, w | in_use)))
             return GNTST_okay;
-    }
-    return refuse(GNTST_general_error, "grant %u of d%u keeps changing", pin.ref, t->domid);
+    return refuse_use(t, pin.ref, w, looked_at, wanted);
 }
 
 /* With the lock held. */

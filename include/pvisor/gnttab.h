@@ -46,7 +46,7 @@ void gnttab_dump(struct domain *d);              /* debug key 'g' */
  * references dropped.
  */
 struct pv_grant_walk {
-    u64 base;       /* start of the addresses that table maps; 1: none was looked up */
+    u64 region;     /* the addresses' upper bits, which table maps; ~0: none was looked up */
     mfn_t table;
 };
 void pv_grant_begin(struct pv_grant_walk *walk);

@@ -677,7 +677,7 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
 void pv_grant_begin(struct pv_grant_walk *walk)
 {
     pt_lock(current->domain);
-    walk->base = 1;
+    walk->region = ~0UL;
 }
 
 void pv_grant_end(void)
@@ -685,46 +685,51 @@ void pv_grant_end(void)
     pt_unlock(current->domain);
 }
 
-/* pt_find_l1(); of a batch's addresses most are in one table, which stays what it is while the lock is held. */
-static always_inline bool grant_find_l1(struct domain *d, struct pv_grant_walk *walk, u64 va, mfn_t *table, unsigned *idx)
-{
-    const struct pt_format *f = d->arch.fmt;
-    u64 base = va >> f->level[2].shift << f->level[2].shift;
+/* 2 MiB: what one L1 table maps in some formats, and half of it in others. */
+#define REGION_SHIFT 21
 
-    if (unlikely(walk->base != base)) {
-        /* What is found may be no L1 table even so: then the walk knows nothing. */
-        walk->base = 1;
-        if (!pt_find_l1(current, va, &walk->table, idx))
-            return false;
-        walk->base = base;
-    }
-    *table = walk->table;
-    *idx = pt_index(f, 1, va);
-    return true;
+/* What is found may be no L1 table even so: then the walk knows nothing. */
+static __attribute__((noinline)) bool walk_to_region(struct pv_grant_walk *walk, u64 va)
+{
+    unsigned idx;
+    bool found = pt_find_l1(current, va, &walk->table, &idx);
+
+    walk->region = found ? va >> REGION_SHIFT : ~0UL;
+    return found;
 }
 
-static always_inline bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table,
-                                      unsigned *idx)
+/* pt_find_l1(); of a batch's addresses most are in one table, which stays what it is while the lock is held. */
+static always_inline bool grant_find_l1(struct pv_grant_walk *walk, u64 va)
 {
-    if (likely(!(flags & GNTMAP_contains_pte)))
-        return grant_find_l1(d, walk, host_addr, table, idx);
+    return likely(va >> REGION_SHIFT == walk->region) || walk_to_region(walk, va);
+}
+
+static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table, unsigned *idx)
+{
+    if (!(flags & GNTMAP_contains_pte)) {
+        if (!grant_find_l1(walk, host_addr))
+            return false;
+        *table = walk->table;
+        *idx = pt_index(d->arch.fmt, 1, host_addr);
+        return true;
+    }
     *table = mfn(host_addr >> PAGE_SHIFT);
     *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
     return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && writable_level(d, *table) == 1;
 }
 
-/* pt_replace_leaf(), which has nothing but a store to do where there was no entry and the hardware walks the guest's own table. */
-static always_inline int grant_replace(struct domain *d, mfn_t table, unsigned idx, u64 e)
+/*
+ * The same, if the entry is one of 8 bytes that the hardware itself walks, and named by the address that it maps; NULL: ask
+ * grant_entry().
+ */
+static always_inline u64 *grant_plain_entry(const struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags)
 {
-    u64 *p = (u64 *)mfn_to_virt(table) + idx;
-
-    if (unlikely(d->arch.fmt->mirrored || read_once(*p) & PTE_P))
-        return pt_replace_leaf(d, table, idx, e);
-    write_once(*p, e);
-    return 0;
+    if (unlikely(flags & GNTMAP_contains_pte || d->arch.fmt->mirrored || !grant_find_l1(walk, host_addr)))
+        return NULL;
+    return (u64 *)mfn_to_virt(walk->table) + (host_addr >> PAGE_SHIFT & 511);
 }
 
-static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
+static always_inline u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
 {
     u64 e = pte_make(m, PTE_P | PTE_A | PTE_D);
 
@@ -736,9 +741,8 @@ static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
     return e;
 }
 
-int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
+static __attribute__((noinline)) int grant_map_any(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
 {
-    struct domain *d = current->domain;
     mfn_t table;
     unsigned idx;
 
@@ -746,23 +750,39 @@ int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
         guest_log("granted frame %#lx is above the 4 GiB that a %s guest can map", m.v, d->arch.fmt->name);
         return GNTST_address_too_big;
     }
-    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || grant_replace(d, table, idx, grant_pte(d, m, flags)))
+    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || pt_replace_leaf(d, table, idx, grant_pte(d, m, flags)))
         return GNTST_general_error;
     return GNTST_okay;
 }
 
-int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
 {
     struct domain *d = current->domain;
+    u64 *p = grant_plain_entry(d, walk, host_addr, flags);
+
+    /* Where there was no entry there is nothing to do but a store. */
+    if (unlikely(!p || read_once(*p) & PTE_P))
+        return grant_map_any(d, walk, host_addr, m, flags);
+    write_once(*p, grant_pte(d, m, flags));
+    return GNTST_okay;
+}
+
+/* The references belong to the entry: it must be the one that the map call made. */
+static always_inline bool is_granted_entry(u64 e, mfn_t m, u32 flags)
+{
+    return e & PTE_P && mfn_eq(pte_mfn(e), m) && !(e & PTE_RW) == !!(flags & GNTMAP_readonly);
+}
+
+static __attribute__((noinline)) int grant_unmap_any(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr,
+                                                     u32 flags)
+{
     mfn_t table, new_table;
     unsigned idx, new_idx;
-    u64 e, new_entry = 0;
+    u64 new_entry = 0;
 
     if (!grant_entry(d, walk, host_addr, flags, &table, &idx))
         return GNTST_bad_virt_addr;
-    e = pt_load(d->arch.fmt, mfn_to_virt(table), idx);
-    /* The references belong to the entry: it must be the one that the map call made. */
-    if (!(e & PTE_P) || !mfn_eq(pte_mfn(e), m) || !(e & PTE_RW) != !!(flags & GNTMAP_readonly))
+    if (!is_granted_entry(pt_load(d->arch.fmt, mfn_to_virt(table), idx), m, flags))
         return GNTST_general_error;
     if (new_addr) {
         /* The same entry under two addresses would stay, and its reference would be dropped. */
@@ -773,6 +793,17 @@ int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_a
         pt_store(d, new_table, 1, new_idx, 0);
     }
     pt_store(d, table, 1, idx, new_entry);
+    return GNTST_okay;
+}
+
+int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+{
+    struct domain *d = current->domain;
+    u64 *p = grant_plain_entry(d, walk, host_addr, flags);
+
+    if (unlikely(!p || new_addr || !is_granted_entry(read_once(*p), m, flags)))
+        return grant_unmap_any(d, walk, host_addr, m, new_addr, flags);
+    write_once(*p, 0);
     return GNTST_okay;
 }
 
