@@ -77,13 +77,21 @@ __init void isolation_init(bool dom0, bool domus)
     isolation_prepare_cpu(0);
 }
 
-/* What a guest's root has in our slots that its CPU may see: the table of machine frames for guests, and its descriptor tables. */
-static bool is_copied(unsigned slot)
+/* Each entry in one piece: another CPU may write it now. */
+static void copy_slots(u64 *to, const u64 *from, unsigned first, unsigned last)
 {
-    return slot < HYP_L4_FIRST || slot > HYP_L4_LAST || slot == SLOT(M2P_RO_START) || slot == SLOT(PERDOMAIN_START);
+    const u64 *s = from + first;
+    u64 *d = to + first, n = last - first + 1;
+
+    __asm__ volatile("rep movsq" : "+S"(s), "+D"(d), "+c"(n) : : "memory");
 }
 
-/* From load_guest_root, which loads CR3 with the result. The vCPU that is current has a root of which there is no copy. */
+/*
+ * Of our slots a copy has two from the root: the table of machine frames for guests, which is the first of them, and the domain's
+ * descriptor tables.
+ *
+ * From load_guest_root, which loads CR3 with the result. The vCPU that is current has a root of which there is no copy.
+ */
 u64 isolation_copy_root(void)
 {
     struct cpu_info *info = cpu_info();
@@ -94,9 +102,9 @@ u64 isolation_copy_root(void)
 
     write_once(g->of, v->arch.cr3);
     smp_mb();
-    for (unsigned i = 0; i < 512; i++)
-        if (is_copied(i))
-            to[i] = read_once(from[i]);
+    copy_slots(to, from, 0, SLOT(M2P_RO_START));
+    copy_slots(to, from, SLOT(PERDOMAIN_START), SLOT(PERDOMAIN_START));
+    copy_slots(to, from, HYP_L4_LAST + 1, 511);
     info->full_cr3 = v->arch.cr3;
     return g->cr3;
 }

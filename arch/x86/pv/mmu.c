@@ -126,11 +126,8 @@ static always_inline int progress_store(const struct progress *p, u32 now)
 
 /* --- mmu_update --- */
 
-/*
- * o->pt's pt_lock is held. *l1: a table found to be of level 1 since the lock was taken, so that a run of entries in one table
- * looks at it once. Only its owner's page-table calls could take that from it: a node's update forgets it.
- */
-static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags, mfn_t *l1)
+/* o->pt's pt_lock is held. */
+static __attribute__((noinline)) int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags)
 {
     const struct pt_format *f = o->pt->arch.fmt;
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
@@ -142,14 +139,11 @@ static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 va
         return refuse(-EINVAL, "entry address %#lx is not aligned to %u bytes", ptr, f->pte_bytes);
     if (unlikely(f->pte_bytes == 4 && val >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
-    if (mfn_eq(m, *l1))
-        return pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
-    *l1 = INVALID_MFN;
     if (unlikely(!frame_take(m, o->pt)))
         return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", m.v, o->pt->id, frame_owner_id(m));
     w = frame_types[m.v];
     if (likely(fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK)) {
-        *l1 = m;
+        pt_know_l1(o->pt, m);
         rc = pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
     } else if (fw_type(w) > FT_L1 && fw_type(w) <= FT_L4 && w & FW_VALID && w & FW_COUNT_MASK) {
         rc = pt_update_node(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, flags);
@@ -178,13 +172,28 @@ static __attribute__((noinline)) int update_m2p(const struct owners *o, u64 ptr,
     return 0;
 }
 
-static always_inline int update_one(const struct owners *o, const struct mmu_update *u, mfn_t *l1)
+static __attribute__((noinline)) int update_other(const struct owners *o, const struct mmu_update *u)
 {
     unsigned command = u->ptr & 3;
 
     if (unlikely(command == MMU_MACHPHYS_UPDATE))
         return update_m2p(o, u->ptr & ~3UL, u->val);
-    return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0, l1);
+    return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0);
+}
+
+/* Most name their own frames, in the table that the last one named. */
+static always_inline int update_one(const struct owners *o, const struct mmu_update *u)
+{
+    struct domain *d = o->pt;
+    u64 *p = maddr_to_virt(maddr(u->ptr & ~3UL));
+
+    if (unlikely((u64)p & 7 || !pt_in_known_l1(d, p) || o->pg != d))
+        return update_other(o, u);
+    switch (u->ptr & 3) {
+    case MMU_NORMAL_PT_UPDATE:      return pt_update_known(d, p, u->val);
+    case MMU_PT_UPDATE_PRESERVE_AD: return pt_update_known_ad(d, p, u->val);
+    default:                        return update_other(o, u);
+    }
 }
 
 /*
@@ -196,11 +205,10 @@ static always_inline int update_one(const struct owners *o, const struct mmu_upd
 /* Does requests from r[*i] on, before r[n]. -RESTART: what *i counts is done, but work is left over. */
 static always_inline int update_some(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
 {
-    mfn_t l1 = INVALID_MFN;
     int rc = 0;
 
     pt_lock(o->pt);
-    for (u32 k = 0; k < n && !(rc = update_one(o, &r[k], &l1)); k++) {
+    for (u32 k = 0; k < n && !(rc = update_one(o, &r[k])); k++) {
         ++*i;
         if (unlikely(o->pt->arch.nr_orphans)) {
             rc = -RESTART;
@@ -257,19 +265,46 @@ static __attribute__((noinline)) s64 update_list(u64 ureqs, u64 ucount, u64 pdon
     return rc;
 }
 
-/* What a kernel does on most page faults: one request for its own table and frame. The same, without a list. */
-static always_inline s64 update_single(struct domain *d, u64 ureq)
+/* One request of a list, for what is the caller's, without a place for how many were done. */
+static always_inline bool is_own_single(u64 count, u64 pdone, u64 foreigndom)
+{
+    return !((count ^ 1) | pdone | (foreigndom ^ DOMID_SELF));
+}
+
+static __attribute__((noinline)) s64 update_other_single(struct domain *d, u64 ureq, u64 ptr, u64 val)
 {
     const struct owners o = { d, d };
-    struct mmu_update r;
+    const struct mmu_update r = { ptr, val };
     u32 done = 0;
+    int rc = drain(d);
+
+    if (!rc)
+        rc = update_some(&o, &r, 1, &done);
+    if (unlikely(rc == -RESTART))
+        return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
+    return rc;
+}
+
+/*
+ * What a kernel does on most page faults: one request for its own table and frame. The same, without a list; if it is for the table
+ * that the last one named, and so leaves no work over, without update_one() too.
+ */
+static always_inline s64 update_single(struct domain *d, u64 ureq)
+{
+    struct mmu_update r;
+    u64 *p;
     int rc;
 
     if (unlikely(copy_from_guest(&r, gva(ureq), sizeof(r))))
         return -EFAULT;
-    rc = update_some(&o, &r, 1, &done);
-    if (unlikely(rc == -RESTART))
-        return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
+    p = maddr_to_virt(maddr(r.ptr));
+    pt_lock(d);
+    if (unlikely(r.ptr & 7 || !pt_in_known_l1(d, p))) {
+        pt_unlock(d);
+        return update_other_single(d, ureq, r.ptr, r.val);
+    }
+    rc = pt_update_known(d, p, r.val);
+    pt_unlock(d);
     return rc;
 }
 
@@ -278,7 +313,7 @@ s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 
     struct domain *d = current->domain;
 
     (void)a4, (void)a5;
-    if (likely(ucount == 1 && !pdone && foreigndom == DOMID_SELF) && likely(!d->dying && !read_once(d->arch.nr_orphans)))
+    if (likely(is_own_single(ucount, pdone, foreigndom) && !d->dying))
         return update_single(d, ureqs);
     return update_list(ureqs, ucount, pdone, foreigndom);
 }
@@ -341,9 +376,7 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
 {
     struct vcpu *v = current;
     struct domain *d = v->domain, *pg = d;
-    mfn_t table;
-    unsigned idx;
-    int rc = -EINVAL, err = 0;
+    int rc, err = 0;
 
     /* A frame may wait for the rest of its demotion to be of any use. */
     if (unlikely(drain(d)))
@@ -352,12 +385,7 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
     if (unlikely(foreigndom != DOMID_SELF) && !(pg = frames_owner_get(foreigndom, &err)))
         return err;
     pt_lock(d);
-    if (unlikely(d->arch.fmt->pte_bytes == 4 && val >> 32))
-        rc = refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
-    else if (likely(pt_find_l1(v, va, &table, &idx)))
-        rc = pt_update_leaf(d, table, idx, val, pg, 0);
-    else
-        rc = refuse(-EINVAL, "no page table for address %#lx", va);
+    rc = pt_update_va(v, va, val, pg);
     pt_unlock(d);
     if (unlikely(foreigndom != DOMID_SELF))
         foreign_put(pg);
@@ -563,14 +591,13 @@ static int ext_one(struct domain *d, const struct mmuext_op *op)
     }
 }
 
-s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+static __attribute__((noinline)) s64 ext_list(u64 uops, u64 ucount, u64 pdone, u64 foreigndom)
 {
     struct progress p;
     struct domain *d;
     u32 i = 0;
     int rc = progress_begin(&p, ucount, pdone);
 
-    (void)a4, (void)a5;
     if (rc || !(d = table_owner_get((u32)foreigndom, &rc)))
         return rc;
     rc = drain(d);
@@ -597,6 +624,41 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
         return hypercall_restart(4, guest_abi_elem(mmuext_op, gva(uops), i).v, (u64)((p.count - i) | COUNT_RESUMED),
                                  pdone, foreigndom);
     return rc;
+}
+
+/* The operation is to be made again, or is done and something is left over: as ext_list() goes on. */
+static __attribute__((noinline)) s64 ext_left_over(int rc, u64 uop)
+{
+    u32 left = rc == -RESTART;
+
+    if (rc && rc != -RESTART)
+        return rc;
+    return hypercall_restart(4, left ? uop : guest_abi_elem(mmuext_op, gva(uop), 1).v, (u64)left | COUNT_RESUMED, 0UL,
+                             (u64)DOMID_SELF);
+}
+
+/* What kernels do all the time: one operation on what is their own. The same, without a list. */
+static always_inline s64 ext_single(struct domain *d, u64 uop)
+{
+    struct mmuext_op op;
+    int rc;
+
+    if (unlikely(guest_read_abi_inline(mmuext_op, &op, gva(uop))))
+        return -EFAULT;
+    rc = ext_one(d, &op);
+    if (unlikely(rc == -RESTART || d->arch.nr_orphans))
+        return ext_left_over(rc, uop);
+    return rc;
+}
+
+s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+{
+    struct domain *d = current->domain;
+
+    (void)a4, (void)a5;
+    if (likely(is_own_single(ucount, pdone, foreigndom) && !d->dying && !read_once(d->arch.nr_orphans)))
+        return ext_single(d, uops);
+    return ext_list(uops, ucount, pdone, foreigndom);
 }
 
 /* --- Direct writes to page tables --- */
