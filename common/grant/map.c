@@ -156,7 +156,7 @@ static void unmap_all(struct unmap *u, u32 nr)
     struct pv_grant_walk walk;
     bool flush = false;
 
-    pv_grant_begin(&walk);
+    pv_grant_begin(&walk, nr ? u[0].host_addr : 0);
     spin_lock(&t->lock);
     for (u32 i = 0; i < nr; i++) {
         u[i].status = unmap_begin(t, &walk, &u[i]);
@@ -263,7 +263,7 @@ static void map_all(struct gnttab_map_grant_ref *op, u32 nr)
     struct peer granter = { .d = NULL };
     struct pv_grant_walk walk;
 
-    pv_grant_begin(&walk);
+    pv_grant_begin(&walk, nr && !(op[0].flags & GNTMAP_contains_pte) ? op[0].host_addr : 0);
     for (u32 i = 0; i < nr; i++) {
         op[i].status = map_one(&walk, &op[i], &granter, used < nr_spare ? &spare[used] : NULL);
         used += op[i].status == GNTST_okay;

@@ -736,17 +736,6 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
 
 /* --- Grant mappings --- */
 
-void pv_grant_begin(struct pv_grant_walk *walk)
-{
-    pt_lock(current->domain);
-    walk->region = ~0UL;
-}
-
-void pv_grant_end(void)
-{
-    pt_unlock(current->domain);
-}
-
 /* 2 MiB: what one L1 table maps in some formats, and half of it in others. */
 #define REGION_SHIFT 21
 
@@ -754,10 +743,27 @@ void pv_grant_end(void)
 static __attribute__((noinline)) bool walk_to_region(struct pv_grant_walk *walk, u64 va)
 {
     unsigned idx;
-    bool found = pt_find_l1(current, va, &walk->table, &idx);
 
-    walk->region = found ? va >> REGION_SHIFT : ~0UL;
-    return found;
+    walk->region = ~0UL;
+    if (!pt_find_l1(current, va, &walk->table, &idx))
+        return false;
+    walk->region = va >> REGION_SHIFT;
+    walk->plain = current->domain->arch.fmt->mirrored ? NULL : mfn_to_virt(walk->table);
+    return true;
+}
+
+void pv_grant_begin(struct pv_grant_walk *walk, u64 first)
+{
+    struct domain *d = current->domain;
+
+    pt_lock(d);
+    walk->pte_flags = PTE_P | PTE_A | PTE_D | (d->arch.word == ABI_64 ? PTE_US : 0);
+    (void)walk_to_region(walk, first);
+}
+
+void pv_grant_end(void)
+{
+    pt_unlock(current->domain);
 }
 
 /* pt_find_l1(); of a batch's addresses most are in one table, which stays what it is while the lock is held. */
@@ -780,31 +786,29 @@ static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_a
     return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && writable_level(d, *table) == 1;
 }
 
-/*
- * The same, if the entry is one of 8 bytes that the hardware itself walks, and named by the address that it maps; NULL: ask
- * grant_entry().
- */
-static always_inline u64 *grant_plain_entry(const struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags)
+/* The same, for what most are: a linear address in the region, in a table of the hardware's. NULL: ask grant_entry(). */
+static always_inline u64 *grant_plain_entry(const struct pv_grant_walk *walk, u64 host_addr, u32 flags)
 {
-    if (unlikely(flags & GNTMAP_contains_pte || d->arch.fmt->mirrored || !grant_find_l1(walk, host_addr)))
+    if (unlikely(host_addr >> REGION_SHIFT != walk->region || flags & GNTMAP_contains_pte || !walk->plain))
         return NULL;
-    return (u64 *)mfn_to_virt(walk->table) + (host_addr >> PAGE_SHIFT & 511);
+    return walk->plain + (host_addr >> PAGE_SHIFT & 511);
 }
 
-static always_inline u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
+static always_inline u64 grant_pte(const struct pv_grant_walk *walk, mfn_t m, u32 flags)
 {
-    u64 e = pte_make(m, PTE_P | PTE_A | PTE_D);
+    u64 e = pte_make(m, walk->pte_flags);
 
     if (!(flags & GNTMAP_readonly))
         e |= PTE_RW;
-    if (flags & GNTMAP_application_map || d->arch.word == ABI_64)
+    if (flags & GNTMAP_application_map)
         e |= PTE_US;
     e |= (u64)(flags >> _GNTMAP_guest_avail0 & 7) << 9;
     return e;
 }
 
-static __attribute__((noinline)) int grant_map_any(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
+static __attribute__((noinline)) int grant_map_any(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
 {
+    struct domain *d = current->domain;
     mfn_t table;
     unsigned idx;
 
@@ -812,20 +816,19 @@ static __attribute__((noinline)) int grant_map_any(struct domain *d, struct pv_g
         guest_log("granted frame %#lx is above the 4 GiB that a %s guest can map", m.v, d->arch.fmt->name);
         return GNTST_address_too_big;
     }
-    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || pt_replace_leaf(d, table, idx, grant_pte(d, m, flags)))
+    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || pt_replace_leaf(d, table, idx, grant_pte(walk, m, flags)))
         return GNTST_general_error;
     return GNTST_okay;
 }
 
 int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
 {
-    struct domain *d = current->domain;
-    u64 *p = grant_plain_entry(d, walk, host_addr, flags);
+    u64 *p = grant_plain_entry(walk, host_addr, flags);
 
     /* Where there was no entry there is nothing to do but a store. */
     if (unlikely(!p || read_once(*p) & PTE_P))
-        return grant_map_any(d, walk, host_addr, m, flags);
-    write_once(*p, grant_pte(d, m, flags));
+        return grant_map_any(walk, host_addr, m, flags);
+    write_once(*p, grant_pte(walk, m, flags));
     return GNTST_okay;
 }
 
@@ -835,9 +838,9 @@ static always_inline bool is_granted_entry(u64 e, mfn_t m, u32 flags)
     return e & PTE_P && mfn_eq(pte_mfn(e), m) && !(e & PTE_RW) == !!(flags & GNTMAP_readonly);
 }
 
-static __attribute__((noinline)) int grant_unmap_any(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr,
-                                                     u32 flags)
+static __attribute__((noinline)) int grant_unmap_any(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
 {
+    struct domain *d = current->domain;
     mfn_t table, new_table;
     unsigned idx, new_idx;
     u64 new_entry = 0;
@@ -860,11 +863,10 @@ static __attribute__((noinline)) int grant_unmap_any(struct domain *d, struct pv
 
 int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
 {
-    struct domain *d = current->domain;
-    u64 *p = grant_plain_entry(d, walk, host_addr, flags);
+    u64 *p = grant_plain_entry(walk, host_addr, flags);
 
     if (unlikely(!p || new_addr || !is_granted_entry(read_once(*p), m, flags)))
-        return grant_unmap_any(d, walk, host_addr, m, new_addr, flags);
+        return grant_unmap_any(walk, host_addr, m, new_addr, flags);
     write_once(*p, 0);
     return GNTST_okay;
 }
