@@ -31,26 +31,24 @@ static void join_halves(const struct hypercall_desc *h, u64 args[6])
         args[i] = joined[i];
 }
 
-static s64 call_wide(const struct hypercall_desc *h, struct multicall_entry e)
+static s64 call_wide(struct multicall_entry e)
 {
     u64 *a = e.args;
 
-    join_halves(h, a);
-    return h->fn(a[0], a[1], a[2], a[3], a[4], a[5]);
+    join_halves(&hypercall_table[e.op], a);
+    return hypercall_functions[e.op](a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* An inner call under the rules of an outer one. The entry stays in registers: nobody takes its address. */
 static always_inline s64 call(enum abi_word w, const struct multicall_entry *e)
 {
-    const struct hypercall_desc *h;
     const u64 *a = e->args;
 
     if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
-    h = &hypercall_table[e->op];
-    if (unlikely(w == ABI_32 && h->wide))
-        return call_wide(h, *e);
-    return h->fn(a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (unlikely(w == ABI_32 && hypercall_table[e->op].wide))
+        return call_wide(*e);
+    return hypercall_functions[e->op](a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* The entry gets the new arguments; its result stays the guest's. */

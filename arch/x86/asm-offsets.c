@@ -4,6 +4,7 @@
 #include <asm/percpu.h>
 #include <asm/pv.h>
 #include <asm/smp.h>
+#include <asm/spec.h>
 #include <asm/x86.h>
 #include <public/arch-x86.h>
 #include <pvisor/domain.h>
@@ -24,7 +25,15 @@ void asm_offsets(void)
     OFFSET(CPUINFO_guest_top, struct cpu_info, guest_regs.es);
     OFFSET(CPUINFO_scratch_rsp, struct cpu_info, scratch_rsp);
     OFFSET(CPUINFO_current, struct cpu_info, current_vcpu);
+    OFFSET(CPUINFO_isolated, struct cpu_info, isolated);
+    OFFSET(CPUINFO_user_root_of, struct cpu_info, guest_root[0].of);
+    OFFSET(CPUINFO_user_root, struct cpu_info, guest_root[0].cr3);
+    OFFSET(CPUINFO_kernel_root_of, struct cpu_info, guest_root[1].of);
+    OFFSET(CPUINFO_kernel_root, struct cpu_info, guest_root[1].cr3);
+    OFFSET(CPUINFO_full_cr3, struct cpu_info, full_cr3);
+    OFFSET(CPUINFO_scratch_rax, struct cpu_info, scratch_rax);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
+    OFFSET(CPUINFO_call_exit, struct cpu_info, call_exit);
 
     OFFSET(REGS_rax, struct cpu_regs, rax);
     OFFSET(REGS_rcx, struct cpu_regs, rcx);
@@ -74,10 +83,14 @@ void asm_offsets(void)
 
     DEFINE(HCDESC_shift, __builtin_ctzl(sizeof(struct hypercall_desc)));
     DEFINE(NR_HYPERCALLS_, NR_HYPERCALLS);
-    OFFSET(HCDESC_fn, struct hypercall_desc, fn);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);
+    DEFINE(SITE_LEAVE_, SITE_LEAVE);
+    DEFINE(SITE_ARRIVE_, SITE_ARRIVE);
+    DEFINE(SITE_RESUME_, SITE_RESUME);
+    DEFINE(SITE_CLEAR_, SITE_CLEAR);
     DEFINE(ENTRY_SYSCALL_, ENTRY_SYSCALL);
-    DEFINE(ENTRY_LOOK_, ENTRY_LOOK);
+    DEFINE(ENTRY_SHORT_, ENTRY_SHORT);
+    DEFINE(CALL_LOOK_, CALL_LOOK);
     DEFINE(HYPERCALL_IRET, __HYPERVISOR_iret);
     DEFINE(ASSIST_IOPL, 1 << VMASST_TYPE_architectural_iopl);
     DEFINE(HYP_VIRT_START_, HYP_VIRT_START);

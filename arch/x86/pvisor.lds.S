@@ -21,6 +21,7 @@ SECTIONS
     __image_start = __image_phys_start + IMAGE_START;
     __text_start = .;
     .text.first : AT(ADDR(.text.first) - IMAGE_START) { *(.text.entry) }
+    __entry_text_end = .;
     /* What only boot uses goes back to the heap: decompressors, the kernel loader, the builder. First match wins. */
     . = ALIGN(4096);
     __init_text_start = .;
@@ -46,7 +47,7 @@ SECTIONS
         *(.rodata .rodata.*)
         . = ALIGN(8); __ex_table_start = .; KEEP(*(.ex_table)) __ex_table_end = .;
         . = ALIGN(8); __percpu_start = .; KEEP(*(.percpu)) __percpu_end = .;
-        . = ALIGN(4); __verw_start = .; KEEP(*(.verw_sites)) __verw_end = .;
+        . = ALIGN(4); __entry_sites = .; KEEP(*(.entry_sites)) __entry_sites_end = .;
         . = ALIGN(8); __cmdline_start = .; KEEP(*(.cmdline)) __cmdline_end = .;
         . = ALIGN(8); *(.got .got.* .data.rel.ro .data.rel.ro.*)
     }

@@ -192,13 +192,14 @@ static const struct evtchn_call calls[] = {
     [EVTCHNOP_reset_cont] = { op_reset_cont, sizeof(struct evtchn_reset), false, 0 },
 };
 
-static always_inline int send(gva_t arg)
+static always_inline s64 send(gva_t arg)
 {
+    struct domain *self = current->domain;
     struct evtchn_send s;
 
     if (copy_from_guest(&s, arg, sizeof(s)))
         return -EFAULT;
-    return evtchn_send(current->domain, s.port);
+    return evtchn_send(self, s.port);
 }
 
 /* The caller cannot be told the port that it got. */

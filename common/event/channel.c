@@ -210,28 +210,31 @@ int evtchn_reset_round(struct domain *d, bool resume)
 
 int evtchn_reset(struct domain *d) { return evtchn_reset_round(d, read_once(d->evtchn->reset_next) != 0); }
 
-int evtchn_send(struct domain *d, u32 local_port)
+s64 evtchn_send(struct domain *d, u32 local_port)
 {
-    struct evtchn *chn = evtchn_at(d, local_port);
-    int rc = 0;
+    struct evtchn *chn = evtchn_at(d, local_port), *to = chn;
 
     if (unlikely(!chn))
         return refuse(-EINVAL, "no port %u", local_port);
     spin_lock(&chn->lock);
     switch (chn->state) {
     case PORT_INTERDOMAIN:
-        evtchn_deliver(chn->remote, evtchn_at(chn->remote, chn->u.remote_port));
+        d = chn->remote;
+        to = evtchn_at(d, chn->u.remote_port);
         break;
     case PORT_IPI:
-        evtchn_deliver(d, chn);
         break;
     case PORT_UNBOUND:          /* nobody listens yet: not an error */
+        to = NULL;
         break;
     default:
-        rc = -EINVAL;
+        spin_unlock(&chn->lock);
+        return refuse(-EINVAL, "port %u cannot be sent on", chn->port);
     }
+    if (likely(to != NULL))
+        evtchn_deliver(d, to);
     spin_unlock(&chn->lock);
-    return rc ? refuse(rc, "port %u cannot be sent on", local_port) : 0;
+    return 0;
 }
 
 int evtchn_unmask(struct domain *d, u32 port)

@@ -19,12 +19,11 @@ bool vcpu_event_pending(const struct vcpu *v)
     return read_once(f->pending) && !read_once(f->mask);
 }
 
-void vcpu_mark_events_pending(struct vcpu *v)
-{
-    struct upcall_flags *f = read_once(v->info);
+void vcpu_mark_events_pending(struct vcpu *v) { evtchn_mark(v); }
 
-    if (xchg(&f->pending, 1) || read_once(f->mask))
-        return;
+/* The upcall was not pending before, and is not masked. */
+void evtchn_notify(struct vcpu *v)
+{
     if (read_once(v->pause_flags) & VPF_BLOCKED)
         vcpu_unblock(v);
     if (v != current)           /* the current vCPU looks on its way out */
@@ -32,10 +31,13 @@ void vcpu_mark_events_pending(struct vcpu *v)
 }
 
 /* Port 0 stands for several: wake it and let it look again. */
-void evtchn_wake_poller(struct vcpu *v, u32 port)
+void evtchn_wake_waiting(struct domain *d, u32 port)
 {
-    if ((v->poll_port == 0 || v->poll_port == port) && xchg(&v->poll_active, false))
-        vcpu_unblock(v);
+    struct vcpu *v;
+
+    for_each_vcpu(d, v)
+        if (read_once(v->poll_active) && (v->poll_port == 0 || v->poll_port == port) && xchg(&v->poll_active, false))
+            vcpu_unblock(v);
 }
 
 void evtchn_set_pending(struct domain *d, u32 port)

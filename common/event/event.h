@@ -52,7 +52,6 @@ struct evtchn {
 /* How pending and mask bits are kept in guest memory. All but switching formats is called as stated above. */
 struct evtchn_format {
     const char *name;
-    void (*set_pending)(struct vcpu *v, struct evtchn *chn);
     void (*clear_pending)(struct domain *d, struct evtchn *chn);
     void (*unmask)(struct vcpu *v, struct evtchn *chn);
     bool (*is_pending)(const struct domain *d, const struct evtchn *chn);
@@ -63,6 +62,9 @@ struct evtchn_format {
 };
 
 extern const struct evtchn_format evtchn_two_level, evtchn_fifo;
+/* Called for every event, so by name and not through the format. */
+void two_level_set_pending(struct vcpu *v, struct evtchn *chn);
+void fifo_set_pending(struct vcpu *v, struct evtchn *chn);
 
 struct fifo_domain;
 
@@ -95,22 +97,33 @@ static inline void evtchn_deliver(struct domain *d, struct evtchn *chn)
 {
     struct vcpu *v = domain_vcpu(d, read_once(chn->notify_vcpu));
 
-    if (likely(v != NULL))
-        d->evtchn->format->set_pending(v, chn);
+    if (unlikely(!v))
+        return;
+    if (read_once(d->evtchn->format) == &evtchn_two_level)
+        two_level_set_pending(v, chn);
+    else
+        fifo_set_pending(v, chn);
 }
 
 /*
  * Wakes vCPUs of d that wait for this port in SCHEDOP_poll. Call after the pending bit was set (a full
  * barrier).
  */
-void evtchn_wake_poller(struct vcpu *v, u32 port);
+void evtchn_wake_waiting(struct domain *d, u32 port);
 static inline void evtchn_wake_pollers(struct domain *d, u32 port)
 {
-    struct vcpu *v;
+    if (unlikely(read_once(d->has_polled)))
+        evtchn_wake_waiting(d, port);
+}
 
-    for_each_vcpu(d, v)
-        if (unlikely(read_once(v->poll_active)))
-            evtchn_wake_poller(v, port);
+/* vcpu_mark_events_pending(), whose answer is mostly that there is nothing to do. */
+void evtchn_notify(struct vcpu *v);
+static inline void evtchn_mark(struct vcpu *v)
+{
+    struct { u8 pending, mask; } *f = read_once(v->info);
+
+    if (!xchg(&f->pending, 1) && !read_once(f->mask))
+        evtchn_notify(v);
 }
 
 /*

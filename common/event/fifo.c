@@ -145,7 +145,7 @@ static void link_event(struct vcpu *v, struct evtchn *chn, event_word_t *word)
         vcpu_mark_events_pending(v);
 }
 
-static void set_pending(struct vcpu *v, struct evtchn *chn)
+void fifo_set_pending(struct vcpu *v, struct evtchn *chn)
 {
     struct domain *d = v->domain;
     event_word_t *word = event_word(d, chn->port);
@@ -182,7 +182,7 @@ static void unmask(struct vcpu *v, struct evtchn *chn)
         return;
     clear_bit(EVTCHN_FIFO_MASKED, word);
     if (read_once(*word) & PENDING)
-        set_pending(v, chn);
+        fifo_set_pending(v, chn);
 }
 
 static bool word_bit(const struct domain *d, const struct evtchn *chn, unsigned bit, bool without_word)
@@ -215,7 +215,6 @@ static u32 nr_ports(const struct domain *d)
 
 const struct evtchn_format evtchn_fifo = {
     .name = "FIFO",
-    .set_pending = set_pending,
     .clear_pending = clear_pending,
     .unmask = unmask,
     .is_pending = is_pending,

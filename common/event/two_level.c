@@ -26,23 +26,31 @@ static u32 nr_ports(const struct domain *d)
     return d->arch.word == ABI_64 ? EVTCHN_2L_NR_CHANNELS_64 : EVTCHN_2L_NR_CHANNELS_32;
 }
 
-static always_inline void select_port(struct vcpu *v, u32 port)
+static always_inline void select_port(enum abi_word w, struct vcpu *v, u32 port)
 {
-    u32 word = v->domain->arch.word == ABI_64 ? port / 64 : port / 32;
-
-    if (!test_and_set_bit(word, selector(v)))
-        vcpu_mark_events_pending(v);
+    if (!test_and_set_bit(port / (8 * abi_word_bytes(w)), (u8 *)v->info + abi_offset(w, vcpu_info, evtchn_pending_sel)))
+        evtchn_mark(v);
 }
 
-static void set_pending(struct vcpu *v, struct evtchn *chn)
+static always_inline void set_pending(enum abi_word w, struct vcpu *v, struct domain *d, u32 port)
+{
+    u8 *shared = d->shared_info;
+
+    if (test_and_set_bit(port, shared + abi_offset(w, shared_info, evtchn_pending)))
+        return;
+    if (!test_bit(port, shared + abi_offset(w, shared_info, evtchn_mask)))
+        select_port(w, v, port);
+    evtchn_wake_pollers(d, port);
+}
+
+void two_level_set_pending(struct vcpu *v, struct evtchn *chn)
 {
     struct domain *d = v->domain;
 
-    if (test_and_set_bit(chn->port, pending_map(d)))
-        return;
-    if (!test_bit(chn->port, mask_map(d)))
-        select_port(v, chn->port);
-    evtchn_wake_pollers(d, chn->port);
+    if (likely(d->arch.word == ABI_64))
+        set_pending(ABI_64, v, d, chn->port);
+    else
+        set_pending(ABI_32, v, d, chn->port);
 }
 
 static void clear_pending(struct domain *d, struct evtchn *chn)
@@ -55,7 +63,7 @@ static void unmask(struct vcpu *v, struct evtchn *chn)
     struct domain *d = v->domain;
 
     if (test_and_clear_bit(chn->port, mask_map(d)) && test_bit(chn->port, pending_map(d)))
-        select_port(v, chn->port);
+        select_port(d->arch.word, v, chn->port);
 }
 
 static bool is_pending(const struct domain *d, const struct evtchn *chn)
@@ -77,7 +85,6 @@ static bool never_busy(const struct domain *d, const struct evtchn *chn)
 
 const struct evtchn_format evtchn_two_level = {
     .name = "two-level",
-    .set_pending = set_pending,
     .clear_pending = clear_pending,
     .unmask = unmask,
     .is_pending = is_pending,

@@ -2,11 +2,11 @@
  * GNTTABOP_copy. Either side is a frame of the caller's own or a grant. A claimed side is kept from one
  * operation to the next, since drivers copy many pieces to or from one page; and the domain longer than that.
  */
-#include "grant.h"
+#include "pin.h"
 #include <pvisor/guest.h>
 #include <pvisor/lib.h>
+#include <pvisor/preempt.h>
 #include <pvisor/printk.h>
-#include <pvisor/softirq.h>
 
 /* readonly, where functions take it, is true for the source and false for the destination. */
 struct side {
@@ -106,30 +106,19 @@ static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src
     return status;
 }
 
-/* The 64-bit layout and ours are the same, and this call is made once per packet. */
-static int read_op(struct gnttab_copy *op, gva_t src)
-{
-#define SAME_PLACE(field) offsetof(struct gnttab_copy, field) == offsetof(struct gnttab_copy_l64, field)
-    _Static_assert(sizeof(*op) == sizeof(struct gnttab_copy_l64) && SAME_PLACE(source.domid) &&
-                   SAME_PLACE(dest.offset) && SAME_PLACE(status), "layout");
-
-    if (current_word() == ABI_64)
-        return copy_from_guest(op, src, sizeof(*op));
-    return guest_read_abi(gnttab_copy, op, src);
-}
-
 s64 gnttab_copy(gva_t uop, u32 count)
 {
-    size_t status_at = abi_offset(current_word(), gnttab_copy, status);
+    enum abi_word w = current_word();
+    size_t size = abi_sizeof(w, gnttab_copy), status_at = abi_offset(w, gnttab_copy, status);
     struct side src = { .owner = NULL }, dst = { .owner = NULL };
     s64 done = 0;
 
     do {
-        gva_t elem = guest_abi_elem(gnttab_copy, uop, done);
+        gva_t elem = gva_add(uop, (u64)done * size);
         struct gnttab_copy op;
         s16 status;
 
-        if (read_op(&op, elem)) {
+        if (guest_read_abi_as(w, gnttab_copy, &op, elem)) {
             done = -EFAULT;
             break;
         }
@@ -138,7 +127,7 @@ s64 gnttab_copy(gva_t uop, u32 count)
             done = -EFAULT;
             break;
         }
-    } while (++done < count && !preempt_needed());
+    } while (++done < count && !call_gives_way());
     side_end(&src, true);
     side_end(&dst, false);
     return done;

@@ -13,8 +13,8 @@
  * into its entry meanwhile does not matter.
  *
  * Both parts of a table are guarded by its lock (RANK_GRANT). No path holds two tables' locks, and none
- * holds one while it takes or drops references to guests' frames or changes page tables. Operations on the
- * caller's page tables hold its page-table lock for a batch, and take tables' locks inside it.
+ * holds one while it takes or drops references to guests' frames. Operations on the caller's page tables
+ * hold its page-table lock for a batch, and take tables' locks inside it.
  *
  * A table outlives its domain while others have its grants mapped: nr_refs counts the domain and each map
  * entry.
@@ -33,7 +33,10 @@
 #define MAPS_PER_CHUNK    (PAGE_SIZE / sizeof(struct map))
 
 struct active {
-    u32 readers, writers;   /* uses read-only and read-write */
+    union {
+        struct { u32 readers, writers; };   /* uses read-only and read-write */
+        u64 uses;                           /* both: not 0 if there is any */
+    };
     u32 frame;
     u16 domid;              /* the grantee; valid while there is a use */
 };
@@ -79,7 +82,12 @@ struct grant_table {
 /* --- table.c --- */
 /* At least nr frames; t's lock held. -EINVAL beyond the limit, -ENOMEM. */
 int grant_grow(struct domain *d, u32 nr);
-void grant_table_put(struct grant_table *t);
+void grant_table_free(struct grant_table *t);
+static inline void grant_table_put(struct grant_table *t)
+{
+    if (unlikely(atomic_dec_and_test(&t->nr_refs)))
+        grant_table_free(t);
+}
 /* t's lock is held for these, and grant_exists(). grant_active(): NULL if there is no memory; grant_entry(): if the domain is gone. */
 static inline bool grant_exists(const struct grant_table *t, u32 ref) { return ref / ENTRIES_PER_FRAME < t->nr_frames; }
 struct active *grant_active_grow(struct grant_frame *f, u32 i);
@@ -98,19 +106,7 @@ static inline struct grant_entry_v1 *grant_entry(const struct grant_table *t, u3
 }
 bool grant_in_use(const struct grant_table *t, u32 ref);
 
-/* --- pin.c --- */
-struct pin {
-    u32 ref;
-    bool readonly;
-    bool whole;             /* to map it: not a grant of a part of a page */
-    u8 uses;                /* how many uses to count */
-};
-/*
- * Checks that granter's grant lets the domain grantee do this, and counts the uses. Fills *frame. The
- * frame's owner is not checked: taking the reference does. GNTST_*.
- */
-s16 grant_pin(struct grant_table *granter, struct pin pin, u16 grantee, mfn_t *frame);
-void grant_unpin(struct grant_table *granter, struct pin pin);
+/* --- Frames --- */
 /* The reference that one use holds. 0 or as frame_get_writable(). */
 static inline int grant_frame_get(mfn_t m, const struct domain *owner, bool readonly)
 {
@@ -126,12 +122,17 @@ static inline void grant_frame_put(mfn_t m, bool readonly)
         frame_put_writable(m);
 }
 
-/* --- maptrack.c; each but map_publish() takes the lock --- */
-/* A handle, and its map, which nobody else can use until map_publish(). NULL: no room. */
-struct map *map_new(struct grant_table *t, u32 *handle);
-void map_abandon(struct grant_table *t, u32 handle);
-/* Without the lock: the map is its maker's until it has parts, and they come last. */
-static inline void map_publish(struct map *m, const struct map *as)
+/* --- maptrack.c --- */
+/* A free handle, taken off the list: its map is its holder's alone until it has parts. */
+struct spare {
+    struct map *map;
+    u32 handle;
+};
+/* Takes the lock once, for up to nr of them: how many there were. */
+u32 maps_take(struct grant_table *t, struct spare *spare, u32 nr);
+void maps_give_back(struct grant_table *t, const struct spare *spare, u32 nr);
+/* Without the lock: parts come last. */
+static always_inline void map_publish(struct map *m, const struct map *as)
 {
     atomic_inc(&as->granter->nr_refs);
     m->granter = as->granter;
@@ -141,13 +142,48 @@ static inline void map_publish(struct map *m, const struct map *as)
     smp_wmb();
     write_once(m->parts, as->parts);
 }
+static inline struct map *map_at(const struct grant_table *t, u32 handle)
+{
+    return likely(handle < t->nr_maps) ? &t->chunk[handle / MAPS_PER_CHUNK][handle % MAPS_PER_CHUNK] : NULL;
+}
+/* t's lock held. NULL if there is no such mapping; *copy is the map, with parts = those of wanted that are there. */
+static always_inline struct map *map_find(struct grant_table *t, u32 handle, u8 wanted, struct map *copy)
+{
+    struct map *m = map_at(t, handle);
+    /* A spare one has no parts before it is published. */
+    u8 parts = m ? read_once(m->parts) : 0;
+
+    smp_rmb();
+    if (unlikely(!parts || m->unmapping == 0xff))
+        return NULL;
+    *copy = *m;
+    copy->parts = parts & wanted;
+    return m;
+}
+/* Without giving up the lock since map_find(): nobody else removes these parts, until map_settle() ends the claim. */
+static always_inline void map_claim(struct map *m, u8 parts)
+{
+    write_once(m->parts, m->parts & (u8)~parts);
+    m->unmapping++;
+}
+static always_inline void map_free(struct grant_table *t, struct map *m, u32 handle)
+{
+    *m = (struct map){ .next_free = t->free_map };
+    t->free_map = handle;
+}
 /*
- * Claims parts of a mapping for removal: those of wanted that are there. NULL if there is no such mapping.
- * *copy is the map, with parts = the claimed ones.
+ * t's lock held: what was claimed is removed. True if that frees the handle, since nothing is left: then the granter's table is to be
+ * put, without the lock.
  */
-struct map *map_claim(struct grant_table *t, u32 handle, u8 wanted, struct map *copy);
-/* Ends a claim of the map m; back: parts that are not removed after all. The last part's removal frees the handle. */
-void map_settle(struct grant_table *t, struct map *m, u32 handle, u8 back);
+static always_inline bool map_settle(struct grant_table *t, struct map *m, u32 handle)
+{
+    m->unmapping--;
+    if (m->parts || m->unmapping)
+        return false;
+    map_free(t, m, handle);
+    t->nr_mapped--;
+    return true;
+}
 
 /* --- The other domain of an operation --- */
 /* Stays referenced while the operations of one call name the same: most of a call's do. */

@@ -5,7 +5,7 @@
  * (pvisor/gnttab.h). The device part is a reference of its own that keeps the frame in place for a device
  * of the grantee: without an IOMMU its address there is its machine address.
  */
-#include "grant.h"
+#include "pin.h"
 #include <pvisor/guest.h>
 #include <pvisor/printk.h>
 
@@ -14,7 +14,7 @@
 
 static u8 nr_parts(u32 flags) { return (flags & MAP_PARTS) == MAP_PARTS ? 2 : 1; }
 
-static int get_references(mfn_t m, const struct domain *owner, bool readonly, u8 nr)
+static always_inline int get_references(mfn_t m, const struct domain *owner, bool readonly, u8 nr)
 {
     int rc = grant_frame_get(m, owner, readonly);
 
@@ -26,14 +26,15 @@ static int get_references(mfn_t m, const struct domain *owner, bool readonly, u8
     return rc;
 }
 
-static void put_references(mfn_t m, bool readonly, u8 nr)
+static always_inline void put_references(mfn_t m, bool readonly, u8 nr)
 {
-    while (nr--)
+    grant_frame_put(m, readonly);
+    if (unlikely(nr == 2))
         grant_frame_put(m, readonly);
 }
 
 /* A reference for each part; the host part's goes to its page-table entry. */
-static s16 make_parts(struct pv_grant_walk *walk, const struct gnttab_map_grant_ref *op, struct domain *granter, mfn_t m)
+static always_inline s16 make_parts(struct pv_grant_walk *walk, const struct gnttab_map_grant_ref *op, struct domain *granter, mfn_t m)
 {
     bool readonly = op->flags & GNTMAP_readonly;
     s16 status = GNTST_okay;
@@ -49,7 +50,7 @@ static s16 make_parts(struct pv_grant_walk *walk, const struct gnttab_map_grant_
     return status;
 }
 
-static s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct domain *granter, struct map *map)
+static always_inline s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct domain *granter, struct map *map)
 {
     struct pin pin = { .ref = op->ref, .readonly = op->flags & GNTMAP_readonly, .whole = true,
                        .uses = nr_parts(op->flags) };
@@ -59,7 +60,7 @@ static s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op,
     if (status != GNTST_okay)
         return status;
     status = make_parts(walk, op, granter, m);
-    if (status != GNTST_okay) {
+    if (unlikely(status != GNTST_okay)) {
         grant_unpin(granter->gnttab, pin);
         return status;
     }
@@ -70,25 +71,21 @@ static s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op,
     return GNTST_okay;
 }
 
-static s16 map_one(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct peer *granter)
+/* spare: NULL if no handle is left. It is used up if the status is GNTST_okay. */
+static always_inline s16 map_one(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct peer *granter,
+                                 const struct spare *spare)
 {
-    struct grant_table *t = current->domain->gnttab;
-    struct map *map;
-    u32 handle;
     s16 status;
 
-    if (!(op->flags & MAP_PARTS))
+    if (unlikely(!(op->flags & MAP_PARTS)))
         return refuse(GNTST_bad_gntref, "flags %#x ask for no mapping", op->flags);
-    if (!peer_get(granter, op->dom))
+    if (unlikely(!peer_get(granter, op->dom)))
         return refuse(GNTST_bad_domain, "no domain %u", op->dom);
-    map = map_new(t, &handle);
-    if (!map)
-        return refuse(GNTST_no_device_space, "all %u map handles are in use", t->max_maps);
-    status = fill_map(walk, op, granter->d, map);
+    if (unlikely(!spare))
+        return refuse(GNTST_no_device_space, "all %u map handles are in use", current->domain->gnttab->max_maps);
+    status = fill_map(walk, op, granter->d, spare->map);
     if (status == GNTST_okay)
-        op->handle = handle;
-    else
-        map_abandon(t, handle);
+        op->handle = spare->handle;
     return status;
 }
 
@@ -102,58 +99,74 @@ struct unmap {
     struct map map;     /* parts: what was removed and is to be let go after the flush */
 };
 
-/* The first step: no entry maps the frame any more. GNTST_*. */
-static s16 unmap_begin(struct pv_grant_walk *walk, struct unmap *u)
+/* The first step: no entry maps the frame any more. The lock of t, the caller's table, is held. GNTST_*. */
+static always_inline s16 unmap_begin(struct grant_table *t, struct pv_grant_walk *walk, struct unmap *u)
 {
-    struct grant_table *t = current->domain->gnttab;
     u8 wanted = (u8)((u->host_addr ? GNTMAP_host_map : 0) | (u->dev_bus_addr ? GNTMAP_device_map : 0));
+    struct map *m = map_find(t, u->handle, wanted, &u->map);
     s16 status = GNTST_okay;
 
-    u->at = map_claim(t, u->handle, wanted, &u->map);
-    if (!u->at)
+    u->at = NULL;
+    if (unlikely(!m))
         return refuse(GNTST_bad_handle, "%u is not the handle of a mapping", u->handle);
     if (u->dev_bus_addr && u->dev_bus_addr != mfn_to_maddr(mfn(u->map.frame)).v)
-        status = refuse(GNTST_general_error, "handle %u: bus address %#lx, expected %#lx", u->handle,
-                        u->dev_bus_addr, mfn_to_maddr(mfn(u->map.frame)).v);
-    else if (u->map.parts & GNTMAP_host_map)
+        return refuse(GNTST_general_error, "handle %u: bus address %#lx, expected %#lx", u->handle,
+                      u->dev_bus_addr, mfn_to_maddr(mfn(u->map.frame)).v);
+    if (u->map.parts & GNTMAP_host_map)
         status = (s16)pv_grant_unmap(walk, u->host_addr, mfn(u->map.frame), u->new_addr, u->map.flags);
-    if (status != GNTST_okay) {
-        map_settle(t, u->at, u->handle, u->map.parts);
-        u->at = NULL;
+    if (status == GNTST_okay) {
+        map_claim(m, u->map.parts);
+        u->at = m;
     }
     return status;
 }
 
-/* The last step, after the flush: references, then the handle. */
-static void unmap_finish(const struct unmap *u)
+/* What the removed parts of a mapping held. */
+static always_inline void let_go(const struct map *m)
 {
-    bool readonly = u->map.flags & GNTMAP_readonly;
-    u8 nr = u->map.parts ? nr_parts(u->map.parts) : 0;
+    bool readonly = m->flags & GNTMAP_readonly;
+    u8 nr = nr_parts(m->parts);
 
-    if (!u->at)
+    if (!m->parts)
         return;
-    put_references(mfn(u->map.frame), readonly, nr);
-    if (nr)
-        grant_unpin(u->map.granter, (struct pin){ .ref = u->map.ref, .readonly = readonly, .uses = nr });
-    map_settle(current->domain->gnttab, u->at, u->handle, 0);
+    put_references(mfn(m->frame), readonly, nr);
+    grant_unpin(m->granter, (struct pin){ .ref = m->ref, .readonly = readonly, .uses = nr });
+}
+
+/* The last steps, after the flush: references, then the handles, then the granters' tables. */
+static always_inline void unmap_finish(struct grant_table *t, struct unmap *u, u32 nr)
+{
+    for (u32 i = 0; i < nr; i++)
+        if (likely(u[i].at))
+            let_go(&u[i].map);
+    spin_lock(&t->lock);
+    for (u32 i = 0; i < nr; i++)
+        if (u[i].at && !map_settle(t, u[i].at, u[i].handle))
+            u[i].at = NULL;
+    spin_unlock(&t->lock);
+    for (u32 i = 0; i < nr; i++)
+        if (u[i].at)
+            grant_table_put(u[i].map.granter);
 }
 
 /* Removes, flushes, lets go. */
 static void unmap_all(struct unmap *u, u32 nr)
 {
+    struct grant_table *t = current->domain->gnttab;
     struct pv_grant_walk walk;
     bool flush = false;
 
-    pv_grant_begin(&walk);
+    pv_grant_begin(&walk, nr ? u[0].host_addr : 0);
+    spin_lock(&t->lock);
     for (u32 i = 0; i < nr; i++) {
-        u[i].status = unmap_begin(&walk, &u[i]);
+        u[i].status = unmap_begin(t, &walk, &u[i]);
         flush |= u[i].at && u[i].map.parts & GNTMAP_host_map;
     }
+    spin_unlock(&t->lock);
     pv_grant_end();
     if (flush)
         pv_grant_flush(current->domain);
-    for (u32 i = 0; i < nr; i++)
-        unmap_finish(&u[i]);
+    unmap_finish(t, u, nr);
 }
 
 /* How the two operations look in memory. */
@@ -244,13 +257,19 @@ static void take_back(const struct gnttab_map_grant_ref *op)
 
 static void map_all(struct gnttab_map_grant_ref *op, u32 nr)
 {
+    struct grant_table *t = current->domain->gnttab;
+    struct spare spare[BATCH];
+    u32 nr_spare = maps_take(t, spare, nr), used = 0;
     struct peer granter = { .d = NULL };
     struct pv_grant_walk walk;
 
-    pv_grant_begin(&walk);
-    for (u32 i = 0; i < nr; i++)
-        op[i].status = map_one(&walk, &op[i], &granter);
+    pv_grant_begin(&walk, nr && !(op[0].flags & GNTMAP_contains_pte) ? op[0].host_addr : 0);
+    for (u32 i = 0; i < nr; i++) {
+        op[i].status = map_one(&walk, &op[i], &granter, used < nr_spare ? &spare[used] : NULL);
+        used += op[i].status == GNTST_okay;
+    }
     pv_grant_end();
+    maps_give_back(t, spare + used, nr_spare - used);
     peer_put(&granter);
 }
 

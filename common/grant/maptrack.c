@@ -5,23 +5,10 @@
  * remove the page-table entry and flush; then drop what it held and settle. The handle is free after the
  * last part is settled.
  */
-#include "grant.h"
+#include "pin.h"
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
-
-static struct map *map_at(const struct grant_table *t, u32 handle)
-{
-    return handle < t->nr_maps ? &t->chunk[handle / MAPS_PER_CHUNK][handle % MAPS_PER_CHUNK] : NULL;
-}
-
-static void put_on_free_list(struct grant_table *t, u32 handle)
-{
-    struct map *m = map_at(t, handle);
-
-    *m = (struct map){ .next_free = t->free_map };
-    t->free_map = handle;
-}
 
 static __attribute__((noinline)) bool add_chunk(struct grant_table *t)
 {
@@ -37,85 +24,58 @@ static __attribute__((noinline)) bool add_chunk(struct grant_table *t)
         return false;
     t->chunk[first / MAPS_PER_CHUNK] = chunk;
     t->nr_maps = last;
-    while (last > first)
-        put_on_free_list(t, --last);
+    while (last-- > first)
+        map_free(t, map_at(t, last), last);
     return true;
 }
 
-struct map *map_new(struct grant_table *t, u32 *handle)
+u32 maps_take(struct grant_table *t, struct spare *spare, u32 nr)
 {
-    struct map *m = NULL;
+    u32 n = 0;
 
     spin_lock(&t->lock);
-    if (t->free_map != NO_MAP || add_chunk(t)) {
-        *handle = t->free_map;
-        m = map_at(t, *handle);
-        t->free_map = m->next_free;
-        t->nr_mapped++;
+    for (; n < nr && (t->free_map != NO_MAP || add_chunk(t)); n++) {
+        spare[n] = (struct spare){ map_at(t, t->free_map), t->free_map };
+        t->free_map = spare[n].map->next_free;
     }
+    t->nr_mapped += n;
     spin_unlock(&t->lock);
-    return m;
+    return n;
 }
 
-void map_abandon(struct grant_table *t, u32 handle)
+void maps_give_back(struct grant_table *t, const struct spare *spare, u32 nr)
 {
+    if (!nr)
+        return;
     spin_lock(&t->lock);
-    put_on_free_list(t, handle);
-    t->nr_mapped--;
+    t->nr_mapped -= nr;
+    while (nr--)
+        map_free(t, spare[nr].map, spare[nr].handle);
     spin_unlock(&t->lock);
-}
-
-struct map *map_claim(struct grant_table *t, u32 handle, u8 wanted, struct map *copy)
-{
-    struct map *m;
-    u8 parts;
-
-    spin_lock(&t->lock);
-    m = map_at(t, handle);
-    /* A handle that map_new() gave out has no parts before it is published. */
-    parts = m ? read_once(m->parts) : 0;
-    smp_rmb();
-    if (parts && m->unmapping < 0xff) {
-        *copy = *m;
-        copy->parts = parts & wanted;
-        write_once(m->parts, parts & (u8)~wanted);
-        m->unmapping++;
-    } else {
-        m = NULL;
-    }
-    spin_unlock(&t->lock);
-    return m;
-}
-
-void map_settle(struct grant_table *t, struct map *m, u32 handle, u8 back)
-{
-    struct grant_table *granter = NULL;
-
-    spin_lock(&t->lock);
-    m->parts |= back;
-    m->unmapping--;
-    if (!m->parts && !m->unmapping) {
-        granter = m->granter;
-        put_on_free_list(t, handle);
-        t->nr_mapped--;
-    }
-    spin_unlock(&t->lock);
-    if (granter)
-        grant_table_put(granter);
 }
 
 /* A host mapping's reference goes with its page-table entry, a device mapping's goes here. */
 static void release(struct grant_table *t, u32 handle)
 {
-    struct map m, *at = map_claim(t, handle, MAP_PARTS, &m);
+    struct map m, *at;
+    bool last;
 
+    spin_lock(&t->lock);
+    at = map_find(t, handle, MAP_PARTS, &m);
+    if (at)
+        map_claim(at, m.parts);
+    spin_unlock(&t->lock);
     if (!at)
         return;
     if (m.parts & GNTMAP_device_map)
         grant_frame_put(mfn(m.frame), m.flags & GNTMAP_readonly);
     grant_unpin(m.granter, (struct pin){ .ref = m.ref, .readonly = m.flags & GNTMAP_readonly,
                                          .uses = m.parts == MAP_PARTS ? 2 : 1 });
-    map_settle(t, at, handle, 0);
+    spin_lock(&t->lock);
+    last = map_settle(t, at, handle);
+    spin_unlock(&t->lock);
+    if (last)
+        grant_table_put(m.granter);
 }
 
 int gnttab_release_mappings(struct domain *d)

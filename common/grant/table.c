@@ -1,5 +1,5 @@
 /* A domain's grant table: its frames, which the guest sees, and the active entries beside them. */
-#include "grant.h"
+#include "pin.h"
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
@@ -83,6 +83,19 @@ bool grant_in_use(const struct grant_table *t, u32 ref)
     return i < f->nr_active && (f->active[i].readers || f->active[i].writers);
 }
 
+/* Why the entry does not grant a use that wants these of the bits looked at. */
+s16 __attribute__((cold)) refuse_use(const struct grant_table *t, u32 ref, u32 entry, u32 looked_at, u32 wanted)
+{
+    u32 wrong = (entry & looked_at) ^ wanted;
+
+    if (wrong & ~(u32)GTF_readonly)
+        return refuse(GNTST_general_error, "grant %u of d%u: flags %#x for d%u, not a grant to d%u", ref, t->domid,
+                      entry & 0xffff, entry >> 16, wanted >> 16);
+    if (wrong)
+        return refuse(GNTST_general_error, "grant %u of d%u is read-only", ref, t->domid);
+    return refuse(GNTST_general_error, "grant %u of d%u keeps changing", ref, t->domid);
+}
+
 /* Room for the first few active entries of a frame, or for all. */
 static bool grow_active(struct grant_frame *f, u32 nr)
 {
@@ -104,10 +117,8 @@ struct active *grant_active_grow(struct grant_frame *f, u32 i)
     return grow_active(f, i + 1) ? &f->active[i] : NULL;
 }
 
-void grant_table_put(struct grant_table *t)
+void grant_table_free(struct grant_table *t)
 {
-    if (!atomic_dec_and_test(&t->nr_refs))
-        return;
     for (u32 i = 0; i < t->nr_frames; i++)
         xfree(t->frame[i].active);
     xfree(t->frame);

@@ -45,6 +45,9 @@ static inline void lldt(u16 sel) { __asm__ volatile("lldt %0" :: "r"(sel) : "mem
 void idt_init(void);
 void desc_prepare_cpu(unsigned cpu);               /* what needs memory and can be made before the CPU runs */
 void desc_init_cpu(unsigned cpu);                  /* stack area, TSS, GDT pages, MSRs for SYSCALL; loads all but the stack */
+void desc_set_syscall_entry(unsigned cpu, const char *entry);
+/* Calls fn for all that the hardware, or the first instructions of ours, touch when a guest is left, but code and the GDT. */
+void desc_for_each_part(unsigned cpu, void (*fn)(u64 *to, u64 va, size_t bytes), u64 *to);
 u64 cpu_gdt_page(unsigned cpu, bool compat);       /* the leaf entry (address and flags) for a vCPU's GDT page 14 */
 void load_cpu_gdt(void);                           /* this CPU's own, valid in every address space */
 void set_cpu_ldt(u64 base, u32 entries);           /* loads the LDT register; entries 0: none */

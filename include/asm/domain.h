@@ -80,6 +80,7 @@ struct arch_domain {
     u32 nr_mirror_dead;            /* since the last flush on their account */
     u64 nr_mirror_frames;          /* of mirrors that are in use */
     u64 nr_tables;
+    void *known_l1;                /* pt_in_known_l1(): NULL: none */
     bool keep_going;               /* promotion and demotion do not give way: pv/format_switch.c */
     mfn_t orphans[16];             /* tables whose demotion gave way: mm/ptype.c */
     unsigned nr_orphans;
@@ -100,7 +101,7 @@ struct arch_domain {
  * Under pt_lock, before a reference goes: CPUs may keep a translation to or through the frame. Whoever gives it another
  * use calls domain_flush_stale() first. Counted, so that a flush under way does not cover what came after it began.
  */
-static inline void note_stale(struct arch_domain *a) { write_once(a->stale, a->stale + 1); }
+static inline void note_stale(struct arch_domain *a) { a->stale++; }
 
 /* Saved or running register frame of a vCPU (the current one's is on the stack). */
 struct vcpu;

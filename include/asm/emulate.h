@@ -93,6 +93,8 @@ static inline bool guest_in_kernel(const struct vcpu *v, const struct cpu_regs *
 bool pv_emulate_privop(struct cpu_regs *regs);
 /* #UD: `ud2a; .ascii "xen"; cpuid`. True: emulated. */
 bool pv_emulate_forced(struct cpu_regs *regs);
+#define FORCED_CPUID 0xa20f6e65780b0fUL     /* its seven bytes */
+void pv_forced_cpuid(struct cpu_regs *regs);    /* of a 64-bit guest that it is known to be */
 
 /* #GP with a selector as error code: true if it was a far call through a 32-bit guest's call gate, now done (pv/emulate/gate.c). */
 bool pv_emulate_gate(struct cpu_regs *regs);

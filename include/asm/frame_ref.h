@@ -15,15 +15,15 @@ static always_inline u16 frame_ref_owner(u64 ref_word) { return (u16)(ref_word >
 /* frame_get(). */
 static always_inline bool frame_take(mfn_t m, const struct domain *owner)
 {
-    /* Without the flags above the owner: the owner, a count from 1 to all but the highest. */
-    u64 first = (u64)owner->id << (FR_OWNER_SHIFT + 16) | 1UL << 16, range = 0xfffffffeUL << 16, w;
+    /* Without the flags above the owner: the owner, and a count from 1 on. */
+    u64 first = (u64)owner->id << (FR_OWNER_SHIFT + 16) | 1UL << 16, w;
 
     if (unlikely(m.v >= nr_frames))
         return false;
     w = read_once(frame_refs[m.v]);
     do {
-        /* A count of 0 is a frame on its way to the heap; a full one would wrap. */
-        if (unlikely((w << 16) - first >= range))
+        /* A count of 0 is a frame on its way to the heap; one above 2^31 might wrap. */
+        if (unlikely(((w << 16) - first) >> (31 + 16)))
             return false;
     } while (unlikely(!try_cmpxchg(&frame_refs[m.v], &w, w + 1)));
     return true;

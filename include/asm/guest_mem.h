@@ -15,6 +15,12 @@ static always_inline bool guest_range_ok(const struct domain *d, u64 va, u64 len
     return va + len >= va && va + len <= d->arch.fmt->hv_start;
 }
 
+/* An access that begins there does not reach the hypervisor's part; between the halves it faults by itself. */
+static always_inline bool is_guest_address_64(u64 va) { return va - HYP_VIRT_START >= HYP_VIRT_END - HYP_VIRT_START; }
+
+/* Canonical and not ours: in arithmetic modulo 2^64, one range from the upper part of a guest's space to its lower half's end. */
+static always_inline bool is_canonical_guest_address(u64 va) { return va - HYP_VIRT_END < (1UL << 47) - HYP_VIRT_END; }
+
 /*
  * The same for accesses that go upwards from va without a gap of 4 KiB: one that begins between the two halves of a 64-bit
  * address space faults at once, so only where it begins needs a look.
@@ -22,7 +28,7 @@ static always_inline bool guest_range_ok(const struct domain *d, u64 va, u64 len
 static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 len)
 {
     if (likely(d->arch.word == ABI_64))
-        return va - HYP_VIRT_START >= HYP_VIRT_END - HYP_VIRT_START;
+        return is_guest_address_64(va);
     return va + len >= va && va + len <= d->arch.fmt->hv_start;
 }
 

@@ -109,6 +109,18 @@ int pt_drain_orphans(struct domain *d);
 #define PT_PRESERVE_AD (1u << 0)
 /* Replaces entry idx of table m (type level, valid), which lies in the page. owner: whose frames a leaf entry may map. */
 int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct domain *owner, unsigned flags);
+/*
+ * Whether p, in the direct map, lies in a table of d's that is known to be a level-1 table which the hardware walks. It was found so
+ * under the lock; only whoever drops a table's last typed reference, which takes the lock too, can end that, and then forgets it. So
+ * nothing of it needs a look, nor a reference. pt_know_l1(): the caller has found it so.
+ */
+#define pt_in_known_l1(d, p) (((u64)(p) & PAGE_MASK) == (u64)(d)->arch.known_l1)
+void pt_know_l1(struct domain *d, mfn_t m);
+/* pt_update_leaf() of the entry at p, in such a table, for d's own frames. */
+int pt_update_known(struct domain *d, u64 *p, u64 e);
+int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */
+/* The same for the entry that maps va in v's current tables; -EINVAL, with a word in the log, if there is no such table. */
+int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner);
 int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags);
 /*
  * For emulated writes, which must be atomic to hardware that sets accessed and dirty bits: the same for a leaf of d's

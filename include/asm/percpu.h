@@ -12,16 +12,31 @@
 struct vcpu;
 struct percpu;
 
+/* A copy of the current vCPU's root, for page-table isolation: asm/isolation.h. */
+struct guest_root {
+    u64 of;                       /* machine address of the root; 0: the copy is of none, or out of date */
+    u64 cr3;                      /* the copy's; 0: there is no isolation */
+};
+
 struct cpu_info {
     struct cpu_regs guest_regs;   /* must be first: entry from a guest pushes it; guest_regs.es is the stack top */
     u64 scratch_rsp;              /* where SYSCALL's stub parks the guest's %rsp */
     struct vcpu *current_vcpu;
     struct percpu *percpu;
-    u32 cpu;
     u32 softirq_pending;          /* bit n: softirq n */
+    u32 call_exit;                /* CALL_*, of this CPU's own; entry.asm looks at both in one */
+    u32 cpu;
     bool watching;                /* waits by MWAIT on softirq_pending: a store wakes it */
+    bool isolated;                /* the current vCPU runs on these copies */
+    struct guest_root guest_root[2];    /* of user and kernel mode */
+    u64 full_cr3;                 /* what every way in loads first; 0: that is loaded */
+    u64 scratch_rax;              /* where it parks the guest's %rax for that */
     u64 pad;
 };
+
+/* Why a hypercall does not leave by the short way: hypercall_look() looks at it. */
+#define CALL_LOOK      1u         /* hypercall_wants_look() */
+#define CALL_ELSEWHERE 2u         /* the handler changed the frame: the guest goes on at another place */
 
 #ifdef HOST_TEST
 struct cpu_info *cpu_info(void);   /* tests/unit/fake/ */

@@ -16,7 +16,7 @@ struct delivery {
     u64 address;
     u16 cs;
     bool disables_events, has_error;
-    u32 error;
+    u64 error;
 };
 void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t);
 /* Flags that a handler starts without. */
@@ -24,7 +24,14 @@ void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
 /* Deliver the guest's handler for a vector, with dpl check done by the caller. */
 void pv_deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error);
 void pv_deliver_page_fault(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error);
-void pv_deliver_events(struct vcpu *v, struct cpu_regs *regs);
+/*
+ * The same for what is delivered all the time; _64: to 64-bit guests only. True: to a 64-bit guest's handler. Its address is
+ * canonical, as all are that a guest may set, so that SYSRET will do, and of the frame's registers none has changed that C
+ * functions preserve.
+ */
+bool pv_deliver_ud_64(struct vcpu *v, struct cpu_regs *regs);
+bool pv_deliver_page_fault_64(struct vcpu *v, struct cpu_regs *regs, u64 address, u64 error);
+bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs);     /* the event callback */
 
 /* --- pv/switch.c --- */
 void pv_make_cr3(struct vcpu *v);                /* v->arch.cr3 from its roots */

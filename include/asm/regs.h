@@ -20,6 +20,6 @@ struct cpu_regs {
 #define ENTRY_SYSCALL  0x100   /* frame built by SYSCALL: may leave by SYSRET */
 #define ENTRY_SYSENTER 0x101
 #define ENTRY_INT82    0x82
-#define ENTRY_LOOK     (1u << 16)   /* beside one of these: hypercall_wants_look() was called */
+#define ENTRY_SHORT    (1u << 16)   /* beside SYSCALL, in a hypercall: rbx, rbp and r12 to r15 are not in the frame yet */
 
 #endif

@@ -20,16 +20,23 @@ struct spec {
     bool ibpb;      /* a barrier for branch predictions when a CPU goes from one domain to another */
     bool rsb;       /* then, too: no predicted return address is left from the other */
     bool verw;      /* buffers are overwritten on every way out to a guest */
+    bool isolate_dom0, isolate_domus;   /* 64-bit guests run on page tables that have next to nothing of ours: asm/isolation.h */
 };
 
 /* What the command line says of each; SPEC_AUTO: what the CPU needs. */
 enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
-struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; };
+struct xpti_wishes { enum spec_wish dom0, domus; };
+struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; struct xpti_wishes xpti; };
+
+/* Places in entry.asm that are patched at boot: the ways out to a guest, the ways in, the way back into our own code, VERW alone. */
+enum { SITE_LEAVE, SITE_ARRIVE, SITE_RESUME, SITE_CLEAR };
 
 /* The decision, as a function of the CPU and the wishes alone. */
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);
 /* Changes the wishes by one word of spec-ctrl=; -EINVAL: not one. len: of the word. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len);
+/* The same for xpti=, as Xen has it: "default", a boolean, "dom0=" or "domu=" and a boolean. */
+int xpti_parse_word(struct xpti_wishes *w, const char *word, size_t len);
 
 /* Boot CPU, after cpu_detect(): decides, tells the log, and patches the code. */
 void spec_init(void);

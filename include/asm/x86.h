@@ -13,6 +13,7 @@
 #define CR0_WP (1UL << 16)
 #define CR0_AM (1UL << 18)
 #define CR0_PG (1UL << 31)
+#define CR0_HOST (CR0_PG | CR0_AM | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE)     /* but for TS, the guest's */
 #define CR4_VME (1UL << 0)
 #define CR4_PVI (1UL << 1)
 #define CR4_TSD (1UL << 2)

@@ -110,6 +110,7 @@ struct domain {
     u32 max_evtchn_port, max_grant_frames, max_maptrack_frames, grant_max_version;
     u64 node_affinity;
     u32 suspend_port;               /* XEN_DOMCTL_subscribe: told when it suspends; 0: none */
+    bool has_polled;                /* one of its vCPUs has waited in SCHEDOP_poll, once: events look for such */
     u32 cpupool;
     u32 teardown;                   /* progress of domain_kill() */
     u32 parts_ready;                /* progress of domain_create() */

@@ -38,7 +38,7 @@ int evtchn_reset(struct domain *d);
  */
 void evtchn_set_pending(struct domain *d, u32 port);
 /* What EVTCHNOP_send does, for a port of d. 0 or -EINVAL. */
-int evtchn_send(struct domain *d, u32 local_port);
+s64 evtchn_send(struct domain *d, u32 local_port);
 /* Frees a port of d; the other end, if any, becomes an offer to d again. 0 or -EINVAL. */
 int evtchn_close(struct domain *d, u32 port);
 /* EVTCHNOP_unmask; PHYSDEVOP_eoi too, where a domain asked for it (auto_unmask). 0 or -EINVAL. */

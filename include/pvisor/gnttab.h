@@ -29,7 +29,7 @@ void gnttab_dump(struct domain *d);              /* debug key 'g' */
 /*
  * Provided by the page-table layer, for the current vCPU's address space. pv_grant_begin() locks its page
  * tables for a batch of the two calls that follow it, until pv_grant_end(); in between no guest memory is
- * accessed through them. host_addr is a linear address or, with GNTMAP_contains_pte, the machine address of an entry. The frame is
+ * accessed through them. It expects linear addresses near first. host_addr is a linear address or, with GNTMAP_contains_pte, the machine address of an entry. The frame is
  * another domain's (or the caller's own), and a reference stands for each entry: frame_get() for one that
  * is read-only, frame_get_writable() for others.
  *
@@ -46,10 +46,12 @@ void gnttab_dump(struct domain *d);              /* debug key 'g' */
  * references dropped.
  */
 struct pv_grant_walk {
-    u64 base;       /* start of the addresses that table maps; 1: none was looked up */
+    u64 region;     /* upper bits of the addresses that table maps; ~0: none was looked up */
     mfn_t table;
+    u64 *plain;     /* the entries of the region in the table, if they are what the hardware walks; or NULL */
+    u64 pte_flags;  /* of every entry */
 };
-void pv_grant_begin(struct pv_grant_walk *walk);
+void pv_grant_begin(struct pv_grant_walk *walk, u64 first);
 void pv_grant_end(void);
 int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags /* GNTMAP_* */) must_check;
 int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags) must_check;

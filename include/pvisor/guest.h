@@ -38,22 +38,34 @@ int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal) 
     struct name *in_ = (internal);                                                                              \
     name##_is_same_64() && current_word() == ABI_64 ? copy_from_guest(in_, src, sizeof(struct name))            \
                                                     : guest_read_abi_(&name##_desc, in_, src); })
-/* abi_decode() in line, where w and d are constants: a straight line of moves. Not for structures with a STRUCT in them. */
+/*
+ * abi_decode() in line, where w and d are constants: a straight line of moves. A STRUCT in the structure must be one, not an array, and
+ * have none itself: its fields are moved like the structure's own.
+ */
 static always_inline void abi_decode_inline(enum abi_word w, const struct abi_desc *d, void *internal, const void *raw)
 {
     size_t in_at = 0, raw_at = 0;
 
 #pragma GCC unroll 16
     for (unsigned n = 0; n < d->nr_fields; n++) {
-        const struct abi_place *in = &d->fields[n].in, *from = &d->fields[n].raw[w];
+        const struct abi_field *f = &d->fields[n], *part = f->sub ? f->sub->fields : f;
+        unsigned nr_parts = f->sub ? f->sub->nr_fields : 1;
 
-        in_at = ROUND_UP(in_at, in->align);
-        raw_at = ROUND_UP(raw_at, from->align);
 #pragma GCC unroll 16
-        for (unsigned i = 0; i < d->fields[n].count; i++, in_at += in->size, raw_at += from->size) {
-            __builtin_memset((u8 *)internal + in_at, 0, in->size);
-            __builtin_memcpy((u8 *)internal + in_at, (const u8 *)raw + raw_at, min(in->size, from->size));
+        for (unsigned k = 0; k < nr_parts; k++) {
+            const struct abi_place *in = &part[k].in, *from = &part[k].raw[w];
+
+            /* A structure begins where its strictest field may. */
+            in_at = ROUND_UP(in_at, k ? in->align : f->in.align);
+            raw_at = ROUND_UP(raw_at, k ? from->align : f->raw[w].align);
+#pragma GCC unroll 16
+            for (unsigned i = 0; i < part[k].count; i++, in_at += in->size, raw_at += from->size) {
+                __builtin_memset((u8 *)internal + in_at, 0, in->size);
+                __builtin_memcpy((u8 *)internal + in_at, (const u8 *)raw + raw_at, min(in->size, from->size));
+            }
         }
+        in_at = ROUND_UP(in_at, f->in.align);
+        raw_at = ROUND_UP(raw_at, f->raw[w].align);
     }
 }
 

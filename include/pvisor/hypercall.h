@@ -16,17 +16,19 @@
 
 typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 
-/* fn is there for every number, and says itself who may call: callers look for nothing but the number. No name: no such call. */
+/* There is one for every number, and it says itself who may call: callers look for nothing but the number. */
+extern hypercall_fn *const hypercall_functions[];
+extern const u64 nr_hypercalls;
+
+/* No name: no such call. */
 struct hypercall_desc {
-    hypercall_fn *fn;
+    const char *name;
     u8 nr_args;
     /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first; entry.asm knows 0 and 1 */
     u8 wide;
-    const char *name;
-} __attribute__((aligned(32)));     /* so that entry.asm finds one by a shift */
+} __attribute__((aligned(16)));     /* so that entry.asm finds one by a shift */
 
 extern const struct hypercall_desc hypercall_table[];
-extern const u64 nr_hypercalls;
 
 /*
  * Has the way out of the call that runs look at its result: whether it is to be made again, or the log has to say why it failed.

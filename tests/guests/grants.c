@@ -188,6 +188,81 @@ TEST(batch_with_linear_address)
     CHECK_OK(pte_set(pte_at(base, slot), 0));
 }
 
+/* Removals of one call are made in turn: what one does not remove is there for the next, and then for none. */
+TEST(batch_on_one_handle)
+{
+    u32 *page = page_alloc();
+    struct gnttab_map_grant_ref op;
+    struct gnttab_unmap_grant_ref unmap[4];
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    op = map_self(FIRST_REF, window(0), 0);
+    REQUIRE(op.status == GNTST_okay);
+    for (unsigned i = 0; i < 4; i++)
+        unmap[i] = (struct gnttab_unmap_grant_ref){ .host_addr = P(window(i == 0)), .handle = op.handle, .status = 99 };
+    CHECK_OK(grant_table_op(GNTTABOP_unmap_grant_ref, unmap, 4));
+    CHECK(unmap[0].status < 0);     /* another address */
+    CHECK_EQ(unmap[1].status, GNTST_okay);
+    CHECK_EQ(unmap[2].status, GNTST_bad_handle);
+    CHECK_EQ(unmap[3].status, GNTST_bad_handle);
+    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    table[FIRST_REF].flags = 0;
+    make_readonly(page); /* no reference stays, and none too many went */
+    CHECK_OK(pin(page, 1));
+    CHECK_OK(unpin(page));
+    table_free(page);
+}
+
+/* Mappings of every kind in one call, with failures in between: each has a handle of its own, and what it asked for. */
+TEST(batch_of_kinds)
+{
+    u64 entry = virt_to_maddr(pte_at(table_of(window(1), 1), pte_index(window(1), 1)));
+    u32 *page = page_alloc();
+    const struct { u64 at; u32 ref, flags; s16 status; } want[] = {
+        { P(window(0)), FIRST_REF, GNTMAP_host_map, GNTST_okay },
+        { P(window(1)), FIRST_REF + 1, GNTMAP_host_map, GNTST_general_error },   /* to be read only */
+        { entry, FIRST_REF + 1, GNTMAP_host_map | GNTMAP_contains_pte | GNTMAP_readonly, GNTST_okay },
+        { P(window(2)), FIRST_REF + 2, GNTMAP_host_map, GNTST_general_error },   /* not granted */
+        { P(window(2)), FIRST_REF, GNTMAP_host_map | GNTMAP_device_map | GNTMAP_readonly, GNTST_okay },
+    };
+    struct gnttab_map_grant_ref map[5];
+    struct gnttab_unmap_grant_ref unmap[5];
+
+    REQUIRE(init());
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    grant(FIRST_REF + 1, self, virt_to_mfn(page), GTF_readonly);
+    table[FIRST_REF + 2].flags = 0;
+    for (unsigned i = 0; i < 5; i++)
+        map[i] = (struct gnttab_map_grant_ref){ .host_addr = want[i].at, .flags = want[i].flags, .ref = want[i].ref, .dom = self,
+                                                .handle = ~0u };
+    CHECK_OK(grant_table_op(GNTTABOP_map_grant_ref, map, 5));
+    for (unsigned i = 0; i < 5; i++) {
+        CHECK_EQ(map[i].status, want[i].status);
+        for (unsigned k = 0; k < i; k++)
+            CHECK(map[i].handle != map[k].handle || map[i].handle == ~0u);
+        unmap[i] = (struct gnttab_unmap_grant_ref){ .host_addr = map[i].host_addr, .handle = map[i].handle,
+                                                    .dev_bus_addr = want[i].flags & GNTMAP_device_map ? map[i].dev_bus_addr : 0 };
+    }
+    *(volatile u32 *)window(0) = 5;
+    CHECK_EQ(*(volatile u32 *)window(1), 5);
+    CHECK_EQ(*(volatile u32 *)window(2), 5);
+    CHECK_FAULT(VECTOR_PF, *(volatile u32 *)window(1) = 1);
+    CHECK_FAULT(VECTOR_PF, *(volatile u32 *)window(2) = 1);
+    CHECK_OK(grant_table_op(GNTTABOP_unmap_grant_ref, unmap, 5));
+    for (unsigned i = 0; i < 5; i++)
+        CHECK_EQ(unmap[i].status, want[i].status == GNTST_okay ? GNTST_okay : GNTST_bad_handle);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_EQ(entry_of(window(i), 1) & PTE_P, 0);
+        CHECK_EQ(table[FIRST_REF + i].flags & (GTF_reading | GTF_writing), 0);
+        table[FIRST_REF + i].flags = 0;
+    }
+    make_readonly(page); /* no reference stays, and none too many went */
+    CHECK_OK(pin(page, 1));
+    CHECK_OK(unpin(page));
+    table_free(page);
+}
+
 TEST(map_and_unmap)
 {
     u32 *page = page_alloc();

@@ -3,7 +3,7 @@
  * gives them anew. No data race, no lock out of order; in the end every frame has its first reference and nothing more.
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
-// SOURCES: common/grant/table.c common/grant/pin.c common/grant/maptrack.c
+// SOURCES: common/grant/table.c common/grant/maptrack.c
 // SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/spinlock.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,9 +36,9 @@ static struct pte {
 static struct pte *pte_of(u64 host_addr) { return &ptes[host_addr >> 20][host_addr >> PAGE_SHIFT & (SLOTS - 1)]; }
 
 /* The domain's page-table lock: it comes before a table's, as debug builds see. */
-void pv_grant_begin(struct pv_grant_walk *walk)
+void pv_grant_begin(struct pv_grant_walk *walk, u64 first)
 {
-    (void)walk;
+    (void)walk, (void)first;
     spin_lock(&current->domain->arch.pt_lock);
 }
 

@@ -13,6 +13,7 @@
 #include <public/memory.h>
 #include <public/physdev.h>
 #include <public/vcpu.h>
+#include <pvisor/guest.h>
 
 static void words_are_zero_extended(void **state)
 {
@@ -116,6 +117,31 @@ static void a_field_of_one_layout_is_zero_in_the_other(void **state)
     assert_true(raw64.eip == 0xc0100000);
 }
 
+/* abi_decode() follows the tables, abi_decode_inline() is compiled from them. */
+static void the_straight_line_reads_the_same(void **state)
+{
+    u8 raw[64];
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(raw); i++)
+        raw[i] = (u8)(0x80 + i);
+#define SAME(name, w) do {                                          \
+        struct name table = { 0 }, line = { 0 };                    \
+        assert_true(abi_size(w, &name##_desc) <= sizeof(raw));      \
+        abi_decode(w, &name##_desc, &table, raw);                   \
+        abi_decode_inline(w, &name##_desc, &line, raw);             \
+        assert_memory_equal(&line, &table, sizeof(line));           \
+    } while (0)
+    SAME(gnttab_copy, ABI_32);              /* structures in it */
+    SAME(gnttab_copy, ABI_64);
+    SAME(multicall_entry, ABI_32);          /* an array */
+    SAME(physdev_map_pirq, ABI_32);         /* 8 bytes, aligned to 4 */
+    SAME(physdev_map_pirq, ABI_64);
+    SAME(callback_register, ABI_32);        /* fields of one layout only */
+    SAME(callback_register, ABI_64);
+#undef SAME
+}
+
 static void padding_is_cleared_both_ways(void **state)
 {
     struct xen_memory_map in;
@@ -195,6 +221,7 @@ int main(void)
         cmocka_unit_test(structures_nest),
         cmocka_unit_test(arrays_keep_their_order),
         cmocka_unit_test(a_field_of_one_layout_is_zero_in_the_other),
+        cmocka_unit_test(the_straight_line_reads_the_same),
         cmocka_unit_test(padding_is_cleared_both_ways),
         cmocka_unit_test(shared_pages_have_both_offsets),
         cmocka_unit_test(every_kind_makes_the_round_trip),

@@ -41,7 +41,7 @@ int evtchn_domain_init(struct domain *d, u32 max_port) { (void)d, (void)max_port
 int evtchn_domain_destroy(struct domain *d) { (void)d; return 0; }
 void evtchn_domain_free(struct domain *d) { (void)d; parts_left--; }
 void evtchn_vcpu_init(struct vcpu *v) { (void)v; }
-int evtchn_send(struct domain *d, u32 port) { (void)d, (void)port; suspend_events++; return 0; }
+s64 evtchn_send(struct domain *d, u32 port) { (void)d, (void)port; suspend_events++; return 0; }
 int gnttab_domain_init(struct domain *d, u32 f, u32 m) { (void)d, (void)f, (void)m; return make_part(); }
 void gnttab_domain_destroy(struct domain *d) { (void)d; parts_left--; }
 int gnttab_release_mappings(struct domain *d) { (void)d; return 0; }

@@ -3,7 +3,7 @@
  * early.
  */
 // SOURCES: tests/unit/fake/machine.c common/abi.c
-// SOURCES: common/grant/table.c common/grant/pin.c common/grant/maptrack.c
+// SOURCES: common/grant/table.c common/grant/maptrack.c
 // SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,9 +45,9 @@ static void pte_clear(struct pte *e)
 /* Guest memory is not to be touched and nothing flushed while the page tables are locked. */
 static bool tables_locked;
 
-void pv_grant_begin(struct pv_grant_walk *walk)
+void pv_grant_begin(struct pv_grant_walk *walk, u64 first)
 {
-    (void)walk;
+    (void)walk, (void)first;
     assert_false(tables_locked);
     tables_locked = true;
 }

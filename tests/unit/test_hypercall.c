@@ -60,13 +60,16 @@ static s64 leave(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 #define SLOW   2
 #define WIDE   3
 
+hypercall_fn *const hypercall_functions[] = {
+    [0] = absent, [RECORD] = record, [SLOW] = slow, [WIDE] = record,
+    [__HYPERVISOR_multicall] = do_multicall, [__HYPERVISOR_iret] = leave,
+};
 const struct hypercall_desc hypercall_table[] = {
-    [0] = { absent, 0, 0, NULL },
-    [RECORD] = { record, 6, 0, "record" },
-    [SLOW] = { slow, 2, 0, "slow" },
-    [WIDE] = { record, 3, 1 << 1, "wide" },
-    [__HYPERVISOR_multicall] = { do_multicall, 2, 0, "multicall" },
-    [__HYPERVISOR_iret] = { leave, 0, 0, "iret" },
+    [RECORD] = { "record", 6, 0 },
+    [SLOW] = { "slow", 2, 0 },
+    [WIDE] = { "wide", 3, 1 << 1 },
+    [__HYPERVISOR_multicall] = { "multicall", 2, 0 },
+    [__HYPERVISOR_iret] = { "iret", 0, 0 },
 };
 const u64 nr_hypercalls = ARRAY_SIZE(hypercall_table);
 

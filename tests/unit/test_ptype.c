@@ -40,6 +40,11 @@ static void forget_tlb(u16 id)
     memset(tlb_table[id], 0, sizeof(tlb_table[id]));
 }
 
+/* Copies of complete roots, which CPUs use until they hear that one is out of date. */
+static struct { bool there; u64 entry[512]; } copies[ARENA_NR];
+
+static void forget_copy(mfn_t root) { copies[root.v - ARENA_FIRST].there = false; }
+
 static int setup(void **state)
 {
     enum pt_format_id id = *(enum pt_format_id *)*state;
@@ -51,6 +56,8 @@ static int setup(void **state)
     top = fmt->levels;
     nr_roots = nr_writables = nr_segdescs = 0;
     on_flush = forget_tlb;
+    on_root_change = forget_copy;
+    memset(copies, 0, sizeof(copies));
     forget_tlb(1);
     forget_tlb(2);
     return 0;
@@ -215,10 +222,27 @@ static void check_tlb(void)
     fill_tlb(other);
 }
 
+static void check_copies(void)
+{
+    for (unsigned i = 0; i < ARENA_NR; i++) {
+        mfn_t m = mfn(ARENA_FIRST + i);
+        bool complete = fw_type(type_word(m)) == FT_L4 && type_word(m) & FW_VALID && type_word(m) & FW_COUNT_MASK;
+
+        if (copies[i].there) {
+            assert_true(complete);
+            assert_memory_equal(copies[i].entry, frame_words(m), PAGE_SIZE);
+        } else if (complete) {
+            copies[i].there = true;
+            memcpy(copies[i].entry, frame_words(m), PAGE_SIZE);
+        }
+    }
+}
+
 static void check(void)
 {
     check_counts();
     check_tlb();
+    check_copies();
 }
 
 /* --- Operations, made again as often as they give way -------------------------------------------------------- */

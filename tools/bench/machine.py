@@ -21,6 +21,18 @@ class Hypervisor:
     words: str
 
 
+def need(path, command):
+    """The path, if it is there; else the end, with the command that makes it."""
+    if not Path(path).exists():
+        raise SystemExit(f"{path} is missing: `{command}`, in {TOP}, builds it (`make bench` all that benchmarks need)")
+    return path
+
+
+def benchmark_kernel(name, options):
+    """A kernel of ours that measures, in the page-table format of the options."""
+    return need(TOP / f"build/guests/{name}-{options.format}", f"make -C tests/guests S={name}")
+
+
 def unpacked(path, scratch, name):
     """An ELF file for QEMU's -kernel."""
     data = Path(path).read_bytes()

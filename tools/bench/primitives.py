@@ -53,7 +53,7 @@ TEST_OF = {
 
 def run(hypervisor, options, wanted, progress):
     """{name: instructions per operation} of the wanted names on one hypervisor."""
-    kernel = machine.TOP / f"build/guests/primitives-{options.format}"
+    kernel = machine.benchmark_kernel("primitives", options)
     words = "test=" + ",".join(sorted({TEST_OF.get(name, name) for name in wanted}))
     command = machine.qemu(hypervisor, [f"{kernel} {words}".replace(",", ",,")], memory=512, dom0="128M", options=options)
     results, finished = {}, False

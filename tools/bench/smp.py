@@ -23,7 +23,7 @@ TESTS = {"wake": ("wake", 2), "ipi": ("ipi", 2), "switch": ("switch_vcpus", 1), 
 
 def measure(hypervisor, options, test, cpus, progress):
     """{name: figure} that one test of the kernel prints on a machine of so many CPUs."""
-    kernel = machine.TOP / f"build/guests/cpus-{options.format}"
+    kernel = machine.benchmark_kernel("cpus", options)
     command = machine.qemu(hypervisor, [f"{kernel} test={test}"], memory=512, dom0="128M", options=options)
     command[command.index("-smp") + 1] = str(cpus)
     command[command.index("-append") + 1] += f" dom0_max_vcpus={max(cpus, 2)}"

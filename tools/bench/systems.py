@@ -92,7 +92,9 @@ NAMES = {**BOOT, **IMAGE, **LINUX, **dict(work_rows()), **KERNELS, **dict(pair_r
 def counter(options, scratch):
     """QEMU's arguments for tools/bench/count.c, which writes anew."""
     (scratch / "counts").unlink(missing_ok=True)
-    return [] if options.wall_clock else ["-plugin", f"file={CACHE}/count.so,out={scratch}/counts"]
+    if options.wall_clock:
+        return []
+    return ["-plugin", f"file={machine.need(CACHE / 'count.so', 'make bench-images')},out={scratch}/counts"]
 
 
 def boot(hypervisor, options, memory, scratch):
@@ -100,7 +102,7 @@ def boot(hypervisor, options, memory, scratch):
     {figure: value} that the benchmark kernel prints about its start on a machine of so many MiB. The TSC that it prints runs on
     while a CPU waits, so where instructions can be counted, "started" becomes their number.
     """
-    kernel = machine.TOP / f"build/guests/primitives-{options.format}"
+    kernel = machine.benchmark_kernel("primitives", options)
     command = machine.qemu(hypervisor, [f"{kernel} test=start"], memory, "128M", options, counter(options, scratch))
     figures = {}
     for line in machine.lines(command, options.timeout):
@@ -131,7 +133,8 @@ def small_boots(hypervisor, options, wanted, progress, scratch):
 def linux(hypervisor, options, scratch, words, memory):
     """The command line of a machine with Debian's Linux and tools/bench/work-dom0, without a hypervisor if that is None."""
     words = f"quiet rdinit=/bench {options.linux_words} {words}"
-    kernel, initrd, extra = CACHE / "kernel/vmlinuz", CACHE / "bench-dom0.cpio", counter(options, scratch)
+    kernel, initrd = (machine.need(CACHE / name, "make bench-images") for name in ("kernel/vmlinuz", "bench-dom0.cpio"))
+    extra = counter(options, scratch)
     if hypervisor.elf is None:
         return machine.machine(options, memory, kernel, f"console=ttyS0 {words}", str(initrd), extra)
     module = f"{kernel} console=hvc0 {words}".replace(",", ",,")

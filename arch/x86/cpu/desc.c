@@ -8,7 +8,8 @@
 #include <pvisor/printk.h>
 
 struct idt_gate { u16 off_lo, sel; u8 ist, attr; u16 off_mid; u32 off_hi, zero; };
-static struct idt_gate idt[256] __attribute__((aligned(16)));
+/* A page of its own, which guests' CPUs may see. */
+static struct idt_gate idt[256] __attribute__((aligned(PAGE_SIZE)));
 
 extern char idt_stubs[], syscall_entry[], cstar_entry[], sysenter_entry[], syscall_stub[], syscall_stub_end[];
 
@@ -84,7 +85,7 @@ void set_cpu_ldt(u64 base, u32 entries)
  * The stubs that SYSCALL enters find this CPU's stack relative to %rip, since no register is free. They live on a
  * page of their own next to the stacks: within reach of both, and never writable where it is executable.
  */
-static u64 make_stub(unsigned cpu, u8 *page, unsigned off, u64 page_va, char *entry)
+static u64 make_stub(unsigned cpu, u8 *page, unsigned off, u64 page_va, const char *entry)
 {
     u64 va = page_va + off;
     struct cpu_info *ci = cpu_info_of(cpu);
@@ -96,6 +97,16 @@ static u64 make_stub(unsigned cpu, u8 *page, unsigned off, u64 page_va, char *en
     *(u32 *)(p + 10) = (u32)((u64)&ci->guest_regs.es - (va + 14));
     *(u32 *)(p + 15) = (u32)((u64)entry - (va + 19));
     return va;
+}
+
+static u64 stub_page(unsigned cpu) { return stack_top(cpu); }
+
+/* Where SYSCALL leads on a CPU that runs no guest yet. */
+void desc_set_syscall_entry(unsigned cpu, const char *entry)
+{
+    u64 va = stub_page(cpu);
+
+    (void)make_stub(cpu, maddr_to_virt(maddr(hyp_lookup(va) & PTE_MFN_MASK)), 0, va, entry);
 }
 
 static void init_syscall(unsigned cpu, u64 lstar, u64 cstar)
@@ -120,12 +131,22 @@ static void map_stack(unsigned cpu)
     BUG_ON(hyp_map(base + 4 * PAGE_SIZE, mfn_to_maddr(mfn_add(m, 4)), (STACK_SIZE >> PAGE_SHIFT) - 4, HYP_RW) < 0);
 }
 
+/* Interrupts from a guest find its frame's place on the topmost page. */
+void desc_for_each_part(unsigned cpu, void (*fn)(u64 *to, u64 va, size_t bytes), u64 *to)
+{
+    fn(to, (u64)idt, sizeof(idt));
+    fn(to, (u64)&cpu_var(cpu_desc, cpu).tss, sizeof(struct tss64));
+    fn(to, STACKS_START + cpu * STACK_STRIDE, 3 * PAGE_SIZE);
+    fn(to, stack_top(cpu) - PAGE_SIZE, PAGE_SIZE);
+    fn(to, stub_page(cpu), PAGE_SIZE);
+}
+
 static u64 lstar_of[NR_CPUS], cstar_of[NR_CPUS];
 
 void desc_prepare_cpu(unsigned cpu)
 {
     struct cpu_desc *c = &cpu_var(cpu_desc, cpu);
-    u64 stub_va = STACKS_START + cpu * STACK_STRIDE + STACK_SIZE;
+    u64 stub_va = stub_page(cpu);
     u8 *stub;
 
     if (c->gdt)

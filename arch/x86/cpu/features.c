@@ -182,7 +182,7 @@ void cpu_init_features(void)
     if (cpu_has(X86_FEATURE_NX))
         efer |= EFER_NX;
     wrmsr(MSR_EFER, efer);
-    write_cr0(CR0_PG | CR0_AM | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE);
+    write_cr0(CR0_HOST);
     write_cr4(cpu_host.cr4);
     wrmsr(MSR_PAT, PAT_VALUE);
     fpu_init_cpu();

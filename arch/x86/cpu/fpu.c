@@ -73,6 +73,10 @@ static void load_xcr0(u64 v)
     c->xcr0 = v;
 }
 
+/*
+ * CR0 is CR0_HOST but for TS, so that it need not be read; a write is dear enough to leave out where nothing changes. No interrupt
+ * handler and no cross call touches the FPU: interrupts may be on.
+ */
 static void set_cpu_ts(bool on)
 {
     struct fpu_cpu *c = &this_cpu(fpu_cpu);
@@ -80,9 +84,9 @@ static void set_cpu_ts(bool on)
     if (c->ts == on)
         return;
     if (on)
-        write_cr0(read_cr0() | CR0_TS);
+        write_cr0(CR0_HOST | CR0_TS);
     else
-        __asm__ volatile("clts");
+        __asm__ volatile("clts" ::: "memory");
     c->ts = on;
 }
 
@@ -276,35 +280,28 @@ void fpu_init_cpu(void)
 
 /* --- TS and XCR0 -------------------------------------------------------------------------------- */
 
-/* Interrupts are off. */
-static void set_ts(bool on)
+void fpu_set_ts(bool on)
 {
     current->arch.ts = on;
     set_cpu_ts(on);
-}
-
-void fpu_set_ts(bool on)
-{
-    u64 flags = irq_save();
-
-    set_ts(on);
-    irq_restore(flags);
 }
 
 bool fpu_handle_nm(void)
 {
     bool guests = current->arch.ts;
 
-    set_ts(false);
+    fpu_set_ts(false);
     return !guests;
 }
 
+/*
+ * Who clears TS is about to use the FPU: to leave it set on the CPU until an instruction traps would save a write of CR0 that is
+ * nearly always made later, and cost the trap.
+ */
 s64 do_fpu_taskswitch(u64 set, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
-    irq_disable();
-    set_ts((u32)set != 0);
-    irq_enable();
+    fpu_set_ts((u32)set != 0);
     return 0;
 }
 

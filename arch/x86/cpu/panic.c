@@ -57,10 +57,10 @@ void print_symbol(u64 a)
 static bool on_this_stack(u64 a)
 {
     u64 sp = (u64)__builtin_frame_address(0);
-    return a >= (sp & ~(STACK_SIZE - 1)) && a < ((sp & ~(STACK_SIZE - 1)) + STACK_SIZE - sizeof(struct cpu_info)) && !(a & 7);
+    return a >= sp && a < ((sp & ~(STACK_SIZE - 1)) + STACK_SIZE - sizeof(struct cpu_info)) && !(a & 7);
 }
 
-/* Frame pointers lead the way (we are built with them). */
+/* Frame pointers lead the way (we are built with them). The first may be a guest's, whatever that is: see hypercalls' entry. */
 unsigned stack_trace(u64 bp, u64 *trace, unsigned max)
 {
     unsigned n = 0;

@@ -9,6 +9,7 @@
 #include <asm/atomic.h>
 #include <asm/desc.h>
 #include <asm/features.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/percpu.h>
 #include <asm/pv.h>
@@ -135,6 +136,7 @@ static int start_cpu(unsigned cpu, u32 apic_id)
     struct trampoline_data *t = trampoline();
 
     desc_prepare_cpu(cpu);
+    isolation_prepare_cpu(cpu);
     write_trampoline(cpu);
     smp_mb();
     lapic_send_init_sipi(apic_id, (u8)(trampoline_page >> PAGE_SHIFT));

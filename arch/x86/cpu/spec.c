@@ -6,10 +6,12 @@
  *                              mode apart, and the kernels of 32-bit guests run in ring 1, which counts as supervisor mode
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
  *   MDS, TAA and their kind    VERW on every way out to a guest, where microcode makes it clear the buffers
+ *   Meltdown                   page tables that have next to nothing of ours, for 64-bit guests (mm/isolation.c)
  *
  * The code is built with all of it; what a CPU does not need is patched out at boot, so that it costs nothing there.
  */
 #include <asm/features.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/percpu.h>
 #include <asm/spec.h>
@@ -32,6 +34,7 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
     const u32 *f = h->feat;
     bool intel = h->vendor == VENDOR_INTEL, has_ctrl = intel && feature_in(f, X86_FEATURE_IBRSB);
     bool has_barrier = has_ctrl || feature_in(f, X86_FEATURE_IBPB);
+    bool meltdown = intel && !feature_in(f, X86_FEATURE_RDCL_NO);
     bool mds = intel && !feature_in(f, X86_FEATURE_MDS_NO);
     struct spec s;
 
@@ -39,6 +42,8 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
     s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
     s.rsb = w->rsb != SPEC_OFF;
     s.verw = w->verw == SPEC_AUTO ? mds && feature_in(f, X86_FEATURE_MD_CLEAR) : w->verw == SPEC_ON;
+    s.isolate_dom0 = w->xpti.dom0 == SPEC_AUTO ? meltdown : w->xpti.dom0 == SPEC_ON;
+    s.isolate_domus = w->xpti.domus == SPEC_AUTO ? meltdown : w->xpti.domus == SPEC_ON;
     s.thunk = w->thunk == SPEC_OFF ? THUNK_JMP : w->thunk == SPEC_ON ? w->which : THUNK_RETPOLINE;
     return s;
 }
@@ -57,6 +62,7 @@ static int all_wishes(struct spec_wishes *w, enum spec_wish wish)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(switches); i++)
         *wish_of(w, i) = wish;
+    w->xpti = (struct xpti_wishes){ wish, wish };    /* which has an option of its own besides */
     return 0;
 }
 
@@ -67,14 +73,24 @@ static int choose_thunk(struct spec_wishes *w, enum spec_thunk which)
     return 0;
 }
 
+static bool is_true(const char *word, size_t len)
+{
+    return is_word(word, len, "yes") || is_word(word, len, "on") || is_word(word, len, "true") || is_word(word, len, "1");
+}
+
+static bool is_false(const char *word, size_t len)
+{
+    return is_word(word, len, "no") || is_word(word, len, "off") || is_word(word, len, "false") || is_word(word, len, "0");
+}
+
 /* NAME and no-NAME, besides the words for all together and the kinds of thunk. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
 {
     bool no = len > 3 && !strncmp(word, "no-", 3);
 
-    if (is_word(word, len, "no") || is_word(word, len, "off") || is_word(word, len, "false") || is_word(word, len, "0"))
+    if (is_false(word, len))
         return all_wishes(w, SPEC_OFF);
-    if (is_word(word, len, "yes") || is_word(word, len, "on") || is_word(word, len, "true") || is_word(word, len, "1"))
+    if (is_true(word, len))
         return all_wishes(w, SPEC_AUTO);
     if (is_word(word, len, "bti-thunk=retpoline"))
         return choose_thunk(w, THUNK_RETPOLINE);
@@ -92,23 +108,49 @@ int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
     return -EINVAL;
 }
 
+int xpti_parse_word(struct xpti_wishes *w, const char *word, size_t len)
+{
+    bool dom0 = len > 5 && !strncmp(word, "dom0=", 5), domus = len > 5 && !strncmp(word, "domu=", 5);
+    size_t prefix = dom0 || domus ? 5 : 0;
+    enum spec_wish wish = is_true(word + prefix, len - prefix) ? SPEC_ON : SPEC_OFF;
+
+    if (is_word(word, len, "default"))
+        wish = SPEC_AUTO;
+    else if (wish == SPEC_OFF && !is_false(word + prefix, len - prefix))
+        return -EINVAL;
+    if (!domus)
+        w->dom0 = wish;
+    if (!dom0)
+        w->domus = wish;
+    return 0;
+}
+
 #ifndef HOST_TEST
 
 static struct spec_wishes wishes;
+static struct xpti_wishes xpti;     /* whatever spec-ctrl= says, before it or after */
 
-static int parse_spec_ctrl(const char *value)
+static int parse_spec_word(const char *word, size_t len) { return spec_parse_word(&wishes, word, len); }
+static int parse_xpti_word(const char *word, size_t len) { return xpti_parse_word(&xpti, word, len); }
+
+/* Words with commas between them. None is "on". */
+static int parse_words(const char *value, int (*parse)(const char *word, size_t len))
 {
     const char *end = value;
-    int rc = *value ? 0 : spec_parse_word(&wishes, "on", 2);
+    int rc = *value ? 0 : parse("on", 2);
 
     for (; *end && !rc; value = end + 1) {
         for (end = value; *end && *end != ','; end++)
             ;
-        rc = spec_parse_word(&wishes, value, (size_t)(end - value));
+        rc = parse(value, (size_t)(end - value));
     }
     return rc;
 }
+
+static int parse_spec_ctrl(const char *value) { return parse_words(value, parse_spec_word); }
 CMDLINE_OPTION("spec-ctrl", parse_spec_ctrl);
+static int parse_xpti(const char *value) { return parse_words(value, parse_xpti_word); }
+CMDLINE_OPTION("xpti", parse_xpti);
 
 /* --- Patching -------------------------------------------------------------------------------------- */
 
@@ -140,15 +182,41 @@ static void patch_thunks(bool lfence)
         simple_thunk(writable(indirect_thunks + reg * THUNK_SIZE), reg, lfence);
 }
 
-/* Each site's address, relative to the entry. */
-extern const s32 __verw_start[], __verw_end[];
+/* at: relative to itself. */
+extern const struct entry_site { s32 at; u32 kind; } __entry_sites[], __entry_sites_end[];
+extern const char load_guest_root[], load_full_root[], reload_root[];
 
-static void patch_verw(void)
+#define SITE_BYTES 7
+
+static void patch_nop(const char *site)
 {
-    static const u8 nop[7] = { 0x0f, 0x1f, 0x80, 0, 0, 0, 0 };
+    static const u8 nop[SITE_BYTES] = { 0x0f, 0x1f, 0x80, 0, 0, 0, 0 };
 
-    for (const s32 *p = __verw_start; p < __verw_end; p++)
-        memcpy(writable((const char *)p + *p), nop, sizeof(nop));
+    memcpy(writable(site), nop, SITE_BYTES);
+}
+
+static void patch_call(const char *site, const char *target)
+{
+    u8 code[SITE_BYTES] = { 0xe8, 0, 0, 0, 0, 0x66, 0x90 };
+
+    *(s32 *)(code + 1) = (s32)(target - (site + 5));
+    memcpy(writable(site), code, SITE_BYTES);
+}
+
+static void patch_entry(bool verw, bool isolate)
+{
+    static const char *const target[] = {
+        [SITE_LEAVE] = load_guest_root, [SITE_ARRIVE] = load_full_root, [SITE_RESUME] = reload_root,
+    };
+
+    for (const struct entry_site *s = __entry_sites; s < __entry_sites_end; s++) {
+        const char *site = (const char *)&s->at + s->at;
+
+        if (isolate && s->kind != SITE_CLEAR)
+            patch_call(site, target[s->kind]);
+        else if (!verw)
+            patch_nop(site);
+    }
 }
 
 /* --- At work --------------------------------------------------------------------------------------- */
@@ -159,8 +227,8 @@ STATIC_PERCPU(const struct domain *, last_domain);
 static void warn_of_the_rest(const struct cpu_host *h)
 {
     if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO))
-        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and there is no defence against them yet: "
-               "do not run guests that distrust each other\n");
+        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s: do not run guests that distrust each other\n",
+               spec.isolate_domus ? "there is no defence against L1TF yet" : "page-table isolation (xpti=) is off");
     if (h->vendor == VENDOR_INTEL && !spec.verw && !feature_in(h->feat, X86_FEATURE_MDS_NO))
         printk(LOG_WARNING "This CPU does not say that MDS spares it, and %s\n",
                feature_in(h->feat, X86_FEATURE_MD_CLEAR) ? "the defence is off" : "its microcode has no defence");
@@ -169,7 +237,12 @@ static void warn_of_the_rest(const struct cpu_host *h)
 void spec_init(void)
 {
     static const char *const thunk[] = { "retpoline", "lfence", "jmp" };
+    static const char *const isolation[] = { "", ", page-table isolation of dom0", ", page-table isolation of domUs", ", page-table isolation" };
 
+    if (xpti.dom0 != SPEC_AUTO)
+        wishes.xpti.dom0 = xpti.dom0;
+    if (xpti.domus != SPEC_AUTO)
+        wishes.xpti.domus = xpti.domus;
     spec = spec_choose(&cpu_host, &wishes);
     if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
         spec.ibpb = false;
@@ -177,11 +250,13 @@ void spec_init(void)
     }
     if (spec.thunk != THUNK_RETPOLINE)
         patch_thunks(spec.thunk == THUNK_LFENCE);
-    if (!spec.verw)
-        patch_verw();
+    if (spec.isolate_dom0 || spec.isolate_domus)
+        isolation_init(spec.isolate_dom0, spec.isolate_domus);
+    patch_entry(spec.verw, spec.isolate_dom0 || spec.isolate_domus);
     (void)cpuid(0, 0);      /* serialises: no old instruction is still in the pipeline (SDM vol. 3, self-modifying code) */
-    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
-           spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "");
+    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
+           spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",
+           isolation[spec.isolate_dom0 + 2 * spec.isolate_domus]);
     warn_of_the_rest(&cpu_host);
 }
 

@@ -4,35 +4,59 @@
 ; afterwards points at struct cpu_info; nested entries build theirs where the stack happens to be.
 ;
 ;   IDT stubs -----> save all --> exception_handlers[vector] or do_interrupt --+--> ret_to_guest (frame is a guest's)
+;   #PF, #UD, #GP -> save all --> their handlers ------------------------------+--> delivered (a handler of the guest's comes next)
 ;   SYSCALL stub --> save all --+-- kernel mode: hypercall_table[rax] --------->|    or plain iretq
 ;                               +-- user mode:   pv_guest_syscall ------------->|
 ;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
 ;
 ; ret_to_guest looks for softirqs and events once more with interrupts off, and leaves by SYSRET if the
-; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A hypercall after which
-; nothing waits leaves by itself, without loading the registers that C functions preserve.
+; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A SYSCALL's hypercall after which
+; nothing waits leaves by itself. It neither stores nor loads the registers that C functions preserve: they are in the frame from
+; hypercall's way to ret_to_guest on.
 
 %include "asm-offsets.inc"
 
-extern exception_handlers, do_interrupt, hypercall_table
-extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look
+extern exception_handlers, trap_pf, trap_ud, trap_gp, do_interrupt, hypercall_functions, hypercall_table
+extern pv_guest_syscall, pv_guest_sysenter, pv_iret_failed, guest_exit_work, hypercall_look, do_iret, pv_deliver_upcall
+extern isolation_copy_root
 extern __x86_indirect_thunk_rax, __x86_indirect_thunk_rcx, __x86_indirect_thunk_rsi
 
 bits 64
 default rel
+section .ex_table progbits alloc noexec nowrite align=4
+section .entry_sites progbits alloc noexec nowrite align=4
 section .text.entry progbits alloc exec nowrite align=16
 
-; What a guest must not find in the CPU's buffers goes: microcode gives VERW that meaning. Patched out where it has none.
-%macro CLEAR_BUFFERS 0
+; Places that are patched at boot, seven bytes each (cpu/spec.c). %1: SITE_*
+%macro SITE 1
 %%at:
-    verw word [verw_selector]
-[section .verw_sites]
+[section .entry_sites]
     dd %%at - $
+    dd %1
 __SECT__
 %endmacro
 
-; %1, optional: what is pushed as rcx.
-%macro SAVE_GPRS 0-1 rcx
+; Every way out, before the last registers are loaded: what a guest must not find in the CPU's buffers goes, for microcode gives VERW
+; that meaning. Patched out where it has none, or to call load_guest_root; then nothing may be touched any more but this CPU's stack.
+; Flags are overwritten.
+%macro CLEAR_BUFFERS 0
+    SITE SITE_LEAVE_
+    verw word [verw_selector]
+%endmacro
+
+; Every way in that has saved all registers, and the way back from there to code of ours: nothing, or calls of load_full_root and
+; reload_root. In between, if it was code of ours that was left, rbx and r12 must be preserved.
+%macro ARRIVE 0
+    SITE SITE_ARRIVE_
+    db 0x0f, 0x1f, 0x80, 0, 0, 0, 0         ; NOP
+%endmacro
+%macro RESUME 0
+    SITE SITE_RESUME_
+    db 0x0f, 0x1f, 0x80, 0, 0, 0, 0
+%endmacro
+
+; The registers that C functions may change. %1: what is pushed as rcx.
+%macro SAVE_CHANGING 1
     push rdi
     push rsi
     push rdx
@@ -42,6 +66,13 @@ __SECT__
     push r9
     push r10
     push r11
+%endmacro
+
+%define PRESERVED_BYTES 48              ; rbx rbp r12 to r15
+
+; %1, optional: what is pushed as rcx.
+%macro SAVE_GPRS 0-1 rcx
+    SAVE_CHANGING %1
     push rbx
     push rbp
     push r12
@@ -70,6 +101,7 @@ __SECT__
 
 align 8
 syscall_entry_word: dd 0, ENTRY_SYSCALL_         ; error_code and entry_vector
+short_entry_word:   dd 0, ENTRY_SYSCALL_ | ENTRY_SHORT_
 verw_selector: dw HYP_DS_
 
 ; --- IDT stubs: 256 of 16 bytes ---------------------------------------------------------------------------
@@ -87,6 +119,12 @@ verw_selector: dw HYP_DS_
     jmp strict near moving_entry
 %elif %1 == 8 || %1 == 18
     jmp strict near ist_entry
+%elif %1 == 6
+    jmp strict near ud_entry
+%elif %1 == 13
+    jmp strict near gp_entry
+%elif %1 == 14
+    jmp strict near pf_entry
 %elif %1 < 0x20 || %1 == 0x80
     jmp strict near exception_entry
 %else
@@ -117,18 +155,54 @@ align 16
 exception_entry:
     cld
     SAVE_GPRS
+    ARRIVE
     CALL_EXCEPTION_HANDLER
     test byte [rsp + REGS_cs], 3
     jnz ret_to_guest
 restore_nested:
+    RESUME
     RESTORE_GPRS
     add rsp, 8
     iretq
 
 align 16
+gp_entry:
+    cld
+    SAVE_GPRS
+    ARRIVE
+    mov rdi, rsp
+    call trap_gp
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+    jmp restore_nested
+
+; %1: handler, which says whether it delivered the trap at once: then delivered is the way out.
+%macro DELIVERING_ENTRY 1
+    cld
+    SAVE_GPRS
+    ARRIVE
+    mov rdi, rsp
+    call %1
+    test al, al
+    jnz delivered
+    test byte [rsp + REGS_cs], 3
+    jnz ret_to_guest
+    jmp restore_nested
+%endmacro
+
+align 16
+pf_entry:
+    DELIVERING_ENTRY trap_pf
+
+align 16
+ud_entry:
+    DELIVERING_ENTRY trap_ud
+
+align 16
 interrupt_entry:
     cld
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call do_interrupt
@@ -141,15 +215,13 @@ align 16
 ist_entry:
     cld
     SAVE_GPRS
+    ARRIVE
 .saved:
     CALL_EXCEPTION_HANDLER
     jmp restore_nested
 
-; Jumps to %1 if there is something to do before the current vCPU goes on: a softirq, an event that is pending and not masked.
-; A guest's NMI is a softirq too. rcx is overwritten.
-%macro LOOK_FOR_WORK 1
-    cmp dword [rsp + CPUINFO_softirq], 0
-    jne %1
+; Jumps to %1 if an event is pending for the current vCPU and not masked. rcx is overwritten.
+%macro LOOK_FOR_EVENTS 1
     mov rcx, [rsp + CPUINFO_current]
     mov rcx, [rcx + VCPU_info]
     cmp word [rcx], 0                    ; upcall pending, upcall mask: mostly neither
@@ -157,6 +229,13 @@ ist_entry:
     cmp byte [rcx + 1], 0
     je %1
 %%none:
+%endmacro
+
+; The same if anything is to be done before it goes on: a softirq, as which a guest's NMI comes too, or an event.
+%macro LOOK_FOR_WORK 1
+    cmp dword [rsp + CPUINFO_softirq], 0
+    jne %1
+    LOOK_FOR_EVENTS %1
 %endmacro
 
 ; Jumps to %1 if the frame's rip is not canonical: SYSRET would fault in ring 0. rcx is overwritten.
@@ -172,7 +251,6 @@ ist_entry:
 %macro LEAVE_BY_SYSRET 0
     mov rcx, [rsp + REGS_rip]
     mov r11, [rsp + REGS_rflags]
-    mov rbp, [rsp + REGS_rbp]
     CLEAR_BUFFERS
     mov r10, [rsp + REGS_r10]
     mov r9, [rsp + REGS_r9]
@@ -182,6 +260,36 @@ ist_entry:
     mov rdi, [rsp + REGS_rdi]
     mov rsp, [rsp + REGS_rsp]
     o64 sysret
+%endmacro
+
+; The same to a handler that a guest registered. C functions preserved the other registers.
+%macro LEAVE_TO_HANDLER 0
+%ifdef DEBUG
+    CANONICAL_RIP %%bug
+%endif
+    LEAVE_BY_SYSRET
+%ifdef DEBUG
+%%bug:
+    ud2
+%endif
+%endmacro
+
+; A trap of a 64-bit guest was delivered, with interrupts off. rsp: the frame, which is whole.
+align 16
+delivered:
+    LOOK_FOR_WORK ret_to_guest
+    mov rax, [rsp + REGS_rax]
+    LEAVE_TO_HANDLER
+
+; Of a hypercall's frame: what C functions have preserved, so that it is as if all registers had been saved.
+%macro COMPLETE_FRAME 0
+    mov [rsp + REGS_rbx], rbx
+    mov [rsp + REGS_rbp], rbp
+    mov [rsp + REGS_r12], r12
+    mov [rsp + REGS_r13], r13
+    mov [rsp + REGS_r14], r14
+    mov [rsp + REGS_r15], r15
+    and dword [rsp + REGS_entry_vector], ~ENTRY_SHORT_
 %endmacro
 
 ; --- What the short ways use ----------------------------------------------------------------------------------------
@@ -229,6 +337,7 @@ align 16
 moving_entry:
     cld
     SAVE_GPRS
+    ARRIVE
     test byte [rsp + REGS_cs], 3
     jz ist_entry.saved
     mov rsi, rsp
@@ -246,6 +355,16 @@ moving_entry:
 ; The per-CPU stub has parked the guest's %rsp and loaded %rsp with the address of guest_regs.es. Interrupts are off. The
 ; two ways that a kernel's system call takes, into the kernel and out of it by the iret hypercall, are taken
 ; here if nothing is special about them: short_syscall, short_iret. All else is done in C.
+
+; Calls the handler of hypercall rax, or jumps to %1 if there is no such number. rdi rsi rdx rcx r8 r9: arguments
+%macro CALL_HYPERCALL 1
+    cmp rax, NR_HYPERCALLS_
+    jae %1
+    lea r11, [hypercall_functions]
+    mov rax, [r11 + rax * 8]
+    call __x86_indirect_thunk_rax
+%endmacro
+
 global syscall_entry:function hidden
 align 16
 syscall_entry:
@@ -259,27 +378,18 @@ syscall_entry:
     je short_syscall
     cmp eax, HYPERCALL_IRET
     je short_iret
-.full:                                  ; SYSCALL had put rip in rcx
-    push qword [syscall_entry_word]
-    SAVE_GPRS {qword [rsp + 4 * 8]}
+    push qword [short_entry_word]
+    SAVE_CHANGING {qword [rsp + 4 * 8]}     ; SYSCALL had put rip in rcx
+    sub rsp, PRESERVED_BYTES
     sti
     mov rcx, r10
-hypercall:
-    ; eax: number; rdi rsi rdx rcx r8 r9: arguments
-    cmp eax, NR_HYPERCALLS_
-    jae .bad
-    shl eax, HCDESC_shift
-    lea r11, [hypercall_table]
-    xor ebp, ebp
-    mov rax, [r11 + rax + HCDESC_fn]
-    call __x86_indirect_thunk_rax
+    CALL_HYPERCALL .bad
     cli
-    ; rbx and r12 to r15 are the guest's again, and rax is what it gets. A handler whose result wants a look, or that made the
-    ; guest go on elsewhere by IRET, changed entry_vector; so rip is where SYSCALL said: behind an instruction at an address
-    ; that is canonical.
-    cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
+    ; What C preserves is the guest's again, and rax is what it gets. A handler whose result wants a look, or that made the guest
+    ; go on elsewhere, said so in call_exit; so rip is where SYSCALL said: behind an instruction at an address that is canonical.
+    cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne .full_exit
-    LOOK_FOR_WORK .full_exit
+    LOOK_FOR_EVENTS .event
     cmp dword [rsp + REGS_rip + 4], 0x8000      ; the only one there that is not, with which SYSRET would fault in ring 0
     je .full_exit
 %ifdef DEBUG
@@ -291,17 +401,32 @@ hypercall:
     ud2
 %endif
 .full_exit:
-    test dword [rsp + REGS_entry_vector], ENTRY_LOOK_
-    jnz .look
+    COMPLETE_FRAME
+hypercall_done:
+    cmp dword [rsp + CPUINFO_call_exit], 0
+    jne .look
     mov [rsp + REGS_rax], rax
     jmp ret_to_guest
-.bad:
-    mov rax, -38        ; ENOSYS
 .look:
     mov rdi, rsp
     mov rsi, rax
     call hypercall_look
     jmp ret_to_guest
+; Interrupts are off since softirqs were looked for: who raises one now sends an interrupt, too.
+syscall_entry.event:
+    COMPLETE_FRAME
+    mov [rsp + REGS_rax], rax
+    mov rdi, [rsp + CPUINFO_current]
+    mov rsi, rsp
+    call pv_deliver_upcall
+    test al, al
+    jz ret_to_guest
+    mov rax, [rsp + REGS_rax]
+    LEAVE_TO_HANDLER
+syscall_entry.bad:
+    mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
+    mov rax, -38        ; ENOSYS
+    jmp syscall_entry.full_exit
 
 ; SYSCALL by a 64-bit guest's user space, to its kernel's handler. rcx: vCPU; rcx and r11 are in the frame. Interrupts
 ; stay off and the event mask is not lifted, so nothing can have become pending that was not when user space ran.
@@ -346,11 +471,11 @@ short_syscall:
     je .leave
     mov byte [r11 + 1], 1
 .leave:
-    CLEAR_BUFFERS
     mov r11, [rsp + F + FRAME_RFLAGS]
     and r11d, ~FLAGS_HANDLER_CLEARS
     mov rcx, [rcx + VCPU_syscall_address]   ; canonical: callback.c refuses others
     mov [rsp + F + FRAME_RSP], rdx
+    CLEAR_BUFFERS
     pop rdx
     pop rax
     mov rsp, [rsp + FRAME_RSP]
@@ -370,7 +495,7 @@ short_syscall:
     call pv_guest_syscall
     jmp ret_to_guest
 
-; The iret hypercall. rcx: vCPU; rax, rcx and r11 are to come from the guest's frame, so all three are free.
+; The iret hypercall; if it wants more than this, do_iret() sees all registers. rcx: vCPU; rax, rcx and r11 are to come from the guest's frame, so all three are free.
 ;   at the guest's rsp: rax r11 rcx flags rip cs rflags rsp ss
 align 16
 short_iret:
@@ -414,14 +539,19 @@ short_iret:
     and eax, ~FLAGS_OWNED
     or eax, FLAGS_IF | FLAGS_FIXED
     mov [rsp + F + FRAME_RFLAGS], rax
-    CLEAR_BUFFERS
     movzx eax, word [r11]               ; pending and not masked?
     dec eax
     cmp eax, 0xff
+    jb .event
+    CLEAR_BUFFERS
     pop rax
     pop r11
     pop rcx
-    jae iret_to_guest
+    GUEST iret_fault, iretq
+.event:
+    pop rax
+    pop r11
+    pop rcx
     push 0                              ; as if an interrupt had come at the place we go to
     SAVE_GPRS
     jmp ret_to_guest
@@ -435,7 +565,11 @@ short_iret:
     mov [rsp + FRAME_RSP], r11
 .full:
     mov eax, HYPERCALL_IRET
-    jmp syscall_entry.full
+    push qword [syscall_entry_word]
+    SAVE_GPRS {qword [rsp + 4 * 8]}
+    sti
+    call do_iret
+    jmp hypercall_done
 
 align 16
 int82_entry:
@@ -448,15 +582,24 @@ int82_entry:
     mov ecx, [rsp + REGS_rsi]
     mov r8d, [rsp + REGS_rdi]
     mov r9d, [rsp + REGS_rbp]
+    mov eax, eax
     cmp eax, NR_HYPERCALLS_
-    jae hypercall
+    jae .bad
     mov r10d, eax
     shl r10d, HCDESC_shift
     lea r11, [hypercall_table]
-    add r10, r11
-    movzx r10d, byte [r10 + HCDESC_wide]
+    movzx r10d, byte [r11 + r10 + HCDESC_wide]
     test r10d, r10d
-    jz hypercall
+    jnz .wide
+.call:
+    CALL_HYPERCALL .bad
+    cli
+    jmp hypercall_done
+.bad:
+    mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
+    mov rax, -38        ; ENOSYS
+    jmp hypercall_done
+.wide:
     ; An argument of 64 bits comes in two registers, the first of all arguments or the second (hypercall.h).
     test r10d, 1
     jz .second
@@ -468,7 +611,7 @@ int82_entry:
     mov r8d, r9d
     xor r9d, r9d
     test r10d, 2
-    jz hypercall
+    jz .call
 .second:
     shl rdx, 32
     or rsi, rdx
@@ -476,7 +619,7 @@ int82_entry:
     mov ecx, r8d
     mov r8d, r9d
     xor r9d, r9d
-    jmp hypercall
+    jmp .call
 
 ; 32-bit SYSENTER of a guest's user space: %rsp from the MSR is guest_regs.es; the guest's is lost by design.
 global sysenter_entry:function hidden
@@ -492,6 +635,7 @@ sysenter_entry:
     push 2
     popfq                                ; SYSENTER leaves NT, with which our IRET would fault
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call pv_guest_sysenter
@@ -509,6 +653,7 @@ cstar_entry:
     push 0
     mov dword [rsp + 4], ENTRY_SYSENTER_ + 1
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call pv_guest_sysenter
@@ -526,6 +671,7 @@ ret_to_guest:
     CANONICAL_RIP .iret
     mov rax, [rsp + REGS_rax]
     mov rbx, [rsp + REGS_rbx]
+    mov rbp, [rsp + REGS_rbp]
     mov r12, [rsp + REGS_r12]
     mov r13, [rsp + REGS_r13]
     mov r14, [rsp + REGS_r14]
@@ -535,28 +681,141 @@ ret_to_guest:
     CLEAR_BUFFERS
     RESTORE_GPRS
     add rsp, 8
-global iret_to_guest:function hidden
-iret_to_guest:
-    iretq
-ret_to_guest.work:
+    GUEST iret_fault, iretq
+.work:
     mov rdi, rsp
     call guest_exit_work
     jmp ret_to_guest
 
-; The IRET above faulted: the frame (rip, cs, rflags, rsp, ss) still lies at %rsp, the other registers are the guest's.
+; An IRET to the guest faulted: the frame (rip, cs, rflags, rsp, ss) still lies at %rsp, the other registers are the guest's.
 align 16
 iret_fault:
     push 0
     SAVE_GPRS
+    ARRIVE
     mov rdi, rsp
     xor ebp, ebp
     call pv_iret_failed
     jmp ret_to_guest
 
-section .ex_table progbits alloc noexec nowrite align=4
-ex_iret:
-    dd iret_to_guest - ex_iret
-    dd iret_fault - (ex_iret + 4)
+; --- Page-table isolation (asm/isolation.h) ---------------------------------------------------------------
+
+; %1: this CPU's struct cpu_info, whichever of its stacks this is.
+%macro FIND_CPU_INFO 1
+    mov %1, rsp
+    or %1, STACK_SIZE_ - 1
+    sub %1, CPUINFO_sizeof - 1
+%endmacro
+
+; From CLEAR_BUFFERS; interrupts are off. All registers are preserved. full_cr3 is set first: an NMI between finds its way.
+align 16
+global load_guest_root:function hidden
+load_guest_root:
+    push rax
+    push rcx
+    FIND_CPU_INFO rcx
+    cmp byte [rcx + CPUINFO_isolated], 0
+    je .loaded
+    mov rax, [rcx + CPUINFO_current]
+    mov rax, [rax + VCPU_cr3]
+    cmp rax, [rcx + CPUINFO_kernel_root_of]
+    je .kernel
+    cmp rax, [rcx + CPUINFO_user_root_of]
+    jne .copy
+    mov [rcx + CPUINFO_full_cr3], rax
+    mov rax, [rcx + CPUINFO_user_root]
+    mov cr3, rax
+.loaded:
+    SITE SITE_CLEAR_
+    verw word [verw_selector]
+    pop rcx
+    pop rax
+    ret
+.kernel:
+    mov [rcx + CPUINFO_full_cr3], rax
+    mov rax, [rcx + CPUINFO_kernel_root]
+    mov cr3, rax
+    jmp .loaded
+.copy:
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    call isolation_copy_root
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    mov cr3, rax
+    jmp .loaded
+
+; From ARRIVE; rsp: the return address, and then the frame. All registers may be changed if code of ours was left, else those that C
+; functions may change.
+align 16
+global load_full_root:function hidden
+load_full_root:
+    FIND_CPU_INFO rcx
+    test byte [rsp + 8 + REGS_cs], 3
+    jz .ours
+    mov rax, [rcx + CPUINFO_full_cr3]
+    test rax, rax
+    jz .loaded
+    mov cr3, rax
+    mov qword [rcx + CPUINFO_full_cr3], 0
+    cmp dword [rsp + 8 + REGS_entry_vector], 14
+    je .page_fault
+.loaded:
+    ret
+.page_fault:                            ; on a copy that is out of date: with a new one it may be none
+    cmp rax, [rcx + CPUINFO_kernel_root_of]
+    je .loaded
+    cmp rax, [rcx + CPUINFO_user_root_of]
+    je .loaded
+    add rsp, 8
+    jmp ret_to_guest
+; Between a copy's root and the next instructions, or those before it: the fault of an IRET, an NMI. For reload_root r12 becomes what
+; full_cr3 was, and rbx what CR3 was, for one may have changed and the other not.
+.ours:
+    mov rbx, cr3
+    mov r12, [rcx + CPUINFO_full_cr3]
+    test r12, r12
+    jz .loaded
+    mov cr3, r12
+    mov qword [rcx + CPUINFO_full_cr3], 0
+    ret
+
+; From RESUME.
+align 16
+global reload_root:function hidden
+reload_root:
+    test r12, r12
+    jz .loaded
+    FIND_CPU_INFO rcx
+    mov [rcx + CPUINFO_full_cr3], r12
+    mov cr3, rbx
+.loaded:
+    ret
+
+; Where the SYSCALL stub leads then; see there.
+align 16
+global syscall_entry_isolated:function hidden
+syscall_entry_isolated:
+%define INFO(field) rsp + CPUINFO_ %+ field - CPUINFO_guest_top
+    mov [INFO(scratch_rax)], rax
+    mov rax, [INFO(full_cr3)]
+    test rax, rax
+    jz .loaded
+    mov cr3, rax
+    mov qword [INFO(full_cr3)], 0
+.loaded:
+    mov rax, [INFO(scratch_rax)]
+    jmp syscall_entry
 
 ; --- Small things -----------------------------------------------------------------------------------------
 

@@ -3,11 +3,14 @@
 #include <asm/emulate.h>
 #include <asm/extable.h>
 #include <asm/fpu.h>
+#include <asm/guest_mem.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
+#include <public/arch-x86.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
+#include <pvisor/evtchn.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
@@ -15,6 +18,10 @@
 
 noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what);
 void trap_nmi(struct cpu_regs *r);
+/* From entry.asm. True: delivered as pv.h says, with interrupts off. */
+bool trap_ud(struct cpu_regs *r);
+bool trap_pf(struct cpu_regs *r);
+void trap_gp(struct cpu_regs *r);
 
 static const char *const trap_names[32] = {
     "divide error", "debug exception", "NMI", "breakpoint", "overflow", "bound range exceeded", "invalid opcode",
@@ -84,12 +91,31 @@ static void trap_machine_check(struct cpu_regs *r)
     fatal_trap(r, "machine check");
 }
 
-static void trap_ud(struct cpu_regs *r)
+static __attribute__((noinline)) bool other_ud(struct cpu_regs *r)
 {
     allow_interrupts(r);
-    if (from_guest(r) && pv_emulate_forced(r))
-        return;
-    trap_generic(r);
+    if (!from_guest(r) || !pv_emulate_forced(r))
+        trap_generic(r);
+    return false;
+}
+
+/* Of a 64-bit guest's flat segment one look says whether it is a forced CPUID. A fault of that may come with interrupts off. */
+bool trap_ud(struct cpu_regs *r)
+{
+    struct vcpu *v = current;
+    u64 text;
+
+    if (unlikely(!from_guest(r) || v->domain->arch.word != ABI_64 || r->cs != FLAT_RING3_CS64 ||
+                 (r->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(text) || !is_guest_address_64(r->rip)))
+        return other_ud(r);
+    GET_GUEST_U64(text, r->rip, fault);
+    if (unlikely(text << 8 == FORCED_CPUID << 8)) {
+        pv_forced_cpuid(r);
+        return false;
+    }
+    return pv_deliver_ud_64(v, r);
+fault:
+    return other_ud(r);
 }
 
 static void trap_nm(struct cpu_regs *r)
@@ -114,7 +140,7 @@ static bool software_interrupt(struct vcpu *v, struct cpu_regs *r)
     return true;
 }
 
-static void trap_gp(struct cpu_regs *r)
+void trap_gp(struct cpu_regs *r)
 {
     allow_interrupts(r);
     if (!from_guest(r)) {
@@ -146,31 +172,56 @@ static bool fix_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
     return false;
 }
 
-static void trap_pf(struct cpu_regs *r)
+/* Of a guest's kernel to what is mapped read-only: mostly a page table of its own. */
+static __attribute__((noinline)) bool write_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    u64 address = read_cr2();
-    struct vcpu *v = current;
+    allow_interrupts(r);
+    if (!pv_pt_write_fault(r, address))
+        pv_deliver_page_fault(v, r, address, r->error_code);
+    return false;
+}
 
-    /* Most are a 64-bit guest's own, and are quickly passed on. */
-    if (unlikely(!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START || v->domain->arch.fmt->mirrored)) {
+static bool is_write_fault(const struct cpu_regs *r)
+{
+    return (r->error_code & (PF_WRITE | PF_PRESENT | PF_RSVD | PF_INSTR)) == (PF_WRITE | PF_PRESENT);
+}
+
+/* Ours, of a 32-bit guest, or in our part of the address space. */
+static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START || v->domain->arch.fmt->mirrored) {
         allow_interrupts(r);
         if (v && fix_fault(r, v, address))
-            return;
+            return false;
         if (!from_guest(r)) {
             guest_access_failed(address);
             hypervisor_fault(r);
-            return;
+            return false;
         }
     }
     if (guest_in_kernel(v, r)) {
         r->error_code &= ~PF_USER;
-        if ((r->error_code & (PF_WRITE | PF_PRESENT | PF_RSVD | PF_INSTR)) == (PF_WRITE | PF_PRESENT)) {
-            allow_interrupts(r);
-            if (pv_pt_write_fault(r, address))
-                return;
-        }
+        if (is_write_fault(r))
+            return write_fault(r, v, address);
     }
     pv_deliver_page_fault(v, r, address, r->error_code);
+    return false;
+}
+
+/* Most are a 64-bit guest's own, and are quickly passed on. */
+bool trap_pf(struct cpu_regs *r)
+{
+    u64 address = read_cr2();
+    struct vcpu *v = current;
+
+    if (unlikely(!from_guest(r) || !is_guest_address_64(address) || v->domain->arch.word != ABI_64))
+        return other_fault(r, v, address);
+    if (likely(v->arch.kernel_mode)) {
+        r->error_code &= ~PF_USER;
+        if (unlikely(is_write_fault(r)))
+            return write_fault(r, v, address);
+    }
+    return pv_deliver_page_fault_64(v, r, address, r->error_code);
 }
 
 static void trap_int80(struct cpu_regs *r)
@@ -186,6 +237,7 @@ static void trap_int80(struct cpu_regs *r)
     pv_deliver_trap(v, r, 0x80, 0);
 }
 
+/* Without those that entry.asm calls by name. */
 void (*const exception_handlers[0x81])(struct cpu_regs *) = {
     [X86_VEC_DE] = trap_generic,
     [X86_VEC_BP ... X86_VEC_BR] = trap_generic,
@@ -194,11 +246,8 @@ void (*const exception_handlers[0x81])(struct cpu_regs *) = {
     [X86_VEC_XM ... 31] = trap_generic,
     [X86_VEC_DB] = trap_debug,
     [X86_VEC_NMI] = trap_nmi,
-    [X86_VEC_UD] = trap_ud,
     [X86_VEC_NM] = trap_nm,
     [X86_VEC_DF] = trap_double_fault,
-    [X86_VEC_GP] = trap_gp,
-    [X86_VEC_PF] = trap_pf,
     [X86_VEC_MC] = trap_machine_check,
     [0x80] = trap_int80,
 };
@@ -226,8 +275,10 @@ void guest_exit_work(struct cpu_regs *regs)
         irq_disable();
     }
     v = current;
-    if (likely(!read_once(v->arch.nmi_pending)) || !deliver_nmi(v, regs))
-        pv_deliver_events(v, regs);
+    if (unlikely(read_once(v->arch.nmi_pending)) && deliver_nmi(v, regs))
+        return;
+    if (vcpu_event_pending(v))
+        (void)pv_deliver_upcall(v, regs);
 }
 
 /* --- Hypercall restart --- */
@@ -236,7 +287,8 @@ void guest_exit_work(struct cpu_regs *regs)
 struct restart { bool asked; unsigned nr; u64 args[6]; };
 STATIC_PERCPU(struct restart, restart);
 
-void hypercall_wants_look(void) { guest_regs()->entry_vector |= ENTRY_LOOK; }
+/* From an emulated instruction too: then the next hypercall is looked at for nothing. */
+void hypercall_wants_look(void) { cpu_info()->call_exit |= CALL_LOOK; }
 
 s64 hypercall_restart(unsigned nr_args, ...)
 {
@@ -280,14 +332,17 @@ static void make_again(struct cpu_regs *regs)
     regs->rip -= 2;
 }
 
-/* From entry.asm: a call's result wants a look. The frame still has the call's number. */
+/* From entry.asm: a call's result wants a look, or the frame is not the call's any more. It still has the call's number. */
 void hypercall_look(struct cpu_regs *regs, s64 rc)
 {
-    regs->entry_vector &= ~ENTRY_LOOK;
+    u32 why = cpu_info()->call_exit;
+
+    cpu_info()->call_exit = 0;
     if (rc == -ERESTART_HYPERCALL && hypercall_restart_asked()) {
         make_again(regs);
         return;
     }
-    hypercall_log_failure((u32)regs->rax, rc);
+    if (why & CALL_LOOK)
+        hypercall_log_failure((u32)regs->rax, rc);
     regs->rax = (u64)rc;
 }

@@ -41,14 +41,14 @@ unsigned frame_type_get(mfn_t m, bool *pinned)
 bool frame_get(mfn_t m, const struct domain *owner) { return frame_take(m, owner); }
 void frame_put(mfn_t m) { frame_drop(m); }
 
-/* Writable references: taken without the owner's page-table lock, so by compare-and-exchange against promotion. */
-int frame_get_writable(mfn_t m, const struct domain *owner)
+/*
+ * Writable references: taken without the owner's page-table lock, so by compare-and-exchange against promotion. This is the type's,
+ * of a frame that is held; -EBUSY, and it is held no more, if the frame is something else or the count full.
+ */
+static __attribute__((noinline)) int type_get_writable(mfn_t m, const struct domain *owner)
 {
-    u32 w;
+    u32 w = read_once(frame_types[m.v]);
 
-    if (!frame_get(m, owner))
-        return -EINVAL;
-    w = read_once(frame_types[m.v]);
     for (;;) {
         u32 n;
         if (fw_type(w) == FT_WRITABLE && !(w & FW_VALID)) {
@@ -78,6 +78,13 @@ int frame_get_writable(mfn_t m, const struct domain *owner)
     }
     frame_put(m);
     return -EBUSY;
+}
+
+int frame_get_writable(mfn_t m, const struct domain *owner)
+{
+    if (!frame_take(m, owner))
+        return -EINVAL;
+    return likely(frame_take_writable(m)) ? 0 : type_get_writable(m, owner);
 }
 
 /*

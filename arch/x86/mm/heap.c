@@ -196,6 +196,4 @@ void heap_init_region(mfn_t first, u64 nr)
 u64 heap_free_frames(void) { return read_once(free_now); }
 u64 heap_total_frames(void) { return total_frames; }
 
-void *map_frame(mfn_t m) { return mfn_to_virt(m); }
-void unmap_frame(const void *p) { (void)p; }
 mfn_t virt_to_mfn(const void *p) { return maddr_to_mfn(virt_to_maddr(p)); }

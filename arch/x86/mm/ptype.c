@@ -37,6 +37,8 @@
  */
 #include <asm/atomic.h>
 #include <asm/frame_ref.h>
+#include <asm/guest_mem.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -278,6 +280,19 @@ static void orphan_forget(struct domain *d, mfn_t m)
     }
 }
 
+void pt_know_l1(struct domain *d, mfn_t m)
+{
+    if (!d->arch.fmt->mirrored)
+        d->arch.known_l1 = mfn_to_virt(m);
+}
+
+/* Before a table's entries lose their references. */
+static void forget_l1(struct domain *d, mfn_t m)
+{
+    if (d->arch.known_l1 == mfn_to_virt(m))
+        d->arch.known_l1 = NULL;
+}
+
 /* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
 static void retire(struct domain *d, mfn_t m, unsigned level)
 {
@@ -414,6 +429,8 @@ static always_inline unsigned demote_range(struct domain *d, const struct pt_for
  */
 static unsigned demote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned n)
 {
+    if (level == 4)
+        isolation_forget(d, m);
     note_stale(&d->arch);
     if (f->pte_bytes == 8)
         return level == 1 ? demote_range(d, f, m, 1, w, n, 8) : demote_range(d, f, m, level, w, n, 8);
@@ -453,15 +470,18 @@ static int promote(struct domain *d, mfn_t m, unsigned level, u32 w, int from)
     return rc;
 }
 
-int pt_get_table(struct domain *d, mfn_t m, unsigned level_hv)
+static __attribute__((cold, noinline)) int refuse_table(const struct domain *d, mfn_t m)
 {
-    unsigned level = level_hv & 0xff;
+    return refuse(-EINVAL, "frame %#lx is not d%u's (owner d%u)", m.v, d->id, frame_owner_id(m));
+}
+
+/* The caller has a general reference, which becomes that of the typed one, or goes. */
+static __attribute__((noinline)) int get_held_table(struct domain *d, mfn_t m, unsigned level, u32 hv)
+{
     enum frame_type type = (enum frame_type)(FT_L1 + level - 1);
-    u32 hv = level_hv & 0x100 ? FW_HV : 0, w;
+    u32 w;
     int rc, from = -1;
 
-    if (!frame_take(m, d))
-        return refuse(-EINVAL, "frame %#lx is not d%u's (owner d%u)", m.v, d->id, frame_owner_id(m));
     w = read_once(frame_types[m.v]);
     for (;;) {
         if (w & FW_PARTIAL) {
@@ -501,6 +521,22 @@ out:
     return rc;
 }
 
+/* Mostly it is such a table already. */
+int pt_get_table(struct domain *d, mfn_t m, unsigned level_hv)
+{
+    unsigned level = level_hv & 0xff;
+    u32 hv = level_hv & 0x100 ? FW_HV : 0, w;
+
+    if (unlikely(!frame_take(m, d)))
+        return refuse_table(d, m);
+    w = read_once(frame_types[m.v]) & ~(FW_PINNED | FW_LINEAR);
+    /* The type, complete, and a count from 1 to all but the highest: all other states are numbers outside of the range. */
+    if (unlikely(w - (FW_TYPE(FT_L1 + level - 1) | FW_VALID | hv | 1) >= FW_COUNT_MASK - 1))
+        return get_held_table(d, m, level, hv);
+    atomic_inc(&frame_types[m.v]);
+    return 0;
+}
+
 /* --- Demotion --- */
 
 /*
@@ -523,18 +559,14 @@ static int demote(struct domain *d, mfn_t m, unsigned level)
     return more ? -RESTART : 0;
 }
 
-int pt_put_table(struct domain *d, mfn_t m)
+static __attribute__((noinline)) int put_last(struct domain *d, mfn_t m)
 {
     const struct pt_format *f = d->arch.fmt;
     u32 w = frame_types[m.v];
     unsigned level = fw_type(w) - FT_L1 + 1, orphans = d->arch.nr_orphans, left;
 
     BUG_ON(!(w & FW_VALID) || !(w & FW_COUNT_MASK));
-    if ((w & FW_COUNT_MASK) > 1) {
-        atomic_dec(&frame_types[m.v]);
-        frame_put(m);
-        return 0;
-    }
+    forget_l1(d, m);
     left = demote_entries(d, f, m, level, w, f->level[level].nr_entries);
     if (left) {
         set_partial(m, w, left);    /* our general reference becomes the partial state's */
@@ -544,6 +576,17 @@ int pt_put_table(struct domain *d, mfn_t m)
     retire(d, m, level);
     frame_put(m);
     return d->arch.nr_orphans > orphans ? -RESTART : 0;
+}
+
+int pt_put_table(struct domain *d, mfn_t m)
+{
+    u32 w = frame_types[m.v];
+
+    if (unlikely(!(w & FW_VALID) || (w & FW_COUNT_MASK) <= 1))
+        return put_last(d, m);
+    atomic_dec(&frame_types[m.v]);
+    frame_drop(m);
+    return 0;
 }
 
 int pt_drain_orphans(struct domain *d)
@@ -625,6 +668,8 @@ static always_inline bool store_entry(struct domain *d, const struct pt_format *
         return false;
     if (level == 3 && f->id == PT32P)
         mirror_root_changed(d, m, idx, e);
+    if (level == 4)
+        isolation_forget(d, m);
     return true;
 }
 
@@ -674,9 +719,14 @@ static always_inline int update_leaf_flags(struct domain *d, const struct pt_for
     return 0;
 }
 
-static always_inline int update_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned idx, u64 e, u64 old,
-                                     const struct domain *owner, unsigned flags)
+/* The general way of replacing a leaf at p by e, if it still is old (COMPARE). */
+static __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, u64 e, u64 old, const struct domain *owner,
+                                                     unsigned flags)
 {
+    const struct pt_format *f = d->arch.fmt;
+    mfn_t m = virt_to_mfn((void *)((u64)p & PAGE_MASK));
+    unsigned idx = (unsigned)((u64)p & ~PAGE_MASK) / f->pte_bytes;
+
     if (e & PTE_P) {
         if (keeps_frame(d, owner, e, old))
             return update_leaf_flags(d, f, m, idx, e, old, flags);
@@ -685,6 +735,65 @@ static always_inline int update_leaf(struct domain *d, const struct pt_format *f
             return rc;
     }
     if (!store_entry(d, f, m, 1, idx, e, old, flags)) {
+        if (e & PTE_P)
+            put_leaf(d, e);
+        return -EAGAIN;
+    }
+    if (old & PTE_P)
+        put_leaf(d, old);
+    return 0;
+}
+
+/* get_leaf() is to take it all anew, and to say why it cannot. */
+static __attribute__((noinline)) int drop_and_update_any_leaf(struct domain *d, void *p, u64 e, u64 old,
+                                                              const struct domain *owner, unsigned flags)
+{
+    frame_drop(pte_mfn(e));
+    return update_any_leaf(d, p, e, old, owner, flags);
+}
+
+/*
+ * The next two do the same for what is frequent: an entry in a table that the hardware walks, without cache flags or forbidden ones,
+ * of a frame of d's that can be had as it is. Whatever turns out otherwise is left to update_any_leaf(), as the last call, so that these
+ * need no frame and save no registers. This one: the entry keeps its frame (keeps_frame() without its checks).
+ */
+static __attribute__((noinline)) int update_kept_leaf(struct domain *d, u64 *p, u64 e, u64 old, unsigned flags)
+{
+    const struct pt_level *l = &d->arch.fmt->level[1];
+    mfn_t frame = pte_mfn(e);
+    u64 diff = e ^ old;
+
+    if (diff & PTE_RW && unlikely(!is_own(d, frame) || (e & PTE_RW && !frame_take_writable(frame))))
+        return update_any_leaf(d, p, e, old, d, flags);
+    if (unlikely(!store_8(p, (e | l->forced) & l->kept, old, flags))) {
+        if (e & diff & PTE_RW)
+            frame_drop_type(frame);
+        return -EAGAIN;
+    }
+    if (old & diff & PTE_RW) {
+        note_stale(&d->arch);
+        frame_drop_type(frame);
+    }
+    return 0;
+}
+
+static always_inline int update_own_leaf(struct domain *d, u64 *p, u64 e, u64 old, unsigned flags)
+{
+    const struct pt_format *f = d->arch.fmt;
+    const struct pt_level *l = &f->level[1];
+
+    if (e & PTE_P) {
+        if (unlikely(e & (l->denied | CACHE_FLAGS)))
+            return update_any_leaf(d, p, e, old, d, flags);
+        if (old & PTE_P && !((e ^ old) & PTE_MFN_MASK))
+            return update_kept_leaf(d, p, e, old, flags);
+        e = (e | l->forced) & l->kept;
+        if (unlikely(!frame_take(pte_mfn(e), d)))
+            return update_any_leaf(d, p, e, old, d, flags);
+        if (e & PTE_RW && unlikely(!frame_take_writable(pte_mfn(e))))
+            return drop_and_update_any_leaf(d, p, e, old, d, flags);
+    }
+    if (unlikely(!store_8(p, e, old, flags))) {
         if (e & PTE_P)
             put_leaf(d, e);
         return -EAGAIN;
@@ -728,16 +837,38 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
     return 0;
 }
 
-int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct domain *owner, unsigned flags)
+static __attribute__((noinline)) int load_and_update_any_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e,
+                                                              const struct domain *owner, unsigned flags)
 {
     const struct pt_format *f = d->arch.fmt;
+    const void *table = mfn_to_virt(m);
 
-    return update_leaf(d, f, m, idx, e, pt_load(f, mfn_to_virt(m), idx), owner, flags & PT_PRESERVE_AD);
+    return update_any_leaf(d, (char *)table + idx * f->pte_bytes, e, pt_load(f, table, idx), owner, flags);
 }
+
+int pt_update_known_ad(struct domain *d, u64 *p, u64 e)
+{
+    return update_own_leaf(d, p, e, read_once(*p), PT_PRESERVE_AD);
+}
+
+int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct domain *owner, unsigned flags)
+{
+    u64 *p = (u64 *)mfn_to_virt(m) + idx;
+
+    if (unlikely(owner != d || d->arch.fmt->mirrored))
+        return load_and_update_any_leaf(d, m, idx, e, owner, flags & PT_PRESERVE_AD);
+    return flags & PT_PRESERVE_AD ? pt_update_known_ad(d, p, e) : update_own_leaf(d, p, e, read_once(*p), 0);
+}
+
+int pt_update_known(struct domain *d, u64 *p, u64 e) { return update_own_leaf(d, p, e, read_once(*p), 0); }
 
 int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e)
 {
-    return update_leaf(d, d->arch.fmt, m, idx, e, old, d, COMPARE);
+    char *table = mfn_to_virt(m);
+
+    if (unlikely(d->arch.fmt->mirrored))
+        return update_any_leaf(d, table + idx * d->arch.fmt->pte_bytes, e, old, d, COMPARE);
+    return update_own_leaf(d, (u64 *)table + idx, e, old, COMPARE);
 }
 
 int pt_replace_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e)
@@ -757,7 +888,10 @@ bool pt_find_l1(const struct vcpu *v, u64 va, mfn_t *table, unsigned *idx)
     return pt_find_l1_below(v->domain, user ? v->arch.root_user : v->arch.root_kernel, va, table, idx);
 }
 
-/* The three formats' walks: constants, so that each becomes straight code. */
+/*
+ * The three formats' walks: constants, so that each becomes straight code. No table of a guest's has large pages, but the last one
+ * may be ours, through a linear mapping.
+ */
 static always_inline bool walk_to_l1(mfn_t *m, u64 va, unsigned levels, unsigned bytes, unsigned bits)
 {
 #pragma GCC unroll 4
@@ -766,31 +900,63 @@ static always_inline bool walk_to_l1(mfn_t *m, u64 va, unsigned levels, unsigned
         const void *table = mfn_to_virt(*m);
         u64 e = bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
 
-        if (unlikely((e & (PTE_P | PTE_PS)) != PTE_P))
+        if (unlikely((e & (level == 2 ? PTE_P | PTE_PS : PTE_P)) != PTE_P))
             return false;
         *m = pte_mfn(e);
     }
     return true;
 }
 
+static always_inline bool find_l1_64(mfn_t *m, u64 va)
+{
+    return !mfn_eq(*m, INVALID_MFN) && likely(is_canonical_guest_address(va)) && walk_to_l1(m, va, 4, 8, 9);
+}
+
+/* Through a linear mapping the last table is of a higher level: not ours to treat as L1. */
+static always_inline bool is_l1(mfn_t m) { return fw_type(frame_types[m.v]) == FT_L1; }
+
 bool pt_find_l1_below(const struct domain *d, mfn_t m, u64 va, mfn_t *table, unsigned *idx)
 {
     const struct pt_format *f = d->arch.fmt;
     bool found;
 
-    if (mfn_eq(m, INVALID_MFN) || (va >= f->hv_start && va < f->hv_end) ||
-        (f->levels == 4 ? (u64)((s64)(va << 16) >> 16) != va : va >> 32))
-        return false;
     if (likely(f->levels == 4))
-        found = walk_to_l1(&m, va, 4, 8, 9);
+        found = find_l1_64(&m, va);
+    else if (mfn_eq(m, INVALID_MFN) || va >= f->hv_start)
+        found = false;
     else
         found = f->levels == 3 ? walk_to_l1(&m, va, 3, 8, 9) : walk_to_l1(&m, va, 2, 4, 10);
     if (!found)
         return false;
     *table = m;
     *idx = pt_index(f, 1, va);
-    /* Through a linear mapping the last table is of a higher level: not ours to treat as L1. */
-    return fw_type(frame_types[m.v]) == FT_L1;
+    return is_l1(m);
+}
+
+static __attribute__((cold, noinline)) int no_table(u64 va) { return refuse(-EINVAL, "no page table for address %#lx", va); }
+
+static __attribute__((noinline)) int update_any_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner)
+{
+    mfn_t m;
+    unsigned idx;
+
+    if (unlikely(v->domain->arch.fmt->pte_bytes == 4 && e >> 32))
+        return refuse(-EINVAL, "entry %#lx has more than 32 bits", e);
+    return likely(pt_find_l1(v, va, &m, &idx)) ? pt_update_leaf(v->domain, m, idx, e, owner, 0) : no_table(va);
+}
+
+int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner)
+{
+    struct domain *d = v->domain;
+    mfn_t m = likely(v->arch.kernel_mode) ? v->arch.root_kernel : v->arch.root_user;
+    u64 *p;
+
+    if (unlikely(d->arch.word != ABI_64 || owner != d))
+        return update_any_va(v, va, e, owner);
+    if (unlikely(!find_l1_64(&m, va) || !is_l1(m)))
+        return no_table(va);
+    p = (u64 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 511);
+    return update_own_leaf(d, p, e, read_once(*p), 0);
 }
 
 /* --- The end of a domain --- */

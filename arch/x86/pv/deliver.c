@@ -15,60 +15,88 @@
 #include <pvisor/evtchn.h>
 #include <pvisor/printk.h>
 
-static always_inline u64 saved_flags(const struct vcpu *v, const struct cpu_regs *regs)
+static always_inline u64 saved_flags(const struct vcpu *v, const struct cpu_regs *regs, u8 mask)
 {
     u64 f = regs->rflags & ~(RFLAGS_IF | RFLAGS_IOPL);
 
-    if (!vcpu_upcall_mask(v))
+    if (!mask)
         f |= RFLAGS_IF;
     if (unlikely(v->domain->vm_assist & 1u << VMASST_TYPE_architectural_iopl))
         f |= (u64)v->arch.iopl << 12;
     return f;
 }
 
-/* The lowest word is written first: what guest_access_ok() relies on. */
-static always_inline void deliver_64(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+/* These return false for their callers, so that the call is the last thing these do and they need no frame. */
+static __attribute__((cold, noinline)) bool no_stack(struct domain *d, u64 sp, u64 address)
 {
-    bool was_kernel = v->arch.kernel_mode;
-    u64 sp, cs = regs->cs;
+    domain_crash(d, "kernel stack below %#lx cannot be written while delivering to handler %#lx", sp, address);
+    return false;
+}
 
-    if (was_kernel) {
+/* A selector's whole place: nobody looks at the rest of it. */
+static always_inline void set_selector(u16 *place, u16 sel) { *(u64 *)place = sel; }
+
+/* pv_toggle_mode(), whose tables are a 64-bit guest's own. */
+static always_inline void enter_kernel_mode(struct vcpu *v)
+{
+    v->arch.kernel_mode = true;
+    __asm__ volatile("swapgs" ::: "memory");
+    v->arch.cr3 = v->arch.root_kernel.v << PAGE_SHIFT;
+    write_cr3(v->arch.cr3);
+}
+
+/*
+ * The lowest word is written first: what is_guest_address_64() relies on. True: delivered.
+ */
+static always_inline bool deliver_64(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+{
+    u64 sp, cs = regs->cs;
+    u8 mask;
+
+    if (likely(v->arch.kernel_mode)) {
         sp = regs->rsp;
         cs &= ~3UL;
     } else {
         sp = v->arch.kernel_sp;
-        pv_toggle_mode(v);
+        enter_kernel_mode(v);
     }
-    cs |= (u64)vcpu_upcall_mask(v) << 32;
-    sp = (sp & ~0xfUL) - 40;            /* where rip goes */
-    if (unlikely(!guest_access_ok(v->domain, sp - 24, 64)))
+    mask = ((const volatile u8 *)v->info)[1];
+    cs |= (u64)mask << 32;
+    sp &= ~0xfUL;
+    if (unlikely(!is_guest_address_64(sp - 64)))
         goto fault;
     if (t->has_error) {
-        PUT_GUEST_U64(sp - 24, regs->rcx, fault);
-        PUT_GUEST_U64(sp - 16, regs->r11, fault);
-        PUT_GUEST_U64(sp - 8, t->error, fault);
+        PUT_GUEST_U64(sp - 64, regs->rcx, fault);
+        PUT_GUEST_U64(sp - 56, regs->r11, fault);
+        PUT_GUEST_U64(sp - 48, t->error, fault);
     } else {
-        PUT_GUEST_U64(sp - 16, regs->rcx, fault);
-        PUT_GUEST_U64(sp - 8, regs->r11, fault);
+        PUT_GUEST_U64(sp - 56, regs->rcx, fault);
+        PUT_GUEST_U64(sp - 48, regs->r11, fault);
     }
-    PUT_GUEST_U64(sp, regs->rip, fault);
-    PUT_GUEST_U64(sp + 8, cs, fault);
-    PUT_GUEST_U64(sp + 16, saved_flags(v, regs), fault);
-    PUT_GUEST_U64(sp + 24, regs->rsp, fault);
-    PUT_GUEST_U64(sp + 32, regs->ss, fault);
-    regs->rsp = t->has_error ? sp - 24 : sp - 16;
-    regs->ss = FLAT_RING3_SS64;
-    regs->cs = FLAT_RING3_CS64;
+    PUT_GUEST_U64(sp - 40, regs->rip, fault);
+    PUT_GUEST_U64(sp - 32, cs, fault);
+    PUT_GUEST_U64(sp - 24, saved_flags(v, regs, mask), fault);
+    PUT_GUEST_U64(sp - 16, regs->rsp, fault);
+    PUT_GUEST_U64(sp - 8, regs->ss, fault);
+    regs->rsp = t->has_error ? sp - 64 : sp - 56;
+    set_selector(&regs->ss, FLAT_RING3_SS64);
+    set_selector(&regs->cs, FLAT_RING3_CS64);
     regs->rip = t->address;
     regs->rflags &= ~HANDLER_CLEARS;
     regs->entry_vector = ENTRY_SYSCALL;     /* rcx and r11 are on the stack: SYSRET will do */
-    return;
+    if (t->disables_events)
+        vcpu_set_upcall_mask(v, true);
+    return true;
 fault:
-    domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %#lx", sp, t->address);
+    return no_stack(v->domain, sp, t->address);
 }
 
-/* The description in scalars: they go by registers, and its other users need it nowhere in memory. */
-static void __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs *regs, u32 address, u16 cs, bool has_error,
+/*
+ * The description in scalars: they go by registers, and its other users need it nowhere in memory. Never true: what deliver_64()
+ * says of its way back does not hold here.
+ */
+#define MASKS_EVENTS (1u << 16)     /* beside cs */
+static bool __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs *regs, u32 address, u32 cs, bool has_error,
                                                  u32 error)
 {
     bool from_kernel = (regs->cs & 3) == 1;
@@ -83,33 +111,37 @@ static void __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs
     }
     PUT_GUEST_U32(at, regs->rip, fault);
     PUT_GUEST_U32(at + 4, regs->cs | (u32)vcpu_upcall_mask(v) << 16, fault);
-    PUT_GUEST_U32(at + 8, saved_flags(v, regs), fault);
+    PUT_GUEST_U32(at + 8, saved_flags(v, regs, vcpu_upcall_mask(v)), fault);
     if (!from_kernel) {
         PUT_GUEST_U32(at + 12, regs->rsp, fault);
         PUT_GUEST_U32(at + 16, regs->ss, fault);
         regs->ss = v->arch.kernel_ss;
     }
     regs->rsp = sp;
-    regs->cs = cs;
+    regs->cs = (u16)cs;
     regs->rip = address;
     regs->rflags &= ~HANDLER_CLEARS;
     regs->entry_vector = ENTRY_INT82;
-    return;
-fault:
-    domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %04x:%#x", sp, cs, address);
-}
-
-static always_inline void deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
-{
-    if (likely(v->domain->arch.word == ABI_64))
-        deliver_64(v, regs, t);
-    else
-        deliver_32(v, regs, (u32)t->address, t->cs, t->has_error, t->error);
-    if (t->disables_events)
+    if (cs & MASKS_EVENTS)
         vcpu_set_upcall_mask(v, true);
+    return false;
+fault:
+    domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %04x:%#x", sp, (u16)cs, address);
+    return false;
 }
 
-void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t) { deliver(v, regs, t); }
+/* w: the domain's word size, for callers that know it. */
+static always_inline bool deliver(enum abi_word w, struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+{
+    if (likely(w == ABI_64))
+        return deliver_64(v, regs, t);
+    return deliver_32(v, regs, (u32)t->address, t->cs | (t->disables_events ? MASKS_EVENTS : 0), t->has_error, (u32)t->error);
+}
+
+void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
+{
+    (void)deliver(v->domain->arch.word, v, regs, t);
+}
 
 #define VECTORS_WITH_ERROR_CODE \
     (1u << X86_VEC_DF | 1u << X86_VEC_TS | 1u << X86_VEC_NP | 1u << X86_VEC_SS | 1u << X86_VEC_GP | 1u << X86_VEC_PF | \
@@ -117,7 +149,15 @@ void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
 
 static always_inline bool has_error_code(u8 vector) { return vector < 32 && VECTORS_WITH_ERROR_CODE >> vector & 1; }
 
-static always_inline void deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error)
+static __attribute__((cold, noinline)) bool no_handler(struct vcpu *v, u8 vector, u32 error)
+{
+    if (vector == X86_VEC_PF)
+        pt_walk_dump(v, v->arch.cr[2]);
+    domain_crash(v->domain, "trap %u (error code %#x) and no handler for it", vector, error);
+    return false;
+}
+
+static always_inline bool deliver_trap(enum abi_word w, struct vcpu *v, struct cpu_regs *regs, u8 vector, u64 error)
 {
     const struct trap_entry *e = &v->arch.traps[vector];
     struct delivery t = {
@@ -125,44 +165,59 @@ static always_inline void deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8
         .has_error = has_error_code(vector), .error = error,
     };
 
-    if (unlikely(!e->address)) {
-        domain_crash(v->domain, "trap %u (error code %#x) and no handler for it", vector, error);
-        return;
-    }
-    deliver(v, regs, &t);
+    if (unlikely(!e->address))
+        return no_handler(v, vector, (u32)error);
+    return deliver(w, v, regs, &t);
 }
 
-void pv_deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error) { deliver_trap(v, regs, vector, error); }
+void pv_deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error)
+{
+    (void)deliver_trap(v->domain->arch.word, v, regs, vector, error);
+}
+
+bool pv_deliver_ud_64(struct vcpu *v, struct cpu_regs *regs) { return deliver_trap(ABI_64, v, regs, X86_VEC_UD, 0); }
 
 void pv_inject_trap(u8 vector, u32 error_code) { pv_deliver_trap(current, guest_regs(), vector, error_code); }
 
-void pv_deliver_page_fault(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error_code)
+static always_inline bool deliver_page_fault(enum abi_word w, struct vcpu *v, struct cpu_regs *regs, u64 address, u64 error_code)
 {
-    if (likely(v->domain->arch.word == ABI_64))
+    if (likely(w == ABI_64))
         ((struct vcpu_info_l64 *)v->info)->arch.cr2 = address;
     else
         ((struct vcpu_info_l32 *)v->info)->arch.cr2 = (u32)address;
     v->arch.cr[2] = address;
-    if (unlikely(!v->arch.traps[X86_VEC_PF].address))
-        pt_walk_dump(v, address);
-    deliver_trap(v, regs, X86_VEC_PF, error_code);
+    return deliver_trap(w, v, regs, X86_VEC_PF, error_code);
 }
 
-void pv_inject_page_fault(u64 address, u32 error_code) { pv_deliver_page_fault(current, guest_regs(), address, error_code); }
+void pv_deliver_page_fault(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error_code)
+{
+    (void)deliver_page_fault(v->domain->arch.word, v, regs, address, error_code);
+}
 
-void pv_deliver_events(struct vcpu *v, struct cpu_regs *regs)
+bool pv_deliver_page_fault_64(struct vcpu *v, struct cpu_regs *regs, u64 address, u64 error_code)
+{
+    return deliver_page_fault(ABI_64, v, regs, address, error_code);
+}
+
+void pv_inject_page_fault(u64 address, u32 error_code)
+{
+    pv_deliver_page_fault(current, guest_regs(), address, error_code);
+}
+
+static __attribute__((cold, noinline)) bool no_callback(struct domain *d)
+{
+    domain_crash(d, "event pending, not masked, and no event callback registered");
+    return false;
+}
+
+bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs)
 {
     const struct guest_callback *cb = &v->arch.callback[CB_EVENT];
     struct delivery t = { .address = cb->address, .cs = cb->cs, .disables_events = true };
-    const volatile u8 *info = v->info;
 
-    if (!info[0] || info[1])
-        return;
-    if (unlikely(!cb->address)) {
-        domain_crash(v->domain, "event pending, not masked, and no event callback registered");
-        return;
-    }
-    deliver(v, regs, &t);
+    if (unlikely(!cb->address))
+        return no_callback(v->domain);
+    return deliver(v->domain->arch.word, v, regs, &t);
 }
 
 /* SYSCALL by a 64-bit guest's user space. */

@@ -312,6 +312,21 @@ static mfn_t user_root(const struct domain *d, const struct context *c)
     return mfn(d->arch.word == ABI_64 ? c->cr[1] >> PAGE_SHIFT : 0);
 }
 
+/* SYSRET to one that is not would fault in ring 0. */
+static bool traps_canonical(const struct domain *d, const char *raw)
+{
+    enum abi_word w = d->arch.word;
+
+    for (unsigned i = 0; i < 256; i++) {
+        struct trap_info t;
+
+        abi_read(trap_info, w, &t, raw + i * abi_sizeof(w, trap_info));
+        if (!canonical(t.address))
+            return false;
+    }
+    return true;
+}
+
 static int check_context(const struct domain *d, const struct context *c, const struct vcpu *v)
 {
     bool has_user = v->is_initialised ? !mfn_eq(v->arch.root_user, INVALID_MFN) : user_root(d, c).v != 0;
@@ -320,7 +335,7 @@ static int check_context(const struct domain *d, const struct context *c, const 
         return refuse(-EINVAL, "the context is in user mode and has no page tables for it");
     if (d->arch.word == ABI_64 && !(canonical(c->event.eip) && canonical(c->failsafe.eip) && canonical(c->syscall.eip) &&
                                     canonical(c->fs_base) && canonical(c->gs_base_kernel) &&
-                                    canonical(c->gs_base_user)))
+                                    canonical(c->gs_base_user) && traps_canonical(d, c->traps)))
         return refuse(-EINVAL, "an address of the context is not canonical");
     if (c->gdt_ents > FIRST_RESERVED_GDT_ENTRY || c->ldt_ents > 8192 || (c->ldt_ents && c->ldt_base & ~PAGE_MASK))
         return refuse(-EINVAL, "GDT with %lu or LDT with %lu entries at %#lx", c->gdt_ents, c->ldt_ents, c->ldt_base);
@@ -577,6 +592,8 @@ void vcpu_show_registers(struct vcpu *v)
     printk(LOG_ERR "rbp %016lx  r8  %016lx  r9  %016lx\n", r->rbp, r->r8, r->r9);
     printk(LOG_ERR "r10 %016lx  r11 %016lx  r12 %016lx\n", r->r10, r->r11, r->r12);
     printk(LOG_ERR "r13 %016lx  r14 %016lx  r15 %016lx\n", r->r13, r->r14, r->r15);
+    if (r->entry_vector & ENTRY_SHORT)
+        printk(LOG_ERR "In a hypercall: rbx, rbp and r12 to r15 are not the guest's\n");
     printk(LOG_ERR "cr2 %016lx  cr3 %016lx  fs %016lx  gs %016lx\n", v->arch.cr[2], v->arch.cr3, v->arch.fs_base,
            v->arch.gs_base_kernel);
     if (v == current) {

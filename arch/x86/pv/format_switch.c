@@ -129,6 +129,7 @@ static void begin_anew(struct vcpu *v, const struct pvisor_switch_format *s)
     r->ss = v->arch.kernel_ss = FLAT_RING1_SS;
     r->rflags = RFLAGS_IF | RFLAGS_FIXED;
     r->entry_vector = ENTRY_INT82;
+    cpu_info()->call_exit |= CALL_ELSEWHERE;
     vcpu_set_upcall_mask(v, true);
 }
 

@@ -95,25 +95,24 @@ int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal)
     return copy_to_guest(dst, raw, abi_size(w, d));
 }
 
+/* (The sizes are constants, so that these are moves.) */
 int guest_read_word(u64 *v, gva_t array, u64 i)
 {
-    unsigned bytes = abi_word_bytes(current_word());
-
     *v = 0;
     if (i >= 1UL << 48)
         return bad_guest_address(array.v);
-    return copy_from_guest(v, gva_add(array, i * bytes), bytes);
+    if (current_word() == ABI_64)
+        return copy_from_guest(v, gva_add(array, i * 8), 8);
+    return copy_from_guest(v, gva_add(array, i * 4), 4);
 }
 
 int guest_write_word(gva_t array, u64 i, u64 v)
 {
-    unsigned bytes = abi_word_bytes(current_word());
-
     if (i >= 1UL << 48)
         return bad_guest_address(array.v);
-    if (bytes == 4 && v >> 32)
-        return -EOVERFLOW;
-    return copy_to_guest(gva_add(array, i * bytes), &v, bytes);
+    if (current_word() == ABI_64)
+        return copy_to_guest(gva_add(array, i * 8), &v, 8);
+    return v >> 32 ? -EOVERFLOW : copy_to_guest(gva_add(array, i * 4), &v, 4);
 }
 
 /*

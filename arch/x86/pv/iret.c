@@ -40,8 +40,9 @@ static s64 iret_64(struct vcpu *v, struct cpu_regs *regs)
     regs->rflags = clean_flags(rflags);
     regs->rsp = rsp;
     regs->ss = (u16)(ss | 3);
-    /* By IRET, whatever the frame's flags say: it loads rcx and r11, and any rip it likes. */
-    regs->entry_vector = 0;
+    /* By IRET, whatever the frame's flags say: it loads rcx and r11, and any rip it likes. In a multicall the call says so. */
+    regs->entry_vector &= ENTRY_SHORT;
+    cpu_info()->call_exit |= CALL_ELSEWHERE;
     regs->r11 = r11;
     regs->rcx = rcx;
     take_guest_flags(v, rflags);

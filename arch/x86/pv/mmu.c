@@ -1,6 +1,7 @@
 /* The page-table hypercalls: mmu_update, mmuext_op, update_va_mapping, and grant mappings. */
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
@@ -125,11 +126,8 @@ static always_inline int progress_store(const struct progress *p, u32 now)
 
 /* --- mmu_update --- */
 
-/*
- * o->pt's pt_lock is held. *l1: a table found to be of level 1 since the lock was taken, so that a run of entries in one table
- * looks at it once. Only its owner's page-table calls could take that from it: a node's update forgets it.
- */
-static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags, mfn_t *l1)
+/* o->pt's pt_lock is held. */
+static __attribute__((noinline)) int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags)
 {
     const struct pt_format *f = o->pt->arch.fmt;
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
@@ -141,14 +139,11 @@ static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 va
         return refuse(-EINVAL, "entry address %#lx is not aligned to %u bytes", ptr, f->pte_bytes);
     if (unlikely(f->pte_bytes == 4 && val >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
-    if (mfn_eq(m, *l1))
-        return pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
-    *l1 = INVALID_MFN;
     if (unlikely(!frame_take(m, o->pt)))
         return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", m.v, o->pt->id, frame_owner_id(m));
     w = frame_types[m.v];
     if (likely(fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK)) {
-        *l1 = m;
+        pt_know_l1(o->pt, m);
         rc = pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
     } else if (fw_type(w) > FT_L1 && fw_type(w) <= FT_L4 && w & FW_VALID && w & FW_COUNT_MASK) {
         rc = pt_update_node(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, flags);
@@ -177,13 +172,28 @@ static __attribute__((noinline)) int update_m2p(const struct owners *o, u64 ptr,
     return 0;
 }
 
-static always_inline int update_one(const struct owners *o, const struct mmu_update *u, mfn_t *l1)
+static __attribute__((noinline)) int update_other(const struct owners *o, const struct mmu_update *u)
 {
     unsigned command = u->ptr & 3;
 
     if (unlikely(command == MMU_MACHPHYS_UPDATE))
         return update_m2p(o, u->ptr & ~3UL, u->val);
-    return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0, l1);
+    return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0);
+}
+
+/* Most name their own frames, in the table that the last one named. */
+static always_inline int update_one(const struct owners *o, const struct mmu_update *u)
+{
+    struct domain *d = o->pt;
+    u64 *p = maddr_to_virt(maddr(u->ptr & ~3UL));
+
+    if (unlikely((u64)p & 7 || !pt_in_known_l1(d, p) || o->pg != d))
+        return update_other(o, u);
+    switch (u->ptr & 3) {
+    case MMU_NORMAL_PT_UPDATE:      return pt_update_known(d, p, u->val);
+    case MMU_PT_UPDATE_PRESERVE_AD: return pt_update_known_ad(d, p, u->val);
+    default:                        return update_other(o, u);
+    }
 }
 
 /*
@@ -195,11 +205,10 @@ static always_inline int update_one(const struct owners *o, const struct mmu_upd
 /* Does requests from r[*i] on, before r[n]. -RESTART: what *i counts is done, but work is left over. */
 static always_inline int update_some(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
 {
-    mfn_t l1 = INVALID_MFN;
     int rc = 0;
 
     pt_lock(o->pt);
-    for (u32 k = 0; k < n && !(rc = update_one(o, &r[k], &l1)); k++) {
+    for (u32 k = 0; k < n && !(rc = update_one(o, &r[k])); k++) {
         ++*i;
         if (unlikely(o->pt->arch.nr_orphans)) {
             rc = -RESTART;
@@ -256,19 +265,46 @@ static __attribute__((noinline)) s64 update_list(u64 ureqs, u64 ucount, u64 pdon
     return rc;
 }
 
-/* What a kernel does on most page faults: one request for its own table and frame. The same, without a list. */
-static always_inline s64 update_single(struct domain *d, u64 ureq)
+/* One request of a list, for what is the caller's, without a place for how many were done. */
+static always_inline bool is_own_single(u64 count, u64 pdone, u64 foreigndom)
+{
+    return !((count ^ 1) | pdone | (foreigndom ^ DOMID_SELF));
+}
+
+static __attribute__((noinline)) s64 update_other_single(struct domain *d, u64 ureq, u64 ptr, u64 val)
 {
     const struct owners o = { d, d };
-    struct mmu_update r;
+    const struct mmu_update r = { ptr, val };
     u32 done = 0;
+    int rc = drain(d);
+
+    if (!rc)
+        rc = update_some(&o, &r, 1, &done);
+    if (unlikely(rc == -RESTART))
+        return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
+    return rc;
+}
+
+/*
+ * What a kernel does on most page faults: one request for its own table and frame. The same, without a list; if it is for the table
+ * that the last one named, and so leaves no work over, without update_one() too.
+ */
+static always_inline s64 update_single(struct domain *d, u64 ureq)
+{
+    struct mmu_update r;
+    u64 *p;
     int rc;
 
     if (unlikely(copy_from_guest(&r, gva(ureq), sizeof(r))))
         return -EFAULT;
-    rc = update_some(&o, &r, 1, &done);
-    if (unlikely(rc == -RESTART))
-        return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
+    p = maddr_to_virt(maddr(r.ptr));
+    pt_lock(d);
+    if (unlikely(r.ptr & 7 || !pt_in_known_l1(d, p))) {
+        pt_unlock(d);
+        return update_other_single(d, ureq, r.ptr, r.val);
+    }
+    rc = pt_update_known(d, p, r.val);
+    pt_unlock(d);
     return rc;
 }
 
@@ -277,7 +313,7 @@ s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 
     struct domain *d = current->domain;
 
     (void)a4, (void)a5;
-    if (likely(ucount == 1 && !pdone && foreigndom == DOMID_SELF) && likely(!d->dying && !read_once(d->arch.nr_orphans)))
+    if (likely(is_own_single(ucount, pdone, foreigndom) && !d->dying))
         return update_single(d, ureqs);
     return update_list(ureqs, ucount, pdone, foreigndom);
 }
@@ -340,9 +376,7 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
 {
     struct vcpu *v = current;
     struct domain *d = v->domain, *pg = d;
-    mfn_t table;
-    unsigned idx;
-    int rc = -EINVAL, err = 0;
+    int rc, err = 0;
 
     /* A frame may wait for the rest of its demotion to be of any use. */
     if (unlikely(drain(d)))
@@ -351,12 +385,7 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
     if (unlikely(foreigndom != DOMID_SELF) && !(pg = frames_owner_get(foreigndom, &err)))
         return err;
     pt_lock(d);
-    if (unlikely(d->arch.fmt->pte_bytes == 4 && val >> 32))
-        rc = refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
-    else if (likely(pt_find_l1(v, va, &table, &idx)))
-        rc = pt_update_leaf(d, table, idx, val, pg, 0);
-    else
-        rc = refuse(-EINVAL, "no page table for address %#lx", va);
+    rc = pt_update_va(v, va, val, pg);
     pt_unlock(d);
     if (unlikely(foreigndom != DOMID_SELF))
         foreign_put(pg);
@@ -387,6 +416,7 @@ static void show_m2p(const struct domain *d, mfn_t root, bool user)
     if (likely(!(d->vm_assist >> VMASST_TYPE_m2p_strict & 1)) || mfn_eq(root, INVALID_MFN))
         return;
     write_once(((u64 *)mfn_to_virt(root))[slot], user ? 0 : hyp_l4[slot]);
+    isolation_forget(d, root);
 }
 
 int pv_new_root(struct vcpu *v, mfn_t m, bool user)
@@ -561,14 +591,13 @@ static int ext_one(struct domain *d, const struct mmuext_op *op)
     }
 }
 
-s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+static __attribute__((noinline)) s64 ext_list(u64 uops, u64 ucount, u64 pdone, u64 foreigndom)
 {
     struct progress p;
     struct domain *d;
     u32 i = 0;
     int rc = progress_begin(&p, ucount, pdone);
 
-    (void)a4, (void)a5;
     if (rc || !(d = table_owner_get((u32)foreigndom, &rc)))
         return rc;
     rc = drain(d);
@@ -595,6 +624,41 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
         return hypercall_restart(4, guest_abi_elem(mmuext_op, gva(uops), i).v, (u64)((p.count - i) | COUNT_RESUMED),
                                  pdone, foreigndom);
     return rc;
+}
+
+/* The operation is to be made again, or is done and something is left over: as ext_list() goes on. */
+static __attribute__((noinline)) s64 ext_left_over(int rc, u64 uop)
+{
+    u32 left = rc == -RESTART;
+
+    if (rc && rc != -RESTART)
+        return rc;
+    return hypercall_restart(4, left ? uop : guest_abi_elem(mmuext_op, gva(uop), 1).v, (u64)left | COUNT_RESUMED, 0UL,
+                             (u64)DOMID_SELF);
+}
+
+/* What kernels do all the time: one operation on what is their own. The same, without a list. */
+static always_inline s64 ext_single(struct domain *d, u64 uop)
+{
+    struct mmuext_op op;
+    int rc;
+
+    if (unlikely(guest_read_abi_inline(mmuext_op, &op, gva(uop))))
+        return -EFAULT;
+    rc = ext_one(d, &op);
+    if (unlikely(rc == -RESTART || d->arch.nr_orphans))
+        return ext_left_over(rc, uop);
+    return rc;
+}
+
+s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+{
+    struct domain *d = current->domain;
+
+    (void)a4, (void)a5;
+    if (likely(is_own_single(ucount, pdone, foreigndom) && !d->dying && !read_once(d->arch.nr_orphans)))
+        return ext_single(d, uops);
+    return ext_list(uops, ucount, pdone, foreigndom);
 }
 
 /* --- Direct writes to page tables --- */
@@ -672,10 +736,29 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
 
 /* --- Grant mappings --- */
 
-void pv_grant_begin(struct pv_grant_walk *walk)
+/* 2 MiB: what one L1 table maps in some formats, and half of it in others. */
+#define REGION_SHIFT 21
+
+/* What is found may be no L1 table even so: then the walk knows nothing. */
+static __attribute__((noinline)) bool walk_to_region(struct pv_grant_walk *walk, u64 va)
 {
-    pt_lock(current->domain);
-    walk->base = 1;
+    unsigned idx;
+
+    walk->region = ~0UL;
+    if (!pt_find_l1(current, va, &walk->table, &idx))
+        return false;
+    walk->region = va >> REGION_SHIFT;
+    walk->plain = current->domain->arch.fmt->mirrored ? NULL : mfn_to_virt(walk->table);
+    return true;
+}
+
+void pv_grant_begin(struct pv_grant_walk *walk, u64 first)
+{
+    struct domain *d = current->domain;
+
+    pt_lock(d);
+    walk->pte_flags = PTE_P | PTE_A | PTE_D | (d->arch.word == ABI_64 ? PTE_US : 0);
+    (void)walk_to_region(walk, first);
 }
 
 void pv_grant_end(void)
@@ -684,57 +767,46 @@ void pv_grant_end(void)
 }
 
 /* pt_find_l1(); of a batch's addresses most are in one table, which stays what it is while the lock is held. */
-static always_inline bool grant_find_l1(struct domain *d, struct pv_grant_walk *walk, u64 va, mfn_t *table, unsigned *idx)
+static always_inline bool grant_find_l1(struct pv_grant_walk *walk, u64 va)
 {
-    const struct pt_format *f = d->arch.fmt;
-    u64 base = va >> f->level[2].shift << f->level[2].shift;
-
-    if (unlikely(walk->base != base)) {
-        /* What is found may be no L1 table even so: then the walk knows nothing. */
-        walk->base = 1;
-        if (!pt_find_l1(current, va, &walk->table, idx))
-            return false;
-        walk->base = base;
-    }
-    *table = walk->table;
-    *idx = pt_index(f, 1, va);
-    return true;
+    return likely(va >> REGION_SHIFT == walk->region) || walk_to_region(walk, va);
 }
 
-static always_inline bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table,
-                                      unsigned *idx)
+static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table, unsigned *idx)
 {
-    if (likely(!(flags & GNTMAP_contains_pte)))
-        return grant_find_l1(d, walk, host_addr, table, idx);
+    if (!(flags & GNTMAP_contains_pte)) {
+        if (!grant_find_l1(walk, host_addr))
+            return false;
+        *table = walk->table;
+        *idx = pt_index(d->arch.fmt, 1, host_addr);
+        return true;
+    }
     *table = mfn(host_addr >> PAGE_SHIFT);
     *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
     return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && writable_level(d, *table) == 1;
 }
 
-/* pt_replace_leaf(), which has nothing but a store to do where there was no entry and the hardware walks the guest's own table. */
-static always_inline int grant_replace(struct domain *d, mfn_t table, unsigned idx, u64 e)
+/* The same, for what most are: a linear address in the region, in a table of the hardware's. NULL: ask grant_entry(). */
+static always_inline u64 *grant_plain_entry(const struct pv_grant_walk *walk, u64 host_addr, u32 flags)
 {
-    u64 *p = (u64 *)mfn_to_virt(table) + idx;
-
-    if (unlikely(d->arch.fmt->mirrored || read_once(*p) & PTE_P))
-        return pt_replace_leaf(d, table, idx, e);
-    write_once(*p, e);
-    return 0;
+    if (unlikely(host_addr >> REGION_SHIFT != walk->region || flags & GNTMAP_contains_pte || !walk->plain))
+        return NULL;
+    return walk->plain + (host_addr >> PAGE_SHIFT & 511);
 }
 
-static u64 grant_pte(const struct domain *d, mfn_t m, u32 flags)
+static always_inline u64 grant_pte(const struct pv_grant_walk *walk, mfn_t m, u32 flags)
 {
-    u64 e = pte_make(m, PTE_P | PTE_A | PTE_D);
+    u64 e = pte_make(m, walk->pte_flags);
 
     if (!(flags & GNTMAP_readonly))
         e |= PTE_RW;
-    if (flags & GNTMAP_application_map || d->arch.word == ABI_64)
+    if (flags & GNTMAP_application_map)
         e |= PTE_US;
     e |= (u64)(flags >> _GNTMAP_guest_avail0 & 7) << 9;
     return e;
 }
 
-int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
+static __attribute__((noinline)) int grant_map_any(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
 {
     struct domain *d = current->domain;
     mfn_t table;
@@ -744,23 +816,38 @@ int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
         guest_log("granted frame %#lx is above the 4 GiB that a %s guest can map", m.v, d->arch.fmt->name);
         return GNTST_address_too_big;
     }
-    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || grant_replace(d, table, idx, grant_pte(d, m, flags)))
+    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || pt_replace_leaf(d, table, idx, grant_pte(walk, m, flags)))
         return GNTST_general_error;
     return GNTST_okay;
 }
 
-int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
+{
+    u64 *p = grant_plain_entry(walk, host_addr, flags);
+
+    /* Where there was no entry there is nothing to do but a store. */
+    if (unlikely(!p || read_once(*p) & PTE_P))
+        return grant_map_any(walk, host_addr, m, flags);
+    write_once(*p, grant_pte(walk, m, flags));
+    return GNTST_okay;
+}
+
+/* The references belong to the entry: it must be the one that the map call made. */
+static always_inline bool is_granted_entry(u64 e, mfn_t m, u32 flags)
+{
+    return e & PTE_P && mfn_eq(pte_mfn(e), m) && !(e & PTE_RW) == !!(flags & GNTMAP_readonly);
+}
+
+static __attribute__((noinline)) int grant_unmap_any(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
 {
     struct domain *d = current->domain;
     mfn_t table, new_table;
     unsigned idx, new_idx;
-    u64 e, new_entry = 0;
+    u64 new_entry = 0;
 
     if (!grant_entry(d, walk, host_addr, flags, &table, &idx))
         return GNTST_bad_virt_addr;
-    e = pt_load(d->arch.fmt, mfn_to_virt(table), idx);
-    /* The references belong to the entry: it must be the one that the map call made. */
-    if (!(e & PTE_P) || !mfn_eq(pte_mfn(e), m) || !(e & PTE_RW) != !!(flags & GNTMAP_readonly))
+    if (!is_granted_entry(pt_load(d->arch.fmt, mfn_to_virt(table), idx), m, flags))
         return GNTST_general_error;
     if (new_addr) {
         /* The same entry under two addresses would stay, and its reference would be dropped. */
@@ -771,6 +858,16 @@ int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_a
         pt_store(d, new_table, 1, new_idx, 0);
     }
     pt_store(d, table, 1, idx, new_entry);
+    return GNTST_okay;
+}
+
+int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
+{
+    u64 *p = grant_plain_entry(walk, host_addr, flags);
+
+    if (unlikely(!p || new_addr || !is_granted_entry(read_once(*p), m, flags)))
+        return grant_unmap_any(walk, host_addr, m, new_addr, flags);
+    write_once(*p, 0);
     return GNTST_okay;
 }
 

@@ -5,6 +5,7 @@
 #include <asm/desc.h>
 #include <asm/extable.h>
 #include <asm/fpu.h>
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/spec.h>
@@ -137,6 +138,7 @@ static void enter_vcpu(struct vcpu *next)
 
     next->arch.perdomain_l1[FIRST_RESERVED_GDT_PAGE] = cpu_gdt_page(cpu, next->domain->arch.word == ABI_32);
     spec_switch_to(next);
+    isolation_switch_to(next);
     load_first_cr3(next);
     lgdt(VCPU_GDT_START(next->id), FIRST_RESERVED_GDT_BYTE + PAGE_SIZE - 1);
     pv_load_ldt(next);
@@ -166,8 +168,10 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
         write_cr3(virt_to_maddr(hyp_l4).v);
     else
         enter_vcpu(next);
-    if (!is_idle_vcpu(prev) && prev->domain != next->domain)
+    if (!is_idle_vcpu(prev) && prev->domain != next->domain) {
+        isolation_leave();
         cpumask_clear(&prev->domain->arch.dirty_cpus, this_cpu_id());
+    }
     context_saved(prev);
     if (!is_idle_vcpu(next))
         update_areas(next);

@@ -1,6 +1,7 @@
 /* See frames.h. */
 #include <sys/mman.h>
 
+#include <asm/isolation.h>
 #include <asm/pv.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
@@ -20,6 +21,7 @@ struct e820_entry host_e820[E820_MAX];
 unsigned host_e820_nr;
 struct rangeset *mmio_ro_ranges;
 void (*on_flush)(u16 domid);
+void (*on_root_change)(mfn_t root);
 
 static struct domain *domains[3];
 static struct vcpu vcpus[3];
@@ -54,6 +56,13 @@ void domain_flush_stale(struct domain *d)
         return;
     d->arch.flushed = d->arch.stale;
     flushed(d->id);
+}
+
+void isolation_forget(const struct domain *d, mfn_t root)
+{
+    (void)d;
+    if (on_root_change)
+        on_root_change(root);
 }
 
 bool preempt_needed(void)
@@ -142,6 +151,7 @@ void frames_reset(void)
     heap_init_region(mfn(ARENA_FIRST), ARENA_NR);
     preempt_at(0, false);
     on_flush = NULL;
+    on_root_change = NULL;
 }
 
 struct domain *frames_domain(u16 id, enum pt_format_id fmt)

@@ -30,5 +30,6 @@ unsigned preempt_calls(void);
 void leave_hypervisor(void);
 /* Called at each TLB flush of a domain's. */
 extern void (*on_flush)(u16 domid);
+extern void (*on_root_change)(mfn_t root);     /* isolation_forget() */
 
 #endif

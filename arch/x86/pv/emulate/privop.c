@@ -279,14 +279,16 @@ bool pv_emulate_privop(struct cpu_regs *regs)
     return op_functions[op](&i, regs, v);
 }
 
+void pv_forced_cpuid(struct cpu_regs *regs) { op_cpuid(&(struct insn){ .len = 7, .mode = MODE_64 }, regs, current); }
+
 bool pv_emulate_forced(struct cpu_regs *regs)
 {
-    static const u8 forced_cpuid[7] = { 0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2 };
+    const u64 forced_cpuid = FORCED_CPUID;
     enum code_mode mode;
     struct insn_text text;
 
     insn_text(&text, regs, &mode);
-    if (text.n < sizeof(forced_cpuid) || memcmp(text.bytes, forced_cpuid, sizeof(forced_cpuid)) != 0)
+    if (text.n < 7 || memcmp(text.bytes, &forced_cpuid, 7) != 0)
         return false;
-    return op_cpuid(&(struct insn){ .len = sizeof(forced_cpuid), .mode = mode }, regs, current);
+    return op_cpuid(&(struct insn){ .len = 7, .mode = mode }, regs, current);
 }

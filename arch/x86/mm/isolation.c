@@ -1,0 +1,147 @@
+/* Page-table isolation: the copies of guests' roots. See asm/isolation.h. */
+#include <asm/atomic.h>
+#include <asm/desc.h>
+#include <asm/isolation.h>
+#include <asm/mm.h>
+#include <asm/percpu.h>
+#include <asm/smp.h>
+#include <pvisor/cpumask.h>
+#include <pvisor/domain.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+#define SLOT(va) ((va) >> 39 & 511)
+#define NODE_FLAGS (PTE_P | PTE_RW | PTE_A)
+
+extern const char __text_start[], __entry_text_end[], syscall_entry_isolated[];
+u64 isolation_copy_root(void);
+
+static bool on, of_dom0, of_domus;
+
+/* --- What a copy has of ours ------------------------------------------------------------------------------- */
+
+static u64 *table_below(u64 *entry)
+{
+    if (!*entry) {
+        u64 *t = alloc_pages(0);
+
+        BUG_ON(!t);
+        *entry = virt_to_maddr(t).v | NODE_FLAGS;
+    }
+    return maddr_to_virt(maddr(*entry & PTE_MFN_MASK));
+}
+
+/* Maps pages as they are mapped in our own tables. The root has no others than these in that slot. */
+static void show(u64 *root, u64 va, size_t bytes)
+{
+    for (u64 a = va & PAGE_MASK; a < va + bytes; a += PAGE_SIZE) {
+        u64 *t = root, e = hyp_lookup(a);
+
+        BUG_ON(!e || e & PTE_PS);
+        for (unsigned level = 4; level > 1; level--)
+            t = table_below(&t[a >> (12 + 9 * (level - 1)) & 511]);
+        t[a >> 12 & 511] = e;
+    }
+}
+
+static void show_what_the_way_in_needs(u64 *root, unsigned cpu)
+{
+    show(root, (u64)__text_start, (size_t)(__entry_text_end - __text_start));
+    desc_for_each_part(cpu, show, root);
+}
+
+/* --- A CPU's copies ---------------------------------------------------------------------------------------- */
+
+void isolation_prepare_cpu(unsigned cpu)
+{
+    struct guest_root *g = cpu_info_of(cpu)->guest_root;
+    u64 *user, *kernel;
+
+    if (!on || g[0].cr3)
+        return;
+    user = alloc_pages(0);
+    kernel = alloc_pages(0);
+    BUG_ON(!user || !kernel);
+    show_what_the_way_in_needs(user, cpu);
+    kernel[SLOT(IMAGE_START)] = user[SLOT(IMAGE_START)];
+    g[0].cr3 = virt_to_maddr(user).v;
+    g[1].cr3 = virt_to_maddr(kernel).v;
+    desc_set_syscall_entry(cpu, syscall_entry_isolated);
+}
+
+__init void isolation_init(bool dom0, bool domus)
+{
+    on = true;
+    of_dom0 = dom0;
+    of_domus = domus;
+    isolation_prepare_cpu(0);
+}
+
+/* Each entry in one piece: another CPU may write it now. */
+static void copy_slots(u64 *to, const u64 *from, unsigned first, unsigned last)
+{
+    const u64 *s = from + first;
+    u64 *d = to + first, n = last - first + 1;
+
+    __asm__ volatile("rep movsq" : "+S"(s), "+D"(d), "+c"(n) : : "memory");
+}
+
+/*
+ * Of our slots a copy has two from the root: the table of machine frames for guests, which is the first of them, and the domain's
+ * descriptor tables.
+ *
+ * From load_guest_root, which loads CR3 with the result. The vCPU that is current has a root of which there is no copy.
+ */
+u64 isolation_copy_root(void)
+{
+    struct cpu_info *info = cpu_info();
+    const struct vcpu *v = info->current_vcpu;
+    struct guest_root *g = &info->guest_root[v->arch.kernel_mode];
+    const u64 *from = maddr_to_virt(maddr(v->arch.cr3));
+    u64 *to = maddr_to_virt(maddr(g->cr3));
+
+    write_once(g->of, v->arch.cr3);
+    smp_mb();
+    copy_slots(to, from, 0, SLOT(M2P_RO_START));
+    copy_slots(to, from, SLOT(PERDOMAIN_START), SLOT(PERDOMAIN_START));
+    copy_slots(to, from, HYP_L4_LAST + 1, 511);
+    info->full_cr3 = v->arch.cr3;
+    return g->cr3;
+}
+
+/* --- Keeping them right ------------------------------------------------------------------------------------ */
+
+void isolation_switch_to(const struct vcpu *v)
+{
+    const struct domain *d = v->domain;
+
+    cpu_info()->isolated = d->arch.word == ABI_64 && (d->is_hardware ? of_dom0 : of_domus);
+}
+
+void isolation_leave(void)
+{
+    struct guest_root *g = cpu_info()->guest_root;
+
+    write_once(g[0].of, 0);
+    write_once(g[1].of, 0);
+}
+
+/* Should the CPU begin a copy of another root between our look and our store, it makes one more. */
+static void forget_on(unsigned cpu, u64 root)
+{
+    struct guest_root *g = cpu_info_of(cpu)->guest_root;
+
+    for (unsigned i = 0; i < 2; i++)
+        if (read_once(g[i].of) == root)
+            write_once(g[i].of, 0);
+}
+
+void isolation_forget(const struct domain *d, mfn_t root)
+{
+    if (!on)
+        return;
+    smp_mb();
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        if (cpumask_test(&d->arch.dirty_cpus, cpu))
+            forget_on(cpu, root.v << PAGE_SHIFT);
+}
