@@ -147,7 +147,6 @@ def on_one_cpu(machine, quiet):
         machine.ok(f"xl vcpu-pin {guest.name} all all; xl sched-credit2 -d {guest.name} -w 256 -c 0")
 
 
-@pytest.mark.unsettled
 def test_weights(machine, quiet, on_one_cpu):
     """Shares are of what the domains got together: what a busy host keeps from the machine's CPU it keeps from all."""
     names = on_one_cpu(quiet.all[:3])
