@@ -172,8 +172,8 @@ static always_inline void map_free(struct grant_table *t, struct map *m, u32 han
     t->free_map = handle;
 }
 /*
- * t's lock held: what was claimed is removed. True if that frees the handle, since nothing is left: then the granter's table is to be
- * put, without the lock.
+ * t's lock held: what was claimed is removed. True if that frees the handle, since nothing is left: then the
+ * granter's table is to be put, without the lock.
  */
 static always_inline bool map_settle(struct grant_table *t, struct map *m, u32 handle)
 {

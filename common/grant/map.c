@@ -34,7 +34,8 @@ static always_inline void put_references(mfn_t m, bool readonly, u8 nr)
 }
 
 /* A reference for each part; the host part's goes to its page-table entry. */
-static always_inline s16 make_parts(struct pv_grant_walk *walk, const struct gnttab_map_grant_ref *op, struct domain *granter, mfn_t m)
+static always_inline s16 make_parts(struct pv_grant_walk *walk, const struct gnttab_map_grant_ref *op, struct domain *granter,
+                                    mfn_t m)
 {
     bool readonly = op->flags & GNTMAP_readonly;
     s16 status = GNTST_okay;
@@ -50,7 +51,8 @@ static always_inline s16 make_parts(struct pv_grant_walk *walk, const struct gnt
     return status;
 }
 
-static always_inline s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct domain *granter, struct map *map)
+static always_inline s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_grant_ref *op, struct domain *granter,
+                                  struct map *map)
 {
     struct pin pin = { .ref = op->ref, .readonly = op->flags & GNTMAP_readonly, .whole = true,
                        .uses = nr_parts(op->flags) };
