@@ -13,7 +13,7 @@
 
 static always_inline int write_word(enum abi_word w, gva_t at, u64 v)
 {
-    return w == ABI_64 ? copy_to_guest(at, &v, 8) : copy_to_guest(at, &v, 4);
+    return w == ABI_64 ? copy_to_guest_as(w, at, &v, 8) : copy_to_guest_as(w, at, &v, 4);
 }
 
 /* Of a 32-bit guest whose call has wide arguments: puts the halves in args together. */

@@ -34,6 +34,7 @@ void asm_offsets(void)
     OFFSET(CPUINFO_scratch_rax, struct cpu_info, scratch_rax);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
     OFFSET(CPUINFO_call_exit, struct cpu_info, call_exit);
+    _Static_assert(offsetof(struct cpu_info, call_exit) == offsetof(struct cpu_info, softirq_pending) + 4, "compared as one");
 
     OFFSET(REGS_rax, struct cpu_regs, rax);
     OFFSET(REGS_rcx, struct cpu_regs, rcx);

@@ -46,6 +46,18 @@ struct insn_text {
  */
 int insn_decode(struct insn *i, enum code_mode mode, const struct cpu_regs *regs, const struct insn_text *text);
 
+/*
+ * Of 64-bit code that begins with text: a MOV or XCHG of a whole register with [register + displacement], as kernels set entries of
+ * page tables. False: something else. No effects.
+ */
+struct plain_write {
+    u64 linear;
+    u64 *reg;               /* what is written; XCHG: and takes what was there */
+    bool exchanges;
+    u8 len;
+};
+bool insn_plain_write(struct cpu_regs *regs, u64 text, struct plain_write *w);
+
 /* General register n (0 rax ... 15 r15), as the instruction names it: bytes wide, AH..BH when bytes is 1 without REX. */
 u64 insn_reg_read(const struct insn *i, const struct cpu_regs *regs, unsigned n, unsigned bytes);
 /* The write clears the upper half for 4 bytes in 64-bit mode and leaves the rest alone for 1 and 2. */

@@ -16,29 +16,35 @@ static always_inline enum abi_word current_word(void) { return current->domain->
                      ".pushsection .text.fixup, \"ax\"\n3: movl %3, %k0\n xorl %k1, %k1\n jmp 2b\n.popsection\n"   \
                      EX_TABLE("1b", "3b") : "+r"(err), "=&r"(val) : "m"(addr), "i"(-EFAULT) : "memory")
 
-static always_inline int copy_words_from_guest(void *dst, gva_t src, size_t len)
+/* w: the current domain's word size, for callers that know it. */
+static always_inline bool own_access_ok(enum abi_word w, gva_t at, size_t len)
+{
+    return likely(w == ABI_64) ? is_guest_address_64(at.v) : guest_access_ok(current->domain, at.v, len);
+}
+
+static always_inline int copy_words_from_guest(enum abi_word w, void *dst, gva_t src, size_t len)
 {
     int err = 0;
 
-    if (unlikely(!guest_access_ok(current->domain, src.v, len)))
+    if (unlikely(!own_access_ok(w, src, len)))
         return bad_guest_address(src.v);
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++) {
-        u64 w;
-        GET_WORD("movq", err, w, ((const u64 *)src.v)[i]);
-        ((u64 *)dst)[i] = w;
+        u64 word;
+        GET_WORD("movq", err, word, ((const u64 *)src.v)[i]);
+        ((u64 *)dst)[i] = word;
     }
     if (len & 4) {
-        u32 w;
-        GET_WORD("movl", err, w, *(const u32 *)(src.v + (len & ~7UL)));
-        *(u32 *)((u8 *)dst + (len & ~7UL)) = w;
+        u32 word;
+        GET_WORD("movl", err, word, *(const u32 *)(src.v + (len & ~7UL)));
+        *(u32 *)((u8 *)dst + (len & ~7UL)) = word;
     }
     return err;
 }
 
-static always_inline int copy_words_to_guest(gva_t dst, const void *src, size_t len)
+static always_inline int copy_words_to_guest(enum abi_word w, gva_t dst, const void *src, size_t len)
 {
-    if (unlikely(!guest_access_ok(current->domain, dst.v, len)))
+    if (unlikely(!own_access_ok(w, dst, len)))
         return bad_guest_address(dst.v);
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++)
@@ -53,9 +59,11 @@ fault:
 }
 
 #define IS_SMALL_COPY(len, unit) (__builtin_constant_p(len) && (len) % (unit) == 0 && (len) <= SMALL_COPY_WORDS * 8)
-#define copy_from_guest(dst, src, len) \
-    (IS_SMALL_COPY(len, 4) ? copy_words_from_guest(dst, src, len) : (copy_from_guest)(dst, src, len))
-#define copy_to_guest(dst, src, len) \
-    (IS_SMALL_COPY(len, 2) ? copy_words_to_guest(dst, src, len) : (copy_to_guest)(dst, src, len))
+#define copy_from_guest_as(w, dst, src, len) \
+    (IS_SMALL_COPY(len, 4) ? copy_words_from_guest(w, dst, src, len) : (copy_from_guest)(dst, src, len))
+#define copy_to_guest_as(w, dst, src, len) \
+    (IS_SMALL_COPY(len, 2) ? copy_words_to_guest(w, dst, src, len) : (copy_to_guest)(dst, src, len))
+#define copy_from_guest(dst, src, len) copy_from_guest_as(current_word(), dst, src, len)
+#define copy_to_guest(dst, src, len) copy_to_guest_as(current_word(), dst, src, len)
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <asm/extable.h>
 #include <asm/layout.h>
+#include <public/arch-x86.h>
 #include <pvisor/domain.h>
 #include <asm/pt.h>
 
@@ -47,5 +48,20 @@ static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 le
 #define GET_GUEST_U32(var, addr, fault) \
     __asm__ goto("1: movl %1, %k0\n" EX_TABLE("1b", "%l[" #fault "]") \
                  : "=r"(var) : "m"(*(const u32 *)(u64)(addr)) : "memory" : fault)
+
+/*
+ * The eight bytes at rip, of a 64-bit guest that runs in its flat code segment, where they lie in one page; false: something of that
+ * is not so, or they cannot be read. A fault of the access may come with interrupts off.
+ */
+static always_inline bool guest_text_64(const struct domain *d, const struct cpu_regs *regs, u64 *text)
+{
+    if (unlikely(d->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(*text) ||
+                 !is_guest_address_64(regs->rip)))
+        return false;
+    GET_GUEST_U64(*text, regs->rip, fault);
+    return true;
+fault:
+    return false;
+}
 
 #endif

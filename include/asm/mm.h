@@ -121,6 +121,11 @@ int pt_update_known(struct domain *d, u64 *p, u64 e);
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */
 /* The same for the entry that maps va in v's current tables; -EINVAL, with a word in the log, if there is no such table. */
 int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner);
+/*
+ * A write of e to va by v's 64-bit kernel, which maps one of its level-1 tables there, read-only: 0 with what was there. -ENOENT: it
+ * is none. -EAGAIN, only if it exchanges: the entry changed meanwhile. Other errors: it may not have that entry.
+ */
+int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was);
 int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags);
 /*
  * For emulated writes, which must be atomic to hardware that sets accessed and dirty bits: the same for a leaf of d's

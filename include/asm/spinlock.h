@@ -7,12 +7,25 @@
 /* Answers other CPUs until it is mine's turn: common/spinlock.c. */
 void ticket_wait(const spinlock_t *l, u16 mine);
 
+/*
+ * The call of it as it is from C, but for registers: all are preserved, so that a function that takes a lock need not keep its values
+ * where calls leave them alone.
+ */
+#ifdef HOST_TEST
+#define ticket_wait_quietly(l, mine) ticket_wait(l, mine)
+#else
+static always_inline void ticket_wait_quietly(const spinlock_t *l, u16 mine)
+{
+    __asm__ volatile("call ticket_wait_saving" : : "D"(l), "S"((u32)mine) : "memory", "cc");
+}
+#endif
+
 static inline void ticket_lock(spinlock_t *l)
 {
     u16 mine = __atomic_fetch_add(&l->t.next, 1, __ATOMIC_SEQ_CST);
 
     if (unlikely(__atomic_load_n(&l->t.serving, __ATOMIC_ACQUIRE) != mine))
-        ticket_wait(l, mine);
+        ticket_wait_quietly(l, mine);
 }
 
 static inline bool ticket_trylock(spinlock_t *l)

@@ -238,11 +238,24 @@ static void check_copies(void)
     }
 }
 
+/* The remembered table is what its users take it for. */
+static void check_known(void)
+{
+    mfn_t m = virt_to_mfn(dom->arch.known_l1);
+
+    if (!dom->arch.known_l1)
+        return;
+    assert_int_equal(frame_owner_id(m), dom->id);
+    assert_int_equal(level_of(m), 1);
+    assert_true(type_word(m) & FW_VALID && type_word(m) & FW_COUNT_MASK);
+}
+
 static void check(void)
 {
     check_counts();
     check_tlb();
     check_copies();
+    check_known();
 }
 
 /* --- Operations, made again as often as they give way -------------------------------------------------------- */
@@ -942,6 +955,7 @@ static void flip_writable(void)
 
     if (pt_drain_orphans(dom) || !is_table(m) || level_of(m) != 1 || !(type_word(m) & FW_VALID))
         return;
+    pt_know_l1(dom, m);
     e = frame_words(m)[i];
     if (random_below(2))
         (void)pt_update_entry(dom, m, 1, i, e ^ PTE_RW, dom, random_below(2) ? PT_PRESERVE_AD : 0);
@@ -1046,6 +1060,34 @@ static void two_cpus(void **state)
     expect_nothing_left();
 }
 
+static void remembers_a_table(void **state)
+{
+    struct tree t = make_tree();
+    mfn_t l1 = t.table[1];
+    u64 *p = frame_words(l1);
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    assert_false(pt_in_known_l1(dom, p));
+    pt_know_l1(dom, l1);
+    assert_true(pt_in_known_l1(dom, p) && pt_in_known_l1(dom, p + 511));
+    assert_false(pt_in_known_l1(dom, p - 1) || pt_in_known_l1(dom, p + 512));
+    assert_int_equal(pt_update_known(dom, p + 1, pte_make(t.data[3], RW)), 0);
+    assert_int_equal(pt_update_known(dom, p + 2, pte_make(l1, RW)), -EINVAL);
+    p[1] |= PTE_D;
+    assert_int_equal(pt_update_known_ad(dom, p + 1, pte_make(t.data[3], RO)), 0);
+    assert_true(p[1] & PTE_D);
+    check();
+    /* Not while one of its references is left. */
+    assert_int_equal(pin(l1, 1), 0);
+    assert_int_equal(unpin(t.table[top]), 0);
+    assert_true(pt_in_known_l1(dom, p));
+    check();
+    assert_int_equal(unpin(l1), 0);
+    assert_null(dom->arch.known_l1);
+    check();
+}
+
 #define FORMATS(test) \
     { #test " (64-bit)", test, setup, NULL, &formats[0] }, { #test " (PAE)", test, setup, NULL, &formats[1] }
 
@@ -1070,6 +1112,7 @@ int main(void)
         FORMATS(others_orphans_come_first),
         FORMATS(holds_foreign_frames_until_flushed),
         FORMATS(keeps_the_frame),
+        FORMATS(remembers_a_table),
         FORMATS(many_foreign_frames),
         FORMATS(random_operations),
         FORMATS(two_cpus),

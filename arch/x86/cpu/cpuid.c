@@ -152,7 +152,10 @@ static struct cpuid_regs basic_leaf(struct vcpu *v, u32 leaf, u32 subleaf)
     }
 }
 
-struct cpuid_regs guest_cpuid(struct vcpu *v, u32 leaf, u32 subleaf)
+/* Those that basic_leaf() does not take as they are in the policy. */
+#define SPECIAL_LEAVES (1u << 1 | 1u << 4 | 1u << 7 | 1u << 0xb | 1u << 0xd)
+
+static __attribute__((noinline)) struct cpuid_regs other_leaf(struct vcpu *v, u32 leaf, u32 subleaf)
 {
     const struct cpu_policy *p = v->domain->cpuid;
     const struct cpuid_regs none = { 0, 0, 0, 0 };
@@ -164,4 +167,13 @@ struct cpuid_regs guest_cpuid(struct vcpu *v, u32 leaf, u32 subleaf)
     if (leaf >> 16 == 0x8000)
         return leaf <= p->extd[0].a && (leaf & 0xffff) < POLICY_EXTD ? p->extd[leaf & 0xffff] : none;
     return none;
+}
+
+struct cpuid_regs guest_cpuid(struct vcpu *v, u32 leaf, u32 subleaf)
+{
+    const struct cpu_policy *p = v->domain->cpuid;
+
+    if (leaf < POLICY_BASIC && leaf <= p->basic[0].a && !(SPECIAL_LEAVES >> leaf & 1))
+        return p->basic[leaf];
+    return other_leaf(v, leaf, subleaf);
 }

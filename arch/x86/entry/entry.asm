@@ -838,6 +838,28 @@ capture_regs:
     mov [rdi + REGS_rip], rax
     ret
 
+; ticket_wait(rdi, rsi), with all registers preserved
+global ticket_wait_saving:function hidden
+extern ticket_wait
+ticket_wait_saving:
+    push rbp
+    mov rbp, rsp
+    SAVE_CHANGING rcx
+    and rsp, -16
+    call ticket_wait
+    lea rsp, [rbp - 9 * 8]
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+    pop rbp
+    ret
+
 ; Template of the per-CPU SYSCALL stubs; desc.c copies it and fills in the three displacements.
 global syscall_stub:data hidden, syscall_stub_end:data hidden
 section .rodata

@@ -7,7 +7,6 @@
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
-#include <public/arch-x86.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
@@ -99,23 +98,19 @@ static __attribute__((noinline)) bool other_ud(struct cpu_regs *r)
     return false;
 }
 
-/* Of a 64-bit guest's flat segment one look says whether it is a forced CPUID. A fault of that may come with interrupts off. */
+/* Mostly one look says whether it is a forced CPUID. */
 bool trap_ud(struct cpu_regs *r)
 {
     struct vcpu *v = current;
     u64 text;
 
-    if (unlikely(!from_guest(r) || v->domain->arch.word != ABI_64 || r->cs != FLAT_RING3_CS64 ||
-                 (r->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(text) || !is_guest_address_64(r->rip)))
+    if (unlikely(!from_guest(r) || !guest_text_64(v->domain, r, &text)))
         return other_ud(r);
-    GET_GUEST_U64(text, r->rip, fault);
     if (unlikely(text << 8 == FORCED_CPUID << 8)) {
         pv_forced_cpuid(r);
         return false;
     }
     return pv_deliver_ud_64(v, r);
-fault:
-    return other_ud(r);
 }
 
 static void trap_nm(struct cpu_regs *r)

@@ -959,6 +959,30 @@ int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner
     return update_own_leaf(d, p, e, read_once(*p), 0);
 }
 
+/* No reference is needed: the entry that maps the table holds one while we have the lock. */
+static always_inline bool is_own_l1(const struct domain *d, mfn_t m)
+{
+    u32 w = is_own(d, m) ? read_once(frame_types[m.v]) : 0;
+
+    return fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK;
+}
+
+int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was)
+{
+    struct domain *d = v->domain;
+    mfn_t m = v->arch.root_kernel;
+    u64 entry, *p;
+
+    if (unlikely(!find_l1_64(&m, va) || !is_l1(m)))
+        return -ENOENT;
+    entry = read_once(((u64 *)mfn_to_virt(m))[va >> PAGE_SHIFT & 511]);
+    p = (u64 *)((char *)mfn_to_virt(pte_mfn(entry)) + (va & ~PAGE_MASK));
+    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P || (!pt_in_known_l1(d, p) && !is_own_l1(d, pte_mfn(entry)))))
+        return -ENOENT;
+    *was = read_once(*p);
+    return exchanges ? update_own_leaf(d, p, e, *was, COMPARE) : update_own_leaf(d, p, e, *was, 0);
+}
+
 /* --- The end of a domain --- */
 
 /* One frame of a dying domain, whose vCPUs have let go of their roots: its own partial state, pin and allocation. */

@@ -707,7 +707,7 @@ static int emulate_write(struct domain *d, const struct pt_write *w, mfn_t m, u6
     return rc;
 }
 
-bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
+static __attribute__((noinline)) bool write_by_decoder(struct cpu_regs *regs, u64 address)
 {
     struct vcpu *v = current;
     struct domain *d = v->domain;
@@ -732,6 +732,38 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     if (!rc)
         pv_finish_pt_write(regs, &w, d->arch.fmt->pte_bytes, was, true);
     return !rc || rc == -RESTART;
+}
+
+enum written { WRITTEN, REFUSED, NOT_PLAIN };
+
+/* What 64-bit kernels do all the time; what is anything but plain is left to the general way. */
+static always_inline enum written write_plainly(struct vcpu *v, struct cpu_regs *regs, u64 address)
+{
+    struct domain *d = v->domain;
+    struct plain_write w;
+    u64 text, was;
+    int rc;
+
+    if (!guest_text_64(d, regs, &text) || !insn_plain_write(regs, text, &w) || w.linear != address || address & 7 ||
+        regs->rflags & RFLAGS_TF)
+        return NOT_PLAIN;
+    pt_lock(d);
+    rc = pt_write_va(v, address, *w.reg, w.exchanges, &was);
+    pt_unlock(d);
+    if (unlikely(rc))
+        return rc == -ENOENT || rc == -EAGAIN ? NOT_PLAIN : REFUSED;
+    if (w.exchanges)
+        *w.reg = was;
+    regs->rip += w.len;
+    regs->rflags &= ~RFLAGS_RF;
+    return WRITTEN;
+}
+
+bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
+{
+    enum written written = write_plainly(current, regs, address);
+
+    return likely(written != NOT_PLAIN) ? written == WRITTEN : write_by_decoder(regs, address);
 }
 
 /* --- Grant mappings --- */

@@ -77,6 +77,27 @@ static u64 *reg(const struct cpu_regs *regs, unsigned n)
     return (u64 *)((char *)regs + reg_offset[n & 15]);
 }
 
+/* REX.W without an index register, the opcode, ModRM without SIB and not relative to RIP. */
+bool insn_plain_write(struct cpu_regs *regs, u64 text, struct plain_write *w)
+{
+    unsigned opcode = text >> 8 & 0xff, mod = text >> 22 & 3, rm = text >> 16 & 7;
+
+    if ((text & 0xfa) != 0x48 || (opcode != 0x89 && opcode != 0x87) || mod == 3 || rm == 4 || (mod == 0 && rm == 5))
+        return false;
+    w->exchanges = opcode == 0x87;
+    w->reg = reg(regs, (text >> 19 & 7) | (text & 4) << 1);
+    w->linear = *reg(regs, rm | (text & 1) << 3);
+    w->len = 3;
+    if (mod == 1) {
+        w->linear += (u64)(s8)(text >> 24);
+        w->len = 4;
+    } else if (mod == 2) {
+        w->linear += (u64)(s32)(text >> 24);
+        w->len = 7;
+    }
+    return true;
+}
+
 /* AH, CH, DH, BH take the numbers of SPL..DIL where there is no REX. */
 static bool high_byte(const struct insn *i, unsigned n, unsigned bytes)
 {

@@ -279,7 +279,12 @@ bool pv_emulate_privop(struct cpu_regs *regs)
     return op_functions[op](&i, regs, v);
 }
 
-void pv_forced_cpuid(struct cpu_regs *regs) { op_cpuid(&(struct insn){ .len = 7, .mode = MODE_64 }, regs, current); }
+void pv_forced_cpuid(struct cpu_regs *regs)
+{
+    static const struct insn forced = { .len = 7, .mode = MODE_64 };
+
+    op_cpuid(&forced, regs, current);
+}
 
 bool pv_emulate_forced(struct cpu_regs *regs)
 {
