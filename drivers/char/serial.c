@@ -2,9 +2,9 @@
  * 8250/16450/16550 serial lines.
  *
  * Output: while the machine boots, after a panic, and always with sync_console, each character waits for room in the transmitter's
- * FIFO, so that what was printed before a crash is on the wire. Otherwise what the FIFO does not take at once goes into a ring, and from
- * there to the FIFO whenever that is empty: by whoever writes, by the transmitter's interrupt, and by a timer, which is all there is
- * without an interrupt, and makes up for one that got lost.
+ * FIFO, so that what was printed before a crash is on the wire. Otherwise what the FIFO does not take at once goes into a ring, and
+ * from there to the FIFO whenever that is empty: by whoever writes, by the transmitter's interrupt, and by a timer, which is all
+ * there is without an interrupt, and makes up for one that got lost.
  *
  * Input comes by interrupt, or is polled by the timer with irq 0.
  */

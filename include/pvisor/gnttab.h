@@ -29,9 +29,9 @@ void gnttab_dump(struct domain *d);              /* debug key 'g' */
 /*
  * Provided by the page-table layer, for the current vCPU's address space. pv_grant_begin() locks its page
  * tables for a batch of the two calls that follow it, until pv_grant_end(); in between no guest memory is
- * accessed through them. It expects linear addresses near first. host_addr is a linear address or, with GNTMAP_contains_pte, the machine address of an entry. The frame is
- * another domain's (or the caller's own), and a reference stands for each entry: frame_get() for one that
- * is read-only, frame_get_writable() for others.
+ * accessed through them. It expects linear addresses near first. host_addr is a linear address or, with
+ * GNTMAP_contains_pte, the machine address of an entry. The frame is another domain's (or the caller's own), and a
+ * reference stands for each entry: frame_get() for one that is read-only, frame_get_writable() for others.
  *
  * pv_grant_map: writes a leaf entry for m. The caller has taken the reference; on success it belongs to the
  * entry, and whoever removes the entry by other means than pv_grant_unmap() (page-table update or teardown)

@@ -227,8 +227,8 @@ STATIC_PERCPU(const struct domain *, last_domain);
 static void warn_of_the_rest(const struct cpu_host *h)
 {
     if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO))
-        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s: do not run guests that distrust each other\n",
-               spec.isolate_domus ? "there is no defence against L1TF yet" : "page-table isolation (xpti=) is off");
+        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s: do not run guests that distrust "
+               "each other\n", spec.isolate_domus ? "there is no defence against L1TF yet" : "page-table isolation (xpti=) is off");
     if (h->vendor == VENDOR_INTEL && !spec.verw && !feature_in(h->feat, X86_FEATURE_MDS_NO))
         printk(LOG_WARNING "This CPU does not say that MDS spares it, and %s\n",
                feature_in(h->feat, X86_FEATURE_MD_CLEAR) ? "the defence is off" : "its microcode has no defence");
@@ -237,7 +237,8 @@ static void warn_of_the_rest(const struct cpu_host *h)
 void spec_init(void)
 {
     static const char *const thunk[] = { "retpoline", "lfence", "jmp" };
-    static const char *const isolation[] = { "", ", page-table isolation of dom0", ", page-table isolation of domUs", ", page-table isolation" };
+    static const char *const isolation[] = { "", ", page-table isolation of dom0", ", page-table isolation of domUs",
+                                             ", page-table isolation" };
 
     if (xpti.dom0 != SPEC_AUTO)
         wishes.xpti.dom0 = xpti.dom0;
