@@ -485,12 +485,10 @@ short_iret:
     mov [rsp + F + FRAME_RIP], rax
     GUEST .fault3, mov rax, [r11 + 56]
     mov [rsp + F + FRAME_RSP], rax
-    GUEST .fault3, mov rax, [r11 + 64]
+    GUEST .fault3, movzx eax, word [r11 + 64]
     or eax, 3
-    movzx eax, ax
     mov [rsp + F + FRAME_SS], rax
-    GUEST .fault3, mov rax, [r11 + 40]
-    movzx eax, ax
+    GUEST .fault3, movzx eax, word [r11 + 40]
     mov [rsp + F + FRAME_CS], rax
     not eax
     test al, 3                          ; ring 3 is user mode; the kernel's frames say ring 0
@@ -498,10 +496,8 @@ short_iret:
     jnz .to_kernel
     cmp qword [rcx + VCPU_root_user], -1
     je .fault3
-    mov [rsp + F + FRAME_RFLAGS], rax
-    mov rax, [rcx + VCPU_root_user]
-    SWITCH_MODE rax, VCPU_root_user, 0
-    mov rax, [rsp + F + FRAME_RFLAGS]
+    mov r11, [rcx + VCPU_root_user]
+    SWITCH_MODE r11, VCPU_root_user, 0
 .to_kernel:
     or byte [rsp + F + FRAME_CS], 3
     mov r11, [rcx + VCPU_info]
@@ -511,13 +507,11 @@ short_iret:
     or eax, FLAGS_IF | FLAGS_FIXED
     mov [rsp + F + FRAME_RFLAGS], rax
     CLEAR_BUFFERS
-    movzx eax, word [r11]               ; pending and not masked?
-    dec eax
-    cmp eax, 0xff
+    cmp byte [r11], 0                   ; an upcall is pending: ret_to_guest looks whether it is masked
     pop rax
     pop r11
     pop rcx
-    jae iret_to_guest
+    je iret_to_guest
     push 0                              ; as if an interrupt had come at the place we go to
     SAVE_GPRS
     jmp ret_to_guest
