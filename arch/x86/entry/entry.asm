@@ -466,7 +466,8 @@ short_syscall:
     call pv_guest_syscall
     jmp ret_to_guest
 
-; The iret hypercall; if it wants more than this, do_iret() sees all registers. rcx: vCPU; rax, rcx and r11 are to come from the guest's frame, so all three are free.
+; The iret hypercall; if it wants more than this, do_iret() sees all registers. rcx: vCPU; rax, rcx and r11 are to come from
+; the guest's frame, so all three are free.
 ;   at the guest's rsp: rax r11 rcx flags rip cs rflags rsp ss
 align 16
 short_iret:
