@@ -116,6 +116,8 @@ int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct 
  */
 #define pt_in_known_l1(d, p) (((u64)(p) & PAGE_MASK) == (u64)(d)->arch.known_l1)
 void pt_know_l1(struct domain *d, mfn_t m);
+/* The same of a mirrored table. */
+#define pt_is_known_mirrored_l1(d, m) (mfn_to_virt(m) == (d)->arch.known_mirrored_l1)
 /* pt_update_leaf() of the entry at p, in such a table, for d's own frames. */
 int pt_update_known(struct domain *d, u64 *p, u64 e);
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */

@@ -495,7 +495,8 @@ short_syscall:
     call pv_guest_syscall
     jmp ret_to_guest
 
-; The iret hypercall; if it wants more than this, do_iret() sees all registers. rcx: vCPU; rax, rcx and r11 are to come from the guest's frame, so all three are free.
+; The iret hypercall; if it wants more than this, do_iret() sees all registers. rcx: vCPU; rax, rcx and r11 are to come from
+; the guest's frame, so all three are free.
 ;   at the guest's rsp: rax r11 rcx flags rip cs rflags rsp ss
 align 16
 short_iret:
@@ -514,12 +515,10 @@ short_iret:
     mov [rsp + F + FRAME_RIP], rax
     GUEST .fault3, mov rax, [r11 + 56]
     mov [rsp + F + FRAME_RSP], rax
-    GUEST .fault3, mov rax, [r11 + 64]
+    GUEST .fault3, movzx eax, word [r11 + 64]
     or eax, 3
-    movzx eax, ax
     mov [rsp + F + FRAME_SS], rax
-    GUEST .fault3, mov rax, [r11 + 40]
-    movzx eax, ax
+    GUEST .fault3, movzx eax, word [r11 + 40]
     mov [rsp + F + FRAME_CS], rax
     not eax
     test al, 3                          ; ring 3 is user mode; the kernel's frames say ring 0
@@ -527,10 +526,8 @@ short_iret:
     jnz .to_kernel
     cmp qword [rcx + VCPU_root_user], -1
     je .fault3
-    mov [rsp + F + FRAME_RFLAGS], rax
-    mov rax, [rcx + VCPU_root_user]
-    SWITCH_MODE rax, VCPU_root_user, 0
-    mov rax, [rsp + F + FRAME_RFLAGS]
+    mov r11, [rcx + VCPU_root_user]
+    SWITCH_MODE r11, VCPU_root_user, 0
 .to_kernel:
     or byte [rsp + F + FRAME_CS], 3
     mov r11, [rcx + VCPU_info]
@@ -539,10 +536,8 @@ short_iret:
     and eax, ~FLAGS_OWNED
     or eax, FLAGS_IF | FLAGS_FIXED
     mov [rsp + F + FRAME_RFLAGS], rax
-    movzx eax, word [r11]               ; pending and not masked?
-    dec eax
-    cmp eax, 0xff
-    jb .event
+    cmp byte [r11], 0                   ; an upcall is pending: ret_to_guest looks whether it is masked
+    jne .event
     CLEAR_BUFFERS
     pop rax
     pop r11

@@ -282,7 +282,9 @@ static void orphan_forget(struct domain *d, mfn_t m)
 
 void pt_know_l1(struct domain *d, mfn_t m)
 {
-    if (!d->arch.fmt->mirrored)
+    if (d->arch.fmt->mirrored)
+        d->arch.known_mirrored_l1 = mfn_to_virt(m);
+    else
         d->arch.known_l1 = mfn_to_virt(m);
 }
 
@@ -291,6 +293,8 @@ static void forget_l1(struct domain *d, mfn_t m)
 {
     if (d->arch.known_l1 == mfn_to_virt(m))
         d->arch.known_l1 = NULL;
+    if (d->arch.known_mirrored_l1 == mfn_to_virt(m))
+        d->arch.known_mirrored_l1 = NULL;
 }
 
 /* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
@@ -719,13 +723,13 @@ static always_inline int update_leaf_flags(struct domain *d, const struct pt_for
     return 0;
 }
 
-/* The general way of replacing a leaf at p by e, if it still is old (COMPARE). */
-static __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, u64 e, u64 old, const struct domain *owner,
-                                                     unsigned flags)
+/* The general way of replacing a leaf at p by e, if it still is old (COMPARE). bytes: of an entry. */
+static always_inline int replace_leaf(struct domain *d, void *p, u64 e, u64 old, const struct domain *owner, unsigned flags,
+                                      unsigned bytes)
 {
     const struct pt_format *f = d->arch.fmt;
-    mfn_t m = virt_to_mfn((void *)((u64)p & PAGE_MASK));
-    unsigned idx = (unsigned)((u64)p & ~PAGE_MASK) / f->pte_bytes;
+    mfn_t m = mfn(((u64)p - DIRECTMAP_START) >> PAGE_SHIFT);
+    unsigned idx = (unsigned)((u64)p & ~PAGE_MASK) >> (bytes == 8 ? 3 : 2);
 
     if (e & PTE_P) {
         if (keeps_frame(d, owner, e, old))
@@ -742,6 +746,12 @@ static __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, 
     if (old & PTE_P)
         put_leaf(d, old);
     return 0;
+}
+
+static __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, u64 e, u64 old, const struct domain *owner,
+                                                     unsigned flags)
+{
+    return replace_leaf(d, p, e, old, owner, flags, d->arch.fmt->pte_bytes);
 }
 
 /* get_leaf() is to take it all anew, and to say why it cannot. */
@@ -837,13 +847,12 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
     return 0;
 }
 
-static __attribute__((noinline)) int load_and_update_any_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e,
-                                                              const struct domain *owner, unsigned flags)
+static __attribute__((noinline)) int update_mirrored_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e,
+                                                          const struct domain *owner, unsigned flags)
 {
-    const struct pt_format *f = d->arch.fmt;
-    const void *table = mfn_to_virt(m);
+    u32 *p = (u32 *)mfn_to_virt(m) + idx;
 
-    return update_any_leaf(d, (char *)table + idx * f->pte_bytes, e, pt_load(f, table, idx), owner, flags);
+    return replace_leaf(d, p, e, read_once(*p), owner, flags, 4);
 }
 
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e)
@@ -855,8 +864,10 @@ int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct 
 {
     u64 *p = (u64 *)mfn_to_virt(m) + idx;
 
-    if (unlikely(owner != d || d->arch.fmt->mirrored))
-        return load_and_update_any_leaf(d, m, idx, e, owner, flags & PT_PRESERVE_AD);
+    if (unlikely(d->arch.fmt->mirrored))
+        return update_mirrored_leaf(d, m, idx, e, owner, flags & PT_PRESERVE_AD);
+    if (unlikely(owner != d))
+        return update_any_leaf(d, p, e, read_once(*p), owner, flags & PT_PRESERVE_AD);
     return flags & PT_PRESERVE_AD ? pt_update_known_ad(d, p, e) : update_own_leaf(d, p, e, read_once(*p), 0);
 }
 
@@ -907,6 +918,11 @@ static always_inline bool walk_to_l1(mfn_t *m, u64 va, unsigned levels, unsigned
     return true;
 }
 
+static always_inline bool find_l1_pae(mfn_t *m, u64 va)
+{
+    return !mfn_eq(*m, INVALID_MFN) && likely(va < pt_formats[PT32P].hv_start) && walk_to_l1(m, va, 3, 8, 9);
+}
+
 static always_inline bool find_l1_64(mfn_t *m, u64 va)
 {
     return !mfn_eq(*m, INVALID_MFN) && likely(is_canonical_guest_address(va)) && walk_to_l1(m, va, 4, 8, 9);
@@ -922,10 +938,10 @@ bool pt_find_l1_below(const struct domain *d, mfn_t m, u64 va, mfn_t *table, uns
 
     if (likely(f->levels == 4))
         found = find_l1_64(&m, va);
-    else if (mfn_eq(m, INVALID_MFN) || va >= f->hv_start)
-        found = false;
+    else if (f->levels == 3)
+        found = find_l1_pae(&m, va);
     else
-        found = f->levels == 3 ? walk_to_l1(&m, va, 3, 8, 9) : walk_to_l1(&m, va, 2, 4, 10);
+        found = !mfn_eq(m, INVALID_MFN) && va < f->hv_start && walk_to_l1(&m, va, 2, 4, 10);
     if (!found)
         return false;
     *table = m;
@@ -948,12 +964,12 @@ static __attribute__((noinline)) int update_any_va(const struct vcpu *v, u64 va,
 int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner)
 {
     struct domain *d = v->domain;
-    mfn_t m = likely(v->arch.kernel_mode) ? v->arch.root_kernel : v->arch.root_user;
+    mfn_t m = likely(v->arch.kernel_mode || d->arch.word == ABI_32) ? v->arch.root_kernel : v->arch.root_user;
     u64 *p;
 
-    if (unlikely(d->arch.word != ABI_64 || owner != d))
+    if (unlikely(d->arch.fmt->mirrored || owner != d))
         return update_any_va(v, va, e, owner);
-    if (unlikely(!find_l1_64(&m, va) || !is_l1(m)))
+    if (unlikely(!(likely(d->arch.word == ABI_64) ? find_l1_64(&m, va) : find_l1_pae(&m, va)) || !is_l1(m)))
         return no_table(va);
     p = (u64 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 511);
     return update_own_leaf(d, p, e, read_once(*p), 0);

@@ -127,7 +127,7 @@ static always_inline int progress_store(const struct progress *p, u32 now)
 /* --- mmu_update --- */
 
 /* o->pt's pt_lock is held. */
-static __attribute__((noinline)) int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags)
+static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 val, unsigned flags)
 {
     const struct pt_format *f = o->pt->arch.fmt;
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
@@ -139,6 +139,8 @@ static __attribute__((noinline)) int update_pt_entry(const struct owners *o, u64
         return refuse(-EINVAL, "entry address %#lx is not aligned to %u bytes", ptr, f->pte_bytes);
     if (unlikely(f->pte_bytes == 4 && val >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
+    if (pt_is_known_mirrored_l1(o->pt, m))
+        return pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
     if (unlikely(!frame_take(m, o->pt)))
         return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", m.v, o->pt->id, frame_owner_id(m));
     w = frame_types[m.v];
@@ -203,11 +205,10 @@ static always_inline int update_one(const struct owners *o, const struct mmu_upd
 #define REQUESTS 16
 
 /* Does requests from r[*i] on, before r[n]. -RESTART: what *i counts is done, but work is left over. */
-static always_inline int update_some(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
+static always_inline int update_locked(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
 {
     int rc = 0;
 
-    pt_lock(o->pt);
     for (u32 k = 0; k < n && !(rc = update_one(o, &r[k])); k++) {
         ++*i;
         if (unlikely(o->pt->arch.nr_orphans)) {
@@ -215,6 +216,15 @@ static always_inline int update_some(const struct owners *o, const struct mmu_up
             break;
         }
     }
+    return rc;
+}
+
+static always_inline int update_some(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
+{
+    int rc;
+
+    pt_lock(o->pt);
+    rc = update_locked(o, r, n, i);
     pt_unlock(o->pt);
     return rc;
 }
@@ -271,15 +281,17 @@ static always_inline bool is_own_single(u64 count, u64 pdone, u64 foreigndom)
     return !((count ^ 1) | pdone | (foreigndom ^ DOMID_SELF));
 }
 
+/* With the lock held, which it drops. */
 static __attribute__((noinline)) s64 update_other_single(struct domain *d, u64 ureq, u64 ptr, u64 val)
 {
     const struct owners o = { d, d };
     const struct mmu_update r = { ptr, val };
     u32 done = 0;
-    int rc = drain(d);
+    int rc = likely(!d->arch.nr_orphans) ? 0 : pt_drain_orphans(d);
 
     if (!rc)
-        rc = update_some(&o, &r, 1, &done);
+        rc = update_locked(&o, &r, 1, &done);
+    pt_unlock(d);
     if (unlikely(rc == -RESTART))
         return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
     return rc;
@@ -299,10 +311,8 @@ static always_inline s64 update_single(struct domain *d, u64 ureq)
         return -EFAULT;
     p = maddr_to_virt(maddr(r.ptr));
     pt_lock(d);
-    if (unlikely(r.ptr & 7 || !pt_in_known_l1(d, p))) {
-        pt_unlock(d);
+    if (unlikely(r.ptr & 7 || !pt_in_known_l1(d, p)))
         return update_other_single(d, ureq, r.ptr, r.val);
-    }
     rc = pt_update_known(d, p, r.val);
     pt_unlock(d);
     return rc;
