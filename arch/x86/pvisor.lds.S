@@ -59,8 +59,12 @@ SECTIONS
     .data : AT(ADDR(.data) - IMAGE_START) { *(.data .data.*) . = ALIGN(8); }
     __load_end_phys = . - IMAGE_START;
     . = ALIGN(4096);
+    __init_bss_start = .;    /* and a gap, for what is first is aligned like a stack */
     .bss (NOLOAD) : AT(ADDR(.bss) - IMAGE_START) {
         __bss_start = .;
+        KEEP(*(.bss.init))
+        . = ALIGN(4096);
+        __init_bss_end = .;
         KEEP(*(.bss.page_aligned)) *(.bss.percpu) *(.bss .bss.* COMMON)
         . = ALIGN(4096);
         __bss_end = .;

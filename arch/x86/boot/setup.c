@@ -26,7 +26,7 @@
 
 /* Until CPU 0 has its final stack. Aligned like one, so that cpu_info() works. */
 struct boot_stack { char bytes[STACK_SIZE]; };
-struct boot_stack boot_stack __attribute__((aligned(STACK_SIZE), section(".bss.page_aligned")));
+struct boot_stack boot_stack __attribute__((aligned(STACK_SIZE), section(".bss.init")));
 
 void stack_reset_jump(void *stack, void (*fn)(void)) noreturn_fn;
 

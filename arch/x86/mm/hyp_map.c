@@ -115,7 +115,7 @@ static __init void make_slots(void)
 }
 
 extern char __text_start[], __text_end[], __init_text_start[], __init_text_end[], __init_data_start[], __init_data_end[],
-    __main_text_start[], __rodata_start[], __rodata_end[], __data_start[], __image_end[];
+    __init_bss_start[], __init_bss_end[], __main_text_start[], __rodata_start[], __rodata_end[], __data_start[], __image_end[];
 
 static __init void map_image_part(char *start, char *end, u64 flags)
 {
@@ -152,14 +152,21 @@ __init void hyp_map_init(void)
     write_cr3(virt_to_maddr(hyp_l4).v);
 }
 
+static u64 release(char *start, char *end)
+{
+    u64 nr = (u64)(end - start) >> PAGE_SHIFT;
+
+    hyp_unmap((u64)start, nr);
+    flush_tlb_local();
+    heap_init_region(virt_to_mfn(start), nr);
+    return nr;
+}
+
 /* What only boot needed becomes ordinary memory. */
 void hyp_release_init(void)
 {
-    u64 nr = (u64)(__init_data_end - __init_text_start) >> PAGE_SHIFT;
+    u64 nr = release(__init_text_start, __init_data_end) + release(__init_bss_start, __init_bss_end);
 
-    hyp_unmap((u64)__init_text_start, nr);
-    flush_tlb_local();
-    heap_init_region(virt_to_mfn(__init_text_start), nr);
     printk(LOG_INFO "%lu KiB of initial code and data freed\n", nr << 2);
 }
 
