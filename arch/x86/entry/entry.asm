@@ -568,6 +568,9 @@ short_iret:
 
 align 16
 int82_entry:
+    cmp eax, HYPERCALL_IRET
+    je short_iret_32
+.full:
     cld
     SAVE_GPRS
     sti
@@ -615,6 +618,67 @@ int82_entry:
     mov r8d, r9d
     xor r9d, r9d
     jmp .call
+
+; The iret hypercall of a PAE guest; as short_iret. 32-bit code sees none of r8 to r15, so these are free. IRET checks the selectors as
+; it does for do_iret(), whose it is to refuse ring 0. Not for mirrored tables: a fault on these wants a lock, and interrupts are off.
+;   at the guest's esp: eax eip cs eflags [esp ss]
+align 16
+short_iret_32:
+%define F 8                             ; error code and vector
+    mov r8, [rsp + F + FRAME_TOP + CPUINFO_current - CPUINFO_guest_top]
+    mov r9, [r8 + VCPU_domain]
+    mov r10, [r9 + DOMAIN_fmt]
+    test byte [r9 + DOMAIN_vm_assist], ASSIST_IOPL
+    jnz .full
+    cmp word [r8 + VCPU_nmi_pending], 0         ; and nmi_masked
+    jne .full
+    cmp dword [r10 + FORMAT_id], FORMAT_PAE
+    jne .full
+    mov r9d, [rsp + F + FRAME_RSP]
+    lea r11, [r9 + 24]
+    cmp r11, [r10 + FORMAT_hv_start]
+    ja .full
+    GUEST .full, mov eax, [r9]
+    GUEST .full, mov r10d, [r9 + 4]
+    GUEST .full, movzx r11d, word [r9 + 8]
+    GUEST .full, mov r12d, [r9 + 12]
+    test r12d, FLAGS_VM
+    jnz .full
+    mov r14d, r11d
+    and r14d, 3
+    jz .full
+    lea r13, [r9 + 16]
+    dec r14d
+    jnz .to_user
+.frame:
+    mov [rsp + F + FRAME_RIP], r10
+    mov [rsp + F + FRAME_CS], r11
+    mov [rsp + F + FRAME_RSP], r13
+    mov r9, [r8 + VCPU_info]
+    bt r12d, 9
+    setnc byte [r9 + 1]
+    and r12d, ~FLAGS_OWNED
+    or r12d, FLAGS_IF | FLAGS_FIXED
+    mov [rsp + F + FRAME_RFLAGS], r12
+    cmp byte [r9], 0                    ; an upcall is pending: ret_to_guest looks whether it is masked
+    jne .event
+    xor r8d, r8d
+    xor r9d, r9d
+    CLEAR_BUFFERS
+    add rsp, F
+    GUEST iret_fault, iretq
+.to_user:
+    GUEST .full, mov r13d, [r9 + 16]
+    GUEST .full, movzx r14d, word [r9 + 20]
+    mov [rsp + F + FRAME_SS], r14
+    jmp .frame
+.event:
+    cld
+    SAVE_GPRS
+    jmp ret_to_guest
+.full:
+    mov eax, HYPERCALL_IRET
+    jmp int82_entry.full
 
 ; 32-bit SYSENTER of a guest's user space: %rsp from the MSR is guest_regs.es; the guest's is lost by design.
 global sysenter_entry:function hidden

@@ -181,26 +181,37 @@ static bool is_write_fault(const struct cpu_regs *r)
     return (r->error_code & (PF_WRITE | PF_PRESENT | PF_RSVD | PF_INSTR)) == (PF_WRITE | PF_PRESENT);
 }
 
-/* Ours, of a 32-bit guest, or in our part of the address space. */
-static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+static always_inline bool guests_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START || v->domain->arch.fmt->mirrored) {
-        allow_interrupts(r);
-        if (v && fix_fault(r, v, address))
-            return false;
-        if (!from_guest(r)) {
-            guest_access_failed(address);
-            hypervisor_fault(r);
-            return false;
-        }
-    }
     if (guest_in_kernel(v, r)) {
         r->error_code &= ~PF_USER;
         if (is_write_fault(r))
             return write_fault(r, v, address);
     }
+    if (likely(v->domain->arch.word == ABI_32))
+        return pv_deliver_page_fault_32(v, r, address, r->error_code);
     pv_deliver_page_fault(v, r, address, r->error_code);
     return false;
+}
+
+static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    allow_interrupts(r);
+    if (v && fix_fault(r, v, address))
+        return false;
+    if (from_guest(r))
+        return guests_fault(r, v, address);
+    guest_access_failed(address);
+    hypervisor_fault(r);
+    return false;
+}
+
+/* Ours, of a 32-bit guest, or in our part of the address space. */
+static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START || v->domain->arch.fmt->mirrored)
+        return special_fault(r, v, address);
+    return guests_fault(r, v, address);
 }
 
 /* Most are a 64-bit guest's own, and are quickly passed on. */

@@ -453,8 +453,9 @@ int pv_new_root(struct vcpu *v, mfn_t m, bool user)
     if (!user)
         pv_destroy_ldt(v);
     if (v->arch.monitor_l4)
-        mirror_set_root(v);
-    pv_make_cr3(v);
+        mirror_set_root(v);     /* in the table that CR3 names all the time */
+    else
+        pv_make_cr3(v);
     if (v == current && (!user || !v->arch.kernel_mode))
         pv_load_cr3(v);
     if (!mfn_eq(old, INVALID_MFN))
