@@ -585,21 +585,34 @@ int82_entry:
     jae .bad
     mov r10d, eax
     shl r10d, HCDESC_shift
-    lea r11, [hypercall_table]
-    movzx r10d, byte [r11 + r10 + HCDESC_wide]
-    test r10d, r10d
-    jnz .wide
+    lea r11, [hypercall_table + HCDESC_wide]
+    cmp byte [r11 + r10], 0
+    jne .wide
 .call:
     CALL_HYPERCALL .bad
     cli
-    jmp hypercall_done
+    cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
+    jne hypercall_done
+    LOOK_FOR_EVENTS hypercall_done
+    CLEAR_BUFFERS
+    ; rax is the result, C preserved rbx and rbp, and 32-bit code has no others than these.
+    mov rcx, [rsp + REGS_rcx]
+    mov rdx, [rsp + REGS_rdx]
+    mov rsi, [rsp + REGS_rsi]
+    mov rdi, [rsp + REGS_rdi]
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r11d, r11d
+    add rsp, REGS_rip
+    GUEST iret_fault, iretq
 .bad:
     mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
     mov rax, -38        ; ENOSYS
     jmp hypercall_done
 .wide:
     ; An argument of 64 bits comes in two registers, the first of all arguments or the second (hypercall.h).
-    test r10d, 1
+    test byte [r11 + r10], 1
     jz .second
     shl rsi, 32
     or rdi, rsi
@@ -608,7 +621,7 @@ int82_entry:
     mov ecx, r8d
     mov r8d, r9d
     xor r9d, r9d
-    test r10d, 2
+    test byte [r11 + r10], 2
     jz .call
 .second:
     shl rdx, 32

@@ -162,9 +162,7 @@ static bool fix_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
     /* Only the CPU's own reading of a descriptor: an access of the guest's would fault again for ever. */
     if (is_ldt_area(v, address))
         return !(r->error_code & (PF_WRITE | PF_USER | PF_PRESENT)) && pv_ldt_fault(v, address - VCPU_LDT_START(v->id));
-    if (f->mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code))
-        return true;
-    return false;
+    return f->mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code);
 }
 
 /* Of a guest's kernel to what is mapped read-only: mostly a page table of its own. */
@@ -206,12 +204,21 @@ static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct v
     return false;
 }
 
+/* Of a guest, which the hardware may have taken because a twin lacks what the guest's entry has. */
+static __attribute__((noinline)) bool mirrored_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    allow_interrupts(r);
+    if (address < v->domain->arch.fmt->hv_start && mirror_fault(v, address, r->error_code))
+        return false;
+    return guests_fault(r, v, address);
+}
+
 /* Ours, of a 32-bit guest, or in our part of the address space. */
 static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START || v->domain->arch.fmt->mirrored)
+    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START)
         return special_fault(r, v, address);
-    return guests_fault(r, v, address);
+    return unlikely(v->domain->arch.fmt->mirrored) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
 }
 
 /* Most are a 64-bit guest's own, and are quickly passed on. */

@@ -80,19 +80,7 @@ void mirror_clear_root(struct vcpu *v)
 }
 
 /* What a PAE guest's level-3 entry is in long mode; the guest's own stays as it wrote it. */
-static u64 l3_present(u64 e) { return (e & (PTE_MFN_MASK | PTE_PWT | PTE_PCD)) | TOP_FLAGS; }
-static u64 l3_copy(u64 e) { return e & PTE_P ? l3_present(e) : 0; }
-
-/* Mostly all four are present. */
-static always_inline void copy_l3(u64 *l3, const u64 *guests)
-{
-    u64 e[4] = { read_once(guests[0]), read_once(guests[1]), read_once(guests[2]), read_once(guests[3]) };
-    bool all = e[0] & e[1] & e[2] & e[3] & PTE_P;
-
-#pragma GCC unroll 4
-    for (unsigned i = 0; i < 4; i++)
-        write_once(l3[i], likely(all) ? l3_present(e[i]) : l3_copy(e[i]));
-}
+static u64 l3_copy(u64 e) { return e & PTE_P ? (e & (PTE_MFN_MASK | PTE_PWT | PTE_PCD)) | TOP_FLAGS : 0; }
 
 static char *block_of(const struct domain *d, mfn_t m)
 {
@@ -110,7 +98,11 @@ void mirror_set_root(struct vcpu *v)
     if (d->arch.fmt->mirrored) {
         l3 = (u64 *)(block_of(d, root) + L3_AT * PAGE_SIZE);
     } else {
-        copy_l3(l3, mfn_to_virt(root));
+        const u64 *guests = mfn_to_virt(root);
+
+#pragma GCC unroll 4
+        for (unsigned i = 0; i < 4; i++)
+            write_once(l3[i], l3_copy(read_once(guests[i])));
     }
     write_once(*(u64 *)v->arch.monitor_l4, entry_to(l3, TOP_FLAGS));
 }
