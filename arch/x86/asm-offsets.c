@@ -76,7 +76,7 @@ void asm_offsets(void)
     OFFSET(FORMAT_id, struct pt_format, id);
     _Static_assert(sizeof(((struct pt_format *)0)->id) == 4, "read as a double word");
     OFFSET(FORMAT_hv_start, struct pt_format, hv_start);
-    DEFINE(FORMAT_PAE, PT32P);
+    DEFINE(FORMAT_64, PT64);
 
     DEFINE(TRAMP_sizeof, sizeof(struct trampoline_data));
     OFFSET(TRAMP_stack, struct trampoline_data, stack);

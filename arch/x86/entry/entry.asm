@@ -10,9 +10,9 @@
 ;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
 ;
 ; ret_to_guest looks for softirqs and events once more with interrupts off, and leaves by SYSRET if the
-; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A SYSCALL's hypercall after which
-; nothing waits leaves by itself. It neither stores nor loads the registers that C functions preserve: they are in the frame from
-; hypercall's way to ret_to_guest on.
+; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A hypercall after which
+; nothing waits leaves by itself, and loads no registers that C functions preserve. A SYSCALL's does not store them either: they are in
+; the frame from hypercall's way to ret_to_guest on.
 
 %include "asm-offsets.inc"
 
@@ -632,8 +632,8 @@ int82_entry:
     xor r9d, r9d
     jmp .call
 
-; The iret hypercall of a PAE guest; as short_iret. 32-bit code sees none of r8 to r15, so these are free. IRET checks the selectors as
-; it does for do_iret(), whose it is to refuse ring 0. Not for mirrored tables: a fault on these wants a lock, and interrupts are off.
+; The iret hypercall of a 32-bit guest; as short_iret. 32-bit code sees none of r8 to r15, so these are free. IRET checks the selectors as
+; it does for do_iret(), whose it is to refuse ring 0. A fault on mirrored tables may be mended here, under their lock.
 ;   at the guest's esp: eax eip cs eflags [esp ss]
 align 16
 short_iret_32:
@@ -645,8 +645,8 @@ short_iret_32:
     jnz .full
     cmp word [r8 + VCPU_nmi_pending], 0         ; and nmi_masked
     jne .full
-    cmp dword [r10 + FORMAT_id], FORMAT_PAE
-    jne .full
+    cmp dword [r10 + FORMAT_id], FORMAT_64
+    je .full
     mov r9d, [rsp + F + FRAME_RSP]
     lea r11, [r9 + 24]
     cmp r11, [r10 + FORMAT_hv_start]
