@@ -121,6 +121,7 @@ void pt_know_l1(struct domain *d, mfn_t m);
 /* pt_update_leaf() of the entry at p, in such a table, for d's own frames. */
 int pt_update_known(struct domain *d, u64 *p, u64 e);
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */
+int pt_update_known_mirrored(struct domain *d, u32 *p, u32 e);  /* of a mirrored table that is known */
 /* The same for the entry that maps va in v's current tables; -EINVAL, with a word in the log, if there is no such table. */
 int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner);
 /*

@@ -855,6 +855,8 @@ static __attribute__((noinline)) int update_mirrored_leaf(struct domain *d, mfn_
     return replace_leaf(d, p, e, read_once(*p), owner, flags, 4);
 }
 
+int pt_update_known_mirrored(struct domain *d, u32 *p, u32 e) { return replace_leaf(d, p, e, read_once(*p), d, 0, 4); }
+
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e)
 {
     return update_own_leaf(d, p, e, read_once(*p), PT_PRESERVE_AD);

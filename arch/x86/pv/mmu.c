@@ -178,6 +178,9 @@ static __attribute__((noinline)) int update_other(const struct owners *o, const 
 {
     unsigned command = u->ptr & 3;
 
+    if (pt_is_known_mirrored_l1(o->pt, mfn(u->ptr >> PAGE_SHIFT)) && command == MMU_NORMAL_PT_UPDATE && !(u->val >> 32) &&
+        o->pg == o->pt)
+        return pt_update_known_mirrored(o->pt, maddr_to_virt(maddr(u->ptr)), (u32)u->val);
     if (unlikely(command == MMU_MACHPHYS_UPDATE))
         return update_m2p(o, u->ptr & ~3UL, u->val);
     return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0);
