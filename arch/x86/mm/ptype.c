@@ -965,6 +965,11 @@ static __attribute__((noinline)) int update_any_va(const struct vcpu *v, u64 va,
 
     if (unlikely(v->domain->arch.fmt->pte_bytes == 4 && e >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", e);
+    if (likely(owner == v->domain)) {       /* so it is mirrored */
+        m = v->arch.root_kernel;
+        return likely(find_l1_mirrored(&m, va) && is_l1(m))
+             ? pt_update_known_mirrored(v->domain, (u32 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 1023), (u32)e) : no_table(va);
+    }
     return likely(pt_find_l1(v, va, &m, &idx)) ? pt_update_leaf(v->domain, m, idx, e, owner, 0) : no_table(va);
 }
 
