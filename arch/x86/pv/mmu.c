@@ -846,7 +846,7 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
     struct vcpu *v = current;
     enum written how;
 
-    if (unlikely(v->domain->arch.word == ABI_32))
+    if (unlikely(v->domain->arch.word != ABI_64))
         return write_fault_32(v, regs, address);
     how = write_plainly(v, regs, address);
     return likely(how != NOT_PLAIN) ? how == WRITTEN : write_by_decoder(regs, address);
