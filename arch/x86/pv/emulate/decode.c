@@ -79,24 +79,19 @@ static u64 *reg(const struct cpu_regs *regs, unsigned n)
 
 /*
  * What ModRM, the third byte of text, has for an address, if it is [register + displacement] without SIB and not relative to RIP:
- * then *bytes is the length up to there. high: 8 if REX makes it one of the registers from r8 on.
+ * returns the length up to there, or 0. high: 8 if REX makes it one of the registers from r8 on.
  */
-static always_inline bool plain_address(const struct cpu_regs *regs, u64 text, unsigned high, u64 *linear, u8 *bytes)
+static always_inline unsigned plain_address(const struct cpu_regs *regs, u64 text, unsigned high, u64 *linear)
 {
     unsigned mod = text >> 22 & 3, rm = text >> 16 & 7;
 
     if (mod == 3 || rm == 4 || (mod == 0 && rm == 5))
-        return false;
+        return 0;
     *linear = *reg(regs, rm | high);
-    *bytes = 3;
-    if (mod == 1) {
-        *linear += (u64)(s8)(text >> 24);
-        *bytes = 4;
-    } else if (mod == 2) {
-        *linear += (u64)(s32)(text >> 24);
-        *bytes = 7;
-    }
-    return true;
+    if (mod == 0)
+        return 3;
+    *linear += mod == 1 ? (u64)(s8)(text >> 24) : (u64)(s32)(text >> 24);
+    return mod == 1 ? 4 : 7;
 }
 
 static always_inline bool is_mov_or_xchg(unsigned opcode) { return opcode == 0x89 || opcode == 0x87; }
@@ -106,7 +101,10 @@ bool insn_plain_write(struct cpu_regs *regs, u64 text, struct plain_write *w)
 {
     unsigned opcode = text >> 8 & 0xff;
 
-    if ((text & 0xfa) != 0x48 || !is_mov_or_xchg(opcode) || !plain_address(regs, text, (text & 1) << 3, &w->linear, &w->len))
+    if ((text & 0xfa) != 0x48 || !is_mov_or_xchg(opcode))
+        return false;
+    w->len = (u8)plain_address(regs, text, (text & 1) << 3, &w->linear);
+    if (!w->len)
         return false;
     w->exchanges = opcode == 0x87;
     w->reg = reg(regs, (text >> 19 & 7) | (text & 4) << 1);
@@ -116,7 +114,8 @@ bool insn_plain_write(struct cpu_regs *regs, u64 text, struct plain_write *w)
 /* EBP, as a base, implies the stack's segment. */
 static always_inline bool plain_address_32(const struct cpu_regs *regs, u64 text, u64 *linear, u8 *bytes)
 {
-    if ((text >> 16 & 7) == 5 || !plain_address(regs, text, 0, linear, bytes))
+    *bytes = (text >> 16 & 7) == 5 ? 0 : (u8)plain_address(regs, text, 0, linear);
+    if (!*bytes)
         return false;
     *linear = (u32)*linear;
     return true;
