@@ -2,6 +2,7 @@
 #include <asm/desc.h>
 #include <asm/layout.h>
 #include <asm/percpu.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/smp.h>
 #include <asm/spec.h>
@@ -71,6 +72,11 @@ void asm_offsets(void)
     OFFSET(VCPU_syscall_address, struct vcpu, arch.callback[CB_SYSCALL].address);
     OFFSET(VCPU_syscall_disables_events, struct vcpu, arch.syscall_disables_events);
     OFFSET(DOMAIN_vm_assist, struct domain, vm_assist);
+    OFFSET(DOMAIN_fmt, struct domain, arch.fmt);
+    OFFSET(FORMAT_id, struct pt_format, id);
+    _Static_assert(sizeof(((struct pt_format *)0)->id) == 4, "read as a double word");
+    OFFSET(FORMAT_hv_start, struct pt_format, hv_start);
+    DEFINE(FORMAT_64, PT64);
 
     DEFINE(TRAMP_sizeof, sizeof(struct trampoline_data));
     OFFSET(TRAMP_stack, struct trampoline_data, stack);
@@ -102,6 +108,7 @@ void asm_offsets(void)
     DEFINE(FLAGS_OWNED, RFLAGS_IOPL | RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP);
     DEFINE(FLAGS_IF, RFLAGS_IF);
     DEFINE(FLAGS_IOPL, RFLAGS_IOPL);
+    DEFINE(FLAGS_VM, RFLAGS_VM);
     DEFINE(FLAGS_FIXED, RFLAGS_FIXED);
     DEFINE(FLAGS_HANDLER_CLEARS, HANDLER_CLEARS);
     DEFINE(ENTRY_SYSENTER_, ENTRY_SYSENTER);

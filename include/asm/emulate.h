@@ -8,6 +8,7 @@
 #include <asm/domain.h>
 #include <asm/regs.h>
 #include <asm/x86.h>
+#include <public/arch-x86.h>
 #include <pvisor/domain.h>
 
 /* --- Decoder (pv/emulate/decode.c) --- */
@@ -57,6 +58,14 @@ struct plain_write {
     u8 len;
 };
 bool insn_plain_write(struct cpu_regs *regs, u64 text, struct plain_write *w);
+/* The same of 32-bit code: linear is the offset in DS, and the upper halves of *reg mean nothing. */
+bool insn_plain_write_32(struct cpu_regs *regs, u64 text, struct plain_write *w);
+/* CMPXCHG8B, locked or not, of 32-bit code. */
+struct plain_cmpxchg8b {
+    u64 linear, expected, value;
+    u8 len;
+};
+bool insn_plain_cmpxchg8b(const struct cpu_regs *regs, u64 text, struct plain_cmpxchg8b *c);
 
 /* General register n (0 rax ... 15 r15), as the instruction names it: bytes wide, AH..BH when bytes is 1 without REX. */
 u64 insn_reg_read(const struct insn *i, const struct cpu_regs *regs, unsigned n, unsigned bytes);
@@ -65,6 +74,12 @@ void insn_reg_write(const struct insn *i, struct cpu_regs *regs, unsigned n, uns
 static inline u64 size_mask(unsigned bytes) { return bytes >= 8 ? ~0UL : (1UL << (bytes * 8)) - 1; }
 
 /* --- The current guest's instruction and segments (pv/emulate/fetch.c) --- */
+
+/* The data segments of 4 GiB that we lend to 32-bit guests (cpu/desc.c): in a 64-bit guest the selectors are other segments'. */
+static inline bool is_flat_data_32(u16 sel)
+{
+    return (sel & ~3) == (FLAT_RING1_DS & ~3) || (sel & ~3) == (FLAT_RING3_DS & ~3);
+}
 
 /* What stands at RIP: as much as can be had; n is 0 if nothing can. */
 void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode);

@@ -64,4 +64,16 @@ fault:
     return false;
 }
 
+/* The same of a 32-bit guest, in its kernel's flat code segment. */
+static always_inline bool guest_text_32(const struct domain *d, const struct cpu_regs *regs, u64 *text)
+{
+    if (unlikely(regs->cs != FLAT_RING1_CS || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(*text) ||
+                 regs->rip > d->arch.fmt->hv_start - sizeof(*text)))
+        return false;
+    GET_GUEST_U64(*text, regs->rip, fault);
+    return true;
+fault:
+    return false;
+}
+
 #endif

@@ -31,6 +31,7 @@ void pv_deliver_page_fault(struct vcpu *v, struct cpu_regs *regs, u64 address, u
  */
 bool pv_deliver_ud_64(struct vcpu *v, struct cpu_regs *regs);
 bool pv_deliver_page_fault_64(struct vcpu *v, struct cpu_regs *regs, u64 address, u64 error);
+bool pv_deliver_page_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error);   /* to a 32-bit guest: false */
 bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs);     /* the event callback */
 
 /* --- pv/switch.c --- */

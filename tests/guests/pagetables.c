@@ -591,6 +591,24 @@ TEST(direct_write_halves)
     page_free(page);
 }
 
+#ifdef FORMAT_PT32P
+/* CMPXCHG8B says by ZF whether it found what it expected; if not, it gives what there is and writes nothing. */
+static void compare_with_another(volatile pte_raw *slot)
+{
+    pte_raw before = *slot, seen = before ^ PTE_NX;
+    u8 equal = 1;
+
+    CHECK_NO_FAULT(__asm__ volatile("cmpxchg8b %0; setz %1" : "+m"(*slot), "+m"(equal), "+A"(seen) : "b"(0), "c"(0) : "cc"));
+    CHECK_EQ(equal, 0);
+    CHECK_EQ(seen, before);
+    CHECK_EQ(*slot, before);
+    CHECK_NO_FAULT(__asm__ volatile("cmpxchg8b %0; setz %1" : "+m"(*slot), "+m"(equal), "+A"(seen)
+                                    : "b"((u32)before), "c"((u32)(before >> 32)) : "cc"));
+    CHECK_EQ(equal, 1);
+    CHECK_EQ(*slot, before);
+}
+#endif
+
 TEST(direct_write_locked)
 {
     volatile pte_raw *slot = assisted_slot();
@@ -604,6 +622,9 @@ TEST(direct_write_locked)
 #endif
     CHECK_EQ(seen, 0);
     CHECK_EQ(pte_mfn(*slot), pte_mfn(pte));
+#ifdef FORMAT_PT32P
+    compare_with_another(slot);
+#endif
     CHECK_NO_FAULT(__asm__ volatile("lock; orl %1, %0" : "+m"(*(volatile u32 *)slot) : "ri"((u32)PTE_NX | 0x20u)));
     CHECK_EQ(*slot & PTE_A, PTE_A);
     CHECK_NO_FAULT(__asm__ volatile("lock; andl %1, %0" : "+m"(*(volatile u32 *)slot) : "ri"(~0x20u)));

@@ -720,6 +720,75 @@ static void plain_writes(void **state)
     assert_int_equal(taken, 4 * 2 * 8 * (3 * 7 - 1));
 }
 
+/* The same of 32-bit code, whose offsets are in DS. */
+static void plain_writes_32(void **state)
+{
+    u8 code[32] = { 0, 0, 0, 0x88, 0x77, 0x66, 0xf5, 0x11 };
+    unsigned taken = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 1u << 24; n++) {
+        struct cpu_regs regs = numbered_regs();
+        struct insn_text text = { .n = INSN_MAX };
+        struct plain_write w;
+        struct insn i;
+        u64 start;
+
+        memcpy(code, &n, 3);
+        memcpy(&start, code, 8);
+        if (!insn_plain_write_32(&regs, start, &w))
+            continue;
+        memcpy(text.bytes, code, sizeof(text.bytes));
+        assert_int_equal(insn_decode(&i, MODE_32, &regs, &text), 0);
+        assert_true(i.mem && !i.lock && !i.rep && i.map == 0 && i.op_bytes == 4 && i.seg == SEG_DS);
+        assert_int_equal(i.opcode, w.exchanges ? 0x87 : 0x89);
+        assert_int_equal(i.len, w.len);
+        assert_int_equal(i.ea, w.linear);
+        assert_int_equal(insn_reg_read(&i, &regs, i.reg, 4), (u32)*w.reg);
+        taken++;
+    }
+    /* 2 opcodes, 8 registers, 3 kinds of displacement, 6 bases, and any third byte. */
+    assert_int_equal(taken, 2 * 8 * 3 * 6 * 256);
+}
+
+/* at: where the three bytes stand that take all values, behind a LOCK or not. */
+static unsigned plain_cmpxchg8b_at(unsigned at)
+{
+    u8 code[32] = { 0xf0, 0, 0, 0x88, 0x77, 0x66, 0xf5, 0x11 };
+    unsigned taken = 0;
+
+    for (unsigned n = 0; n < 1u << 24; n++) {
+        struct cpu_regs regs = numbered_regs();
+        struct insn_text text = { .n = INSN_MAX };
+        struct plain_cmpxchg8b c;
+        struct insn i;
+        u64 start;
+
+        memcpy(code + at, &n, 3);
+        memcpy(&start, code, 8);
+        if (!insn_plain_cmpxchg8b(&regs, start, &c))
+            continue;
+        memcpy(text.bytes, code, sizeof(text.bytes));
+        assert_int_equal(insn_decode(&i, MODE_32, &regs, &text), 0);
+        assert_true(i.mem && i.lock == (code[0] == 0xf0) && !i.rep && i.map == 1 && i.seg == SEG_DS);
+        assert_true(i.opcode == 0xc7 && (i.modrm >> 3 & 7) == 1);
+        assert_int_equal(i.len, c.len);
+        assert_int_equal(i.ea, c.linear);
+        assert_int_equal(c.expected, (regs.rdx & 0xffffffff) << 32 | (regs.rax & 0xffffffff));
+        assert_int_equal(c.value, (regs.rcx & 0xffffffff) << 32 | (regs.rbx & 0xffffffff));
+        taken++;
+    }
+    return taken;
+}
+
+static void plain_cmpxchg8b(void **state)
+{
+    (void)state;
+    /* 3 kinds of displacement, 6 bases; and one with LOCK, whose ModRM is the fourth byte. */
+    assert_int_equal(plain_cmpxchg8b_at(0), 3 * 6 + 1);
+    assert_int_equal(plain_cmpxchg8b_at(1), 3 * 6);
+}
+
 #define T(fn) cmocka_unit_test_setup(fn, setup)
 
 int main(void)
@@ -730,7 +799,8 @@ int main(void)
         T(repeated_stores_go_one_by_one), T(not_writes), T(fetch_at_the_end_of_memory),
         T(code_segment_limits), T(data_segment_rights), T(control_registers),
         T(user_mode_has_none_of_it), T(msrs),
-        T(halting_and_flags), T(ports), T(forced_cpuid), T(plain_writes),
+        T(halting_and_flags), T(ports), T(forced_cpuid), T(plain_writes), T(plain_writes_32),
+        T(plain_cmpxchg8b),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,9 +10,9 @@
 ;   INT 0x82 ------> hypercall with the 32-bit registers ---------------------->|
 ;
 ; ret_to_guest looks for softirqs and events once more with interrupts off, and leaves by SYSRET if the
-; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A SYSCALL's hypercall after which
-; nothing waits leaves by itself. It neither stores nor loads the registers that C functions preserve: they are in the frame from
-; hypercall's way to ret_to_guest on.
+; frame allows it, else by IRET. A fault of that IRET is the guest's fault: iret_fault. A hypercall after which
+; nothing waits leaves by itself, and loads no registers that C functions preserve. A SYSCALL's does not store them either: they are in
+; the frame from hypercall's way to ret_to_guest on.
 
 %include "asm-offsets.inc"
 
@@ -568,6 +568,9 @@ short_iret:
 
 align 16
 int82_entry:
+    cmp eax, HYPERCALL_IRET
+    je short_iret_32
+.full:
     cld
     SAVE_GPRS
     sti
@@ -582,21 +585,34 @@ int82_entry:
     jae .bad
     mov r10d, eax
     shl r10d, HCDESC_shift
-    lea r11, [hypercall_table]
-    movzx r10d, byte [r11 + r10 + HCDESC_wide]
-    test r10d, r10d
-    jnz .wide
+    lea r11, [hypercall_table + HCDESC_wide]
+    cmp byte [r11 + r10], 0
+    jne .wide
 .call:
     CALL_HYPERCALL .bad
     cli
-    jmp hypercall_done
+    cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
+    jne hypercall_done
+    LOOK_FOR_EVENTS hypercall_done
+    CLEAR_BUFFERS
+    ; rax is the result, C preserved rbx and rbp, and 32-bit code has no others than these.
+    mov rcx, [rsp + REGS_rcx]
+    mov rdx, [rsp + REGS_rdx]
+    mov rsi, [rsp + REGS_rsi]
+    mov rdi, [rsp + REGS_rdi]
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r11d, r11d
+    add rsp, REGS_rip
+    GUEST iret_fault, iretq
 .bad:
     mov dword [rsp + CPUINFO_call_exit], CALL_LOOK_
     mov rax, -38        ; ENOSYS
     jmp hypercall_done
 .wide:
     ; An argument of 64 bits comes in two registers, the first of all arguments or the second (hypercall.h).
-    test r10d, 1
+    test byte [r11 + r10], 1
     jz .second
     shl rsi, 32
     or rdi, rsi
@@ -605,7 +621,7 @@ int82_entry:
     mov ecx, r8d
     mov r8d, r9d
     xor r9d, r9d
-    test r10d, 2
+    test byte [r11 + r10], 2
     jz .call
 .second:
     shl rdx, 32
@@ -615,6 +631,67 @@ int82_entry:
     mov r8d, r9d
     xor r9d, r9d
     jmp .call
+
+; The iret hypercall of a 32-bit guest; as short_iret. 32-bit code sees none of r8 to r15, so these are free. IRET checks the selectors as
+; it does for do_iret(), whose it is to refuse ring 0. A fault on mirrored tables may be mended here, under their lock.
+;   at the guest's esp: eax eip cs eflags [esp ss]
+align 16
+short_iret_32:
+%define F 8                             ; error code and vector
+    mov r8, [rsp + F + FRAME_TOP + CPUINFO_current - CPUINFO_guest_top]
+    mov r9, [r8 + VCPU_domain]
+    mov r10, [r9 + DOMAIN_fmt]
+    test byte [r9 + DOMAIN_vm_assist], ASSIST_IOPL
+    jnz .full
+    cmp word [r8 + VCPU_nmi_pending], 0         ; and nmi_masked
+    jne .full
+    cmp dword [r10 + FORMAT_id], FORMAT_64
+    je .full
+    mov r9d, [rsp + F + FRAME_RSP]
+    lea r11, [r9 + 24]
+    cmp r11, [r10 + FORMAT_hv_start]
+    ja .full
+    GUEST .full, mov eax, [r9]
+    GUEST .full, mov r10d, [r9 + 4]
+    GUEST .full, movzx r11d, word [r9 + 8]
+    GUEST .full, mov r12d, [r9 + 12]
+    test r12d, FLAGS_VM
+    jnz .full
+    mov r14d, r11d
+    and r14d, 3
+    jz .full
+    lea r13, [r9 + 16]
+    dec r14d
+    jnz .to_user
+.frame:
+    mov [rsp + F + FRAME_RIP], r10
+    mov [rsp + F + FRAME_CS], r11
+    mov [rsp + F + FRAME_RSP], r13
+    mov r9, [r8 + VCPU_info]
+    bt r12d, 9
+    setnc byte [r9 + 1]
+    and r12d, ~FLAGS_OWNED
+    or r12d, FLAGS_IF | FLAGS_FIXED
+    mov [rsp + F + FRAME_RFLAGS], r12
+    cmp byte [r9], 0                    ; an upcall is pending: ret_to_guest looks whether it is masked
+    jne .event
+    xor r8d, r8d
+    xor r9d, r9d
+    CLEAR_BUFFERS
+    add rsp, F
+    GUEST iret_fault, iretq
+.to_user:
+    GUEST .full, mov r13d, [r9 + 16]
+    GUEST .full, movzx r14d, word [r9 + 20]
+    mov [rsp + F + FRAME_SS], r14
+    jmp .frame
+.event:
+    cld
+    SAVE_GPRS
+    jmp ret_to_guest
+.full:
+    mov eax, HYPERCALL_IRET
+    jmp int82_entry.full
 
 ; 32-bit SYSENTER of a guest's user space: %rsp from the MSR is guest_regs.es; the guest's is lost by design.
 global sysenter_entry:function hidden

@@ -162,9 +162,7 @@ static bool fix_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
     /* Only the CPU's own reading of a descriptor: an access of the guest's would fault again for ever. */
     if (is_ldt_area(v, address))
         return !(r->error_code & (PF_WRITE | PF_USER | PF_PRESENT)) && pv_ldt_fault(v, address - VCPU_LDT_START(v->id));
-    if (f->mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code))
-        return true;
-    return false;
+    return f->mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code);
 }
 
 /* Of a guest's kernel to what is mapped read-only: mostly a page table of its own. */
@@ -181,26 +179,46 @@ static bool is_write_fault(const struct cpu_regs *r)
     return (r->error_code & (PF_WRITE | PF_PRESENT | PF_RSVD | PF_INSTR)) == (PF_WRITE | PF_PRESENT);
 }
 
-/* Ours, of a 32-bit guest, or in our part of the address space. */
-static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+static always_inline bool guests_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START || v->domain->arch.fmt->mirrored) {
-        allow_interrupts(r);
-        if (v && fix_fault(r, v, address))
-            return false;
-        if (!from_guest(r)) {
-            guest_access_failed(address);
-            hypervisor_fault(r);
-            return false;
-        }
-    }
     if (guest_in_kernel(v, r)) {
         r->error_code &= ~PF_USER;
         if (is_write_fault(r))
             return write_fault(r, v, address);
     }
+    if (likely(v->domain->arch.word == ABI_32))
+        return pv_deliver_page_fault_32(v, r, address, r->error_code);
     pv_deliver_page_fault(v, r, address, r->error_code);
     return false;
+}
+
+static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    allow_interrupts(r);
+    if (v && fix_fault(r, v, address))
+        return false;
+    if (from_guest(r))
+        return guests_fault(r, v, address);
+    guest_access_failed(address);
+    hypervisor_fault(r);
+    return false;
+}
+
+/* Of a guest, which the hardware may have taken because a twin lacks what the guest's entry has. */
+static __attribute__((noinline)) bool mirrored_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    allow_interrupts(r);
+    if (address < v->domain->arch.fmt->hv_start && mirror_fault(v, address, r->error_code))
+        return false;
+    return guests_fault(r, v, address);
+}
+
+/* Ours, of a 32-bit guest, or in our part of the address space. */
+static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
+{
+    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START)
+        return special_fault(r, v, address);
+    return unlikely(v->domain->arch.fmt->mirrored) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
 }
 
 /* Most are a 64-bit guest's own, and are quickly passed on. */

@@ -855,6 +855,8 @@ static __attribute__((noinline)) int update_mirrored_leaf(struct domain *d, mfn_
     return replace_leaf(d, p, e, read_once(*p), owner, flags, 4);
 }
 
+int pt_update_known_mirrored(struct domain *d, u32 *p, u32 e) { return replace_leaf(d, p, e, read_once(*p), d, 0, 4); }
+
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e)
 {
     return update_own_leaf(d, p, e, read_once(*p), PT_PRESERVE_AD);
@@ -923,6 +925,11 @@ static always_inline bool find_l1_pae(mfn_t *m, u64 va)
     return !mfn_eq(*m, INVALID_MFN) && likely(va < pt_formats[PT32P].hv_start) && walk_to_l1(m, va, 3, 8, 9);
 }
 
+static always_inline bool find_l1_mirrored(mfn_t *m, u64 va)
+{
+    return !mfn_eq(*m, INVALID_MFN) && likely(va < pt_formats[PT32].hv_start) && walk_to_l1(m, va, 2, 4, 10);
+}
+
 static always_inline bool find_l1_64(mfn_t *m, u64 va)
 {
     return !mfn_eq(*m, INVALID_MFN) && likely(is_canonical_guest_address(va)) && walk_to_l1(m, va, 4, 8, 9);
@@ -941,7 +948,7 @@ bool pt_find_l1_below(const struct domain *d, mfn_t m, u64 va, mfn_t *table, uns
     else if (f->levels == 3)
         found = find_l1_pae(&m, va);
     else
-        found = !mfn_eq(m, INVALID_MFN) && va < f->hv_start && walk_to_l1(&m, va, 2, 4, 10);
+        found = find_l1_mirrored(&m, va);
     if (!found)
         return false;
     *table = m;
@@ -958,6 +965,11 @@ static __attribute__((noinline)) int update_any_va(const struct vcpu *v, u64 va,
 
     if (unlikely(v->domain->arch.fmt->pte_bytes == 4 && e >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", e);
+    if (likely(owner == v->domain)) {       /* so it is mirrored */
+        m = v->arch.root_kernel;
+        return likely(find_l1_mirrored(&m, va) && is_l1(m))
+             ? pt_update_known_mirrored(v->domain, (u32 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 1023), (u32)e) : no_table(va);
+    }
     return likely(pt_find_l1(v, va, &m, &idx)) ? pt_update_leaf(v->domain, m, idx, e, owner, 0) : no_table(va);
 }
 
@@ -983,20 +995,56 @@ static always_inline bool is_own_l1(const struct domain *d, mfn_t m)
     return fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK;
 }
 
+/* What va is, if l1's entry maps it read-only and it is in a level-1 table of d's; else NULL. */
+static always_inline u64 *entry_seen_at(const struct domain *d, mfn_t l1, u64 va)
+{
+    u64 entry = read_once(((u64 *)mfn_to_virt(l1))[va >> PAGE_SHIFT & 511]);
+    u64 *p = (u64 *)((char *)mfn_to_virt(pte_mfn(entry)) + (va & ~PAGE_MASK));
+
+    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P || (!pt_in_known_l1(d, p) && !is_own_l1(d, pte_mfn(entry)))))
+        return NULL;
+    return p;
+}
+
 int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was)
 {
     struct domain *d = v->domain;
     mfn_t m = v->arch.root_kernel;
-    u64 entry, *p;
+    u64 *p;
 
-    if (unlikely(!find_l1_64(&m, va) || !is_l1(m)))
-        return -ENOENT;
-    entry = read_once(((u64 *)mfn_to_virt(m))[va >> PAGE_SHIFT & 511]);
-    p = (u64 *)((char *)mfn_to_virt(pte_mfn(entry)) + (va & ~PAGE_MASK));
-    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P || (!pt_in_known_l1(d, p) && !is_own_l1(d, pte_mfn(entry)))))
+    if (unlikely(!find_l1_64(&m, va) || !is_l1(m) || !(p = entry_seen_at(d, m, va))))
         return -ENOENT;
     *was = read_once(*p);
     return exchanges ? update_own_leaf(d, p, e, *was, COMPARE) : update_own_leaf(d, p, e, *was, 0);
+}
+
+int pt_compare_write_va_pae(const struct vcpu *v, u64 va, u64 expected, u64 e, u64 *was)
+{
+    struct domain *d = v->domain;
+    mfn_t m = v->arch.root_kernel;
+    u64 *p;
+
+    if (unlikely(!find_l1_pae(&m, va) || !is_l1(m) || !(p = entry_seen_at(d, m, va))))
+        return -ENOENT;
+    *was = read_once(*p);
+    return likely(*was == expected) ? update_own_leaf(d, p, e, expected, COMPARE) : 0;
+}
+
+int pt_write_va_mirrored(const struct vcpu *v, u64 va, u32 e, u32 *was)
+{
+    struct domain *d = v->domain;
+    mfn_t m = v->arch.root_kernel;
+    u32 entry, *p;
+
+    if (unlikely(!find_l1_mirrored(&m, va) || !is_l1(m)))
+        return -ENOENT;
+    entry = read_once(((u32 *)mfn_to_virt(m))[va >> PAGE_SHIFT & 1023]);
+    m = pte_mfn(entry);
+    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P || !is_own_l1(d, m)))
+        return -ENOENT;
+    p = (u32 *)((char *)mfn_to_virt(m) + (va & ~PAGE_MASK));
+    *was = read_once(*p);
+    return replace_leaf(d, p, e, *was, d, 0, 4);
 }
 
 /* --- The end of a domain --- */

@@ -199,6 +199,11 @@ bool pv_deliver_page_fault_64(struct vcpu *v, struct cpu_regs *regs, u64 address
     return deliver_page_fault(ABI_64, v, regs, address, error_code);
 }
 
+bool pv_deliver_page_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error_code)
+{
+    return deliver_page_fault(ABI_32, v, regs, address, error_code);
+}
+
 void pv_inject_page_fault(u64 address, u32 error_code)
 {
     pv_deliver_page_fault(current, guest_regs(), address, error_code);

@@ -178,6 +178,9 @@ static __attribute__((noinline)) int update_other(const struct owners *o, const 
 {
     unsigned command = u->ptr & 3;
 
+    if (pt_is_known_mirrored_l1(o->pt, mfn(u->ptr >> PAGE_SHIFT)) && command == MMU_NORMAL_PT_UPDATE && !(u->val >> 32) &&
+        o->pg == o->pt)
+        return pt_update_known_mirrored(o->pt, maddr_to_virt(maddr(u->ptr)), (u32)u->val);
     if (unlikely(command == MMU_MACHPHYS_UPDATE))
         return update_m2p(o, u->ptr & ~3UL, u->val);
     return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0);
@@ -453,8 +456,9 @@ int pv_new_root(struct vcpu *v, mfn_t m, bool user)
     if (!user)
         pv_destroy_ldt(v);
     if (v->arch.monitor_l4)
-        mirror_set_root(v);
-    pv_make_cr3(v);
+        mirror_set_root(v);     /* in the table that CR3 names all the time */
+    else
+        pv_make_cr3(v);
     if (v == current && (!user || !v->arch.kernel_mode))
         pv_load_cr3(v);
     if (!mfn_eq(old, INVALID_MFN))
@@ -746,6 +750,15 @@ static __attribute__((noinline)) bool write_by_decoder(struct cpu_regs *regs, u6
 
 enum written { WRITTEN, REFUSED, NOT_PLAIN };
 
+static always_inline enum written not_written(int rc) { return rc == -ENOENT || rc == -EAGAIN ? NOT_PLAIN : REFUSED; }
+
+static always_inline enum written written(struct cpu_regs *regs, unsigned len)
+{
+    regs->rip += len;
+    regs->rflags &= ~RFLAGS_RF;
+    return WRITTEN;
+}
+
 /* What 64-bit kernels do all the time; what is anything but plain is left to the general way. */
 static always_inline enum written write_plainly(struct vcpu *v, struct cpu_regs *regs, u64 address)
 {
@@ -761,19 +774,82 @@ static always_inline enum written write_plainly(struct vcpu *v, struct cpu_regs 
     rc = pt_write_va(v, address, *w.reg, w.exchanges, &was);
     pt_unlock(d);
     if (unlikely(rc))
-        return rc == -ENOENT || rc == -EAGAIN ? NOT_PLAIN : REFUSED;
+        return not_written(rc);
     if (w.exchanges)
         *w.reg = was;
-    regs->rip += w.len;
-    regs->rflags &= ~RFLAGS_RF;
-    return WRITTEN;
+    return written(regs, w.len);
+}
+
+static always_inline enum written compare_plainly_pae(struct vcpu *v, struct cpu_regs *regs, u64 text, u64 address)
+{
+    struct plain_cmpxchg8b c;
+    u64 was;
+    int rc;
+
+    if (!insn_plain_cmpxchg8b(regs, text, &c) || c.linear != address || address & 7)
+        return NOT_PLAIN;
+    pt_lock(v->domain);
+    rc = pt_compare_write_va_pae(v, address, c.expected, c.value, &was);
+    pt_unlock(v->domain);
+    if (unlikely(rc))
+        return not_written(rc);
+    if (likely(was == c.expected)) {
+        regs->rflags |= RFLAGS_ZF;
+    } else {
+        regs->rflags &= ~RFLAGS_ZF;
+        regs->rax = (u32)was;
+        regs->rdx = was >> 32;
+    }
+    return written(regs, c.len);
+}
+
+static always_inline enum written write_plainly_mirrored(struct vcpu *v, struct cpu_regs *regs, u64 text, u64 address)
+{
+    struct plain_write w;
+    u32 was;
+    int rc;
+
+    if (!insn_plain_write_32(regs, text, &w) || w.linear != address || address & 3)
+        return NOT_PLAIN;
+    pt_lock(v->domain);
+    rc = pt_write_va_mirrored(v, address, (u32)*w.reg, &was);
+    pt_unlock(v->domain);
+    if (unlikely(rc))
+        return not_written(rc);
+    if (w.exchanges)
+        *w.reg = was;
+    return written(regs, w.len);
+}
+
+/* In segments that begin at 0 and have no end, offsets are linear addresses. */
+static always_inline enum written write_plainly_32(struct vcpu *v, struct cpu_regs *regs, u64 address)
+{
+    u64 text;
+    u16 ds;
+
+    __asm__ volatile("mov %%ds, %0" : "=r"(ds));
+    if (!guest_text_32(v->domain, regs, &text) || !is_flat_data_32(ds) || regs->rflags & RFLAGS_TF)
+        return NOT_PLAIN;
+    return v->domain->arch.fmt->mirrored ? write_plainly_mirrored(v, regs, text, address)
+                                         : compare_plainly_pae(v, regs, text, address);
+}
+
+static __attribute__((noinline)) bool write_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address)
+{
+    enum written how = write_plainly_32(v, regs, address);
+
+    return likely(how != NOT_PLAIN) ? how == WRITTEN : write_by_decoder(regs, address);
 }
 
 bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
 {
-    enum written written = write_plainly(current, regs, address);
+    struct vcpu *v = current;
+    enum written how;
 
-    return likely(written != NOT_PLAIN) ? written == WRITTEN : write_by_decoder(regs, address);
+    if (unlikely(v->domain->arch.word != ABI_64))
+        return write_fault_32(v, regs, address);
+    how = write_plainly(v, regs, address);
+    return likely(how != NOT_PLAIN) ? how == WRITTEN : write_by_decoder(regs, address);
 }
 
 /* --- Grant mappings --- */

@@ -77,24 +77,72 @@ static u64 *reg(const struct cpu_regs *regs, unsigned n)
     return (u64 *)((char *)regs + reg_offset[n & 15]);
 }
 
-/* REX.W without an index register, the opcode, ModRM without SIB and not relative to RIP. */
+/*
+ * What ModRM, the third byte of text, has for an address, if it is [register + displacement] without SIB and not relative to RIP:
+ * returns the length up to there, or 0. high: 8 if REX makes it one of the registers from r8 on.
+ */
+static always_inline unsigned plain_address(const struct cpu_regs *regs, u64 text, unsigned high, u64 *linear)
+{
+    unsigned mod = text >> 22 & 3, rm = text >> 16 & 7;
+
+    if (mod == 3 || rm == 4 || (mod == 0 && rm == 5))
+        return 0;
+    *linear = *reg(regs, rm | high);
+    if (mod == 0)
+        return 3;
+    *linear += mod == 1 ? (u64)(s8)(text >> 24) : (u64)(s32)(text >> 24);
+    return mod == 1 ? 4 : 7;
+}
+
+static always_inline bool is_mov_or_xchg(unsigned opcode) { return opcode == 0x89 || opcode == 0x87; }
+
+/* REX.W without an index register, the opcode, ModRM. */
 bool insn_plain_write(struct cpu_regs *regs, u64 text, struct plain_write *w)
 {
-    unsigned opcode = text >> 8 & 0xff, mod = text >> 22 & 3, rm = text >> 16 & 7;
+    unsigned opcode = text >> 8 & 0xff;
 
-    if ((text & 0xfa) != 0x48 || (opcode != 0x89 && opcode != 0x87) || mod == 3 || rm == 4 || (mod == 0 && rm == 5))
+    if ((text & 0xfa) != 0x48 || !is_mov_or_xchg(opcode))
+        return false;
+    w->len = (u8)plain_address(regs, text, (text & 1) << 3, &w->linear);
+    if (!w->len)
         return false;
     w->exchanges = opcode == 0x87;
     w->reg = reg(regs, (text >> 19 & 7) | (text & 4) << 1);
-    w->linear = *reg(regs, rm | (text & 1) << 3);
-    w->len = 3;
-    if (mod == 1) {
-        w->linear += (u64)(s8)(text >> 24);
-        w->len = 4;
-    } else if (mod == 2) {
-        w->linear += (u64)(s32)(text >> 24);
-        w->len = 7;
-    }
+    return true;
+}
+
+/* EBP, as a base, implies the stack's segment. */
+static always_inline bool plain_address_32(const struct cpu_regs *regs, u64 text, u64 *linear, u8 *bytes)
+{
+    *bytes = (text >> 16 & 7) == 5 ? 0 : (u8)plain_address(regs, text, 0, linear);
+    if (!*bytes)
+        return false;
+    *linear = (u32)*linear;
+    return true;
+}
+
+bool insn_plain_write_32(struct cpu_regs *regs, u64 text, struct plain_write *w)
+{
+    unsigned opcode = text & 0xff;
+
+    if (!is_mov_or_xchg(opcode) || !plain_address_32(regs, text << 8, &w->linear, &w->len))
+        return false;
+    w->len--;
+    w->exchanges = opcode == 0x87;
+    w->reg = reg(regs, text >> 11 & 7);
+    return true;
+}
+
+bool insn_plain_cmpxchg8b(const struct cpu_regs *regs, u64 text, struct plain_cmpxchg8b *c)
+{
+    unsigned lock = (text & 0xff) == 0xf0;
+
+    text >>= lock * 8;
+    if ((text & 0x38ffff) != 0x08c70f || !plain_address_32(regs, text, &c->linear, &c->len))
+        return false;
+    c->len += lock;
+    c->expected = (u32)regs->rax | regs->rdx << 32;
+    c->value = (u32)regs->rbx | regs->rcx << 32;
     return true;
 }
 

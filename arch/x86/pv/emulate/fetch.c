@@ -139,11 +139,7 @@ static u64 base_64(enum segment seg)
     return seg == SEG_GS ? rdmsr(MSR_GS_BASE) : 0;
 }
 
-/* The data segments of 4 GiB that we lend to 32-bit guests (cpu/desc.c). */
-static bool is_flat_data(u16 sel)
-{
-    return current->domain->arch.word == ABI_32 && ((sel & ~3) == (FLAT_RING1_DS & ~3) || (sel & ~3) == (FLAT_RING3_DS & ~3));
-}
+static bool is_flat_data(u16 sel) { return current->domain->arch.word == ABI_32 && is_flat_data_32(sel); }
 
 bool insn_linear_based(const struct insn *i, const struct cpu_regs *regs, enum segment seg, u64 offset,
                        unsigned bytes, bool write, u64 *linear)
