@@ -5,6 +5,10 @@
  * No lock is needed: each side sets its own flag by a locked instruction and then looks at the other's. The
  * sender sets the pending flag, then reads the mask and VPF_BLOCKED; one that goes to sleep opens the mask
  * and sets VPF_BLOCKED, then reads the pending flag.
+ *
+ * A vCPU that runs is different: it opens its mask by a plain store and then reads the pending flag (Linux's xen_irq_enable(), our own
+ * iret), and a CPU may do these two the other way round. So the mask that a sender reads says nothing of it, and it is
+ * interrupted in any case: on its way out of the interrupt both flags are seen as they are.
  */
 #include "event.h"
 
@@ -21,10 +25,10 @@ bool vcpu_event_pending(const struct vcpu *v)
 
 void vcpu_mark_events_pending(struct vcpu *v) { evtchn_mark(v); }
 
-/* The upcall was not pending before, and is not masked. */
+/* The upcall was not pending before. */
 void evtchn_notify(struct vcpu *v)
 {
-    if (read_once(v->pause_flags) & VPF_BLOCKED)
+    if (read_once(v->pause_flags) & VPF_BLOCKED && vcpu_event_pending(v))
         vcpu_unblock(v);
     if (v != current)           /* the current vCPU looks on its way out */
         vcpu_kick(v);

@@ -122,7 +122,7 @@ static inline void evtchn_mark(struct vcpu *v)
 {
     struct { u8 pending, mask; } *f = read_once(v->info);
 
-    if (!xchg(&f->pending, 1) && !read_once(f->mask))
+    if (!xchg(&f->pending, 1) && (v != current || !f->mask))
         evtchn_notify(v);
 }
 
