@@ -204,7 +204,7 @@ class Machine:
         try:
             self.child.expect(pattern, timeout=timeout * TIMEOUT_SCALE)
         except pexpect.TIMEOUT:
-            raise self.failure(f"no {pattern!r} within {timeout} s") from None
+            raise self.stuck(f"no {pattern!r} within {timeout} s") from None
         except pexpect.EOF:
             raise self.failure(f"the machine stopped before {pattern!r}") from None
         return self.child.match
@@ -224,8 +224,19 @@ class Machine:
         self.flush()
         return self.log_path.read_text(errors="replace")
 
-    def tail(self):
-        return "\n".join(self.transcript().splitlines()[-40:])
+    def tail(self, lines=40):
+        return "\n".join(self.transcript().splitlines()[-lines:])
+
+    def stuck(self, message):
+        """A failure of a machine that does not answer: with what the hypervisor says of its CPUs and domains."""
+        self.send("\x01\x01\x01")
+        for key in "rq0e":
+            self.send(key)
+        try:
+            self.child.expect(pexpect.EOF, timeout=5)
+        except pexpect.TIMEOUT:
+            pass
+        return Failure(f"{message}; the end of {self.log_path}:\n{self.tail(120)}")
 
     def failure(self, message):
         return Failure(f"{message}; the end of {self.log_path}:\n{self.tail()}")
@@ -267,7 +278,7 @@ class Machine:
             try:
                 text += self.child.read_nonblocking(65536, timeout=max(0.1, deadline - time.monotonic()))
             except pexpect.TIMEOUT:
-                raise self.failure(f"no answer to '{what}' within {timeout} s") from None
+                raise self.stuck(f"no answer to '{what}' within {timeout} s") from None
             except pexpect.EOF:
                 raise self.failure(f"the machine stopped during '{what}'") from None
 
