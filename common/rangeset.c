@@ -34,18 +34,18 @@ void rangeset_free(struct rangeset *r)
 }
 
 /* Takes r's lock, with room for one more range; false without memory, and then the lock is free. */
-static bool lock_with_room(struct rangeset *r)
+static bool lock_with_room(struct rangeset *r, u64 *flags)
 {
-    spin_lock(&r->lock);
+    *flags = spin_lock_irqsave(&r->lock);
     while (r->nr == r->room) {
         u32 room = r->room * 2 + 8;
         struct range *bigger, *old;
 
-        spin_unlock(&r->lock);
+        spin_unlock_irqrestore(&r->lock, *flags);
         bigger = xzalloc_array(struct range, room);
         if (!bigger)
             return false;
-        spin_lock(&r->lock);
+        *flags = spin_lock_irqsave(&r->lock);
         old = bigger;
         if (r->room < room) {
             for (u32 i = 0; i < r->nr; i++)
@@ -54,9 +54,9 @@ static bool lock_with_room(struct rangeset *r)
             r->range = bigger;
             r->room = room;
         }
-        spin_unlock(&r->lock);
+        spin_unlock_irqrestore(&r->lock, *flags);
         xfree(old);
-        spin_lock(&r->lock);
+        *flags = spin_lock_irqsave(&r->lock);
     }
     return true;
 }
@@ -89,11 +89,12 @@ static void replace(struct rangeset *r, u32 from, u32 to, const struct range *ne
 int rangeset_add(struct rangeset *r, u64 first, u64 last)
 {
     struct range new = { first, last };
+    u64 flags;
     u32 from, to;
 
     if (first > last)
         return -EINVAL;
-    if (!lock_with_room(r))
+    if (!lock_with_room(r, &flags))
         return -ENOMEM;
     from = to = lower_bound(r, first ? first - 1 : 0);   /* touching ranges become one */
     while (to < r->nr && r->range[to].first <= (last == UINT64_MAX ? last : last + 1)) {
@@ -102,18 +103,19 @@ int rangeset_add(struct rangeset *r, u64 first, u64 last)
         to++;
     }
     replace(r, from, to, &new, 1);
-    spin_unlock(&r->lock);
+    spin_unlock_irqrestore(&r->lock, flags);
     return 0;
 }
 
 int rangeset_remove(struct rangeset *r, u64 first, u64 last)
 {
     struct range rest[2];
+    u64 flags;
     u32 from, to, n = 0;
 
     if (first > last)
         return -EINVAL;
-    if (!lock_with_room(r))
+    if (!lock_with_room(r, &flags))
         return -ENOMEM;
     from = to = lower_bound(r, first);
     while (to < r->nr && r->range[to].first <= last) {
@@ -125,7 +127,7 @@ int rangeset_remove(struct rangeset *r, u64 first, u64 last)
             rest[n++] = (struct range){ last + 1, old.last };
     }
     replace(r, from, to, rest, n);
-    spin_unlock(&r->lock);
+    spin_unlock_irqrestore(&r->lock, flags);
     return 0;
 }
 
@@ -133,15 +135,16 @@ bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
 {
     spinlock_t *lock;
     bool found;
+    u64 flags;
     u32 i;
 
     if (!r || first > last)
         return false;
     lock = (spinlock_t *)&r->lock;
-    spin_lock(lock);
+    flags = spin_lock_irqsave(lock);
     i = lower_bound(r, first);
     found = i < r->nr && r->range[i].first <= first && r->range[i].last >= last;
-    spin_unlock(lock);
+    spin_unlock_irqrestore(lock, flags);
     return found;
 }
 
@@ -149,14 +152,15 @@ bool rangeset_overlaps(const struct rangeset *r, u64 first, u64 last)
 {
     spinlock_t *lock;
     bool found;
+    u64 flags;
     u32 i;
 
     if (!r || first > last)
         return false;
     lock = (spinlock_t *)&r->lock;
-    spin_lock(lock);
+    flags = spin_lock_irqsave(lock);
     i = lower_bound(r, first);
     found = i < r->nr && r->range[i].first <= last;
-    spin_unlock(lock);
+    spin_unlock_irqrestore(lock, flags);
     return found;
 }

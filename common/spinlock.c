@@ -51,7 +51,7 @@ static void check_order(const spinlock_t *l, const void *caller, bool second)
     u64 flags = irq_save();
     const struct held_locks *h = &this_cpu(held);
 
-    if (l->rank >= RANK_IRQ && l->rank < RANK_LEAF && (flags & RFLAGS_IF))
+    if (l->rank >= RANK_IRQ && (flags & RFLAGS_IF))
         complain("interrupts are on; itself:", l, caller, l);
     for (unsigned i = 0; i < h->nr; i++) {
         if (h->lock[i] == l)

@@ -12,18 +12,29 @@ u64 claimed_frames(void) { return read_once(total); }
 
 static void set_outstanding(struct domain *d, u64 pages)
 {
+    u64 flags = spin_lock_irqsave(&claim_lock);
+
     total = total - d->outstanding_pages + pages;
     d->outstanding_pages = pages;
+    spin_unlock_irqrestore(&claim_lock, flags);
+}
+
+/* nr of the frames that d claimed are its own now. */
+static void use_claim(struct domain *d, u64 nr)
+{
+    u64 flags = spin_lock_irqsave(&claim_lock), used = min(nr, d->outstanding_pages);
+
+    total -= used;
+    d->outstanding_pages -= used;
+    spin_unlock_irqrestore(&claim_lock, flags);
 }
 
 /* Are nr frames free that others have not claimed? */
 static bool available(struct domain *d, u64 nr)
 {
-    u64 free = heap_free_frames(), others;
+    u64 free = heap_free_frames(), flags = spin_lock_irqsave(&claim_lock), others = total - d->outstanding_pages;
 
-    spin_lock(&claim_lock);
-    others = total - d->outstanding_pages;
-    spin_unlock(&claim_lock);
+    spin_unlock_irqrestore(&claim_lock, flags);
     return others <= free && nr <= free - others;
 }
 
@@ -37,9 +48,7 @@ int domain_claim(struct domain *d, u64 pages)
     if (pages && !available(d, pages - has))
         return refuse(-ENOMEM, "d%u claims %lu frames more, %lu are free", d->id, pages - has,
                       heap_free_frames());
-    spin_lock(&claim_lock);
     set_outstanding(d, pages ? pages - has : 0);
-    spin_unlock(&claim_lock);
     return 0;
 }
 
@@ -99,10 +108,7 @@ mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned fla
     m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)) | flags);
     if (mfn_eq(m, INVALID_MFN) && preferred_limit(d, mem_flags) != memory_width_limit(d, mem_flags))
         m = domain_alloc_frames(d, order, MEMF_BITS(memory_width_limit(d, mem_flags)) | flags);
-    if (!mfn_eq(m, INVALID_MFN) && read_once(d->outstanding_pages)) {
-        spin_lock(&claim_lock);
-        set_outstanding(d, d->outstanding_pages - min(nr, d->outstanding_pages));
-        spin_unlock(&claim_lock);
-    }
+    if (!mfn_eq(m, INVALID_MFN) && read_once(d->outstanding_pages))
+        use_claim(d, nr);
     return m;
 }
