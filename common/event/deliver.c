@@ -12,10 +12,6 @@
  */
 #include "event.h"
 
-struct upcall_flags {
-    u8 pending, mask;
-};
-
 bool vcpu_event_pending(const struct vcpu *v)
 {
     const struct upcall_flags *f = v->info;

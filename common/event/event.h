@@ -116,11 +116,16 @@ static inline void evtchn_wake_pollers(struct domain *d, u32 port)
         evtchn_wake_waiting(d, port);
 }
 
+/* The beginning of vcpu_info. */
+struct upcall_flags {
+    u8 pending, mask;
+};
+
 /* vcpu_mark_events_pending(), whose answer is mostly that there is nothing to do. */
 void evtchn_notify(struct vcpu *v);
 static inline void evtchn_mark(struct vcpu *v)
 {
-    struct { u8 pending, mask; } *f = read_once(v->info);
+    struct upcall_flags *f = read_once(v->info);
 
     if (!xchg(&f->pending, 1) && (v != current || !f->mask))
         evtchn_notify(v);

@@ -6,20 +6,24 @@
  */
 #include "event.h"
 
-static void *pending_map(const struct domain *d)
+/* w: d's word size, which is a constant where every event comes by. */
+static always_inline void *pending_map_as(enum abi_word w, const struct domain *d)
 {
-    return (u8 *)d->shared_info + abi_offset(d->arch.word, shared_info, evtchn_pending);
+    return (u8 *)d->shared_info + abi_offset(w, shared_info, evtchn_pending);
 }
 
-static void *mask_map(const struct domain *d)
+static always_inline void *mask_map_as(enum abi_word w, const struct domain *d)
 {
-    return (u8 *)d->shared_info + abi_offset(d->arch.word, shared_info, evtchn_mask);
+    return (u8 *)d->shared_info + abi_offset(w, shared_info, evtchn_mask);
 }
 
-static void *selector(const struct vcpu *v)
+static always_inline void *selector_as(enum abi_word w, const struct vcpu *v)
 {
-    return (u8 *)v->info + abi_offset(v->domain->arch.word, vcpu_info, evtchn_pending_sel);
+    return (u8 *)v->info + abi_offset(w, vcpu_info, evtchn_pending_sel);
 }
+
+static void *pending_map(const struct domain *d) { return pending_map_as(d->arch.word, d); }
+static void *mask_map(const struct domain *d) { return mask_map_as(d->arch.word, d); }
 
 static u32 nr_ports(const struct domain *d)
 {
@@ -28,17 +32,15 @@ static u32 nr_ports(const struct domain *d)
 
 static always_inline void select_port(enum abi_word w, struct vcpu *v, u32 port)
 {
-    if (!test_and_set_bit(port / (8 * abi_word_bytes(w)), (u8 *)v->info + abi_offset(w, vcpu_info, evtchn_pending_sel)))
+    if (!test_and_set_bit(port / (8 * abi_word_bytes(w)), selector_as(w, v)))
         evtchn_mark(v);
 }
 
 static always_inline void set_pending(enum abi_word w, struct vcpu *v, struct domain *d, u32 port)
 {
-    u8 *shared = d->shared_info;
-
-    if (test_and_set_bit(port, shared + abi_offset(w, shared_info, evtchn_pending)))
+    if (test_and_set_bit(port, pending_map_as(w, d)))
         return;
-    if (!test_bit(port, shared + abi_offset(w, shared_info, evtchn_mask)))
+    if (!test_bit(port, mask_map_as(w, d)))
         select_port(w, v, port);
     evtchn_wake_pollers(d, port);
 }
@@ -99,7 +101,7 @@ void evtchn_vcpu_info_moved(struct vcpu *v)
     u32 bits = abi_word_bytes(v->domain->arch.word) * 8;
 
     for (u32 i = 0; i < bits; i++)
-        set_bit(i, selector(v));
+        set_bit(i, selector_as(v->domain->arch.word, v));
     write_once(*(u8 *)v->info, 0);
     vcpu_mark_events_pending(v);
 }

@@ -36,6 +36,14 @@ bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs);     /* the event 
 
 /* --- pv/switch.c --- */
 void pv_make_cr3(struct vcpu *v);                /* v->arch.cr3 from its roots */
+/* The current vCPU, a 64-bit guest's, goes from user to kernel mode or back: its page tables, which are its own, and GS base. */
+static inline void pv_change_mode(struct vcpu *v, bool kernel)
+{
+    v->arch.kernel_mode = kernel;
+    __asm__ volatile("swapgs" ::: "memory");
+    v->arch.cr3 = (kernel ? v->arch.root_kernel : v->arch.root_user).v << PAGE_SHIFT;
+    write_cr3(v->arch.cr3);
+}
 void pv_load_cr3(struct vcpu *v);                /* on this CPU; flushes the TLB */
 void vcpu_start_on_cpu(struct vcpu *v) noreturn_fn;   /* first run of the boot CPU's idle vCPU */
 

@@ -689,13 +689,16 @@ static void forced_cpuid(void **state)
     assert_false(pv_emulate_forced(&regs));
 }
 
-/* Whatever it takes, the decoder proper reads the same way; and it takes what kernels' compilers make of a store. */
-static void plain_writes(void **state)
+/*
+ * Tries all first three bytes. Whatever take() takes, the decoder proper reads the same way, as a MOV or XCHG of so many bytes in one of
+ * these segments. Returns how many it takes.
+ */
+static unsigned plain_writes_of(bool (*take)(struct cpu_regs *, u64, struct plain_write *), enum code_mode mode, unsigned bytes,
+                                enum segment seg, enum segment or_seg)
 {
     u8 code[32] = { 0, 0, 0, 0x88, 0x77, 0x66, 0xf5, 0x11 };
     unsigned taken = 0;
 
-    (void)state;
     for (unsigned n = 0; n < 1u << 24; n++) {
         struct cpu_regs regs = numbered_regs();
         struct insn_text text = { .n = INSN_MAX };
@@ -705,50 +708,34 @@ static void plain_writes(void **state)
 
         memcpy(code, &n, 3);
         memcpy(&start, code, 8);
-        if (!insn_plain_write(&regs, start, &w))
+        if (!take(&regs, start, &w))
             continue;
         memcpy(text.bytes, code, sizeof(text.bytes));
-        assert_int_equal(insn_decode(&i, MODE_64, &regs, &text), 0);
-        assert_true(i.mem && !i.lock && !i.rep && i.map == 0 && i.op_bytes == 8 && (i.seg == SEG_DS || i.seg == SEG_SS));
+        assert_int_equal(insn_decode(&i, mode, &regs, &text), 0);
+        assert_true(i.mem && !i.lock && !i.rep && i.map == 0 && i.op_bytes == bytes && (i.seg == seg || i.seg == or_seg));
         assert_int_equal(i.opcode, w.exchanges ? 0x87 : 0x89);
         assert_int_equal(i.len, w.len);
         assert_int_equal(i.ea, w.linear);
-        assert_int_equal(insn_reg_read(&i, &regs, i.reg, 8), *w.reg);
+        assert_int_equal(insn_reg_read(&i, &regs, i.reg, bytes), *w.reg & size_mask(bytes));
         taken++;
     }
+    return taken;
+}
+
+/* What kernels' compilers make of a store. */
+static void plain_writes(void **state)
+{
+    (void)state;
     /* 4 prefixes, 2 opcodes, 8 registers, 3 kinds of displacement, 7 bases of which one has no kind without. */
-    assert_int_equal(taken, 4 * 2 * 8 * (3 * 7 - 1));
+    assert_int_equal(plain_writes_of(insn_plain_write, MODE_64, 8, SEG_DS, SEG_SS), 4 * 2 * 8 * (3 * 7 - 1));
 }
 
 /* The same of 32-bit code, whose offsets are in DS. */
 static void plain_writes_32(void **state)
 {
-    u8 code[32] = { 0, 0, 0, 0x88, 0x77, 0x66, 0xf5, 0x11 };
-    unsigned taken = 0;
-
     (void)state;
-    for (unsigned n = 0; n < 1u << 24; n++) {
-        struct cpu_regs regs = numbered_regs();
-        struct insn_text text = { .n = INSN_MAX };
-        struct plain_write w;
-        struct insn i;
-        u64 start;
-
-        memcpy(code, &n, 3);
-        memcpy(&start, code, 8);
-        if (!insn_plain_write_32(&regs, start, &w))
-            continue;
-        memcpy(text.bytes, code, sizeof(text.bytes));
-        assert_int_equal(insn_decode(&i, MODE_32, &regs, &text), 0);
-        assert_true(i.mem && !i.lock && !i.rep && i.map == 0 && i.op_bytes == 4 && i.seg == SEG_DS);
-        assert_int_equal(i.opcode, w.exchanges ? 0x87 : 0x89);
-        assert_int_equal(i.len, w.len);
-        assert_int_equal(i.ea, w.linear);
-        assert_int_equal(insn_reg_read(&i, &regs, i.reg, 4), (u32)*w.reg);
-        taken++;
-    }
     /* 2 opcodes, 8 registers, 3 kinds of displacement, 6 bases, and any third byte. */
-    assert_int_equal(taken, 2 * 8 * 3 * 6 * 256);
+    assert_int_equal(plain_writes_of(insn_plain_write_32, MODE_32, 4, SEG_DS, SEG_DS), 2 * 8 * 3 * 6 * 256);
 }
 
 /* at: where the three bytes stand that take all values, behind a LOCK or not. */

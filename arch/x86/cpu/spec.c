@@ -239,21 +239,23 @@ void spec_init(void)
     static const char *const thunk[] = { "retpoline", "lfence", "jmp" };
     static const char *const isolation[] = { "", ", page-table isolation of dom0", ", page-table isolation of domUs",
                                              ", page-table isolation" };
+    bool isolates;
 
     if (xpti.dom0 != SPEC_AUTO)
         wishes.xpti.dom0 = xpti.dom0;
     if (xpti.domus != SPEC_AUTO)
         wishes.xpti.domus = xpti.domus;
     spec = spec_choose(&cpu_host, &wishes);
+    isolates = spec.isolate_dom0 || spec.isolate_domus;
     if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
         spec.ibpb = false;
         printk(LOG_WARNING "spec-ctrl: the CPU has IBPB, but refuses it\n");
     }
     if (spec.thunk != THUNK_RETPOLINE)
         patch_thunks(spec.thunk == THUNK_LFENCE);
-    if (spec.isolate_dom0 || spec.isolate_domus)
+    if (isolates)
         isolation_init(spec.isolate_dom0, spec.isolate_domus);
-    patch_entry(spec.verw, spec.isolate_dom0 || spec.isolate_domus);
+    patch_entry(spec.verw, isolates);
     (void)cpuid(0, 0);      /* serialises: no old instruction is still in the pipeline (SDM vol. 3, self-modifying code) */
     printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
            spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",

@@ -81,13 +81,7 @@ __SECT__
     push r15
 %endmacro
 
-%macro RESTORE_GPRS 0
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
+%macro RESTORE_CHANGING 0
     pop r11
     pop r10
     pop r9
@@ -97,6 +91,16 @@ __SECT__
     pop rdx
     pop rsi
     pop rdi
+%endmacro
+
+%macro RESTORE_GPRS 0
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    RESTORE_CHANGING
 %endmacro
 
 align 8
@@ -920,15 +924,7 @@ ticket_wait_saving:
     and rsp, -16
     call ticket_wait
     lea rsp, [rbp - 9 * 8]
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
+    RESTORE_CHANGING
     pop rbp
     ret
 

@@ -216,7 +216,7 @@ static __attribute__((noinline)) bool mirrored_fault(struct cpu_regs *r, struct 
 /* Ours, of a 32-bit guest, or in our part of the address space. */
 static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    if (!from_guest(r) || address - HYP_VIRT_START < HYP_VIRT_END - HYP_VIRT_START)
+    if (!from_guest(r) || !is_guest_address_64(address))
         return special_fault(r, v, address);
     return unlikely(v->domain->arch.fmt->mirrored) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
 }

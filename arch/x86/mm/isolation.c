@@ -16,7 +16,8 @@
 extern const char __text_start[], __entry_text_end[], syscall_entry_isolated[];
 u64 isolation_copy_root(void);
 
-static bool on, of_dom0, of_domus;
+static bool of_dom0, of_domus;
+static bool is_on(void) { return of_dom0 || of_domus; }
 
 /* --- What a copy has of ours ------------------------------------------------------------------------------- */
 
@@ -57,7 +58,7 @@ void isolation_prepare_cpu(unsigned cpu)
     struct guest_root *g = cpu_info_of(cpu)->guest_root;
     u64 *user, *kernel;
 
-    if (!on || g[0].cr3)
+    if (!is_on() || g[0].cr3)
         return;
     user = alloc_pages(0);
     kernel = alloc_pages(0);
@@ -71,7 +72,6 @@ void isolation_prepare_cpu(unsigned cpu)
 
 __init void isolation_init(bool dom0, bool domus)
 {
-    on = true;
     of_dom0 = dom0;
     of_domus = domus;
     isolation_prepare_cpu(0);
@@ -138,7 +138,7 @@ static void forget_on(unsigned cpu, u64 root)
 
 void isolation_forget(const struct domain *d, mfn_t root)
 {
-    if (!on)
+    if (!is_on())
         return;
     smp_mb();
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++)

@@ -938,6 +938,15 @@ static always_inline bool find_l1_64(mfn_t *m, u64 va)
 /* Through a linear mapping the last table is of a higher level: not ours to treat as L1. */
 static always_inline bool is_l1(mfn_t m) { return fw_type(frame_types[m.v]) == FT_L1; }
 
+/* *p: the entry that maps va below m, in tables with entries of 8 bytes. */
+static always_inline bool find_entry_8(enum abi_word w, mfn_t m, u64 va, u64 **p)
+{
+    if (unlikely(!(likely(w == ABI_64) ? find_l1_64(&m, va) : find_l1_pae(&m, va)) || !is_l1(m)))
+        return false;
+    *p = (u64 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 511);
+    return true;
+}
+
 bool pt_find_l1_below(const struct domain *d, mfn_t m, u64 va, mfn_t *table, unsigned *idx)
 {
     const struct pt_format *f = d->arch.fmt;
@@ -981,9 +990,8 @@ int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner
 
     if (unlikely(d->arch.fmt->mirrored || owner != d))
         return update_any_va(v, va, e, owner);
-    if (unlikely(!(likely(d->arch.word == ABI_64) ? find_l1_64(&m, va) : find_l1_pae(&m, va)) || !is_l1(m)))
+    if (unlikely(!find_entry_8(d->arch.word, m, va, &p)))
         return no_table(va);
-    p = (u64 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 511);
     return update_own_leaf(d, p, e, read_once(*p), 0);
 }
 
@@ -995,24 +1003,25 @@ static always_inline bool is_own_l1(const struct domain *d, mfn_t m)
     return fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK;
 }
 
-/* What va is, if l1's entry maps it read-only and it is in a level-1 table of d's; else NULL. */
-static always_inline u64 *entry_seen_at(const struct domain *d, mfn_t l1, u64 va)
+/* *p: what v's kernel sees at va, if that is mapped read-only and in a level-1 table of its domain's. */
+static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u64 va, u64 **p)
 {
-    u64 entry = read_once(((u64 *)mfn_to_virt(l1))[va >> PAGE_SHIFT & 511]);
-    u64 *p = (u64 *)((char *)mfn_to_virt(pte_mfn(entry)) + (va & ~PAGE_MASK));
+    const struct domain *d = v->domain;
+    u64 *mapping, entry;
 
-    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P || (!pt_in_known_l1(d, p) && !is_own_l1(d, pte_mfn(entry)))))
-        return NULL;
-    return p;
+    if (unlikely(!find_entry_8(w, v->arch.root_kernel, va, &mapping)))
+        return false;
+    entry = read_once(*mapping);
+    *p = (u64 *)((char *)mfn_to_virt(pte_mfn(entry)) + (va & ~PAGE_MASK));
+    return likely((entry & (PTE_P | PTE_RW)) == PTE_P) && (likely(pt_in_known_l1(d, *p)) || is_own_l1(d, pte_mfn(entry)));
 }
 
 int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was)
 {
     struct domain *d = v->domain;
-    mfn_t m = v->arch.root_kernel;
     u64 *p;
 
-    if (unlikely(!find_l1_64(&m, va) || !is_l1(m) || !(p = entry_seen_at(d, m, va))))
+    if (unlikely(!entry_seen_at(ABI_64, v, va, &p)))
         return -ENOENT;
     *was = read_once(*p);
     return exchanges ? update_own_leaf(d, p, e, *was, COMPARE) : update_own_leaf(d, p, e, *was, 0);
@@ -1020,14 +1029,12 @@ int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was)
 
 int pt_compare_write_va_pae(const struct vcpu *v, u64 va, u64 expected, u64 e, u64 *was)
 {
-    struct domain *d = v->domain;
-    mfn_t m = v->arch.root_kernel;
     u64 *p;
 
-    if (unlikely(!find_l1_pae(&m, va) || !is_l1(m) || !(p = entry_seen_at(d, m, va))))
+    if (unlikely(!entry_seen_at(ABI_32, v, va, &p)))
         return -ENOENT;
     *was = read_once(*p);
-    return likely(*was == expected) ? update_own_leaf(d, p, e, expected, COMPARE) : 0;
+    return likely(*was == expected) ? update_own_leaf(v->domain, p, e, expected, COMPARE) : 0;
 }
 
 int pt_write_va_mirrored(const struct vcpu *v, u64 va, u32 e, u32 *was)

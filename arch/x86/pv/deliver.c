@@ -36,15 +36,6 @@ static __attribute__((cold, noinline)) bool no_stack(struct domain *d, u64 sp, u
 /* A selector's whole place: nobody looks at the rest of it. */
 static always_inline void set_selector(u16 *place, u16 sel) { *(u64 *)place = sel; }
 
-/* pv_toggle_mode(), whose tables are a 64-bit guest's own. */
-static always_inline void enter_kernel_mode(struct vcpu *v)
-{
-    v->arch.kernel_mode = true;
-    __asm__ volatile("swapgs" ::: "memory");
-    v->arch.cr3 = v->arch.root_kernel.v << PAGE_SHIFT;
-    write_cr3(v->arch.cr3);
-}
-
 /*
  * The lowest word is written first: what is_guest_address_64() relies on. True: delivered.
  */
@@ -58,7 +49,7 @@ static always_inline bool deliver_64(struct vcpu *v, struct cpu_regs *regs, cons
         cs &= ~3UL;
     } else {
         sp = v->arch.kernel_sp;
-        enter_kernel_mode(v);
+        pv_change_mode(v, true);
     }
     mask = ((const volatile u8 *)v->info)[1];
     cs |= (u64)mask << 32;

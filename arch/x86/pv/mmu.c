@@ -750,13 +750,23 @@ static __attribute__((noinline)) bool write_by_decoder(struct cpu_regs *regs, u6
 
 enum written { WRITTEN, REFUSED, NOT_PLAIN };
 
-static always_inline enum written not_written(int rc) { return rc == -ENOENT || rc == -EAGAIN ? NOT_PLAIN : REFUSED; }
+static enum written not_written(int rc) { return rc == -ENOENT || rc == -EAGAIN ? NOT_PLAIN : REFUSED; }
 
 static always_inline enum written written(struct cpu_regs *regs, unsigned len)
 {
     regs->rip += len;
     regs->rflags &= ~RFLAGS_RF;
     return WRITTEN;
+}
+
+/* rc, was: of the write. */
+static always_inline enum written finish_plain_write(struct cpu_regs *regs, const struct plain_write *w, int rc, u64 was)
+{
+    if (unlikely(rc))
+        return not_written(rc);
+    if (w->exchanges)
+        *w->reg = was;
+    return written(regs, w->len);
 }
 
 /* What 64-bit kernels do all the time; what is anything but plain is left to the general way. */
@@ -773,11 +783,7 @@ static always_inline enum written write_plainly(struct vcpu *v, struct cpu_regs 
     pt_lock(d);
     rc = pt_write_va(v, address, *w.reg, w.exchanges, &was);
     pt_unlock(d);
-    if (unlikely(rc))
-        return not_written(rc);
-    if (w.exchanges)
-        *w.reg = was;
-    return written(regs, w.len);
+    return finish_plain_write(regs, &w, rc, was);
 }
 
 static always_inline enum written compare_plainly_pae(struct vcpu *v, struct cpu_regs *regs, u64 text, u64 address)
@@ -814,11 +820,7 @@ static always_inline enum written write_plainly_mirrored(struct vcpu *v, struct 
     pt_lock(v->domain);
     rc = pt_write_va_mirrored(v, address, (u32)*w.reg, &was);
     pt_unlock(v->domain);
-    if (unlikely(rc))
-        return not_written(rc);
-    if (w.exchanges)
-        *w.reg = was;
-    return written(regs, w.len);
+    return finish_plain_write(regs, &w, rc, was);
 }
 
 /* In segments that begin at 0 and have no end, offsets are linear addresses. */

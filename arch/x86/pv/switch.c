@@ -41,10 +41,7 @@ void pv_load_cr3(struct vcpu *v)
 
 void pv_toggle_mode(struct vcpu *v)
 {
-    v->arch.kernel_mode = !v->arch.kernel_mode;
-    __asm__ volatile("swapgs");
-    pv_make_cr3(v);
-    write_cr3(v->arch.cr3);
+    pv_change_mode(v, !v->arch.kernel_mode);
 }
 
 u64 pv_read_cr3(struct vcpu *v)
