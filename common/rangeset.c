@@ -131,7 +131,8 @@ int rangeset_remove(struct rangeset *r, u64 first, u64 last)
     return 0;
 }
 
-bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
+/* Copies the first range that does not end before first: no other can contain [first, last], or overlap it without this one. */
+static bool find_range(const struct rangeset *r, u64 first, u64 last, struct range *range)
 {
     spinlock_t *lock;
     bool found;
@@ -140,27 +141,26 @@ bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
 
     if (!r || first > last)
         return false;
-    lock = (spinlock_t *)&r->lock;
+    lock = (spinlock_t *)&r->lock;      /* the set itself stays as it is */
     flags = spin_lock_irqsave(lock);
     i = lower_bound(r, first);
-    found = i < r->nr && r->range[i].first <= first && r->range[i].last >= last;
+    found = i < r->nr;
+    if (found)
+        *range = r->range[i];
     spin_unlock_irqrestore(lock, flags);
     return found;
 }
 
+bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
+{
+    struct range range;
+
+    return find_range(r, first, last, &range) && range.first <= first && range.last >= last;
+}
+
 bool rangeset_overlaps(const struct rangeset *r, u64 first, u64 last)
 {
-    spinlock_t *lock;
-    bool found;
-    u64 flags;
-    u32 i;
+    struct range range;
 
-    if (!r || first > last)
-        return false;
-    lock = (spinlock_t *)&r->lock;
-    flags = spin_lock_irqsave(lock);
-    i = lower_bound(r, first);
-    found = i < r->nr && r->range[i].first <= last;
-    spin_unlock_irqrestore(lock, flags);
-    return found;
+    return find_range(r, first, last, &range) && range.first <= last;
 }

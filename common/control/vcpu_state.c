@@ -2,6 +2,7 @@
 #include <asm/emulate.h>
 #include <asm/fpu.h>
 #include <asm/pv.h>
+#include <asm/x86.h>
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include "internal.h"
@@ -29,8 +30,6 @@ s64 dc_get_ext_vcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
     };
     return 0;
 }
-
-static bool is_canonical(u64 a) { return (s64)(a << 16) >> 16 == (s64)a; }
 
 static struct guest_callback callback(const struct domain *d, u64 address, u16 cs, u8 disables_events)
 {

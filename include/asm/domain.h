@@ -92,6 +92,7 @@ struct arch_domain {
     u32 tsc_mode, tsc_incarnation;
     u64 tsc_khz, tsc_offset;
     u64 physaddr_bits;             /* frames must lie below 2^n */
+    u64 l1tf_span;                 /* addresses that its entries may not name without being present: asm/spec.h */
     mfn_t pirq_eoi_mfn;            /* PHYSDEVOP_pirq_eoi_gmfn: bitmap of pirqs that need EOI */
     u64 *pirq_eoi_map;
     bool auto_unmask;

@@ -21,12 +21,13 @@ struct spec {
     bool rsb;       /* then, too: no predicted return address is left from the other */
     bool verw;      /* buffers are overwritten on every way out to a guest */
     bool isolate_dom0, isolate_domus;   /* 64-bit guests run on page tables that have next to nothing of ours: asm/isolation.h */
+    bool l1tf_dom0, l1tf_domus;         /* entries that are not present may not name memory: l1tf_exposes() */
 };
 
 /* What the command line says of each; SPEC_AUTO: what the CPU needs. */
 enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
-struct xpti_wishes { enum spec_wish dom0, domus; };
-struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; struct xpti_wishes xpti; };
+struct guest_wishes { enum spec_wish dom0, domus; };
+struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; struct guest_wishes xpti, l1tf; };
 
 /* Places in entry.asm that are patched at boot: the ways out to a guest, the ways in, the way back into our own code, VERW alone. */
 enum { SITE_LEAVE, SITE_ARRIVE, SITE_RESUME, SITE_CLEAR };
@@ -35,11 +36,27 @@ enum { SITE_LEAVE, SITE_ARRIVE, SITE_RESUME, SITE_CLEAR };
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);
 /* Changes the wishes by one word of spec-ctrl=; -EINVAL: not one. len: of the word. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len);
-/* The same for xpti=, as Xen has it: "default", a boolean, "dom0=" or "domu=" and a boolean. */
-int xpti_parse_word(struct xpti_wishes *w, const char *word, size_t len);
+/* The same for xpti= and pv-l1tf=, as Xen has them: "default", a boolean, "dom0=" or "domu=" and a boolean. */
+int guests_parse_word(struct guest_wishes *w, const char *word, size_t len);
 
 /* Boot CPU, after cpu_detect(): decides, tells the log, and patches the code. */
 void spec_init(void);
+
+/*
+ * L1TF (CVE-2018-3620): a CPU speculates with an entry that is not present as if it were, and finds what its first-level cache has of
+ * that address, whoever's it is. So a guest that is not trusted may write none that names memory. Linux since 4.19 writes none: it
+ * inverts the addresses of what it has swapped out or closed. Tables of 32-bit non-PAE guests are not walked (mm/mirror.c).
+ *
+ * A PAE kernel clears and fills entries by halves, the lower one first or last, so entries come by that are not present and have an
+ * upper half, of frames below 16 GiB. These may be, and the three frames that they name are given to nobody (boot/memory.c).
+ *
+ * l1tf_addresses: an entry's bits that a cache can look at. span: of the addresses from the first page's end that are somebody's
+ * memory; 0: d may write what it likes.
+ */
+#define L1TF_HALF_STEP (1UL << 32)
+#define L1TF_HALVES    (3 * L1TF_HALF_STEP)
+extern u64 l1tf_addresses;
+u64 spec_l1tf_span(const struct domain *d);
 /* Our bits of MSR_SPEC_CTRL, beside those of the guest that runs. */
 u32 spec_ctrl_ours(void);
 /* Interrupts off: this CPU is about to run v, not idle. */

@@ -118,6 +118,9 @@ static inline void wrmsr(u32 msr, u64 v)
 int rdmsr_safe(u32 msr, u64 *v);
 int wrmsr_safe(u32 msr, u64 v);
 
+/* A linear address with four levels of tables: bits 48 to 63 repeat bit 47 (SDM vol. 1, 3.3.7.1). */
+static inline bool is_canonical(u64 va) { return (u64)((s64)(va << 16) >> 16) == va; }
+
 static inline u64 rdtsc(void)
 {
     u32 lo, hi;

@@ -68,12 +68,17 @@ def hypervisor_path(name=None):
     return path if path.is_absolute() or path.exists() else TOP / path
 
 
+DEBIAN_HYPERVISOR = "root/boot/xen-*-amd64.gz"
+
+
 def debian_hypervisor():
-    return next(CACHE.glob("root/boot/xen-*-amd64.gz"))
+    for path in CACHE.glob(DEBIAN_HYPERVISOR):
+        return path
+    raise Failure(f"{CACHE}/{DEBIAN_HYPERVISOR} is missing: `make images` fetches it")
 
 
 def is_debian(path):
-    return Path(path).resolve() == debian_hypervisor().resolve()
+    return Path(path).resolve().match(DEBIAN_HYPERVISOR)
 
 
 class Disk:

@@ -83,10 +83,11 @@ def test_without_it_all_is_there(symbols, images):
 
 @pytest.mark.pvisor_only
 @pytest.mark.parametrize("words, says", [
-    ("", ", page-table isolation"), ("spec-ctrl=no", ""), ("xpti=yes spec-ctrl=no", ", page-table isolation"),
-    ("xpti=dom0=no", ", page-table isolation of domUs"), ("xpti=domu=no", ", page-table isolation of dom0")])
+    ("", ", page-table isolation, L1TF checks of domUs"), ("spec-ctrl=no", ""),
+    ("xpti=yes spec-ctrl=no", ", page-table isolation"), ("xpti=dom0=no pv-l1tf=no", ", page-table isolation of domUs"),
+    ("xpti=domu=no pv-l1tf=dom0=yes", ", page-table isolation of dom0, L1TF checks")])
 def test_default(images, words, says):
-    """The emulated CPU does not say that Meltdown spares it."""
+    """The emulated CPU does not say that Meltdown and L1TF spare it."""
     base = rig.HYPERVISOR_ARGS.replace("xpti=no", "")
     with boot("default", base_cmdline=base, cmdline=words) as vm:
         vm.expect("CPUs online")

@@ -465,6 +465,44 @@ static void refuses_entries(void **state)
     expect_nothing_left();
 }
 
+/* A CPU with L1TF speculates with what is not present. */
+static void nothing_absent_names_memory(void **state)
+{
+    static const u64 fine[] = { 0, PTE_RW, PTE_NX, 0xffe, 1UL << 32, 3UL << 32, 5UL << 32, 1UL << 39, 0xfffffffffffff0UL & ~PTE_P };
+    struct tree t = make_tree();
+    mfn_t mine = frames_new(dom);
+    u64 old;
+
+    (void)state;
+    dom->arch.l1tf_span = (5UL << 32) - PAGE_SIZE;
+    assert_int_equal(pin(t.table[top], top), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(fine); i++) {
+        assert_int_equal(update(t.table[1], 20, fine[i]), 0);
+        assert_int_equal(update(t.table[2], 20, fine[i]), 0);
+    }
+    for (u64 bad = PAGE_SIZE; bad < 5UL << 32; bad += bad + PAGE_SIZE) {
+        expect_refused(t.table[1], 20, bad);
+        expect_refused(t.table[1], 7, bad | PTE_RW | PTE_NX);               /* in the place of one that is present */
+        expect_refused(t.table[2], 20, bad | PTE_PS);
+        expect_refused(t.table[1], 20, bad | 1UL << 40);                    /* the cache does not look so far */
+    }
+    old = frame_words(t.table[1])[7];
+    assert_int_equal(pt_compare_update_leaf(dom, t.table[1], 7, old, old & ~PTE_P), -EINVAL);
+    assert_int_equal(pt_update_known(dom, frame_words(t.table[1]) + 7, old & ~PTE_P), -EINVAL);
+    check();
+    /* Nor does a frame with such an entry become a table. */
+    frame_words(mine)[17] = pte_make(t.data[3], RO);
+    frame_words(mine)[18] = pte_make(t.data[3], RO & ~PTE_P);
+    assert_int_equal(pin(mine, 1), -EINVAL);
+    check();
+    dom->arch.l1tf_span = 0;
+    assert_int_equal(pin(mine, 1), 0);
+    assert_int_equal(update(mine, 17, pte_make(t.data[3], RO & ~PTE_P)), 0);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
 static void caches_are_not_bypassed(void **state)
 {
     static const u64 flags[] = { PTE_PWT, PTE_PCD, PTE_PAT };
@@ -1097,6 +1135,7 @@ int main(void)
         FORMATS(builds_and_takes_apart),
         FORMATS(changes_entries),
         FORMATS(refuses_entries),
+        FORMATS(nothing_absent_names_memory),
         FORMATS(caches_are_not_bypassed),
         FORMATS(keeps_the_hypervisors_entries),
         FORMATS(pae_needs_its_fourth_table),

@@ -112,24 +112,42 @@ static void an_intel_cpu_is_isolated_unless_it_is_spared(void **state)
     assert_false(spec_choose(&h, &w).isolate_dom0 || spec_choose(&h, &w).isolate_domus);
 }
 
-static int parse_xpti(struct xpti_wishes *w, const char *word) { return xpti_parse_word(w, word, strlen(word)); }
+static void a_cpu_with_l1tf_checks_domus(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_INTEL), amd = cpu(VENDOR_AMD);
+    struct spec_wishes w = { 0 };
 
-static void xpti_names_dom0_and_domus(void **state)
+    (void)state;
+    assert_true(spec_choose(&h, &w).l1tf_domus && !spec_choose(&h, &w).l1tf_dom0);
+    assert_false(spec_choose(&amd, &w).l1tf_domus || spec_choose(&amd, &w).l1tf_dom0);
+    assert_int_equal(parse(&w, "no"), 0);
+    assert_false(spec_choose(&h, &w).l1tf_domus);
+    assert_int_equal(parse(&w, "yes"), 0);
+    assert_true(spec_choose(&h, &w).l1tf_domus);
+    w.l1tf.dom0 = SPEC_ON;
+    assert_true(spec_choose(&h, &w).l1tf_dom0);
+    give(&h, X86_FEATURE_RDCL_NO);
+    assert_false(spec_choose(&h, &w).l1tf_domus);
+}
+
+static int parse_guests(struct guest_wishes *w, const char *word) { return guests_parse_word(w, word, strlen(word)); }
+
+static void a_word_names_dom0_and_domus(void **state)
 {
     static const char *const bad[] = { "", "dom0", "dom0=", "domu=maybe", "dom1=no", "defaul", "nope" };
-    struct xpti_wishes w = { 0 };
+    struct guest_wishes w = { 0 };
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_int_not_equal(parse_xpti(&w, bad[i]), 0);
+        assert_int_not_equal(parse_guests(&w, bad[i]), 0);
     assert_true(w.dom0 == SPEC_AUTO && w.domus == SPEC_AUTO);
-    assert_int_equal(parse_xpti(&w, "no"), 0);
-    assert_int_equal(parse_xpti(&w, "domu=yes"), 0);
+    assert_int_equal(parse_guests(&w, "no"), 0);
+    assert_int_equal(parse_guests(&w, "domu=yes"), 0);
     assert_true(w.dom0 == SPEC_OFF && w.domus == SPEC_ON);
-    assert_int_equal(parse_xpti(&w, "true"), 0);
-    assert_int_equal(parse_xpti(&w, "dom0=off"), 0);
+    assert_int_equal(parse_guests(&w, "true"), 0);
+    assert_int_equal(parse_guests(&w, "dom0=off"), 0);
     assert_true(w.dom0 == SPEC_OFF && w.domus == SPEC_ON);
-    assert_int_equal(parse_xpti(&w, "default"), 0);
+    assert_int_equal(parse_guests(&w, "default"), 0);
     assert_true(w.dom0 == SPEC_AUTO && w.domus == SPEC_AUTO);
 }
 
@@ -185,7 +203,8 @@ int main(void)
         cmocka_unit_test(amd_has_its_own_bits),
         cmocka_unit_test(no_turns_all_off),
         cmocka_unit_test(an_intel_cpu_is_isolated_unless_it_is_spared),
-        cmocka_unit_test(xpti_names_dom0_and_domus),
+        cmocka_unit_test(a_cpu_with_l1tf_checks_domus),
+        cmocka_unit_test(a_word_names_dom0_and_domus),
         cmocka_unit_test(words_act_alone),
         cmocka_unit_test(a_missing_msr_is_not_used),
         cmocka_unit_test(unknown_words_are_refused),

@@ -1,6 +1,7 @@
 """Machines for benchmarks: one CPU, emulated, where virtual time counts instructions (a nanosecond each)."""
 import gzip
 import os
+import re
 import selectors
 import shutil
 import subprocess
@@ -43,14 +44,14 @@ def unpacked(path, scratch, name):
     return out
 
 
-def qemu(hypervisor, modules, memory, dom0, options, extra=()):
-    """The command line. modules: dom0's kernel with its arguments, and its ramdisk; commas already doubled."""
-    words = f"com1=115200,8n1 console=com1 noreboot dom0_mem={dom0},max:{dom0} {hypervisor.words} {options.cmdline}"
-    return machine(options, memory, hypervisor.elf, words.strip(), ",".join(str(m) for m in modules), extra)
+def qemu(hypervisor, modules, memory, dom0, options, extra=(), cpus=1, words=""):
+    """The command line. modules: dom0's kernel with its arguments, and its ramdisk; commas already doubled. words: for the hypervisor."""
+    words = f"com1=115200,8n1 console=com1 noreboot dom0_mem={dom0},max:{dom0} {hypervisor.words} {options.cmdline} {words}"
+    return machine(options, memory, hypervisor.elf, words.strip(), ",".join(str(m) for m in modules), extra, cpus)
 
 
-def machine(options, memory, kernel, append, initrd, extra=()):
-    command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", options.cpu, "-m", str(memory), "-smp", "1",
+def machine(options, memory, kernel, append, initrd, extra=(), cpus=1):
+    command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", options.cpu, "-m", str(memory), "-smp", str(cpus),
                "-nographic", "-no-reboot", "-net", "none", "-kernel", str(kernel), "-append", append, "-initrd", initrd, *extra]
     if not options.wall_clock:
         command += ["-icount", "shift=0,sleep=off"]
@@ -75,6 +76,21 @@ def lines(command, timeout):
     finally:
         process.kill()
         process.wait()
+
+
+def figures(command, options, progress):
+    """{name: figure} that one of our benchmark kernels prints. What goes wrong is told through progress."""
+    found = {}
+    for line in lines(command, options.timeout):
+        if match := re.match(r"BENCH (\w+) (\d+)", line):
+            found[match[1]] = int(match[2])
+            progress(f"{match[1]} {match[2]}")
+        elif line.startswith("FAIL"):
+            progress(line, keep=True)
+        elif re.match(r"PVTEST (\d+ passed|panic)", line):
+            return found
+    progress("the benchmark kernel did not finish", keep=True)
+    return found
 
 
 def need_qemu():

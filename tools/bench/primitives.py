@@ -1,6 +1,4 @@
 """The PV interface's primitives, measured by a benchmark kernel that is started as dom0 under each hypervisor."""
-import re
-
 import machine
 
 GEOMEAN_GOAL = 0.33
@@ -56,17 +54,5 @@ def run(hypervisor, options, wanted, progress):
     kernel = machine.benchmark_kernel("primitives", options)
     words = "test=" + ",".join(sorted({TEST_OF.get(name, name) for name in wanted}))
     command = machine.qemu(hypervisor, [f"{kernel} {words}".replace(",", ",,")], memory=512, dom0="128M", options=options)
-    results, finished = {}, False
-    for line in machine.lines(command, options.timeout):
-        if match := re.match(r"BENCH (\w+) (\d+)", line):
-            name = ALIASES.get(match[1], match[1])
-            results[name] = int(match[2])
-            progress(f"{name} {match[2]}")
-        elif line.startswith("FAIL"):
-            progress(line, keep=True)
-        elif re.match(r"PVTEST (\d+ passed|panic)", line):
-            finished = True
-            break
-    if not finished:
-        progress(f"{hypervisor.name}: the benchmark kernel did not finish", keep=True)
+    results = {ALIASES.get(name, name): figure for name, figure in machine.figures(command, options, progress).items()}
     return {name: value for name, value in results.items() if name in wanted}

@@ -4,7 +4,6 @@ The kernel is tools/bench/cpus.c. A scaling is N times the cost of one operation
 at once. Under -icount the CPUs take turns: what shows is work that grows with the CPUs (waiting for locks, cross calls), not
 the traffic of caches, which only real CPUs have.
 """
-import re
 from collections import namedtuple
 
 import machine
@@ -24,22 +23,9 @@ TESTS = {"wake": ("wake", 2), "ipi": ("ipi", 2), "switch": ("switch_vcpus", 1), 
 def measure(hypervisor, options, test, cpus, progress):
     """{name: figure} that one test of the kernel prints on a machine of so many CPUs."""
     kernel = machine.benchmark_kernel("cpus", options)
-    command = machine.qemu(hypervisor, [f"{kernel} test={test}"], memory=512, dom0="128M", options=options)
-    command[command.index("-smp") + 1] = str(cpus)
-    command[command.index("-append") + 1] += f" dom0_max_vcpus={max(cpus, 2)}"
-    figures, finished = {}, False
-    for line in machine.lines(command, options.timeout):
-        if match := re.match(r"BENCH (\w+) (\d+)", line):
-            figures[match[1]] = int(match[2])
-            progress(f"{match[1]} {match[2]}")
-        elif line.startswith("FAIL"):
-            progress(line, keep=True)
-        elif re.match(r"PVTEST (\d+ passed|panic)", line):
-            finished = True
-            break
-    if not finished:
-        progress(f"{hypervisor.name}: {test} on {cpus} CPUs did not finish", keep=True)
-    return figures
+    words = f"dom0_max_vcpus={max(cpus, 2)}"
+    command = machine.qemu(hypervisor, [f"{kernel} test={test}"], memory=512, dom0="128M", options=options, cpus=cpus, words=words)
+    return machine.figures(command, options, progress)
 
 
 def run(hypervisor, options, wanted, progress):

@@ -33,6 +33,8 @@ WORK = {
     "tcp_back": ("TCP from dom0", "MB/s", None, Goal(1.5)),
     "udp": ("UDP round trip", "ns", None, None),
 }
+# Each Linux that is measured has as much memory, since its page allocator takes pages in batches that grow with it.
+MACHINE_MIB, LINUX_MIB = 2048, 512
 BEFORE, AFTER = 0x100, 0x200        # marks around the n-th of them
 PAIR_WORK = {"tcp": "TCP", "tcp_back": "TCP, back", "udp": "UDP round trip"}
 LOOPBACK = {"tcp": "TCP, loopback", "tcp_back": "TCP, loopback, back", "udp": "UDP round trip, loopback"}
@@ -97,19 +99,14 @@ def counter(options, scratch):
     return ["-plugin", f"file={machine.need(CACHE / 'count.so', 'make bench-images')},out={scratch}/counts"]
 
 
-def boot(hypervisor, options, memory, scratch):
+def boot(hypervisor, options, memory, progress, scratch):
     """
     {figure: value} that the benchmark kernel prints about its start on a machine of so many MiB. The TSC that it prints runs on
     while a CPU waits, so where instructions can be counted, "started" becomes their number.
     """
     kernel = machine.benchmark_kernel("primitives", options)
     command = machine.qemu(hypervisor, [f"{kernel} test=start"], memory, "128M", options, counter(options, scratch))
-    figures = {}
-    for line in machine.lines(command, options.timeout):
-        if match := re.match(r"BENCH (\w+) (\d+)", line):
-            figures[match[1]] = int(match[2])
-        elif re.match(r"PVTEST (\d+ passed|panic)", line):
-            break
+    figures = machine.figures(command, options, lambda text, **more: progress(f"{memory} MiB: {text}", **more))
     if started := [m for m in marks(scratch) if m.id == KERNEL]:
         figures["started"] = started[0].hypervisor + started[0].other
     return figures
@@ -119,8 +116,7 @@ def small_boots(hypervisor, options, wanted, progress, scratch):
     results = {}
     for memory in (512, 2048):
         if f"memory_{memory}" in wanted or (memory == 512 and "boot" in wanted):
-            figures = boot(hypervisor, options, memory, scratch)
-            progress(f"{memory} MiB: {figures}")
+            figures = boot(hypervisor, options, memory, progress, scratch)
             if "used_pages" in figures:
                 results[f"memory_{memory}"] = memory * 1024 - 4 * figures["used_pages"]
             if memory == 512 and "started" in figures:
@@ -130,15 +126,15 @@ def small_boots(hypervisor, options, wanted, progress, scratch):
 
 # --- Linux ---
 
-def linux(hypervisor, options, scratch, words, memory):
+def linux(hypervisor, options, scratch, words):
     """The command line of a machine with Debian's Linux and tools/bench/work-dom0, without a hypervisor if that is None."""
-    words = f"quiet rdinit=/bench {options.linux_words} {words}"
+    words = f"quiet rdinit=/bench {options.linux_words} bench.memory={LINUX_MIB} {words}"
     kernel, initrd = (machine.need(CACHE / name, "make bench-images") for name in ("kernel/vmlinuz", "bench-dom0.cpio"))
     extra = counter(options, scratch)
     if hypervisor.elf is None:
-        return machine.machine(options, memory, kernel, f"console=ttyS0 {words}", str(initrd), extra)
+        return machine.machine(options, LINUX_MIB, kernel, f"console=ttyS0 {words}", str(initrd), extra)
     module = f"{kernel} console=hvc0 {words}".replace(",", ",,")
-    return machine.qemu(hypervisor, [module, initrd], memory, "512M", options, extra)
+    return machine.qemu(hypervisor, [module, initrd], MACHINE_MIB, f"{LINUX_MIB}M", options, extra)
 
 
 Mark = namedtuple("Mark", "id hypervisor other")
@@ -237,7 +233,7 @@ def one_linux(hypervisor, options, wanted, progress, scratch):
         if between:
             words += f" bench.pair={','.join(between)}"
     results, operations = {}, {}
-    for place, kind, name, values in converse(linux(hypervisor, options, scratch, words, 1024), options, progress):
+    for place, kind, name, values in converse(linux(hypervisor, options, scratch, words), options, progress):
         if kind == "WORK":
             key = f"{place.lower()}_{name}"
             results[key], operations[key] = float(values[0]), int(values[1])
@@ -254,7 +250,7 @@ def crowd(hypervisor, options, wanted, progress, scratch):
     counts = [n for n in CROWDS if any(name.startswith(f"crowd{n}_") for name in wanted)] or [4]
     words = f"bench.domains={','.join(map(str, counts))} bench.work={','.join(CROWD_WORK)}"
     results, pages = {}, []
-    for place, kind, name, values in converse(linux(hypervisor, options, scratch, words, 2048), options, progress):
+    for place, kind, name, values in converse(linux(hypervisor, options, scratch, words), options, progress):
         if kind == "WORK" and (match := re.match(r"(\d+) domains", place)):
             results[f"crowd{match[1]}_{name}"] = float(values[0])
         elif name == "domain" and len(values) == 2:

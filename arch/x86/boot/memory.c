@@ -1,13 +1,14 @@
 /* RAM at boot: the firmware's map put in order, and an allocator for the tables that the real one needs. */
 #include <asm/boot.h>
 #include <asm/mm.h>
+#include <asm/spec.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
 extern char __image_start[], __image_end[];
 
 /* Free RAM, page-aligned; what boot_alloc() takes comes off the end of one. */
-#define MAX_REGIONS (E820_MAX + 2 * MAX_BOOT_MODULES + 4)
+#define MAX_REGIONS (E820_MAX + 2 * MAX_BOOT_MODULES + 8)
 static struct region { u64 start, end; } regions[MAX_REGIONS] __initdata;
 static unsigned nr_regions __initdata;
 
@@ -75,6 +76,13 @@ static __init void reserve_low(void)
     }
 }
 
+/* What an entry names, one half of which a PAE kernel has written: nobody's (asm/spec.h). */
+static __init void reserve_halves(void)
+{
+    for (u64 at = L1TF_HALF_STEP; at <= L1TF_HALVES; at += L1TF_HALF_STEP)
+        reserve(at, at + PAGE_SIZE);
+}
+
 __init void memory_init(void)
 {
     sort_map();
@@ -83,6 +91,7 @@ __init void memory_init(void)
         if (host_e820[i].type == E820_RAM)
             add_region(ROUND_UP(host_e820[i].start, PAGE_SIZE), (host_e820[i].start + host_e820[i].size) & PAGE_MASK);
     reserve_low();
+    reserve_halves();
     reserve(virt_to_maddr(__image_start).v, virt_to_maddr(__image_end).v);
     for (unsigned i = 0; i < boot_info.nr_modules; i++)
         reserve(boot_info.module[i].start.v, boot_info.module[i].start.v + boot_info.module[i].size);

@@ -7,6 +7,7 @@
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
  *   MDS, TAA and their kind    VERW on every way out to a guest, where microcode makes it clear the buffers
  *   Meltdown                   page tables that have next to nothing of ours, for 64-bit guests (mm/isolation.c)
+ *   L1TF                       entries of page tables that are not present and name memory are refused (mm/ptype.c)
  *
  * The code is built with all of it; what a CPU does not need is patched out at boot, so that it costs nothing there.
  */
@@ -29,21 +30,25 @@
 
 /* --- What to do ------------------------------------------------------------------------------------ */
 
+static bool granted(enum spec_wish wish, bool needed) { return wish == SPEC_AUTO ? needed : wish == SPEC_ON; }
+
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
 {
     const u32 *f = h->feat;
     bool intel = h->vendor == VENDOR_INTEL, has_ctrl = intel && feature_in(f, X86_FEATURE_IBRSB);
     bool has_barrier = has_ctrl || feature_in(f, X86_FEATURE_IBPB);
-    bool meltdown = intel && !feature_in(f, X86_FEATURE_RDCL_NO);
+    bool meltdown = intel && !feature_in(f, X86_FEATURE_RDCL_NO);      /* who is spared this is spared L1TF */
     bool mds = intel && !feature_in(f, X86_FEATURE_MDS_NO);
     struct spec s;
 
     s.ibrs = w->ibrs != SPEC_OFF && has_ctrl && feature_in(f, X86_FEATURE_EIBRS);
     s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
     s.rsb = w->rsb != SPEC_OFF;
-    s.verw = w->verw == SPEC_AUTO ? mds && feature_in(f, X86_FEATURE_MD_CLEAR) : w->verw == SPEC_ON;
-    s.isolate_dom0 = w->xpti.dom0 == SPEC_AUTO ? meltdown : w->xpti.dom0 == SPEC_ON;
-    s.isolate_domus = w->xpti.domus == SPEC_AUTO ? meltdown : w->xpti.domus == SPEC_ON;
+    s.verw = granted(w->verw, mds && feature_in(f, X86_FEATURE_MD_CLEAR));
+    s.isolate_dom0 = granted(w->xpti.dom0, meltdown);
+    s.isolate_domus = granted(w->xpti.domus, meltdown);
+    s.l1tf_dom0 = granted(w->l1tf.dom0, false);
+    s.l1tf_domus = granted(w->l1tf.domus, meltdown);
     s.thunk = w->thunk == SPEC_OFF ? THUNK_JMP : w->thunk == SPEC_ON ? w->which : THUNK_RETPOLINE;
     return s;
 }
@@ -62,7 +67,7 @@ static int all_wishes(struct spec_wishes *w, enum spec_wish wish)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(switches); i++)
         *wish_of(w, i) = wish;
-    w->xpti = (struct xpti_wishes){ wish, wish };    /* which has an option of its own besides */
+    w->xpti = w->l1tf = (struct guest_wishes){ wish, wish };    /* which have options of their own besides */
     return 0;
 }
 
@@ -108,7 +113,7 @@ int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
     return -EINVAL;
 }
 
-int xpti_parse_word(struct xpti_wishes *w, const char *word, size_t len)
+int guests_parse_word(struct guest_wishes *w, const char *word, size_t len)
 {
     bool dom0 = len > 5 && !strncmp(word, "dom0=", 5), domus = len > 5 && !strncmp(word, "domu=", 5);
     size_t prefix = dom0 || domus ? 5 : 0;
@@ -128,10 +133,11 @@ int xpti_parse_word(struct xpti_wishes *w, const char *word, size_t len)
 #ifndef HOST_TEST
 
 static struct spec_wishes wishes;
-static struct xpti_wishes xpti;     /* whatever spec-ctrl= says, before it or after */
+static struct guest_wishes xpti, l1tf;      /* whatever spec-ctrl= says, before it or after */
 
 static int parse_spec_word(const char *word, size_t len) { return spec_parse_word(&wishes, word, len); }
-static int parse_xpti_word(const char *word, size_t len) { return xpti_parse_word(&xpti, word, len); }
+static int parse_xpti_word(const char *word, size_t len) { return guests_parse_word(&xpti, word, len); }
+static int parse_l1tf_word(const char *word, size_t len) { return guests_parse_word(&l1tf, word, len); }
 
 /* Words with commas between them. None is "on". */
 static int parse_words(const char *value, int (*parse)(const char *word, size_t len))
@@ -151,6 +157,8 @@ static int parse_spec_ctrl(const char *value) { return parse_words(value, parse_
 CMDLINE_OPTION("spec-ctrl", parse_spec_ctrl);
 static int parse_xpti(const char *value) { return parse_words(value, parse_xpti_word); }
 CMDLINE_OPTION("xpti", parse_xpti);
+static int parse_l1tf(const char *value) { return parse_words(value, parse_l1tf_word); }
+CMDLINE_OPTION("pv-l1tf", parse_l1tf);
 
 /* --- Patching -------------------------------------------------------------------------------------- */
 
@@ -226,12 +234,21 @@ STATIC_PERCPU(const struct domain *, last_domain);
 
 static void warn_of_the_rest(const struct cpu_host *h)
 {
-    if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO))
-        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s: do not run guests that distrust "
-               "each other\n", spec.isolate_domus ? "there is no defence against L1TF yet" : "page-table isolation (xpti=) is off");
+    if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO) && !(spec.isolate_domus && spec.l1tf_domus))
+        printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s off: do not run guests that distrust "
+               "each other\n", spec.l1tf_domus ? "page-table isolation (xpti=) is" : spec.isolate_domus ?
+               "the checks against L1TF (pv-l1tf=) are" : "page-table isolation (xpti=) and the checks (pv-l1tf=) are");
     if (h->vendor == VENDOR_INTEL && !spec.verw && !feature_in(h->feat, X86_FEATURE_MDS_NO))
         printk(LOG_WARNING "This CPU does not say that MDS spares it, and %s\n",
                feature_in(h->feat, X86_FEATURE_MD_CLEAR) ? "the defence is off" : "its microcode has no defence");
+}
+
+static void override(struct guest_wishes *w, const struct guest_wishes *by)
+{
+    if (by->dom0 != SPEC_AUTO)
+        w->dom0 = by->dom0;
+    if (by->domus != SPEC_AUTO)
+        w->domus = by->domus;
 }
 
 void spec_init(void)
@@ -239,12 +256,11 @@ void spec_init(void)
     static const char *const thunk[] = { "retpoline", "lfence", "jmp" };
     static const char *const isolation[] = { "", ", page-table isolation of dom0", ", page-table isolation of domUs",
                                              ", page-table isolation" };
+    static const char *const checks[] = { "", ", L1TF checks of dom0", ", L1TF checks of domUs", ", L1TF checks" };
     bool isolates;
 
-    if (xpti.dom0 != SPEC_AUTO)
-        wishes.xpti.dom0 = xpti.dom0;
-    if (xpti.domus != SPEC_AUTO)
-        wishes.xpti.domus = xpti.domus;
+    override(&wishes.xpti, &xpti);
+    override(&wishes.l1tf, &l1tf);
     spec = spec_choose(&cpu_host, &wishes);
     isolates = spec.isolate_dom0 || spec.isolate_domus;
     if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
@@ -256,11 +272,22 @@ void spec_init(void)
     if (isolates)
         isolation_init(spec.isolate_dom0, spec.isolate_domus);
     patch_entry(spec.verw, isolates);
+    l1tf_addresses = ((1UL << cpu_host.phys_bits) - 1) & PTE_MFN_MASK;
     (void)cpuid(0, 0);      /* serialises: no old instruction is still in the pipeline (SDM vol. 3, self-modifying code) */
-    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
+    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
            spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",
-           isolation[spec.isolate_dom0 + 2 * spec.isolate_domus]);
+           isolation[spec.isolate_dom0 + 2 * spec.isolate_domus], checks[spec.l1tf_dom0 + 2 * spec.l1tf_domus]);
     warn_of_the_rest(&cpu_host);
+}
+
+u64 l1tf_addresses;
+
+/* Below 4 GiB firmware has memory, too, that it does not tell of. */
+u64 spec_l1tf_span(const struct domain *d)
+{
+    bool on = d->is_hardware ? spec.l1tf_dom0 : spec.l1tf_domus;
+
+    return on && !d->arch.fmt->mirrored ? max(nr_frames << PAGE_SHIFT, 1UL << 32) - PAGE_SIZE : 0;
 }
 
 u32 spec_ctrl_ours(void) { return spec.ibrs ? SPEC_CTRL_IBRS : 0; }

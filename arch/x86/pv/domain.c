@@ -35,6 +35,7 @@ int arch_domain_create(struct domain *d)
     d->arch.perdomain_l3 = l3;
     d->arch.perdomain_l3_mfn = virt_to_mfn(l3);
     d->arch.physaddr_bits = 64;
+    d->arch.l1tf_span = spec_l1tf_span(d);
     d->arch.pirq_eoi_mfn = INVALID_MFN;
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     tsc_domain_init(d);
@@ -122,6 +123,7 @@ static void take_format(struct domain *d, const struct pt_format *f)
     d->arch.word = f->word_bits == 64 ? ABI_64 : ABI_32;
     /* The M2P of a 32-bit guest reaches so far; its frames must lie within. */
     d->arch.physaddr_bits = f->id == PT64 ? 64 : f->id == PT32P ? 34 : 32;
+    d->arch.l1tf_span = spec_l1tf_span(d);
 }
 
 static int init_format(struct domain *d)
@@ -299,8 +301,6 @@ static void widen_32(struct context *c, struct cpu_regs *regs, const struct vcpu
     c->kernel_mode = true;
 }
 
-static bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
-
 static mfn_t root_of_cr3(const struct domain *d, u64 cr3)
 {
     return mfn(d->arch.word == ABI_64 ? cr3 >> PAGE_SHIFT : XEN_CR3_TO_PFN_32((u32)cr3));
@@ -321,7 +321,7 @@ static bool traps_canonical(const struct domain *d, const char *raw)
         struct trap_info t;
 
         abi_read(trap_info, w, &t, raw + i * abi_sizeof(w, trap_info));
-        if (!canonical(t.address))
+        if (!is_canonical(t.address))
             return false;
     }
     return true;
@@ -333,9 +333,9 @@ static int check_context(const struct domain *d, const struct context *c, const 
 
     if (!c->kernel_mode && !has_user)
         return refuse(-EINVAL, "the context is in user mode and has no page tables for it");
-    if (d->arch.word == ABI_64 && !(canonical(c->event.eip) && canonical(c->failsafe.eip) && canonical(c->syscall.eip) &&
-                                    canonical(c->fs_base) && canonical(c->gs_base_kernel) &&
-                                    canonical(c->gs_base_user) && traps_canonical(d, c->traps)))
+    if (d->arch.word == ABI_64 && !(is_canonical(c->event.eip) && is_canonical(c->failsafe.eip) && is_canonical(c->syscall.eip) &&
+                                    is_canonical(c->fs_base) && is_canonical(c->gs_base_kernel) &&
+                                    is_canonical(c->gs_base_user) && traps_canonical(d, c->traps)))
         return refuse(-EINVAL, "an address of the context is not canonical");
     if (c->gdt_ents > FIRST_RESERVED_GDT_ENTRY || c->ldt_ents > 8192 || (c->ldt_ents && c->ldt_base & ~PAGE_MASK))
         return refuse(-EINVAL, "GDT with %lu or LDT with %lu entries at %#lx", c->gdt_ents, c->ldt_ents, c->ldt_base);

@@ -37,8 +37,6 @@ typedef int msr_read(struct vcpu *v, u32 msr, u64 *val);
 typedef int msr_write(struct vcpu *v, u32 msr, u64 val);
 
 static bool is_64(const struct vcpu *v) { return v->domain->arch.word == ABI_64; }
-static bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
-
 /* --- Writes that need no thought ---------------------------------------------------------------- */
 
 static int ignore(struct vcpu *v, u32 msr, u64 val)
@@ -120,7 +118,7 @@ static int read_base(struct vcpu *v, u32 msr, u64 *val)
 
 static int write_base(struct vcpu *v, u32 msr, u64 val)
 {
-    if (!is_64(v) || !canonical(val))
+    if (!is_64(v) || !is_canonical(val))
         return -EINVAL;
     wrmsr(msr, val);
     if (msr == MSR_FS_BASE)

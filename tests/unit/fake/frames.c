@@ -58,6 +58,8 @@ void domain_flush_stale(struct domain *d)
     flushed(d->id);
 }
 
+u64 l1tf_addresses = 0xfffffff000UL;    /* of a CPU with 40 address bits */
+
 void isolation_forget(const struct domain *d, mfn_t root)
 {
     (void)d;
