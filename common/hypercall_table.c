@@ -84,3 +84,4 @@ hypercall_fn *const hypercall_functions[NR_HYPERCALLS] = { [0 ... NR_HYPERCALLS 
 const struct hypercall_desc hypercall_table[NR_HYPERCALLS] = { HYPERCALLS(DESC) };
 
 const u64 nr_hypercalls = NR_HYPERCALLS;
+_Static_assert(!(NR_HYPERCALLS & (NR_HYPERCALLS - 1)), "numbers are cut by a mask");

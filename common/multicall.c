@@ -43,12 +43,13 @@ static s64 call_wide(struct multicall_entry e)
 static always_inline s64 call(enum abi_word w, const struct multicall_entry *e)
 {
     const u64 *a = e->args;
+    u64 op = e->op & (NR_HYPERCALLS - 1);     /* as asm/nospec.h has it */
 
     if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
-    if (unlikely(w == ABI_32 && hypercall_table[e->op].wide))
+    if (unlikely(w == ABI_32 && hypercall_table[op].wide))
         return call_wide(*e);
-    return hypercall_functions[e->op](a[0], a[1], a[2], a[3], a[4], a[5]);
+    return hypercall_functions[op](a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* The entry gets the new arguments; its result stays the guest's. */

@@ -1,5 +1,6 @@
 /* vcpu_op (public/vcpu.h): a domain's own vCPUs, one by number. */
 #include <asm/atomic.h>
+#include <asm/nospec.h>
 #include <public/errno.h>
 #include <public/sched.h>
 #include <public/vcpu.h>
@@ -257,6 +258,6 @@ s64 do_vcpu_op(u64 cmd, u64 vcpu_id, u64 arg, u64 a3, u64 a4, u64 a5)
         return refuse(-ENOSYS, "command %u, expected at most %zu", (u32)cmd, ARRAY_SIZE(ops) - 1);
     if (!v)
         return -ENOENT;   /* how kernels count their vCPUs: nothing to log */
-    rc = ops[(u32)cmd](v, gva(arg));
+    rc = array_nospec(ops, (u32)cmd)(v, gva(arg));
     return rc == -ERESTART_HYPERCALL ? hypercall_restart(3, cmd, vcpu_id, arg) : rc;
 }

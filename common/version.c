@@ -2,6 +2,7 @@
  * What the hypervisor says of itself: xen_version, and the assists that a guest may switch on. Tools compare
  * the version with their own, so it is that of the ABI we speak; our own name is in the other strings.
  */
+#include <asm/nospec.h>
 #include <asm/pt.h>
 #include <public/errno.h>
 #include <public/version.h>
@@ -154,7 +155,7 @@ s64 do_xen_version(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
     cmd = (u32)cmd;
     if (cmd >= ARRAY_SIZE(commands) || !commands[cmd])
         return refuse(-ENOSYS, "unknown command %lu", cmd);
-    return commands[cmd](gva(arg));
+    return array_nospec(commands, cmd)(gva(arg));
 }
 
 #define ASSIST(name) (1UL << VMASST_TYPE_##name)

@@ -1,5 +1,6 @@
 /* The event-channel hypercalls: argument structures in and out, who may do what to whom. */
 #include "event.h"
+#include <asm/nospec.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
@@ -239,7 +240,7 @@ static __attribute__((noinline)) s64 other_command(u32 cmd, u64 arg)
 
     if (cmd >= ARRAY_SIZE(calls) || !calls[cmd].fn)
         return refuse(-ENOSYS, "unknown command %u", cmd);
-    rc = perform(&calls[cmd], gva(arg));
+    rc = perform(&array_nospec(calls, cmd), gva(arg));
     return rc == -ERESTART_HYPERCALL ? hypercall_restart(2, (u64)EVTCHNOP_reset_cont, arg) : rc;
 }
 

@@ -14,6 +14,7 @@
 #ifndef COMMON_EVENT_EVENT_H
 #define COMMON_EVENT_EVENT_H
 
+#include <asm/nospec.h>
 #include <public/errno.h>
 #include <public/event_channel.h>
 #include <pvisor/domain.h>
@@ -86,9 +87,11 @@ struct evtchn_domain {
 static inline struct evtchn *evtchn_at(const struct domain *d, u32 port)
 {
     const struct evtchn_domain *ed = d->evtchn;
+    u32 nr = read_once(ed->nr_ports);
 
-    if (port >= read_once(ed->nr_ports))
+    if (port >= nr)
         return NULL;
+    port = (u32)index_nospec(port, nr);
     return &ed->chunk[port / PORTS_PER_CHUNK][port % PORTS_PER_CHUNK];
 }
 

@@ -1,5 +1,6 @@
 /* The grant-table hypercall: the small operations, and the loop over a guest's array with its preemption. */
 #include "grant.h"
+#include <asm/nospec.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
@@ -272,7 +273,7 @@ s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
         return refuse(-EINVAL, "count %u", count);
     if (cmd >= ARRAY_SIZE(calls))
         return refuse(-ENOSYS, "unknown command %u", cmd);
-    c = &calls[cmd];
+    c = &array_nospec(calls, cmd);
     if (c->counted == ONE && count != 1)
         return refuse(-EINVAL, "count %u for command %u, expected 1", count, cmd);
     if (c->counted == ALONE)

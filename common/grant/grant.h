@@ -23,6 +23,7 @@
 #define COMMON_GRANT_GRANT_H
 
 #include <asm/atomic.h>
+#include <asm/nospec.h>
 #include <public/errno.h>
 #include <public/grant_table.h>
 #include <pvisor/domain.h>
@@ -93,14 +94,14 @@ static inline bool grant_exists(const struct grant_table *t, u32 ref) { return r
 struct active *grant_active_grow(struct grant_frame *f, u32 i);
 static inline struct active *grant_active(struct grant_table *t, u32 ref)
 {
-    struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
+    struct grant_frame *f = &t->frame[index_nospec(ref / ENTRIES_PER_FRAME, t->nr_frames)];
     u32 i = ref % ENTRIES_PER_FRAME;
 
-    return likely(i < f->nr_active) ? &f->active[i] : grant_active_grow(f, i);
+    return likely(i < f->nr_active) ? &f->active[index_nospec(i, f->nr_active)] : grant_active_grow(f, i);
 }
 static inline struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref)
 {
-    const struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
+    const struct grant_frame *f = &t->frame[index_nospec(ref / ENTRIES_PER_FRAME, t->nr_frames)];
 
     return f->entry ? &f->entry[ref % ENTRIES_PER_FRAME] : NULL;
 }
@@ -144,7 +145,10 @@ static always_inline void map_publish(struct map *m, const struct map *as)
 }
 static inline struct map *map_at(const struct grant_table *t, u32 handle)
 {
-    return likely(handle < t->nr_maps) ? &t->chunk[handle / MAPS_PER_CHUNK][handle % MAPS_PER_CHUNK] : NULL;
+    if (unlikely(handle >= t->nr_maps))
+        return NULL;
+    handle = (u32)index_nospec(handle, t->nr_maps);
+    return &t->chunk[handle / MAPS_PER_CHUNK][handle % MAPS_PER_CHUNK];
 }
 /* t's lock held. NULL if there is no such mapping; *copy is the map, with parts = those of wanted that are there. */
 static always_inline struct map *map_find(struct grant_table *t, u32 handle, u8 wanted, struct map *copy)

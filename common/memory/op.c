@@ -1,4 +1,5 @@
 /* The memory_op hypercall: which command is whose, and the rules that all of them share. */
+#include <asm/nospec.h>
 #include "internal.h"
 
 static const struct memory_op {
@@ -56,6 +57,7 @@ s64 do_memory_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
     /* Sharing, paging and access control have no PV guests. */
     if (op >= ARRAY_SIZE(ops) || !ops[op].fn)
         return refuse(-ENOSYS, "unknown command %u", op);
+    op = (u32)index_nospec(op, ARRAY_SIZE(ops));
     if (start && !ops[op].extents)
         return refuse(-EINVAL, "command %u cannot start at extent %u", op, start);
     return ops[op].fn(gva(arg), start);

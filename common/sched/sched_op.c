@@ -1,5 +1,6 @@
 /* sched_op, sched_op_compat and set_timer_op (public/sched.h). */
 #include <asm/atomic.h>
+#include <asm/nospec.h>
 #include <public/errno.h>
 #include <public/sched.h>
 #include <pvisor/evtchn.h>
@@ -200,7 +201,7 @@ s64 do_sched_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
     (void)a2, (void)a3, (void)a4, (void)a5;
     if ((u32)cmd >= ARRAY_SIZE(ops))
         return refuse(-ENOSYS, "command %u, expected at most %zu", (u32)cmd, ARRAY_SIZE(ops) - 1);
-    return ops[(u32)cmd](gva(arg));
+    return array_nospec(ops, (u32)cmd)(gva(arg));
 }
 
 /*

@@ -6,6 +6,7 @@
 #define PVISOR_DOMAIN_H
 
 #include <asm/domain.h>
+#include <asm/nospec.h>
 #include <asm/percpu.h>
 #include <public/xen.h>
 #include <pvisor/cpumask.h>
@@ -171,7 +172,7 @@ void vcpu_unpause(struct vcpu *v);
 /* A vCPU of d by id, NULL if there is none. */
 static inline struct vcpu *domain_vcpu(const struct domain *d, u32 id)
 {
-    return id < d->max_vcpus ? d->vcpu[id] : NULL;
+    return id < d->max_vcpus ? d->vcpu[index_nospec(id, d->max_vcpus)] : NULL;
 }
 #define for_each_vcpu(d, v) \
     for (u32 i_ = 0; i_ < (d)->max_vcpus; i_++) if (((v) = (d)->vcpu[i_]) != NULL)

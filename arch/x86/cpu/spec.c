@@ -7,9 +7,11 @@
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
  *   MDS, TAA and their kind    VERW on every way out to a guest, where microcode makes it clear the buffers
  *   Meltdown                   page tables that have next to nothing of ours, for 64-bit guests (mm/isolation.c)
+ *   bounds-check bypass        guests' numbers are cut to their arrays by arithmetic, after the check (asm/nospec.h)
  *   L1TF                       entries of page tables that are not present and name memory are refused (mm/ptype.c)
  *
- * The code is built with all of it; what a CPU does not need is patched out at boot, so that it costs nothing there.
+ * The code is built with all of it; what a CPU does not need is patched out at boot, so that it costs nothing there. Bounds-check
+ * bypass, which spares no CPU, costs three instructions a number, always.
  */
 #include <asm/features.h>
 #include <asm/isolation.h>

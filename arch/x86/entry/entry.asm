@@ -364,6 +364,7 @@ moving_entry:
 %macro CALL_HYPERCALL 1
     cmp rax, NR_HYPERCALLS_
     jae %1
+    and eax, NR_HYPERCALLS_ - 1         ; should the CPU have expected another answer: asm/nospec.h
     lea r11, [hypercall_functions]
     mov rax, [r11 + rax * 8]
     call __x86_indirect_thunk_rax
@@ -588,6 +589,7 @@ int82_entry:
     cmp eax, NR_HYPERCALLS_
     jae .bad
     mov r10d, eax
+    and r10d, NR_HYPERCALLS_ - 1
     shl r10d, HCDESC_shift
     lea r11, [hypercall_table + HCDESC_wide]
     cmp byte [r11 + r10], 0

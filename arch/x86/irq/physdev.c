@@ -1,4 +1,5 @@
 /* HYPERVISOR_physdev_op and its old form: one table from command to function. Interface: public/physdev.h. */
+#include <asm/nospec.h>
 #include <asm/percpu.h>
 #include <public/errno.h>
 #include <public/physdev.h>
@@ -394,7 +395,7 @@ static const struct physdev_command {
 
 static const struct physdev_command *find_command(u32 cmd)
 {
-    return cmd < ARRAY_SIZE(commands) && commands[cmd].fn ? &commands[cmd] : NULL;
+    return cmd < ARRAY_SIZE(commands) && commands[cmd].fn ? &array_nospec(commands, cmd) : NULL;
 }
 
 s64 do_physdev_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)

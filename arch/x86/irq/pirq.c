@@ -6,6 +6,7 @@
  * written under it and read without; what must be exact (who is bound to an irq) is kept in the irq_desc, under its lock.
  */
 #include <asm/atomic.h>
+#include <asm/nospec.h>
 #include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/domain.h>
@@ -59,7 +60,7 @@ static struct pirq *mapped(const struct domain *d, u64 pirq)
 
     if (pirq >= pirq_limit(d))
         return NULL;
-    p = &d->pirqs->pirq[pirq];
+    p = &d->pirqs->pirq[index_nospec(pirq, pirq_limit(d))];
     return read_once(p->state) >= PIRQ_GSI ? p : NULL;
 }
 
