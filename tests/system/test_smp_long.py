@@ -79,14 +79,17 @@ class Debugger:
         self.link = socket.socket(socket.AF_UNIX)
         self.link.settimeout(60)
         self.link.connect(path)
+        self.pending = b""
 
     def ask(self, text):
         self.link.sendall(f"${text}#{sum(text.encode()) & 0xff:02x}".encode())
-        answer = b""
-        while not re.search(rb"\$[^#]*#..", answer):
-            answer += self.link.recv(4096)
-        self.link.sendall(b"+")
-        return re.search(rb"\$([^#]*)#", answer)[1].decode()
+        while True:
+            while not (answer := re.search(rb"\$([^#]*)#..", self.pending)):
+                self.pending += self.link.recv(4096)
+            self.pending = self.pending[answer.end():]
+            self.link.sendall(b"+")
+            if not answer[1].startswith(b"T"):      # in between it may tell that the machine has stopped
+                return answer[1].decode()
 
     def move(self, cpu, address):
         self.ask("qXfer:features:read:target.xml:0,ffb")    # it takes single registers only from one that knows their names
