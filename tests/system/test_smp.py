@@ -8,7 +8,7 @@ import time
 import pytest
 
 import rig
-from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, free_pages, irq_cpus, no_complaints, rates, storm
+from smp import HPTOOL, LONG_STORM, SPIN, STOP, Guests, build, irq_cpus, no_complaints, rates, storm
 
 CPUS = 4
 
@@ -44,7 +44,7 @@ def test_all_cpus_start(machine):
 
 def test_time_never_goes_back(machine):
     """Each line is read on whatever CPU the shell is moved to."""
-    times = [float(t) for t in machine.ok("for i in $(seq 200); do cut -d' ' -f1 /proc/uptime; done", 120).split()]
+    times = [float(t) for t in machine.ok("for i in $(seq 60); do cut -d' ' -f1 /proc/uptime; done", 120).split()]
     assert times == sorted(times)
 
 
@@ -189,16 +189,3 @@ def test_a_flood_of_events_starves_nobody(machine, quiet, on_one_cpu):
     machine.ok("sleep 1")
     [got] = rates(machine, [worker.name], 5)
     assert got > 0.3
-
-
-def test_memory_comes_back(machine, quiet):
-    """A domain that dies under load, the second time so: what the first one's making leaves for good is there by then."""
-    guest = quiet.all[3]
-    guest.destroy()
-    before = free_pages(machine)
-    guest.create(timeout=300)
-    guest.ok(LONG_STORM)
-    machine.ok("sleep 1")
-    guest.destroy()
-    assert free_pages(machine) == before
-    no_complaints(machine)
