@@ -31,12 +31,12 @@ static void join_halves(const struct hypercall_desc *h, u64 args[6])
         args[i] = joined[i];
 }
 
-static s64 call_wide(struct multicall_entry e)
+static s64 call_wide(u64 op, struct multicall_entry e)
 {
     u64 *a = e.args;
 
-    join_halves(&hypercall_table[e.op], a);
-    return hypercall_functions[e.op](a[0], a[1], a[2], a[3], a[4], a[5]);
+    join_halves(&hypercall_table[op], a);
+    return hypercall_functions[op](a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* An inner call under the rules of an outer one. The entry stays in registers: nobody takes its address. */
@@ -48,7 +48,7 @@ static always_inline s64 call(enum abi_word w, const struct multicall_entry *e)
     if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
     if (unlikely(w == ABI_32 && hypercall_table[op].wide))
-        return call_wide(*e);
+        return call_wide(op, *e);
     return hypercall_functions[op](a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

@@ -174,23 +174,18 @@ static always_inline void put_leaf(struct domain *d, u64 e)
 
 /* --- Entries that are not present --- */
 
-/* e is not present, and not empty either. */
+/* e is not present; mostly it is empty. */
 static always_inline bool l1tf_exposes(const struct domain *d, u64 e)
 {
     u64 address = e & l1tf_addresses;
 
-    return address - PAGE_SIZE < d->arch.l1tf_span && address & ~L1TF_HALVES;
+    return unlikely(e) && unlikely(address - PAGE_SIZE < d->arch.l1tf_span) && address & ~L1TF_HALVES;
 }
 
 static __attribute__((cold, noinline)) int refuse_absent(u64 e)
 {
     return refuse(-EINVAL, "entry %#lx is not present and names memory, which a CPU with L1TF shows to a guest (a guest that is trusted "
                   "may be an old kernel: pv-l1tf=domu=no)", e);
-}
-
-static always_inline int check_absent(const struct domain *d, u64 e)
-{
-    return likely(!e) || likely(!l1tf_exposes(d, e)) ? 0 : refuse_absent(e);
 }
 
 /* --- Upper entries --- */
@@ -398,9 +393,9 @@ static always_inline int promote_range(struct domain *d, const struct pt_format 
             u64 e = load_entry(table, bytes, i);
 
             if (!(e & PTE_P)) {
-                if (likely(!e) || (level > 1 && is_hv_slot(f, level, w, i)))
+                if (!l1tf_exposes(d, e) || (level > 1 && is_hv_slot(f, level, w, i)))
                     continue;
-                rc = check_absent(d, e);
+                rc = refuse_absent(e);
             } else {
                 rc = level == 1 ? promote_leaf(d, f, m, i, e) : promote_node(d, f, m, level, w, i, e);
             }
@@ -763,8 +758,8 @@ static always_inline int replace_leaf(struct domain *d, void *p, u64 e, u64 old,
         int rc = get_leaf(d, f, &e, owner);
         if (unlikely(rc))
             return rc;
-    } else if (unlikely(check_absent(d, e))) {
-        return -EINVAL;
+    } else if (l1tf_exposes(d, e)) {
+        return refuse_absent(e);
     }
     if (!store_entry(d, f, m, 1, idx, e, old, flags)) {
         if (e & PTE_P)
@@ -830,7 +825,7 @@ static always_inline int update_own_leaf(struct domain *d, u64 *p, u64 e, u64 ol
             return update_any_leaf(d, p, e, old, d, flags);
         if (e & PTE_RW && unlikely(!frame_take_writable(pte_mfn(e))))
             return drop_and_update_any_leaf(d, p, e, old, d, flags);
-    } else if (unlikely(e) && unlikely(l1tf_exposes(d, e))) {
+    } else if (l1tf_exposes(d, e)) {
         return refuse_absent(e);
     }
     if (unlikely(!store_8(p, e, old, flags))) {
@@ -867,11 +862,11 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
             return 0;
         }
         rc = get_node(d, f, level, m, idx, &e);
-    } else {
-        rc = check_absent(d, e);
+        if (rc)
+            return rc;
+    } else if (l1tf_exposes(d, e)) {
+        return refuse_absent(e);
     }
-    if (rc)
-        return rc;
     (void)store_entry(d, f, m, level, idx, e, old, flags);
     /* A table that leaves the tree may be walked by CPUs until they flush; its frame's next use waits for that. */
     if (old & PTE_P)

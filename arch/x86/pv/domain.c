@@ -20,6 +20,15 @@
 /* vCPUs whose 32 pages share one level-1 table of the per-domain slot. */
 #define VCPUS_PER_L1 (512 / PERVCPU_PAGES)
 
+static void take_format(struct domain *d, const struct pt_format *f)
+{
+    d->arch.fmt = f;
+    d->arch.word = f->word_bits == 64 ? ABI_64 : ABI_32;
+    /* The M2P of a 32-bit guest reaches so far; its frames must lie within. */
+    d->arch.physaddr_bits = f->id == PT64 ? 64 : f->id == PT32P ? 34 : 32;
+    d->arch.l1tf_span = spec_l1tf_span(d);
+}
+
 int arch_domain_create(struct domain *d)
 {
     u64 *l3 = alloc_pages(0), *l2 = alloc_pages(0);
@@ -30,12 +39,9 @@ int arch_domain_create(struct domain *d)
         return -ENOMEM;
     }
     l3[0] = virt_to_maddr(l2).v | PTE_P | PTE_RW | PTE_A;
-    d->arch.fmt = &pt_formats[PT64];
-    d->arch.word = ABI_64;
+    take_format(d, &pt_formats[PT64]);
     d->arch.perdomain_l3 = l3;
     d->arch.perdomain_l3_mfn = virt_to_mfn(l3);
-    d->arch.physaddr_bits = 64;
-    d->arch.l1tf_span = spec_l1tf_span(d);
     d->arch.pirq_eoi_mfn = INVALID_MFN;
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     tsc_domain_init(d);
@@ -115,15 +121,6 @@ int arch_domain_set_address_size(struct domain *d, u32 bits)
     if (d->arch.fmt == &pt_formats[id])
         return 0;
     return pv_set_format(d, id);
-}
-
-static void take_format(struct domain *d, const struct pt_format *f)
-{
-    d->arch.fmt = f;
-    d->arch.word = f->word_bits == 64 ? ABI_64 : ABI_32;
-    /* The M2P of a 32-bit guest reaches so far; its frames must lie within. */
-    d->arch.physaddr_bits = f->id == PT64 ? 64 : f->id == PT32P ? 34 : 32;
-    d->arch.l1tf_span = spec_l1tf_span(d);
 }
 
 static int init_format(struct domain *d)
