@@ -80,7 +80,7 @@ struct arch_domain {
     u32 nr_mirror_dead;            /* since the last flush on their account */
     u64 nr_mirror_frames;          /* of mirrors that are in use */
     u64 nr_tables;
-    void *known_l1, *known_mirrored_l1;     /* pt_in_known_l1(); NULL: none */
+    mfn_t known_l1, known_mirrored_l1;      /* pt_in_known_l1(); INVALID_MFN: none */
     bool keep_going;               /* promotion and demotion do not give way: pv/format_switch.c */
     mfn_t orphans[16];             /* tables whose demotion gave way: mm/ptype.c */
     unsigned nr_orphans;

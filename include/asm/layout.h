@@ -30,6 +30,7 @@
 #define STACKS_START      0xffff82d060000000UL
 #define DIRECTMAP_START   0xffff830000000000UL
 #define DIRECTMAP_END     0xffff880000000000UL
+#define DIRECTMAP_SIZE    (DIRECTMAP_END - 0xffff830000000000UL)
 
 /* Per-CPU area in the stacks region: guard page, stack pages, cpu_info at the very top. */
 #define STACK_ORDER 3

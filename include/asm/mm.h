@@ -6,6 +6,7 @@
 #include <asm/pt.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/frame.h>
+#include <pvisor/printk.h>
 #include <pvisor/types.h>
 
 struct domain;
@@ -24,13 +25,21 @@ extern u32 fake_types[];
 #define M2P_RW_START fake_m2p
 #endif
 
-static inline void *maddr_to_virt(maddr_t a) { return (void *)(DIRECTMAP_START + a.v); }
+static inline void *maddr_to_virt(maddr_t a)
+{
+    BUG_ON(a.v >= DIRECTMAP_SIZE);
+    return (void *)(DIRECTMAP_START + a.v);
+}
 static inline maddr_t virt_to_maddr(const void *p)
 {
     u64 v = (u64)p;
     return maddr(v >= DIRECTMAP_START ? v - DIRECTMAP_START : v - IMAGE_START);
 }
-static inline void *mfn_to_virt(mfn_t m) { return maddr_to_virt(mfn_to_maddr(m)); }
+static inline void *mfn_to_virt(mfn_t m)
+{
+    ASSERT(m.v < nr_frames);
+    return (void *)(DIRECTMAP_START + mfn_to_maddr(m).v);
+}
 
 /* --- The hypervisor's own tables (mm/hyp_map.c) --- */
 extern u64 *hyp_l4;                      /* template: slots 256..271 go into every address space */
@@ -71,7 +80,6 @@ void heap_init_region(mfn_t first, u64 nr);
 static inline enum frame_type fw_type(u32 w) { return (enum frame_type)(w >> FW_TYPE_SHIFT); }
 #define frame_refs  ((u64 *)FRAME_REF_START)
 #define frame_types ((u32 *)FRAME_TYPE_START)
-extern u64 nr_frames;                    /* the arrays' length */
 
 #define FW_TYPE(t)    ((u32)(t) << FW_TYPE_SHIFT)
 #define FW_FREE       7u                 /* type value of a block on the heap's lists */
@@ -110,14 +118,22 @@ int pt_drain_orphans(struct domain *d);
 /* Replaces entry idx of table m (type level, valid), which lies in the page. owner: whose frames a leaf entry may map. */
 int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct domain *owner, unsigned flags);
 /*
- * Whether p, in the direct map, lies in a table of d's that is known to be a level-1 table which the hardware walks. It was found so
- * under the lock; only whoever drops a table's last typed reference, which takes the lock too, can end that, and then forgets it. So
- * nothing of it needs a look, nor a reference. pt_know_l1(): the caller has found it so.
+ * Whether ma, a machine address of a guest's and any number at all, lies in a table of d's that is known to be a level-1 table which
+ * the hardware walks; then *p is the place. It was found so under the lock; only whoever drops a table's last typed reference, which
+ * takes the lock too, can end that, and then forgets it. So nothing of it needs a look, nor a reference. pt_know_l1(): the caller has
+ * found it so. There being none is a number that no address has, and what is not that table's is no pointer.
  */
-#define pt_in_known_l1(d, p) (((u64)(p) & PAGE_MASK) == (u64)(d)->arch.known_l1)
-void pt_know_l1(struct domain *d, mfn_t m);
+#define pt_in_known_l1(d, ma, p) pt_in_known((d)->arch.known_l1, ma, (void **)(p))
 /* The same of a mirrored table. */
-#define pt_is_known_mirrored_l1(d, m) (mfn_to_virt(m) == (d)->arch.known_mirrored_l1)
+#define pt_in_known_mirrored_l1(d, ma, p) pt_in_known((d)->arch.known_mirrored_l1, ma, (void **)(p))
+static always_inline bool pt_in_known(mfn_t known, u64 ma, void **p)
+{
+    if (unlikely(ma >> PAGE_SHIFT != known.v))
+        return false;
+    *p = (void *)(DIRECTMAP_START + ma);
+    return true;
+}
+void pt_know_l1(struct domain *d, mfn_t m);
 /* pt_update_leaf() of the entry at p, in such a table, for d's own frames. */
 int pt_update_known(struct domain *d, u64 *p, u64 e);
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */

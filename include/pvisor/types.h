@@ -2,10 +2,14 @@
  * Basic types. Addresses and frame numbers of different kinds are distinct
  * structure types, so that mixing them does not compile:
  *
- *   mfn_t    machine frame number (real RAM, 4 KiB units)
- *   maddr_t  machine address in bytes
+ *   mfn_t    machine frame number: of RAM that the frame table covers, or INVALID_MFN
+ *   maddr_t  machine address in bytes, of the hypervisor's own making
  *   pfn_t    a guest's pseudo-physical frame number (the M2P's values)
  *   gva_t    a guest's linear address, not yet checked
+ *
+ * An mfn_t indexes the frame table and becomes a pointer into the direct map, which no other number may: mfn() makes it, of any number
+ * at all, a guest's included, and what is no frame of RAM becomes INVALID_MFN. With that, both lead to addresses of the hypervisor's
+ * where nothing is. So what a guest says is an mfn_t, or it stays a plain number; a machine address of a guest's stays a u64.
  */
 #ifndef PVISOR_TYPES_H
 #define PVISOR_TYPES_H
@@ -35,14 +39,16 @@ typedef struct { u64 v; } gva_t;
 #define INVALID_MFN ((mfn_t){ ~0UL })
 #define INVALID_PFN ((pfn_t){ ~0UL })
 
-static inline mfn_t mfn(u64 v) { return (mfn_t){ v }; }
+extern u64 nr_frames;       /* the frame table's length: mm/frame.c */
+
+static inline mfn_t mfn(u64 v) { return v < nr_frames ? (mfn_t){ v } : INVALID_MFN; }
 static inline pfn_t pfn(u64 v) { return (pfn_t){ v }; }
 static inline maddr_t maddr(u64 v) { return (maddr_t){ v }; }
 static inline gva_t gva(u64 v) { return (gva_t){ v }; }
-static inline mfn_t mfn_add(mfn_t m, u64 n) { return (mfn_t){ m.v + n }; }
+static inline mfn_t mfn_add(mfn_t m, u64 n) { return mfn(m.v + n); }
 static inline bool mfn_eq(mfn_t a, mfn_t b) { return a.v == b.v; }
 static inline maddr_t mfn_to_maddr(mfn_t m) { return (maddr_t){ m.v << PAGE_SHIFT }; }
-static inline mfn_t maddr_to_mfn(maddr_t a) { return (mfn_t){ a.v >> PAGE_SHIFT }; }
+static inline mfn_t maddr_to_mfn(maddr_t a) { return mfn(a.v >> PAGE_SHIFT); }
 static inline gva_t gva_add(gva_t a, u64 n) { return (gva_t){ a.v + n }; }
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

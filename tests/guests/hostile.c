@@ -366,6 +366,117 @@ TEST(special_domains)
     table_free(table);
 }
 
+/* ---- Numbers that are no memory ---- */
+
+/* Where the hypervisor sees memory: so far below the end of its addresses, machine addresses wrap to 0 and on into our own. */
+#define DIRECT_MAP 0xffff830000000000ULL
+
+static long update_at(u64 ptr, u64 value)
+{
+    struct mmu_update req = { .ptr = ptr, .val = value };
+
+    return mmu_update(&req, 1, NULL, DOMID_SELF);
+}
+
+/* The table that the last update named goes: there is none then whose entries need no check. */
+static void forget_last_table(void)
+{
+    void *table = table_alloc();
+
+    CHECK_OK(pin(table, 1));
+    CHECK_OK(pte_set(pte_at(table, 0), 0));
+    CHECK_OK(unpin(table));
+    table_free(table);
+}
+
+/* An entry in what is no table may not become one by the address that it has for the hypervisor, were that one of ours. */
+TEST(address_that_wraps_to_ours)
+{
+    u8 *page = page_alloc(), *victim = page_alloc();
+    u64 entry = pte_make(virt_to_mfn(victim), PTE_DATA);
+    volatile pte_raw *here = (void *)page;
+
+    build_tables(NULL);
+    REQUIRE_OK(map_at(NULL, virt_to_mfn(page), PTE_DATA));
+    for (unsigned i = 0; i < 8; i++) {
+        u64 ptr = (i & 4 ? (word)page - DIRECT_MAP : -DIRECT_MAP) + i % 4 * format.pte_bytes;
+        struct mmu_update two[2] = { { .ptr = ptr, .val = entry }, { .ptr = ptr, .val = 0 } };
+
+        forget_last_table();
+        CHECK_REFUSED(update_at(ptr, entry));
+        CHECK_REFUSED(update_at(ptr | MMU_PT_UPDATE_PRESERVE_AD, entry));
+        CHECK_REFUSED(update_at(ptr | MMU_MACHPHYS_UPDATE, 1));
+        CHECK_REFUSED(mmu_update(two, 2, NULL, DOMID_SELF));
+        CHECK_EQ(here[i % 4], 0);
+        here[i % 4] = (pte_raw)entry;       /* as if it held a reference */
+        CHECK_REFUSED(update_at(ptr, 0));
+        CHECK_EQ(here[i % 4], (pte_raw)entry);
+        here[i % 4] = 0;
+    }
+    CHECK_OK(unmap_at(NULL));
+    make_readonly(victim);      /* nobody else maps it writable */
+    CHECK_OK(pin(victim, 1));
+    CHECK_OK(unpin(victim));
+    table_free(victim);
+    page_free(page);
+}
+
+/* Everywhere that a frame's number goes in, one from far beyond memory whose address, in 64 bits, is that of a frame of ours. */
+static void check_frame_refused(word mfn, word ours)
+{
+    GUEST(xen_memory_reservation) r = { .extent_start = P(&mfn), .nr_extents = 1, .domid = DOMID_SELF };
+    struct evtchn_init_control control = { .control_gfn = mfn };
+    struct evtchn_expand_array array = { .array_gfn = mfn };
+    GUEST(gnttab_copy) copy = { .source = { .u = mfn, .domid = DOMID_SELF }, .dest = { .u = ours, .domid = DOMID_SELF }, .len = 8 };
+
+    for (unsigned level = 1; level <= top_level(); level++)
+        CHECK_REFUSED(mmuext(MMUEXT_PIN_L1_TABLE + level - 1, mfn, 0));
+    CHECK_REFUSED(mmuext(MMUEXT_UNPIN_TABLE, mfn, 0));
+    CHECK_REFUSED(mmuext(MMUEXT_NEW_BASEPTR, mfn, 0));
+    CHECK_REFUSED(mmuext(MMUEXT_NEW_USER_BASEPTR, mfn, 0));
+    CHECK_REFUSED(mmuext(MMUEXT_CLEAR_PAGE, mfn, 0));
+    CHECK_REFUSED(mmuext(MMUEXT_COPY_PAGE, mfn, ours));
+    CHECK_REFUSED(mmuext(MMUEXT_COPY_PAGE, ours, mfn));
+    CHECK_REFUSED(set_gdt(&mfn, 512));
+    CHECK(memory_op(XENMEM_decrease_reservation, &r) != 1);
+    CHECK_REFUSED(event_channel_op(EVTCHNOP_init_control, &control));
+    CHECK_REFUSED(event_channel_op(EVTCHNOP_expand_array, &array));
+    CHECK(grant_table_op(GNTTABOP_copy, &copy, 1) < 0 || copy.status < 0);
+    copy.source.u = ours;
+    copy.dest.u = mfn;
+    CHECK(grant_table_op(GNTTABOP_copy, &copy, 1) < 0 || copy.status < 0);
+}
+
+static void check_address_refused(u64 maddr, u64 value)
+{
+    struct gnttab_map_grant_ref map = { .host_addr = maddr, .flags = GNTMAP_host_map | GNTMAP_contains_pte, .dom = DOMID_SELF };
+
+    CHECK_REFUSED(update_at(maddr, value));
+    CHECK_REFUSED(update_at(maddr | MMU_PT_UPDATE_PRESERVE_AD, value));
+    CHECK_REFUSED(update_at(maddr | MMU_MACHPHYS_UPDATE, 1));
+    CHECK_REFUSED(update_descriptor(maddr, 0));
+    CHECK(grant_table_op(GNTTABOP_map_grant_ref, &map, 1) < 0 || map.status < 0);
+}
+
+TEST(numbers_beyond_memory)
+{
+    const void *table = table_of(window(0), 1);
+    u64 entry = pte_make(virt_to_mfn(table), PTE_READ);
+    u8 *page = page_alloc();
+
+    for (unsigned bit = sizeof(word) == 8 ? 30 : 28; bit < 8 * sizeof(word); bit++)
+        check_frame_refused(virt_to_mfn(page) | 1UL << bit, virt_to_mfn(page));
+    check_frame_refused(~0UL, virt_to_mfn(page));
+    for (unsigned bit = 42; bit < 64; bit++) {
+        CHECK_OK(pte_set(pte_at(table, pte_index(window(0), 1)), 0));       /* the table that the last update named */
+        check_address_refused(virt_to_maddr(table) | 1ULL << bit, entry);
+    }
+    check_address_refused(~7ULL, entry);
+    CHECK_EQ(pte_get(table, 0), 0);
+    CHECK_OK(map_writable(page));
+    page_free(page);
+}
+
 /* RAM past the caches may hold what its last owner wrote: only who has devices gets it. */
 TEST(uncached_memory)
 {

@@ -241,9 +241,9 @@ static void check_copies(void)
 /* The remembered table is what its users take it for. */
 static void check_known(void)
 {
-    mfn_t m = virt_to_mfn(dom->arch.known_l1);
+    mfn_t m = dom->arch.known_l1;
 
-    if (!dom->arch.known_l1)
+    if (mfn_eq(m, INVALID_MFN))
         return;
     assert_int_equal(frame_owner_id(m), dom->id);
     assert_int_equal(level_of(m), 1);
@@ -1098,18 +1098,39 @@ static void two_cpus(void **state)
     expect_nothing_left();
 }
 
+/* expected: the place, if it is known. */
+static bool is_known(u64 ma, const u64 *expected)
+{
+    u64 *p = NULL;
+    bool known = pt_in_known_l1(dom, ma, &p);
+
+    assert_ptr_equal(p, expected);
+    return known;
+}
+
+/* Addresses that come out at the end of what a u64 holds or at nothing, from the direct map's start, and any bit by itself. */
+static void nothing_is_known(void)
+{
+    for (unsigned bit = 0; bit < 64; bit++)
+        assert_false(is_known(1UL << bit, NULL) || is_known(~0UL << bit, NULL) || is_known((1UL << bit) - DIRECTMAP_START, NULL));
+    assert_false(is_known(0, NULL) || is_known(0 - DIRECTMAP_START, NULL));
+    assert_true(mfn_eq(dom->arch.known_l1, INVALID_MFN));
+}
+
 static void remembers_a_table(void **state)
 {
     struct tree t = make_tree();
     mfn_t l1 = t.table[1];
-    u64 *p = frame_words(l1);
+    u64 *p = frame_words(l1), ma = mfn_to_maddr(l1).v;
 
     (void)state;
     assert_int_equal(pin(t.table[top], top), 0);
-    assert_false(pt_in_known_l1(dom, p));
+    nothing_is_known();
     pt_know_l1(dom, l1);
-    assert_true(pt_in_known_l1(dom, p) && pt_in_known_l1(dom, p + 511));
-    assert_false(pt_in_known_l1(dom, p - 1) || pt_in_known_l1(dom, p + 512));
+    assert_true(is_known(ma, p) && is_known(ma + 511 * 8, p + 511));
+    assert_false(is_known(ma - 8, NULL) || is_known(ma + PAGE_SIZE, NULL));
+    for (unsigned bit = PAGE_SHIFT; bit < 64; bit++)
+        assert_false(is_known(ma ^ 1UL << bit, NULL));
     assert_int_equal(pt_update_known(dom, p + 1, pte_make(t.data[3], RW)), 0);
     assert_int_equal(pt_update_known(dom, p + 2, pte_make(l1, RW)), -EINVAL);
     p[1] |= PTE_D;
@@ -1119,10 +1140,32 @@ static void remembers_a_table(void **state)
     /* Not while one of its references is left. */
     assert_int_equal(pin(l1, 1), 0);
     assert_int_equal(unpin(t.table[top]), 0);
-    assert_true(pt_in_known_l1(dom, p));
+    assert_true(is_known(ma, p));
     check();
     assert_int_equal(unpin(l1), 0);
-    assert_null(dom->arch.known_l1);
+    nothing_is_known();
+    check();
+}
+
+/* Whatever number a guest thinks of, a frame is one of the frame table's, or none. */
+static void numbers_are_bounded(void **state)
+{
+    static const u64 numbers[] = { ARENA_END, ARENA_END + 1, 1UL << 40, 1UL << 52, ~0UL, ~0UL >> PAGE_SHIFT };
+    mfn_t m = frames_new(dom);
+
+    (void)state;
+    assert_true(mfn_eq(mfn(m.v), m) && mfn_eq(pte_mfn(pte_make(m, RO)), m) && mfn_eq(mfn(ARENA_END - 1), mfn_add(m, ARENA_END - 1 - m.v)));
+    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++) {
+        mfn_t none = mfn(numbers[i]);
+
+        assert_true(mfn_eq(none, INVALID_MFN) && mfn_eq(mfn_add(m, numbers[i] - m.v), INVALID_MFN));
+        assert_false(mfn_valid(none) || frame_get(none, dom));
+        assert_int_equal(frame_get_writable(none, dom), -EINVAL);
+        assert_int_equal(pin(none, 1), -EINVAL);
+        assert_int_equal(unpin(none), -EINVAL);
+    }
+    /* As the direct map is laid out, what INVALID_MFN leads to is the page below it: ours, and not there. */
+    assert_true(0xffff830000000000UL + (INVALID_MFN.v << PAGE_SHIFT) == 0xffff82fffffff000UL);
     check();
 }
 
@@ -1152,6 +1195,7 @@ int main(void)
         FORMATS(holds_foreign_frames_until_flushed),
         FORMATS(keeps_the_frame),
         FORMATS(remembers_a_table),
+        FORMATS(numbers_are_bounded),
         FORMATS(many_foreign_frames),
         FORMATS(random_operations),
         FORMATS(two_cpus),

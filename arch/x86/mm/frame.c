@@ -430,7 +430,7 @@ __init void frame_table_init(void)
 
 void m2p_set(mfn_t m, u64 gpfn)
 {
-    if (m.v >= nr_frames || !mfn_valid(m))
+    if (!mfn_valid(m))
         return;
     write_once(((u64 *)M2P_RW_START)[m.v], gpfn);
     if (unlikely(compat_m2p_ready))

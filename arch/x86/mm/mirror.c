@@ -146,10 +146,11 @@ void mirror_free_domain(struct domain *d)
 
 static u32 *make_slot(struct domain *d, mfn_t m)
 {
-    u32 **row = &d->arch.mirror[m.v >> 10];
+    u32 **row;
 
     if (m.v >> 20)
         return NULL;
+    row = &d->arch.mirror[m.v >> 10];
     if (!*row)
         *row = alloc_pages(0);
     return *row ? &(*row)[m.v & 1023] : NULL;

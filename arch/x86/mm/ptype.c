@@ -71,7 +71,7 @@ static inline bool is_hv_slot(const struct pt_format *f, unsigned level, u32 typ
 /* Device memory: no counts, but the domain must be allowed to use it. */
 static int get_mmio(const struct domain *d, const struct domain *owner, u64 *e)
 {
-    u64 m = pte_mfn(*e).v;
+    u64 m = pte_number(*e);
 
     if (!rangeset_contains(owner->iomem, m, m) && !rangeset_contains(d->iomem, m, m))
         return refuse(-EINVAL, "d%u may not map device frame %#lx", d->id, m);
@@ -300,18 +300,18 @@ static void orphan_forget(struct domain *d, mfn_t m)
 void pt_know_l1(struct domain *d, mfn_t m)
 {
     if (d->arch.fmt->mirrored)
-        d->arch.known_mirrored_l1 = mfn_to_virt(m);
+        d->arch.known_mirrored_l1 = m;
     else
-        d->arch.known_l1 = mfn_to_virt(m);
+        d->arch.known_l1 = m;
 }
 
 /* Before a table's entries lose their references. */
 static void forget_l1(struct domain *d, mfn_t m)
 {
-    if (d->arch.known_l1 == mfn_to_virt(m))
-        d->arch.known_l1 = NULL;
-    if (d->arch.known_mirrored_l1 == mfn_to_virt(m))
-        d->arch.known_mirrored_l1 = NULL;
+    if (mfn_eq(d->arch.known_l1, m))
+        d->arch.known_l1 = INVALID_MFN;
+    if (mfn_eq(d->arch.known_mirrored_l1, m))
+        d->arch.known_mirrored_l1 = INVALID_MFN;
 }
 
 /* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
@@ -497,7 +497,8 @@ static int promote(struct domain *d, mfn_t m, unsigned level, u32 w, int from)
 
 static __attribute__((cold, noinline)) int refuse_table(const struct domain *d, mfn_t m)
 {
-    return refuse(-EINVAL, "frame %#lx is not d%u's (owner d%u)", m.v, d->id, frame_owner_id(m));
+    return mfn_eq(m, INVALID_MFN) ? refuse(-EINVAL, "a frame beyond the machine's memory (%#lx frames) is not d%u's", nr_frames, d->id)
+                                  : refuse(-EINVAL, "frame %#lx is not d%u's (owner d%u)", m.v, d->id, frame_owner_id(m));
 }
 
 /* The caller has a general reference, which becomes that of the typed one, or goes. */
@@ -651,8 +652,8 @@ int pt_unpin(struct domain *d, mfn_t m)
 
     if (rc)
         return rc;
-    if (!mfn_valid(m) || !frame_get(m, d))
-        return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, d->id);
+    if (!frame_get(m, d))
+        return refuse_table(d, m);
     w = frame_types[m.v];
     if (!(w & FW_PINNED)) {
         frame_put(m);
@@ -942,7 +943,7 @@ static always_inline bool walk_to_l1(mfn_t *m, u64 va, unsigned levels, unsigned
 
         if (unlikely((e & (level == 2 ? PTE_P | PTE_PS : PTE_P)) != PTE_P))
             return false;
-        *m = pte_mfn(e);
+        *m = pte_held_mfn(e);
     }
     return true;
 }
@@ -1039,8 +1040,14 @@ static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u
     if (unlikely(!find_entry_8(w, v->arch.root_kernel, va, &mapping)))
         return false;
     entry = read_once(*mapping);
+    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P))
+        return false;
+    if (likely(pt_in_known_l1(d, (entry & PTE_MFN_MASK) | (va & ~PAGE_MASK), p)))
+        return true;
+    if (!is_own_l1(d, pte_mfn(entry)))
+        return false;
     *p = (u64 *)((char *)mfn_to_virt(pte_mfn(entry)) + (va & ~PAGE_MASK));
-    return likely((entry & (PTE_P | PTE_RW)) == PTE_P) && (likely(pt_in_known_l1(d, *p)) || is_own_l1(d, pte_mfn(entry)));
+    return true;
 }
 
 int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was)

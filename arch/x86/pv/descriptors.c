@@ -227,7 +227,7 @@ s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     if (!check_descriptor(d, &desc))
         return refuse(-EINVAL, "descriptor %#018lx: neither segment nor call gate that a guest may have", desc);
     if (!frame_take(m, d))
-        return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, d->id);
+        return refuse(-EINVAL, "frame %#lx is not d%u's", ma >> PAGE_SHIFT, d->id);
     pt_lock(d);
     slot = (u64 *)((char *)mfn_to_virt(m) + (ma & ~PAGE_MASK));
     if (fw_type(frame_types[m.v]) == FT_SEGDESC && frame_types[m.v] & FW_COUNT_MASK) {

@@ -42,7 +42,7 @@ int arch_domain_create(struct domain *d)
     take_format(d, &pt_formats[PT64]);
     d->arch.perdomain_l3 = l3;
     d->arch.perdomain_l3_mfn = virt_to_mfn(l3);
-    d->arch.pirq_eoi_mfn = INVALID_MFN;
+    d->arch.pirq_eoi_mfn = d->arch.known_l1 = d->arch.known_mirrored_l1 = INVALID_MFN;
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     tsc_domain_init(d);
     return 0;
@@ -380,7 +380,9 @@ int arch_vcpu_set_context(struct vcpu *v, const void *raw)
     sanitize_regs(d, &regs);
     if (v->is_initialised) {
         /* Address space and tables of a vCPU that has them stay; the rest may be changed. */
-        if (!mfn_eq(root_of_cr3(d, c.cr[3]), v->arch.root_kernel) || c.ldt_ents != v->arch.ldt_entries)
+        mfn_t root = root_of_cr3(d, c.cr[3]);
+
+        if (mfn_eq(root, INVALID_MFN) || !mfn_eq(root, v->arch.root_kernel) || c.ldt_ents != v->arch.ldt_entries)
             return refuse(-EOPNOTSUPP, "the vCPU is initialised: its root and LDT cannot be replaced");
     } else {
         rc = set_roots(v, root_of_cr3(d, c.cr[3]), user_root(d, &c));

@@ -132,17 +132,17 @@ static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 va
     const struct pt_format *f = o->pt->arch.fmt;
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
     unsigned idx = (unsigned)(ptr & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
-    u32 w;
+    u32 w, *p;
     int rc;
 
     if (unlikely(ptr & (f->pte_bytes - 1) & ~3UL))
         return refuse(-EINVAL, "entry address %#lx is not aligned to %u bytes", ptr, f->pte_bytes);
     if (unlikely(f->pte_bytes == 4 && val >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", val);
-    if (pt_is_known_mirrored_l1(o->pt, m))
+    if (pt_in_known_mirrored_l1(o->pt, ptr, &p))
         return pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
     if (unlikely(!frame_take(m, o->pt)))
-        return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", m.v, o->pt->id, frame_owner_id(m));
+        return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", ptr >> PAGE_SHIFT, o->pt->id, frame_owner_id(m));
     w = frame_types[m.v];
     if (likely(fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK)) {
         pt_know_l1(o->pt, m);
@@ -167,8 +167,8 @@ static __attribute__((noinline)) int update_m2p(const struct owners *o, u64 ptr,
 {
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
 
-    if (!mfn_valid(m) || !frame_get(m, o->pg))
-        return refuse(-EINVAL, "frame %#lx is not d%u's", m.v, o->pg->id);
+    if (!frame_get(m, o->pg))
+        return refuse(-EINVAL, "frame %#lx is not d%u's", ptr >> PAGE_SHIFT, o->pg->id);
     m2p_set(m, val);
     frame_put(m);
     return 0;
@@ -177,10 +177,10 @@ static __attribute__((noinline)) int update_m2p(const struct owners *o, u64 ptr,
 static __attribute__((noinline)) int update_other(const struct owners *o, const struct mmu_update *u)
 {
     unsigned command = u->ptr & 3;
+    u32 *p;
 
-    if (pt_is_known_mirrored_l1(o->pt, mfn(u->ptr >> PAGE_SHIFT)) && command == MMU_NORMAL_PT_UPDATE && !(u->val >> 32) &&
-        o->pg == o->pt)
-        return pt_update_known_mirrored(o->pt, maddr_to_virt(maddr(u->ptr)), (u32)u->val);
+    if (pt_in_known_mirrored_l1(o->pt, u->ptr, &p) && command == MMU_NORMAL_PT_UPDATE && !(u->val >> 32) && o->pg == o->pt)
+        return pt_update_known_mirrored(o->pt, p, (u32)u->val);
     if (unlikely(command == MMU_MACHPHYS_UPDATE))
         return update_m2p(o, u->ptr & ~3UL, u->val);
     return update_pt_entry(o, u->ptr & ~3UL, u->val, command == MMU_PT_UPDATE_PRESERVE_AD ? PT_PRESERVE_AD : 0);
@@ -190,9 +190,9 @@ static __attribute__((noinline)) int update_other(const struct owners *o, const 
 static always_inline int update_one(const struct owners *o, const struct mmu_update *u)
 {
     struct domain *d = o->pt;
-    u64 *p = maddr_to_virt(maddr(u->ptr & ~3UL));
+    u64 *p;
 
-    if (unlikely((u64)p & 7 || !pt_in_known_l1(d, p) || o->pg != d))
+    if (unlikely(u->ptr & 4 || !pt_in_known_l1(d, u->ptr & ~3UL, &p) || o->pg != d))
         return update_other(o, u);
     switch (u->ptr & 3) {
     case MMU_NORMAL_PT_UPDATE:      return pt_update_known(d, p, u->val);
@@ -312,9 +312,8 @@ static always_inline s64 update_single(struct domain *d, u64 ureq)
 
     if (unlikely(copy_from_guest(&r, gva(ureq), sizeof(r))))
         return -EFAULT;
-    p = maddr_to_virt(maddr(r.ptr));
     pt_lock(d);
-    if (unlikely(r.ptr & 7 || !pt_in_known_l1(d, p)))
+    if (unlikely(r.ptr & 7 || !pt_in_known_l1(d, r.ptr, &p)))
         return update_other_single(d, ureq, r.ptr, r.val);
     rc = pt_update_known(d, p, r.val);
     pt_unlock(d);
@@ -529,14 +528,14 @@ static int ext_clear_copy(struct domain *d, const struct mmuext_op *op, bool cop
     int rc = frame_get_writable(to, d);
 
     if (rc)
-        return refuse(-EINVAL, "frame %#lx is not d%u's to write", to.v, d->id);
+        return refuse(-EINVAL, "frame %#lx is not d%u's to write", op->arg1, d->id);
     if (!copy) {
         memset(mfn_to_virt(to), 0, PAGE_SIZE);
-    } else if (mfn_valid(from) && frame_get(from, d)) {
+    } else if (frame_get(from, d)) {
         memcpy(mfn_to_virt(to), mfn_to_virt(from), PAGE_SIZE);
         frame_put(from);
     } else {
-        rc = refuse(-EINVAL, "frame %#lx is not d%u's to read", from.v, d->id);
+        rc = refuse(-EINVAL, "frame %#lx is not d%u's to read", op->arg2, d->id);
     }
     frame_put_writable(to);
     return rc;
@@ -685,7 +684,7 @@ static unsigned writable_level(const struct domain *d, mfn_t m)
 {
     u32 w;
 
-    if (m.v >= nr_frames || frame_ref_owner(read_once(frame_refs[m.v])) != d->id)
+    if (frame_owner_id(m) != d->id)
         return 0;
     w = read_once(frame_types[m.v]);
     if (!(w & FW_VALID) || !(w & FW_COUNT_MASK))

@@ -33,6 +33,7 @@ FAKE struct domain *dom0;
 FAKE struct domain *idle_domain;
 FAKE cpumask_t cpu_online_map = { { 1 } };
 FAKE unsigned nr_cpus = 1;
+FAKE u64 nr_frames = ~0UL;
 
 /* --- This CPU ------------------------------------------------------------------------------------- */
 
