@@ -3,6 +3,7 @@
 Settings from the environment:
     HYPERVISOR      the hypervisor: a path, or "debian" for Debian's own Xen; build/xen.gz unless told
     TIMEOUT_SCALE   every timeout is multiplied by this; 1 unless told
+A timeout is the machine's: time for which the host kept it waiting for a CPU does not count (tests/patience.py).
 """
 import contextlib
 import fcntl
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,10 +25,11 @@ from pathlib import Path
 import pexpect
 
 TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+from patience import TIMEOUT_SCALE, Patience
 CACHE = TOP / "build/cache"
 KERNELS = CACHE / "kernel"
 LOGS = TOP / "build/log"
-TIMEOUT_SCALE = float(os.environ.get("TIMEOUT_SCALE", "1"))
 
 # A small buffer of translated code is emptied often. With a large one, GRUB's code stays in it to the end, and
 # QEMU takes the slow way on every write to a page where GRUB once ran: 3 to 5 times slower for hours.
@@ -207,19 +210,25 @@ class Machine:
     def expect(self, pattern, timeout=60):
         """Wait for a regular expression on the serial line; the match object."""
         try:
-            self.child.expect(pattern, timeout=timeout * TIMEOUT_SCALE)
-        except pexpect.TIMEOUT:
-            raise self.stuck(f"no {pattern!r} within {timeout} s") from None
+            if self.await_output([pattern], timeout) is None:
+                raise self.stuck(f"no {pattern!r} within {timeout} s")
         except pexpect.EOF:
             raise self.failure(f"the machine stopped before {pattern!r}") from None
         return self.child.match
 
+    def await_output(self, patterns, timeout):
+        """The index of the pattern that came first; None when time is up."""
+        patience = Patience(timeout, self.child.pid)
+        while (left := patience.left()) > 0:
+            found = self.child.expect([pexpect.TIMEOUT, *patterns], timeout=left)
+            if found:
+                return found - 1
+        return None
+
     def expect_exit(self, timeout=60):
         """Wait until QEMU is gone, as after a power-off, or a reboot with -no-reboot."""
-        try:
-            self.child.expect(pexpect.EOF, timeout=timeout * TIMEOUT_SCALE)
-        except pexpect.TIMEOUT:
-            raise self.failure(f"the machine still runs after {timeout} s") from None
+        if self.await_output([pexpect.EOF], timeout) is None:
+            raise self.failure(f"the machine still runs after {timeout} s")
 
     def running(self):
         return self.child is not None and self.child.isalive()
@@ -273,17 +282,19 @@ class Machine:
 
     def expect_clean(self, pattern, what, timeout):
         """As expect, on what is left once the hypervisor's own lines are taken out."""
-        deadline = time.monotonic() + timeout * TIMEOUT_SCALE
+        patience = Patience(timeout, self.child.pid)
         compiled, text = re.compile(pattern, re.S), self.child.buffer
         self.child.buffer = ""
         while True:
             found = compiled.search(HYPERVISOR_LINE.sub("", text.replace("\r", "")))
             if found:
                 return found
+            if (left := patience.left()) <= 0:
+                raise self.stuck(f"no answer to '{what}' within {timeout} s")
             try:
-                text += self.child.read_nonblocking(65536, timeout=max(0.1, deadline - time.monotonic()))
+                text += self.child.read_nonblocking(65536, timeout=left)
             except pexpect.TIMEOUT:
-                raise self.stuck(f"no answer to '{what}' within {timeout} s") from None
+                pass
             except pexpect.EOF:
                 raise self.failure(f"the machine stopped during '{what}'") from None
 
