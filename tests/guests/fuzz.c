@@ -36,7 +36,28 @@ static domid_t others[NR_OTHERS];
 static volatile bool second_stops;
 static volatile u32 second_rounds, second_stopped;
 
+/*
+ * What we live in: our code, stacks, arguments and page tables. No call may name such a frame, or we would shoot ourselves sooner or
+ * later (a number of 17 bits is one of ours as often as not), and an end of ours could not be told from a fault of the hypervisor's.
+ */
+#define VITAL_LIMIT (1u << 20)      /* frames: 4 GiB */
+static u64 vital[VITAL_LIMIT / 64];
+
 /* ---- Numbers ---- */
+
+static bool is_vital(u64 m) { return m < VITAL_LIMIT && vital[m / 64] >> (m % 64) & 1; }
+
+/* v, in whatever field it ends up: a frame, an address of machine memory, or either in one half of it. */
+static bool names_vital(u64 v)
+{
+    return is_vital(v) || is_vital((u32)v) || is_vital(v >> 32) || is_vital(v >> 12) || is_vital((u32)v >> 12);
+}
+
+static void vital_mark(word m, bool on)
+{
+    if (m < VITAL_LIMIT)
+        vital[m / 64] = (vital[m / 64] & ~(1ULL << m % 64)) | (u64)on << m % 64;
+}
 
 static u64 next(struct fuzz *z)
 {
@@ -51,11 +72,13 @@ static bool once_in(struct fuzz *z, unsigned n) { return !below(z, n); }
 static void *some_victim(struct fuzz *z) { return victim[below(z, NR_VICTIMS)]; }
 static void *slot(struct fuzz *z) { return window(z->first_slot + below(z, NR_SLOTS)); }
 
+static word harmless(struct fuzz *z, word m) { return names_vital(m) ? virt_to_mfn(some_victim(z)) : m; }
+
 static word some_mfn(struct fuzz *z)
 {
     switch (below(z, 16)) {
     case 0: return foreign[below(z, ARRAY_SIZE(foreign))];
-    case 1: return (word)next(z);
+    case 1: return harmless(z, (word)next(z) >> below(z, sizeof(word) * 8));
     case 2 ... 4: return loose[below(z, NR_LOOSE)];
     case 5: return (word)start_info->shared_info >> 12;
     default: return virt_to_mfn(some_victim(z));
@@ -69,6 +92,8 @@ static u64 some_pte(struct fuzz *z)
 
     if (once_in(z, 8))
         e ^= 1ULL << below(z, 64);
+    if (is_vital(pte_mfn(e)))
+        return 0;
     return format.pte_bytes == 4 && !once_in(z, 50) ? (u32)e : e;
 }
 
@@ -90,7 +115,7 @@ static word some_pointer(struct fuzz *z)
     return P(z->buffer) + (once_in(z, 30) ? 4096 - below(z, 64) : 0);
 }
 
-static u64 some_value(struct fuzz *z)
+static u64 any_value(struct fuzz *z)
 {
     switch (below(z, 8)) {
     case 0 ... 2: return below(z, 12);
@@ -100,6 +125,13 @@ static u64 some_value(struct fuzz *z)
     case 6: return next(z) >> below(z, 64);
     default: return 0;
     }
+}
+
+static u64 some_value(struct fuzz *z)
+{
+    u64 v = any_value(z);
+
+    return names_vital(v) ? 0 : v;
 }
 
 /* A structure of whatever layout. */
@@ -282,7 +314,7 @@ static void take_frames(struct fuzz *z, const struct call *c)
 
     if (c->number == __HYPERVISOR_memory_op && (cmd == XENMEM_exchange || cmd <= XENMEM_populate_physmap) && cmd != 1)
         for (unsigned i = 0; i < 4; i++)
-            loose[below(z, NR_LOOSE)] = ((word *)(z->buffer + at))[i];
+            loose[below(z, NR_LOOSE)] = harmless(z, ((word *)(z->buffer + at))[i]);
 }
 
 static struct call event_call(struct fuzz *z)
@@ -564,8 +596,14 @@ static bool prepare(u64 seed)
         fuzz[i] = (struct fuzz){ .state = seed * 2 + i + 1, .buffer = page_alloc(), .first_slot = i * NR_SLOTS };
     for (unsigned i = 0; i < NR_VICTIMS; i++)
         victim[i] = table_alloc();
-    for (unsigned i = 0; i < NR_LOOSE; i++)
+    for (word pfn = 0; pfn < start_info->nr_pages; pfn++)
+        vital_mark(p2m[pfn], true);
+    for (unsigned i = 0; i < NR_VICTIMS; i++)
+        vital_mark(virt_to_mfn(victim[i]), false);
+    for (unsigned i = 0; i < NR_LOOSE; i++) {
         loose[i] = p2m[spare_pfn(i)];
+        vital_mark(loose[i], false);
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(foreign); i++)
         foreign[i] = foreign_frame(i);
     for (unsigned i = 0; i < NR_OTHERS; i++)
