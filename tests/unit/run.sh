@@ -6,7 +6,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for program in "$@"; do
     name=$(basename "$program")
-    ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS-} timeout "${UNIT_TIMEOUT:-120}" "$program" >"$log" 2>&1
+    ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS-} timeout "${UNIT_TIMEOUT:-600}" "$program" >"$log" 2>&1
     status=$?
     sed -n "s/^\[       OK \] /ok      $name: /p; s/^\[  SKIPPED \] /skipped $name: /p" "$log" |
         grep -v 'test(s)'
