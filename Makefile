@@ -1,4 +1,4 @@
-# pvisor: make | make install | make run | make test | make bench | make clean. Choices live in Config.mk.
+# pvisor: make | make install | make uninstall | make run | make test | make bench | make clean. Choices live in Config.mk.
 include Config.mk
 
 # OUT: where everything that is built goes.
@@ -26,8 +26,8 @@ NASMFLAGS += -f elf64 -I$(B)/gen/ -Werror
 SRC_C   := $(sort $(shell find arch common drivers -name '*.c' ! -name 'asm-offsets.c'))
 SRC_ASM := $(sort $(shell find arch common drivers -name '*.asm'))
 OBJ := $(SRC_C:%.c=$(B)/%.o) $(SRC_ASM:%.asm=$(B)/%.asm.o)
-LIBS := $(wildcard /usr/lib/x86_64-linux-gnu/liblzma.a /usr/lib/x86_64-linux-gnu/libzstd.a /usr/lib/x86_64-linux-gnu/libz.a \
-	/usr/lib/x86_64-linux-gnu/liblz4.a)
+LIBS := $(addprefix /usr/lib/x86_64-linux-gnu/,liblzma.a libzstd.a libz.a liblz4.a)
+MISSING = $(filter-out $(wildcard $(LIBS)),$(LIBS))
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
@@ -49,8 +49,9 @@ $(B)/pvisor.lds: arch/x86/pvisor.lds.S include/asm/layout.h $(B)/flags
 	@mkdir -p $(@D)
 	@$(CC) -E -P -x assembler-with-cpp -Iinclude $< | sed -E 's/(0x[0-9a-fA-F]+)UL/\1/g' > $@
 
-# A change of flags rebuilds everything.
+# A change of flags rebuilds everything. Everything starts here, so here is said what a build lacks.
 $(B)/flags: FORCE
+	@$(if $(MISSING),echo "not there: $(MISSING)"; echo "tools/setup build installs what a build needs"; exit 1)
 	@mkdir -p $(@D)
 	@echo '$(CFLAGS) $(NASMFLAGS)' | cmp -s - $@ || echo '$(CFLAGS) $(NASMFLAGS)' > $@
 FORCE:

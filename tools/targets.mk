@@ -90,8 +90,8 @@ run: build/disk.img
 
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope
-# Not part of every run, because it takes long (docs/testing.md). By name: make test T=smp_long
-LONG_TESTS = --ignore=test_smp_long.py
+# Not part of every run, because they take long (docs/testing.md). By name: make test T=smp_long
+LONG_TESTS = --ignore=test_smp_long.py --ignore=test_fresh.py
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))
@@ -115,16 +115,26 @@ inspect:
 	@$(MAKE) -s --no-print-directory -C tools/inspect OUT=$(abspath build)
 
 # Onto a Debian machine that has Xen's tools. DESTDIR: a directory to install below, for packages. Then: update-grub.
-INSTALLED := /boot/xen-pvisor.gz /usr/lib/pvisor/nonpae-loader /usr/bin/pvisor-inspect
+# The hypervisor's name is one that GRUB's /etc/grub.d/20_linux_xen finds, /boot/xen-VERSION.gz; as there is no Xen 0, Debian's own
+# hypervisor stays above it in the menu. What a former version left under its name goes.
+installed_xen := boot/xen-$(PVISOR_VERSION)-pvisor.gz
+INSTALLED := $(installed_xen) usr/lib/pvisor/nonpae-loader usr/bin/pvisor-inspect
+former = $(filter-out $(DESTDIR)/$(installed_xen),$(wildcard $(DESTDIR)/boot/xen-*-pvisor.gz $(DESTDIR)/boot/xen-pvisor.gz))
+
 install: $(PVISOR) loader inspect
-	@install -D -m 644 $(PVISOR) $(DESTDIR)/boot/xen-pvisor.gz
+	@install -D -m 644 $(PVISOR) $(DESTDIR)/$(installed_xen)
 	@install -D -m 644 build/loader/nonpae-loader $(DESTDIR)/usr/lib/pvisor/nonpae-loader
 	@install -D -m 755 build/pvisor-inspect $(DESTDIR)/usr/bin/pvisor-inspect
-	@echo "installed:$(INSTALLED:%= $(DESTDIR)%)"
-	@[ "$(DESTDIR)" ] || echo "now run update-grub, and choose the entry with Xen in GRUB's menu"
+	@echo "installed:$(INSTALLED:%= $(DESTDIR)/%)"
+	@$(if $(former),rm -f $(former); echo "removed: $(former)")
+	@$(if $(DESTDIR),,echo "now run update-grub, and choose pvisor in GRUB's menu: see README")
 
+# The directories, too, that it made; below DESTDIR these may be all.
 uninstall:
-	@rm -f $(INSTALLED:%=$(DESTDIR)%)
+	@rm -f $(INSTALLED:%=$(DESTDIR)/%) $(former)
+	@cd $(DESTDIR)/ && for dir in $(if $(DESTDIR),boot usr/bin) usr/lib/pvisor; do \
+		[ ! -d $$dir ] || rmdir $(if $(DESTDIR),-p) --ignore-fail-on-non-empty $$dir; done
+	@$(if $(DESTDIR),,echo "now run update-grub")
 
 setup:
 	@tools/setup

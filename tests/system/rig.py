@@ -510,6 +510,17 @@ def make(*arguments):
         raise Failure(f"make {' '.join(arguments)} failed:\n{done.stdout}")
 
 
+SOURCES = ["README", "Makefile", "Config.mk", "arch", "common", "drivers", "include", "tools"]
+
+
+def copy_source(directory):
+    """What a build starts from, without what was built; makes the directory."""
+    directory.mkdir()
+    for name in SOURCES:
+        source = TOP / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, directory / name)
+
+
 def build_images(*names):
     """Make sure image files under build/cache are there and fresh."""
     make("-f", "tools/targets.mk", *[f"build/cache/{name}" for name in names])

@@ -1,18 +1,12 @@
 """The build: the same source gives the same bytes wherever it lies, without warnings."""
-import shutil
 import subprocess
 
 import rig
 
-SOURCES = ["Makefile", "Config.mk", "arch", "common", "drivers", "include", "tools"]
-
 
 def build(directory, **choices):
     """Build a copy of the source there; what make printed."""
-    directory.mkdir()
-    for name in SOURCES:
-        source = rig.TOP / name
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, directory / name)
+    rig.copy_source(directory)
     words = [f"{key}={value}" for key, value in choices.items()]
     done = subprocess.run(["make", "-j2", "build/xen.gz", *words], cwd=directory, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

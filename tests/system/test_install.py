@@ -1,0 +1,148 @@
+"""What README's "Installing it" says: what a build needs, make install and uninstall, and the menu that Debian's GRUB makes of it."""
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import rig
+
+GRUB_SCRIPT = Path("/etc/grub.d/20_linux_xen")
+NAME = "xen-0.1-pvisor.gz"
+FORMER = ["xen-pvisor.gz", "xen-0.0.9-pvisor.gz"]
+
+
+def make(*words):
+    done = subprocess.run(["make", "-s", "--no-print-directory", *words], cwd=rig.TOP, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout
+
+
+def made(*words):
+    status, text = make(*words)
+    assert status == 0, text
+    return text
+
+
+def program(path, text):
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+# The build
+
+def test_the_loader_needs_no_32_bit_library_of_the_compiler(scratch):
+    """A compiler without gcc-multilib, which names its 64-bit library instead."""
+    compiler = program(scratch / "cc", 'case "$*" in *-m32*-print-libgcc*) set -- -print-libgcc-file-name;; esac\nexec gcc "$@"\n')
+    made("-C", "tools/loader", f"OUT={scratch}", f"CC={compiler}")
+    assert (scratch / "nonpae-loader").read_bytes()[:4] == b"\x7fELF"
+
+
+def test_says_which_libraries_a_build_lacks(scratch):
+    status, text = make(f"OUT={scratch}/out", "LIBS=/usr/lib/libnowhere.a", str(scratch / "out/xen.gz"))
+    assert status != 0
+    assert "not there: /usr/lib/libnowhere.a" in text and "tools/setup build" in text and "error:" not in text
+
+
+def test_readme_names_what_is_installed():
+    readme = (rig.TOP / "README").read_text()
+    assert f"/boot/{NAME}" in readme and NAME[4:-3] in re.sub(r"\s+", " ", readme)
+
+
+# Installing
+
+def files(directory):
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
+
+
+INSTALLED = [f"boot/{NAME}", "usr/bin/pvisor-inspect", "usr/lib/pvisor/nonpae-loader"]
+
+
+def test_uninstall_leaves_nothing(scratch):
+    root = scratch / "root"
+    made("install", f"DESTDIR={root}")
+    assert files(root) == INSTALLED
+    made("uninstall", f"DESTDIR={root}")
+    assert list(root.iterdir()) == []
+    made("uninstall", f"DESTDIR={root}")
+
+
+def test_uninstall_leaves_what_others_have(scratch):
+    root = scratch / "root"
+    others = ["boot/vmlinuz-6.1", "boot/xen-4.17-amd64.gz", "usr/bin/ls", "usr/lib/libc.so"]
+    for name in others:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    made("install", f"DESTDIR={root}")
+    made("uninstall", f"DESTDIR={root}")
+    assert files(root) == others and not (root / "usr/lib/pvisor").exists()
+
+
+def test_installing_removes_former_names(scratch):
+    root = scratch / "root"
+    (root / "boot").mkdir(parents=True)
+    for name in FORMER:
+        (root / "boot" / name).touch()
+    text = made("install", f"DESTDIR={root}")
+    assert all(name in text for name in FORMER) and files(root) == INSTALLED
+
+
+# The menu
+
+class Menu:
+    """What Debian's 20_linux_xen makes of a /boot directory with these hypervisors. Below a directory of ours, with no disks: what
+    it asks of them is answered by nothing."""
+
+    def __init__(self, *hypervisors):
+        # version_find_latest() takes as the version what follows the first hyphen of the whole path.
+        with tempfile.TemporaryDirectory(prefix="pvisor") as directory:
+            self.run(Path(directory), hypervisors)
+
+    def run(self, directory, hypervisors):
+        boot = directory / "boot"
+        boot.mkdir()
+        for name in hypervisors:
+            shutil.copyfile(rig.TOP / "build/xen.gz", boot / name)
+        for name, text in {"vmlinuz-6.1.0-1-amd64": "kernel", "config-6.1.0-1-amd64": "CONFIG_XEN_DOM0=y\n"}.items():
+            (boot / name).write_text(text)
+        script = program(directory / "script", GRUB_SCRIPT.read_text().replace(" /boot/", f" {boot}/"))
+        silent = program(directory / "silent", "exit 0\n")
+        environment = {**os.environ, "pkgdatadir": "/usr/share/grub", "LC_ALL": "C", "GRUB_DISTRIBUTOR": "Debian", "GRUB_DEVICE": "/dev/vda1",
+                       "grub_probe": str(silent), "grub_mkrelpath": "/bin/echo", "grub_file": "/usr/bin/grub-file"}
+        done = subprocess.run([script], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+        self.warnings = [line for line in done.stderr.splitlines() if "warning" in line or "syntax" in line]
+        self.titles = re.findall(r"^\s*(?:menuentry|submenu) '([^']*)'", done.stdout, re.M)
+        # The hypervisor of each entry, the first entry being the one that the menu opens with.
+        self.loads = [Path(path).name for path in re.findall(r"multiboot2?\s+(\S+)", done.stdout)]
+        self.versions = re.findall(r"Xen hypervisor, version ([^']*)'", done.stdout)
+
+
+@pytest.mark.skipif(not GRUB_SCRIPT.exists(), reason="grub-common is not installed")
+class TestMenu:
+    DEBIANS = "xen-4.17-amd64.gz"
+
+    def test_alone_is_the_first_entry(self):
+        menu = Menu(NAME)
+        assert menu.titles[0] == "Debian GNU/Linux, with Xen hypervisor" and menu.loads[0] == NAME
+        assert not menu.warnings
+
+    def test_debians_own_stays_the_first(self):
+        """As README says it, titles included."""
+        menu = Menu(NAME, self.DEBIANS)
+        assert menu.loads[0] == self.DEBIANS
+        assert menu.versions == ["4.17-amd64", "0.1-pvisor"]
+        assert not menu.warnings
+        readme = re.sub(r"\s+", " ", (rig.TOP / "README").read_text())
+        for title in ("Debian GNU/Linux, with Xen hypervisor", "Advanced options for Debian GNU/Linux (with Xen hypervisor)",
+                      "Xen hypervisor, version 0.1-pvisor"):
+            assert title in menu.titles and title in readme
+
+    def test_a_name_without_a_version_would_be_warned_of(self):
+        """What these tests look for is what they would see."""
+        menu = Menu(FORMER[0], self.DEBIANS)
+        assert menu.warnings and menu.loads[0] == FORMER[0]
