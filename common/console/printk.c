@@ -130,15 +130,21 @@ void console_log(const char *s, size_t len)
     console_unlock(flags);
 }
 
+/* The level that a format begins with, which is taken off, or else the one given. */
+static unsigned take_level(const char **fmt, unsigned level)
+{
+    if ((*fmt)[0] != LEVEL_MARK || (*fmt)[1] < '0' || (*fmt)[1] > '3')
+        return level;
+    level = (*fmt)[1] - '0';
+    *fmt += 2;
+    return level;
+}
+
 void vprintk(const char *fmt, va_list args)
 {
-    unsigned level = LEVEL_INFO;
+    unsigned level = take_level(&fmt, LEVEL_INFO);
     u64 flags = console_lock();
 
-    if (fmt[0] == LEVEL_MARK && fmt[1] >= '0' && fmt[1] <= '3') {
-        level = fmt[1] - '0';
-        fmt += 2;
-    }
     if (!mid_line)
         line_shown = level_passes(&host_level, &host_limit, level);
     if (line_shown) {
@@ -171,11 +177,12 @@ static void emit_suppressed(struct ratelimit *limit)
 void guest_log(const char *fmt, ...)
 {
     const struct vcpu *v = current;
+    unsigned level = take_level(&fmt, LEVEL_WARNING);
     u64 flags = console_lock();
     va_list args;
     int n;
 
-    if (level_passes(&guest_level, &guest_limit, LEVEL_WARNING)) {
+    if (level_passes(&guest_level, &guest_limit, level)) {
         if (mid_line)
             emit_lines("\n");
         emit_suppressed(&guest_limit);

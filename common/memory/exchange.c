@@ -108,8 +108,9 @@ static int alloc_outputs(struct exchange *e)
         if (mfn_eq(m, INVALID_MFN)) {
             while (i--)
                 give_up(e->d, e->out[i], per_extent);
-            return refuse(-ENOMEM, "no extent of %lu frames below 2^%u", per_extent,
-                          XENMEMF_get_address_bits(e->x.out.mem_flags));
+            /* Drivers' buffers are asked for below one limit after the other, from the lowest on. */
+            return decline(-ENOMEM, "no extent of %lu frames below 2^%u", per_extent,
+                           XENMEMF_get_address_bits(e->x.out.mem_flags));
         }
         e->out[i] = m.v;
     }

@@ -48,7 +48,6 @@ struct uart {
     struct console_dev dev;
     u16 port;
     u8 irq;                /* ISA interrupt; 0: polled */
-    u32 gsi;
     u32 baud;              /* 0: leave as the firmware set it */
     u8 lcr;
     bool configured;       /* com1= was given */
@@ -431,8 +430,7 @@ void serial_init_irq(void)
             continue;
         timer_init(&u->timer, tick, u, 0);
         u->start_timer = (struct tasklet){ .fn = start_timer, .data = u };
-        u->gsi = acpi_isa_irq_to_gsi(u->irq);
-        if (!u->irq || irq_request(u->gsi, uart_interrupt, u)) {
+        if (!u->irq || irq_request(acpi_isa_irq_to_gsi(u->irq), uart_interrupt, u)) {
             printk(LOG_INFO "%s: polled\n", u->dev.name);
             u->irq = 0;
             continue;
@@ -443,11 +441,10 @@ void serial_init_irq(void)
     }
 }
 
-bool serial_in_use(unsigned n, u16 *port, u32 *gsi)
+bool serial_in_use(unsigned n, u16 *port)
 {
     if (n >= ARRAY_SIZE(uarts) || !uarts[n].present)
         return false;
     *port = uarts[n].port;
-    *gsi = uarts[n].irq ? uarts[n].gsi : 0;
     return true;
 }

@@ -28,7 +28,24 @@
 #define XEN_MC_FETCH_FIELDS(X) X(U32, flags) X(U32, _pad0) X(U64, fetch_id) X(PTR, data)
 ABI_STRUCT(xen_mc_fetch, XEN_MC_FETCH_FIELDS)
 
+/* info: room for ncpus of struct mcinfo_logical_cpu, or NULL, to learn how many there are. ncpus: out, how many were written. */
 #define XEN_MC_PHYSCPUINFO_FIELDS(X) X(U32, ncpus) X(U32, _pad0) X(PTR, info)
 ABI_STRUCT(xen_mc_physcpuinfo, XEN_MC_PHYSCPUINFO_FIELDS)
+
+#define MC_CAPS_STD_EDX 0
+#define MC_CAPS_AMD_EDX 1
+#define MC_CAPS_STD_ECX 4
+#define MC_CAPS_AMD_ECX 6
+#define MC_NCAPS        7
+
+#define MCINFO_MSR_FIELDS(X) X(U64, reg) X(U64, value)
+ABI_STRUCT(mcinfo_msr, MCINFO_MSR_FIELDS)
+
+#define MCINFO_LOGICAL_CPU_FIELDS(X) \
+    X(U32, mc_cpunr) X(U32, mc_chipid) X(U16, mc_coreid) X(U16, mc_threadid) X(U32, mc_apicid) X(U32, mc_clusterid) \
+    X(U32, mc_ncores) X(U32, mc_ncores_active) X(U32, mc_nthreads) X(S32, mc_cpuid_level) X(U32, mc_family) X(U32, mc_vendor) \
+    X(U32, mc_model) X(U32, mc_step) X(CHAR, mc_vendorid, [16]) X(CHAR, mc_brandid, [64]) X(U32, mc_cpu_caps, [MC_NCAPS]) \
+    X(U32, mc_cache_size) X(U32, mc_cache_alignment) X(S32, mc_nmsrvals) X(STRUCT(mcinfo_msr), mc_msrvalues, [8])
+ABI_STRUCT(mcinfo_logical_cpu, MCINFO_LOGICAL_CPU_FIELDS)
 
 #endif

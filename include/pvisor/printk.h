@@ -21,7 +21,7 @@ void vprintk(const char *fmt, va_list args);
 int snprintf(char *buf, size_t size, const char *fmt, ...) printf_like(3, 4);
 int vsnprintf(char *buf, size_t size, const char *fmt, va_list args);
 
-/* One line about what the current domain did wrong, prefixed with "d<domid>v<vcpu>: ". No level in fmt. */
+/* One line about what the current domain did, prefixed with "d<domid>v<vcpu>: ". Without a level it is a LOG_WARNING: it was wrong. */
 void guest_log(const char *fmt, ...) printf_like(1, 2);
 
 /*
@@ -29,6 +29,8 @@ void guest_log(const char *fmt, ...) printf_like(1, 2);
  * a negative errno:   return refuse(-EINVAL, "mfn %#lx is not yours", m);
  */
 #define refuse(err, fmt, ...) (guest_log("%s: " fmt, __func__, ##__VA_ARGS__), (err))
+/* The same where nothing is wrong: callers ask in order to learn that there is no such thing here. */
+#define decline(err, fmt, ...) (guest_log(LOG_INFO "%s: " fmt, __func__, ##__VA_ARGS__), (err))
 
 /* A bug of ours: print registers and a symbolic stack, and stop the machine. */
 void panic(const char *fmt, ...) printf_like(1, 2) noreturn_fn;

@@ -9,7 +9,7 @@ void serial_init_irq(void);      /* by irq_init(): input by interrupt */
 /* Once timers work. From now on output waits in a ring, but with sync_console on the command line; lines without interrupt are polled. */
 void serial_start_buffered(void);
 void serial_start_sync(void);    /* panic: writes out what waits, and waits for each character from now on */
-/* I/O port range and interrupt of line n (0, 1) if it is in use by us. */
-bool serial_in_use(unsigned n, u16 *port, u32 *gsi);
+/* The first of line n's (0, 1) 8 I/O ports, if it is in use by us. */
+bool serial_in_use(unsigned n, u16 *port);
 
 #endif

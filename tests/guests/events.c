@@ -171,6 +171,24 @@ TEST(pirq_bad)
     CHECK_REFUSED(event_channel_op(EVTCHNOP_bind_pirq, &op));
 }
 
+/* The interrupt of the hypervisor's own serial line: dom0 may set it up and map it as any, and not have it. */
+TEST(interrupt_of_the_hypervisor)
+{
+    struct physdev_setup_gsi setup = { .gsi = 4 };
+    GUEST(physdev_map_pirq) map = { .domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_GSI, .index = 4, .pirq = 4 };
+    struct evtchn_bind_pirq bind = { .pirq = 4 };
+    struct physdev_unmap_pirq unmap = { .domid = DOMID_SELF, .pirq = 4 };
+
+    if (!is_dom0()) {
+        CHECK_EQ(physdev_op(PHYSDEVOP_setup_gsi, &setup), -EPERM);
+        return;
+    }
+    CHECK_EQ(physdev_op(PHYSDEVOP_setup_gsi, &setup), -EEXIST);
+    CHECK_OK(physdev_op(PHYSDEVOP_map_pirq, &map));
+    CHECK_EQ(event_channel_op(EVTCHNOP_bind_pirq, &bind), -EBUSY);
+    CHECK_OK(physdev_op(PHYSDEVOP_unmap_pirq, &unmap));
+}
+
 TEST(timer_event)
 {
     long port = bind_virq(VIRQ_TIMER, 0);

@@ -8,6 +8,7 @@
 #include "mm.h"
 #include "string.h"
 #include "test.h"
+#include <public/mca.h>
 
 #define NR_BAD 8
 
@@ -564,4 +565,46 @@ TEST(old_set_callbacks)
     CHECK(upcall_count > before);
     CHECK_OK(close_port((unsigned)port));
     restore();
+}
+
+/* ---- Machine checks ---- */
+
+#define MOST_CPUS 4
+
+static long mca_cpus(u32 *ncpus, word info)
+{
+    struct { u32 cmd, version; GUEST(xen_mc_physcpuinfo) p; word room[4]; } op = {
+        .cmd = XEN_MC_physcpuinfo, .version = XEN_MCA_INTERFACE_VERSION, .p = { .ncpus = *ncpus, .info = info } };
+    long rc = HYPERCALL(__HYPERVISOR_mca, P(&op));
+
+    *ncpus = op.p.ncpus;
+    return rc;
+}
+
+/* What dom0's driver for machine checks asks before it registers: how many CPUs, then which. */
+TEST(machine_check_cpus)
+{
+    static GUEST(mcinfo_logical_cpu) cpu[MOST_CPUS + 1];
+    u32 n = 0, room = 0, one = 1, bad = 1;
+
+    if (!is_dom0()) {
+        CHECK_EQ(mca_cpus(&n, 0), -EPERM);
+        return;
+    }
+    REQUIRE_OK(mca_cpus(&n, 0));
+    REQUIRE(n >= 1 && n <= MOST_CPUS);
+    CHECK_EQ(mca_cpus(&room, P(cpu)), -EINVAL);
+    room = MOST_CPUS;
+    CHECK_OK(mca_cpus(&room, P(cpu)));
+    CHECK_EQ(room, n);
+    for (u32 i = 0; i < n; i++) {
+        CHECK_EQ(cpu[i].mc_ncores_active, n);
+        CHECK_EQ(cpu[i].mc_nmsrvals, 1);
+        CHECK(cpu[i].mc_family && cpu[i].mc_vendorid[0] && !cpu[i].mc_vendorid[12]);
+        CHECK(!i || cpu[i].mc_apicid != cpu[i - 1].mc_apicid);
+    }
+    CHECK(!cpu[n].mc_family);
+    CHECK_OK(mca_cpus(&one, P(cpu)));
+    CHECK_EQ(one, 1);
+    CHECK_EQ(mca_cpus(&bad, format.hv_start), -EFAULT);
 }

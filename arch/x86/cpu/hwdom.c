@@ -85,7 +85,6 @@ static void set_memory(struct rangeset *r)
 static void set_ports_and_irqs(struct rangeset *ports, struct rangeset *irqs)
 {
     u16 serial;
-    u32 gsi;
 
     check(rangeset_add(ports, 0, 0xffff));
     for (unsigned i = 0; i < ARRAY_SIZE(kept_ports); i++)
@@ -93,13 +92,10 @@ static void set_ports_and_irqs(struct rangeset *ports, struct rangeset *irqs)
     /* GSI 0 is the PIT's, or nothing's where an override moves that. */
     if (nr_gsis > 1)
         check(rangeset_add(irqs, 1, nr_gsis - 1));
-    for (unsigned n = 0; n < 2; n++) {
-        if (!serial_in_use(n, &serial, &gsi))
-            continue;
-        check(rangeset_remove(ports, serial, serial + 7));
-        if (gsi)
-            check(rangeset_remove(irqs, gsi, gsi));
-    }
+    /* A serial line's interrupt may be mapped as any; while the hypervisor has it, nobody else can bind it. */
+    for (unsigned n = 0; n < 2; n++)
+        if (serial_in_use(n, &serial))
+            check(rangeset_remove(ports, serial, serial + 7));
 }
 
 /* dom0_ioports_disable=first[-last],... in hexadecimal. */

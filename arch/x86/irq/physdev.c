@@ -184,7 +184,7 @@ static s64 op_setup_gsi(struct domain *d, gva_t arg)
     if (op.gsi < 0 || (u32)op.gsi >= nr_gsis)
         return refuse(-EINVAL, "GSI %d, there are %u", op.gsi, nr_gsis);
     if (irq_is_host(op.gsi))
-        return -EBUSY;
+        return -EEXIST;     /* a serial line's, set up when it was opened */
     return gsi_setup(op.gsi, op.triggering & 1, op.polarity & 1);
 }
 

@@ -7,6 +7,7 @@
  */
 #include <asm/atomic.h>
 #include <asm/nospec.h>
+#include <asm/percpu.h>
 #include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/domain.h>
@@ -134,8 +135,8 @@ int pirq_map_gsi(struct domain *d, s32 gsi, s32 *pirq)
 
     if (gsi < 0 || (u32)gsi >= nr_gsis)
         return refuse(-EINVAL, "GSI %d, there are %u", gsi, nr_gsis);
-    if (!rangeset_contains(d->irqs, gsi, gsi) || irq_is_host(gsi))
-        return refuse(-EPERM, "GSI %d is not for domain %u", gsi, d->id);
+    if (!rangeset_contains(current->domain->irqs, gsi, gsi))
+        return refuse(-EPERM, "GSI %d is not the caller's to give", gsi);
     spin_lock(&map_lock);
     err = map_gsi(d, gsi, pirq);
     spin_unlock(&map_lock);

@@ -6,7 +6,7 @@
 
 struct domain;
 
-/* Checks permissions and maps; *pirq < 0 on entry: any. The caller is dom0. 0 or -errno. */
+/* Checks the caller's permissions and maps for d; *pirq < 0 on entry: any. The caller is dom0. 0 or -errno. */
 int pirq_map_gsi(struct domain *d, s32 gsi, s32 *pirq);
 int pirq_map_msi(struct domain *d, u32 sbdf, bool msix, u32 index, u64 table_base, s32 *pirq);
 int pirq_unmap(struct domain *d, s32 pirq);
