@@ -14,7 +14,7 @@ GRUB = rig.CACHE / "root/usr/lib/grub-xen"
 
 @pytest.fixture(scope="module", autouse=True)
 def built(images):
-    rig.make("inspect")
+    rig.make("build/xen.gz", "inspect")
     rig.make("-C", "tests/guests", "S=smoke")
     rig.build_images("gnumach/gnumach-dbg")
 
@@ -69,6 +69,22 @@ def test_says_why_a_file_does_not_run(kind, tmp_path):
     status, text = inspect(path)
     assert status == 1
     assert re.search(f"pvisor does not run it: .*{why}", text), text
+
+
+HYPERVISORS = {
+    "ours": (lambda: rig.TOP / "build/xen.gz", r"gzip, .*Hypervisor +pvisor 0\.1 \(\w+ build\)\n"),
+    "ours-unpacked": (lambda: rig.TOP / "build/xen", r"Hypervisor +pvisor 0\.1 \(\w+ build\)\n"),
+    "ours-with-symbols": (lambda: rig.TOP / "build/xen-syms", r"ELF\n +Hypervisor +pvisor 0\.1 \(\w+ build\)\n"),
+    "debians": (rig.debian_hypervisor, r"gzip, .*Hypervisor +Xen\n"),
+}
+
+
+@pytest.mark.parametrize("kind", HYPERVISORS)
+def test_knows_a_hypervisor(kind):
+    path, expected = HYPERVISORS[kind]
+    status, text = inspect(path())
+    assert status == 1
+    assert re.search(expected + r" +pvisor does not run it: it is a hypervisor, no kernel", text, re.S), text
 
 
 @pytest.mark.parametrize("kind", ["debian-xz", "elf-gz", "pae", "nonpae", "gnumach"])

@@ -4,6 +4,7 @@
  *
  * Exit status: 0 if pvisor runs every file, 1 if not, 2 if a file could not be read.
  */
+#define _GNU_SOURCE     /* memmem() */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,12 +173,37 @@ static int refuse_file(const char *why)
     return NOT_US;
 }
 
+/* A hypervisor's image is known by what it logs first: pvisor by a whole text, Xen by a format. */
+static bool is_hypervisor(const void *data, u64 size)
+{
+    static const char ours[] = " build), speaking the Xen ", xens[] = "Xen version %d.%d%s (";
+    const char *found = memmem(data, size, ours, sizeof(ours) - 1), *name = found;
+
+    while (name && name > (const char *)data && strncmp(name, "pvisor ", 7))
+        name--;
+    if (found)
+        printf("  %-18s %.*s build)\n", "Hypervisor", (int)(found - name), name);
+    else if (memmem(data, size, xens, sizeof(xens) - 1))
+        line("Hypervisor", "Xen");
+    else
+        return false;
+    return true;
+}
+
+static int refuse_hypervisor(void)
+{
+    return refuse_file("it is a hypervisor, no kernel: GRUB starts it, and it starts dom0's kernel");
+}
+
 static int inspect_elf(const char *path, const void *elf, u64 size)
 {
     struct image_error err = { "" };
     struct kernel_image img;
-    int rc = image_parse(elf, size, &img, &err);
+    int rc;
 
+    if (is_hypervisor(elf, size))
+        return refuse_hypervisor();
+    rc = image_parse(elf, size, &img, &err);
     if (img.nr_segments) {
         line("Word size", img.is64 ? "64 bits" : "32 bits");
         print_notes(&img);
@@ -198,7 +224,7 @@ static int inspect(const char *path, const struct buffer *file)
     if (!rc || w.bzimage)
         print_wrap(&w);
     if (rc)
-        return refuse_file(err.text);
+        return is_hypervisor(file->data, file->size) ? refuse_hypervisor() : refuse_file(err.text);
     if (w.packing == PACKED_NOT)
         return inspect_elf(path, w.payload, w.payload_size);
     elf = malloc(w.unpacked_size);

@@ -42,7 +42,8 @@ static __init void log_memory_map(void)
 
 static __init void banner(void)
 {
-    printk(LOG_ERR "pvisor %s (%s build), speaking the Xen %d.%d ABI\n", PVISOR_VERSION, BUILD_KIND, XEN_MAJOR, XEN_MINOR);
+    /* pvisor-inspect knows the image by this text. */
+    printk(LOG_ERR "pvisor " PVISOR_VERSION " (" BUILD_KIND " build), speaking the Xen %d.%d ABI\n", XEN_MAJOR, XEN_MINOR);
     printk(LOG_INFO "Bootloader: %s\n", boot_info.loader[0] ? boot_info.loader : "unknown");
     printk(LOG_INFO "Command line: %s\n", boot_info.cmdline);
 }
