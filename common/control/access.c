@@ -45,7 +45,7 @@ s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t u)
 s64 dc_no_passthrough(struct domain *d, struct xen_domctl *op, gva_t u)
 {
     (void)d, (void)u;
-    return refuse(-ENODEV, "command %u: PCI passthrough is not supported", op->cmd);
+    return refuse(-EOPNOTSUPP, "command %u: there is no IOMMU that could give devices away", op->cmd);
 }
 
 s64 dc_no_hvm(struct domain *d, struct xen_domctl *op, gva_t u)

@@ -189,8 +189,13 @@ s64 dc_sendtrigger(struct domain *d, struct xen_domctl *op, gva_t u)
     (void)u;
     if (!v)
         return -ESRCH;
-    if (op->u.sendtrigger.trigger != XEN_DOMCTL_SENDTRIGGER_NMI)
-        return refuse(-ENOSYS, "trigger %u is not for PV guests", op->u.sendtrigger.trigger);
-    vcpu_send_nmi(v);
-    return 0;
+    switch (op->u.sendtrigger.trigger) {
+    case XEN_DOMCTL_SENDTRIGGER_NMI:
+        vcpu_send_nmi(v);
+        return 0;
+    case XEN_DOMCTL_SENDTRIGGER_POWER:
+    case XEN_DOMCTL_SENDTRIGGER_SLEEP:
+        return refuse(-EINVAL, "d%u is no HVM guest and has no buttons", d->id);
+    }
+    return refuse(-ENOSYS, "trigger %u is not offered", op->u.sendtrigger.trigger);
 }

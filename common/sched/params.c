@@ -1,6 +1,7 @@
 /* Parameters, vCPU set-up and tear-down, figures for readers. */
 #include <asm/atomic.h>
 #include <public/errno.h>
+#include <public/sysctl.h>
 #include <public/vcpu.h>
 #include <pvisor/console.h>
 #include <pvisor/lib.h>
@@ -131,8 +132,9 @@ void sched_get_params(const struct domain *d, u32 *weight, u32 *cap)
 
 int sched_set_ratelimit(u32 us)
 {
-    if (us > 500000)
-        return refuse(-EINVAL, "rate limit %u us, expected at most 500000", us);
+    if (us && (us < XEN_SYSCTL_SCHED_RATELIMIT_MIN || us > XEN_SYSCTL_SCHED_RATELIMIT_MAX))
+        return refuse(-EINVAL, "rate limit %u us, expected 0 or %u to %u", us, XEN_SYSCTL_SCHED_RATELIMIT_MIN,
+                      XEN_SYSCTL_SCHED_RATELIMIT_MAX);
     write_once(ratelimit_us, us);
     return 0;
 }

@@ -59,7 +59,7 @@ struct cpuid_regs guest_cpuid(struct vcpu *v, u32 leaf, u32 subleaf);
  * Back ends of the control calls. They act on plain arrays; the callers copy them from and to the guest.
  *
  * A call with a NULL guest handle reports POLICY_MAX_LEAVES / POLICY_MAX_MSRS (sysctl) and copies nothing.
- * index is XEN_SYSCTL_cpu_policy_*. NULL: index is not known (-EINVAL) or about HVM guests (*err is -EOPNOTSUPP).
+ * index is XEN_SYSCTL_cpu_policy_*. NULL: index is not known (*err is -EINVAL). HVM guests' are empty.
  */
 const struct cpu_policy *cpu_policy_system(u32 index, int *err);
 

@@ -80,7 +80,7 @@ void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *m);
 /* Weight 1..65535 (default 256), cap in percent up to 65535 (0: none). -EINVAL outside. */
 int sched_set_params(struct domain *d, u32 weight, u32 cap);
 void sched_get_params(const struct domain *d, u32 *weight, u32 *cap);
-/* A vCPU runs at least this long before one that wakes up preempts it; us, 0 to 500000. -EINVAL outside. */
+/* A vCPU runs at least this long before one that wakes up preempts it; us: 0, or 100 to 500000. -EINVAL outside. */
 int sched_set_ratelimit(u32 us);
 u32 sched_get_ratelimit(void);
 void sched_dump(void);                                            /* debug key 'r' */

@@ -143,6 +143,51 @@ TEST(saving)
 #endif
 }
 
+static u16 new_domain(void)
+{
+    struct xen_domctl op = { .cmd = XEN_DOMCTL_createdomain, .interface_version = XEN_DOMCTL_INTERFACE_VERSION };
+
+    op.u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = 1, .max_evtchn_port = 31, .max_grant_frames = 1,
+                                                          .max_maptrack_frames = 1, .grant_opts = 1 };
+    if (!CHECK_OK(HYPERCALL(__HYPERVISOR_domctl, P(&op))))
+        return DOMID_INVALID;
+    return op.domain;
+}
+
+#define FREE_GSI 10
+
+/* What xl does to give a device away: the interrupt is dom0's to give; there it ends, for want of an IOMMU. */
+static void try_passthrough(u16 domid)
+{
+    GUEST(physdev_map_pirq) map = { .domid = domid, .type = MAP_PIRQ_TYPE_GSI, .index = FREE_GSI, .pirq = FREE_GSI };
+    struct physdev_unmap_pirq unmap = { .domid = domid, .pirq = FREE_GSI };
+
+    CHECK_OK(physdev_op(PHYSDEVOP_map_pirq, &map));
+    CHECK_SAYS(EOPNOTSUPP, "there is no IOMMU", ONE_DOMCTL(assign_device, op_.domain = domid));
+    CHECK_SAYS(EOPNOTSUPP, "there is no IOMMU", ONE_DOMCTL(test_assign_device, op_.domain = domid));
+    CHECK_OK(physdev_op(PHYSDEVOP_unmap_pirq, &unmap));
+}
+
+/* Buttons are HVM guests', a reset is nobody's. */
+TEST(triggers_and_devices_of_others)
+{
+    u16 domid;
+
+    if (!is_dom0())
+        SKIP("control calls");
+    domid = new_domain();
+    REQUIRE(domid != DOMID_INVALID);
+    CHECK_OK(ONE_DOMCTL(max_vcpus, { op_.domain = domid; op_.u.max_vcpus.max = 1; }));
+#define TRIGGER(name) ONE_DOMCTL(sendtrigger, { op_.domain = domid; op_.u.sendtrigger.trigger = XEN_DOMCTL_SENDTRIGGER_##name; })
+    CHECK_OK(TRIGGER(NMI));
+    CHECK_SAYS(EINVAL, "has no buttons", TRIGGER(POWER));
+    CHECK_SAYS(EINVAL, "has no buttons", TRIGGER(SLEEP));
+    CHECK_SAYS(ENOSYS, "trigger 1 is not offered", TRIGGER(RESET));
+    CHECK_SAYS(ENOSYS, "trigger 2 is not offered", TRIGGER(INIT));
+    try_passthrough(domid);
+    CHECK_OK(ONE_DOMCTL(destroydomain, op_.domain = domid));
+}
+
 TEST(no_memory_low_enough)
 {
     word extent = spare_pfn(0);

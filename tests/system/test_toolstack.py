@@ -165,6 +165,39 @@ def test_xl_debug_keys(dom0):
     assert "'h'" in dom0.hypervisor_log()
 
 
+def test_xl_sysrq(dom0, guest):
+    dom0.ok("xl sysrq domu h")
+    dom0.wait_until(f"grep -aq 'sysrq: HELP' {guest.console_log}", 30)
+
+
+@pytest.mark.parametrize("trigger, refusal", [
+    ("nmi", None), ("power", "Invalid argument"), ("sleep", "Invalid argument"), ("reset", "Function not implemented")])
+def test_xl_trigger(dom0, guest, trigger, refusal):
+    """Buttons are HVM guests'; an NMI reaches the kernel, which has nothing against it."""
+    said = dom0.run(f"xl trigger domu {trigger}")
+    assert refusal in said if refusal else "fail" not in said
+    assert guest.ok("echo lives") == "lives"
+
+
+def test_xl_dump_core(dom0, guest):
+    dom0.ok("xl dump-core domu /tmp/core", 120)
+    assert dom0.ok("head -c 4 /tmp/core | tail -c 3; rm /tmp/core") == "ELF"
+    assert guest.ok("echo lives") == "lives"
+
+
+def test_xenctx_shows_registers_as_they_are(dom0, guest):
+    """CR0 as in force, but for TS, and the flags with the I/O privilege that Linux asks for."""
+    said = dom0.ok(f"/usr/lib/xen-4.17/bin/xenctx -a {guest.domid()}")
+    assert int(re.search(r"cr0: ([0-9a-f]+)", said).group(1), 16) | 8 == 0x8005003b
+    assert int(re.search(r"flags: ([0-9a-f]+)", said).group(1), 16) >> 12 & 3 == 1
+
+
+def test_xen_cpuid_shows_all_policies(dom0):
+    said = dom0.ok("/usr/lib/xen-4.17/bin/xen-cpuid -p")
+    for name in ("Raw", "Host", "PV Max", "HVM Max", "PV Default", "HVM Default"):
+        assert re.search(rf"^{name} policy: \d+ leaves, \d+ MSRs", said, re.M), name
+
+
 def test_more_vcpus_than_the_machine_has_cpus(dom0, domu):
     domain = domu("two", vcpus=2).create()
     assert domain.ok("grep -c ^processor /proc/cpuinfo") == "2"

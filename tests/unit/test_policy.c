@@ -200,17 +200,28 @@ static void dynamic_bits(void **state)
 
 static void only_pv_is_here(void **state)
 {
+    static const u32 no_feature[FEATURESET_WORDS];
+    static struct xen_cpuid_leaf leaves[POLICY_MAX_LEAVES];
+    const struct cpu_policy *hvm;
+    u32 nr;
     int err;
 
     (void)state;
-    assert_null(cpu_policy_system(XEN_SYSCTL_cpu_policy_hvm_max, &err));
-    assert_int_equal(err, -EOPNOTSUPP);
+    for (unsigned i = 0; i < 2; i++) {
+        hvm = cpu_policy_system(i ? XEN_SYSCTL_cpu_policy_hvm_default : XEN_SYSCTL_cpu_policy_hvm_max, &err);
+        assert_non_null(hvm);
+        assert_int_equal(err, 0);
+        assert_memory_equal(hvm->fs, no_feature, sizeof(no_feature));
+        /* The limits are told, so that whoever reads policies one after the other does not take the last one's. */
+        nr = POLICY_MAX_LEAVES;
+        assert_int_equal(cpu_policy_to_leaves(hvm, leaves, &nr), 0);
+        assert_true(leaves[0].leaf == 0 && leaves[1].leaf == 0x80000000 && !leaves[0].a && !leaves[1].a);
+    }
     assert_null(cpu_policy_system(6, &err));
     assert_int_equal(err, -EINVAL);
     assert_null(cpu_featureset_system(~0u, &err));
     assert_int_equal(err, -EINVAL);
-    assert_null(cpu_featureset_system(XEN_SYSCTL_cpu_featureset_hvm, &err));
-    assert_int_equal(err, -EOPNOTSUPP);
+    assert_memory_equal(cpu_featureset_system(XEN_SYSCTL_cpu_featureset_hvm, &err), no_feature, sizeof(no_feature));
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include <asm/atomic.h>
+#include <public/errno.h>
 #include <pvisor/sched.h>
 #include <pvisor/time.h>
 #include "fake/cpus.h"
@@ -259,6 +260,28 @@ static void wakers_are_served_quickly(void **state)
     assert_true(io->worst_latency < MILLISECS(3));
 }
 
+/* The default rate limit does not hold up one who waits for a disk of 300 us beside a hog; Xen's default of 1 ms would. */
+static void rate_limit_is_shorter_than_a_disk(void **state)
+{
+    static const struct { u32 us; u64 least, most; } rates[] = { { 200, 2900, 3100 }, { 1000, 900, 1000 } };
+
+    (void)state;
+    assert_int_equal(sched_get_ratelimit(), rates[0].us);
+    for (unsigned i = 0; i < ARRAY_SIZE(rates); i++) {
+        struct sim_vcpu *io;
+
+        sim_start(1);
+        assert_int_equal(sched_set_ratelimit(rates[i].us), 0);
+        sim_vcpu(sim_domain(256, 0), FOREVER);
+        io = sim_vcpu(sim_domain(256, 0), MICROSECS(30), MICROSECS(300));
+        sim_run(SECONDS(1));
+        assert_in_range(io->wakes, rates[i].least, rates[i].most);
+    }
+    assert_int_equal(sched_set_ratelimit(99), -EINVAL);
+    assert_int_equal(sched_set_ratelimit(500001), -EINVAL);
+    assert_int_equal(sched_set_ratelimit(rates[0].us), 0);
+}
+
 /* Sleeping now and then earns no more than the share. */
 static void sleepers_get_no_more_than_their_share(void **state)
 {
@@ -485,6 +508,7 @@ int main(void)
         cmocka_unit_test(hard_affinity_binds),
         cmocka_unit_test(soft_affinity_is_preferred),
         cmocka_unit_test(wakers_are_served_quickly),
+        cmocka_unit_test(rate_limit_is_shorter_than_a_disk),
         cmocka_unit_test(sleepers_get_no_more_than_their_share),
         cmocka_unit_test(a_wake_up_disturbs_few),
         cmocka_unit_test(waiting_work_disturbs_few),

@@ -109,7 +109,7 @@ static struct cpuid_regs *find_leaf(const struct cpu_policy *p, u32 leaf, u32 su
 static bool within_limits(const struct cpu_policy *p, u32 leaf, u32 subleaf)
 {
     if (leaf >> 16 == 0x8000)
-        return leaf <= p->extd[0].a;
+        return leaf <= max(p->extd[0].a, 0x80000000u);      /* the limit itself is always there */
     if (leaf > p->basic[0].a)
         return false;
     return leaf != 7 || subleaf <= p->feat[0].a;
@@ -130,7 +130,7 @@ static void for_each_leaf(const struct cpu_policy *p, leaf_fn *fn, void *ctx)
             if (leaf != 0xd || sub < 2 || (p->xcr0 >> sub & 1))
                 fn(ctx, leaf, sub, find_leaf(p, leaf, sub));
     }
-    for (u32 leaf = 0x80000000; leaf < 0x80000000 + POLICY_EXTD && leaf <= p->extd[0].a; leaf++)
+    for (u32 leaf = 0x80000000; leaf < 0x80000000 + POLICY_EXTD && within_limits(p, leaf, 0); leaf++)
         fn(ctx, leaf, XEN_CPUID_NO_SUBLEAF, find_leaf(p, leaf, 0));
 }
 
@@ -301,6 +301,9 @@ void __init cpu_policy_init(void)
     make_pv(&pv_default_policy, false);
 }
 
+/* Empty, as Xen's on a CPU that cannot run HVM guests: tools that show all policies go on. */
+static const struct cpu_policy hvm_policy;
+
 static const struct cpu_policy *system_policy(u32 index)
 {
     switch (index) {
@@ -308,6 +311,8 @@ static const struct cpu_policy *system_policy(u32 index)
     case XEN_SYSCTL_cpu_policy_host:       return &host_policy;
     case XEN_SYSCTL_cpu_policy_pv_max:     return &pv_max_policy;
     case XEN_SYSCTL_cpu_policy_pv_default: return &pv_default_policy;
+    case XEN_SYSCTL_cpu_policy_hvm_max:
+    case XEN_SYSCTL_cpu_policy_hvm_default: return &hvm_policy;
     default:                               return NULL;
     }
 }
@@ -316,11 +321,7 @@ const struct cpu_policy *cpu_policy_system(u32 index, int *err)
 {
     const struct cpu_policy *p = system_policy(index);
 
-    *err = 0;
-    if (index > XEN_SYSCTL_cpu_policy_hvm_default)
-        *err = refuse(-EINVAL, "CPU policy %u, expected 0 to %u", index, XEN_SYSCTL_cpu_policy_hvm_default);
-    else if (!p)
-        *err = -EOPNOTSUPP;
+    *err = p ? 0 : refuse(-EINVAL, "CPU policy %u, expected 0 to %u", index, XEN_SYSCTL_cpu_policy_hvm_default);
     return p;
 }
 

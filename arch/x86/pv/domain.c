@@ -87,7 +87,6 @@ int arch_vcpu_create(struct vcpu *v)
 {
     v->arch.kernel_mode = true;
     v->arch.root_kernel = v->arch.root_user = INVALID_MFN;
-    v->arch.cr[0] = CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE;
     v->arch.cr[4] = first_cr4(v);
     v->arch.debugreg[6] = 0xffff0ff0;
     v->arch.debugreg[7] = 0x400;
@@ -441,8 +440,10 @@ int arch_vcpu_set_context(struct vcpu *v, const void *raw)
 void arch_vcpu_get_context(struct vcpu *v, void *raw)
 {
     struct domain *d = v->domain;
+    struct cpu_regs regs = *vcpu_regs(v);
     struct context c = { 0 };
 
+    regs.rflags |= (u64)v->arch.iopl << 12;     /* virtual, as arch_vcpu_set_context() takes it */
     memset(raw, 0, arch_context_size(d));
     fpu_get_legacy(v, raw);
     c.flags = VGCF_i387_valid | (v->arch.kernel_mode ? VGCF_in_kernel : 0) |
@@ -458,7 +459,7 @@ void arch_vcpu_get_context(struct vcpu *v, void *raw)
     c.kernel_sp = v->arch.kernel_sp;
     c.vm_assist = d->vm_assist;
     memcpy(c.cr, v->arch.cr, sizeof(c.cr));
-    c.cr[0] = (c.cr[0] & ~CR0_TS) | (v->arch.ts ? CR0_TS : 0);
+    c.cr[0] = CR0_HOST | (v->arch.ts ? CR0_TS : 0);
     memcpy(c.dr, v->arch.debugreg, sizeof(c.dr));
     c.event.eip = v->arch.callback[CB_EVENT].address;
     c.failsafe.eip = v->arch.callback[CB_FAILSAFE].address;
@@ -467,7 +468,7 @@ void arch_vcpu_get_context(struct vcpu *v, void *raw)
         c.cr[3] = v->arch.root_kernel.v << PAGE_SHIFT;
         c.cr[1] = mfn_eq(v->arch.root_user, INVALID_MFN) ? 0 : v->arch.root_user.v << PAGE_SHIFT;
         NARROW(r, &c, u64);
-        memcpy(&r->user_regs, vcpu_regs(v), sizeof(r->user_regs));
+        memcpy(&r->user_regs, &regs, sizeof(r->user_regs));
         r->syscall_callback_eip = v->arch.callback[CB_SYSCALL].address;
         r->fs_base = v->arch.fs_base;
         r->gs_base_kernel = v->arch.gs_base_kernel;
@@ -476,7 +477,7 @@ void arch_vcpu_get_context(struct vcpu *v, void *raw)
         struct vcpu_guest_context_32 *r = raw;
         c.cr[3] = XEN_PFN_TO_CR3_32(v->arch.root_kernel.v);
         NARROW(r, &c, u32);
-        give_regs_32(&r->user_regs, vcpu_regs(v));
+        give_regs_32(&r->user_regs, &regs);
         r->event_callback_cs = v->arch.callback[CB_EVENT].cs;
         r->failsafe_callback_cs = v->arch.callback[CB_FAILSAFE].cs;
     }
