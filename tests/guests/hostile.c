@@ -495,6 +495,36 @@ TEST(uncached_memory)
     page_free(page);
 }
 
+/* The same of tables, which are RAM: in entries that are changed, in ones that keep their table, in a table that becomes one. */
+TEST(uncached_tables)
+{
+    static const u64 flags[] = { PTE_PWT, PTE_PCD, PTE_PWT | PTE_PCD };
+    const void *below = table_alloc(), *table = table_alloc();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
+        long rc;
+
+        for (unsigned level = 2; level <= top_level(); level++) {
+            const void *entry = pte_at(table_of(window(0), level), pte_index(window(0), level));
+            u64 was = entry_of(window(0), level);
+
+            rc = pte_set(entry, was | flags[i]);
+            CHECK(is_dom0() ? rc == 0 : rc < 0);
+            CHECK_EQ(entry_of(window(0), level) & flags[i], is_dom0() ? flags[i] : 0);
+            CHECK_OK(pte_set(entry, was));
+        }
+        make_writable(table);
+        *(volatile pte_raw *)table = (pte_raw)pte_make(virt_to_mfn(below), PTE_TABLE | flags[i]);
+        make_readonly(table);
+        rc = pin(table, 2);
+        CHECK(is_dom0() ? rc == 0 : rc < 0);
+        if (!rc)
+            CHECK_OK(unpin(table));
+    }
+    table_free((void *)table);
+    table_free((void *)below);
+}
+
 /*
  * L1TF: a CPU speculates with entries that are not present, and so reads whatever its cache has of the memory that they name. The
  * entries of non-PAE guests are never walked. (This suite runs with pv-l1tf=yes.)

@@ -598,6 +598,31 @@ static void linear_mappings(void **state)
     expect_nothing_left();
 }
 
+/* Tables are RAM: who has no devices has no entry by which a CPU reads them past its caches. */
+static void cache_flags_of_upper_entries(void **state)
+{
+    static const u64 flags[] = { PTE_PWT, PTE_PCD, PTE_PWT | PTE_PCD };
+    struct tree t = make_tree();
+
+    (void)state;
+    assert_int_equal(pin(t.table[top], top), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(flags); i++)
+        for (unsigned level = 2; level <= top; level++) {
+            unsigned idx = level == 3 && top == 3 ? 0 : 5;
+            u64 e = frame_words(t.table[level])[idx];
+
+            expect_refused(t.table[level], idx, e | flags[i]);
+            dom->is_hardware = true;
+            assert_int_equal(update(t.table[level], idx, e | flags[i]), 0);
+            assert_int_equal(update(t.table[level], idx, e), 0);
+            dom->is_hardware = false;
+        }
+    assert_int_equal(unpin(t.table[top]), 0);
+    frame_words(t.table[2])[5] |= PTE_PCD;
+    assert_int_equal(pin(t.table[top], top), -EINVAL);
+    check();
+}
+
 /* --- Giving way everywhere --------------------------------------------------------------------------------------- */
 
 static u64 image_refs[ARENA_NR];
@@ -1183,6 +1208,7 @@ int main(void)
         FORMATS(keeps_the_hypervisors_entries),
         FORMATS(pae_needs_its_fourth_table),
         FORMATS(linear_mappings),
+        FORMATS(cache_flags_of_upper_entries),
         FORMATS(gives_way_in_pin),
         FORMATS(gives_way_in_failing_pin),
         FORMATS(gives_way_in_unpin),

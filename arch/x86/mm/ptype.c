@@ -95,6 +95,12 @@ static always_inline u64 denied_flags(const struct domain *d, const struct pt_le
     return denied;
 }
 
+/* The same of an upper entry: the table that it names is RAM. */
+static u64 denied_node_flags(const struct domain *d, const struct pt_level *l, u64 e)
+{
+    return e & (l->denied | (d->is_hardware ? 0 : PTE_PWT | PTE_PCD));
+}
+
 static __attribute__((noinline)) int refuse_leaf(const struct domain *d, const struct pt_format *f, u64 e)
 {
     return refuse(-EINVAL, "L1 entry %#lx has flags %#lx that a %s guest%s may not set", e, denied_flags(d, &f->level[1], e),
@@ -240,9 +246,9 @@ static int get_node(struct domain *d, const struct pt_format *f, unsigned level,
     u32 want_hv;
     int rc;
 
-    if (*e & l->denied)
-        return refuse(-EINVAL, "L%u entry %#lx has flags %#lx that a %s guest may not set%s", level, *e,
-                      *e & l->denied, f->name, *e & PTE_PS ? " (large pages are not supported)" : "");
+    if (denied_node_flags(d, l, *e))
+        return refuse(-EINVAL, "L%u entry %#lx has flags %#lx that a %s guest%s may not set%s", level, *e, denied_node_flags(d, l, *e),
+                      f->name, d->is_hardware ? "" : " without devices", *e & PTE_PS ? " (large pages are not supported)" : "");
     *e = (*e | l->forced) & l->kept;
     if (mfn_eq(m, table) || names_linear(f, level, m)) {
         rc = get_linear(d, f, level, table, *e);
@@ -857,7 +863,7 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
         return refuse(-EINVAL, "the fourth L3 entry must stay present");
     old = pt_load(f, mfn_to_virt(m), idx);
     if (e & PTE_P) {
-        if (same_reference(e, old) && !(e & l->denied) && !mfn_eq(pte_mfn(e), m) &&
+        if (same_reference(e, old) && !denied_node_flags(d, l, e) && !mfn_eq(pte_mfn(e), m) &&
             !names_linear(f, level, pte_mfn(e))) {
             (void)store_entry(d, f, m, level, idx, (e | l->forced) & l->kept, old, flags);
             return 0;
