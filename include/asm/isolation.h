@@ -14,6 +14,15 @@
  * flush before what the old entry named is used otherwise; and an entry that is new to it makes a fault, on which
  * load_full_root() makes it try again.
  *
+ * A root may name level-4 tables, itself or another, by linear entries: walked through one, a table of level 4 is taken for one of level
+ * 3, then of 2, then of 1, and what it says last is read as data. The tables themselves have the hypervisor's slots, so a copy's entry
+ * leads to views of them, one for each such level, with the guest's entries only. The last view's linear entries name the tables
+ * themselves, as data, so that the guest reads its own entries, as they are at any moment.
+ *
+ *   copy --> the table's view at 3 --> 2 --> 1 --> the table itself, read-only
+ *
+ * A CPU has room for VIEWS tables of each copy's: the root and one other. More cannot be named while isolation is on.
+ *
  * 32-bit guests cannot name an address of ours, and need none of this.
  */
 #ifndef ASM_ISOLATION_H
@@ -33,6 +42,11 @@ void isolation_prepare_cpu(unsigned cpu);
 void isolation_switch_to(const struct vcpu *v);
 /* Interrupts off: this CPU leaves a domain, and before it leaves dirty_cpus. */
 void isolation_leave(void);
+/*
+ * A level-4 table of d's is about to name one (a linear entry), and d's pt_lock is held: true if that may be any number of others, false
+ * if one.
+ */
+bool isolation_any_linear(struct domain *d);
 /* An entry of d's root (a table of the top level) has changed, or is no root any more; d's pt_lock is held. */
 void isolation_forget(const struct domain *d, mfn_t root);
 

@@ -1,5 +1,6 @@
 """Page-table isolation: what a 64-bit guest's CPU can find in its page tables, and that guests live with it."""
 import re
+import struct
 import subprocess
 import time
 
@@ -71,6 +72,100 @@ def test_a_guest_can_name_next_to_nothing(machine, symbols, mode):
     finally:
         machine.ok(STOP)
     assert found == {"code of the way in", "machine frames, for guests"}
+
+
+PAGE = 4096
+FRAME = 0x000ffffffffff000
+PRESENT, LARGE = 1, 1 << 7
+M2P, FRAME_WORDS, DESCRIPTORS = 0xffff800000000000, 0xffff810000000000, 0xffff820000000000
+IMAGE, DIRECT_MAP = 0xffff82d040000000, 0xffff830000000000
+FIRST_SPECIAL_DOMAIN = 0x7ff0
+
+
+class Memory:
+    """What a stopped machine has in its RAM, all of which lies below 2 GiB."""
+
+    def __init__(self, machine, size):
+        path = f"{machine.scratch.name}/memory"
+        machine.monitor("pmemsave", val=0, size=size << 20, filename=path)
+        with open(path, "rb") as stream:
+            self.content = stream.read()
+
+    def word(self, address):
+        return struct.unpack_from("<Q", self.content, address)[0]
+
+    def present(self, table):
+        return [(i, e) for i, e in enumerate(struct.unpack_from("<512Q", self.content, table)) if e & PRESENT]
+
+    def address_of(self, root, va):
+        """Where va leads to in the tables below root; None: nowhere."""
+        entry = root | PRESENT
+        for level in (4, 3, 2, 1):
+            entry = self.word((entry & FRAME) + (va >> 12 + 9 * (level - 1) & 511) * 8)
+            if not entry & PRESENT:
+                return None
+            if level == 1 or (level < 4 and entry & LARGE):
+                size = PAGE << 9 * (level - 1)
+                return (entry & FRAME & -size) | va & (size - 1)
+        return None
+
+    def reached(self, table, level):
+        """The frames of all pages that a CPU can come to from a table that it takes for one of this level, whichever way."""
+        pages, tables, left = set(), {(table, level)}, [(table, level)]
+        while left:
+            table, level = left.pop()
+            for _, entry in self.present(table):
+                frame = entry & FRAME
+                if level == 1 or (level < 4 and entry & LARGE):
+                    pages.update(range(frame // PAGE, frame // PAGE + (1 << 9 * (level - 1))))
+                elif (frame, level - 1) not in tables:
+                    tables.add((frame, level - 1))
+                    left.append((frame, level - 1))
+        return pages
+
+
+def reached_frames_of_ours(memory, root, symbols):
+    """
+    The frames that are neither a domain's nor in the table of machine frames: all, and those in the two slots that are there on purpose,
+    of what the way in needs and of the domain's descriptor tables.
+    """
+    full = memory.word(symbols["hyp_l4"] - IMAGE) - DIRECT_MAP
+    numbers = memory.reached(memory.word(full + (M2P >> 39 & 511) * 8) & FRAME, 3)
+
+    def is_ours(frame):
+        if frame < 0x100 or frame * PAGE >= len(memory.content) or frame in numbers:
+            return False
+        word = memory.word(memory.address_of(full, FRAME_WORDS + frame * 8))
+        return word >> 32 & 0xffff >= FIRST_SPECIAL_DOMAIN
+    shown = [memory.word(root + (place >> 39 & 511) * 8) & FRAME for place in (IMAGE, DESCRIPTORS)]
+    return ({frame for frame in memory.reached(root, 4) if is_ours(frame)},
+            {frame for table in shown for frame in memory.reached(table, 3) if is_ours(frame)})
+
+
+def look_at_linear_guest(symbols, words, mode):
+    rig.make("-C", "tests/guests", "S=linear")
+    with boot("linear", base_cmdline=rig.HYPERVISOR_ARGS.replace("dom0_mem=512M,max:512M xpti=no", f"dom0_mem=64M xpti={words}"),
+              kernel=rig.TOP / "build/guests/linear-pt64", dom0_args=f"stay={mode}", memory=512) as vm:
+        vm.expect("linear: stays")
+        stopped_in_a_guest(vm, (lambda rip: rip < 1 << 47) if mode == "user" else (lambda rip: rip >= 1 << 63))
+        root = int(re.search(r"CR3=([0-9a-f]+)", hmp(vm, "info registers")).group(1), 16) & FRAME
+        return reached_frames_of_ours(Memory(vm, 512), root, symbols)
+
+
+@pytest.mark.pvisor_only
+@pytest.mark.parametrize("mode", ["kernel", "user"])
+def test_no_way_leads_to_more(symbols, images, mode):
+    """Not by linear entries either: from the root in CR3 through any entry at any level, a table taken for a lower one included."""
+    found, shown = look_at_linear_guest(symbols, "yes", mode)
+    assert found == shown and 4 < len(shown) < 24
+    assert not found & {(symbols[name] - IMAGE) // PAGE for name in ("do_mmu_update", "dom0", "hyp_l4")}
+
+
+@pytest.mark.pvisor_only
+def test_without_it_ways_lead_to_more(symbols, images):
+    """So that the walk is known to find what there is."""
+    found, _ = look_at_linear_guest(symbols, "no", "kernel")
+    assert {(symbols[name] - IMAGE) // PAGE for name in ("do_mmu_update", "dom0", "hyp_l4")} <= found
 
 
 @pytest.mark.pvisor_only

@@ -598,6 +598,42 @@ static void linear_mappings(void **state)
     expect_nothing_left();
 }
 
+/* Isolation has room for one other table: in any slots, and for another in its place. */
+static void linear_mappings_under_isolation(void **state)
+{
+    struct tree a = make_tree(), b = make_tree(), c = make_tree();
+
+    (void)state;
+    if (top < 4)
+        return;
+    isolation_any = false;
+    assert_int_equal(pin(a.table[4], 4), 0);
+    assert_int_equal(pin(b.table[4], 4), 0);
+    assert_false(dom->arch.names_roots);
+    assert_int_equal(update(a.table[4], 100, pte_make(b.table[4], RO)), 0);
+    assert_true(dom->arch.names_roots);
+    assert_int_equal(update(a.table[4], 101, pte_make(b.table[4], RO)), 0);
+    assert_int_equal(update(a.table[4], 102, pte_make(a.table[4], RO)), 0);
+    assert_int_equal(update(a.table[4], 103, pte_make(a.table[4], RO)), 0);
+    assert_int_equal(pin(c.table[4], 4), 0);
+    expect_refused(a.table[4], 104, pte_make(c.table[4], RO));
+    expect_refused(a.table[4], 101, pte_make(c.table[4], RO));
+    assert_int_equal(update(a.table[4], 100, 0), 0);
+    assert_int_equal(update(a.table[4], 101, pte_make(c.table[4], RO)), 0);
+    check();
+    assert_int_equal(unpin(a.table[4]), 0);
+    /* In a table that becomes one, too. */
+    frame_words(a.table[4])[100] = pte_make(b.table[4], RO);
+    assert_int_equal(pin(a.table[4], 4), -EINVAL);
+    frame_words(a.table[4])[100] = 0;
+    assert_int_equal(pin(a.table[4], 4), 0);
+    assert_int_equal(unpin(a.table[4]), 0);
+    assert_int_equal(unpin(b.table[4]), 0);
+    assert_int_equal(unpin(c.table[4]), 0);
+    relinquish();
+    expect_nothing_left();
+}
+
 /* Tables are RAM: who has no devices has no entry by which a CPU reads them past its caches. */
 static void cache_flags_of_upper_entries(void **state)
 {
@@ -1208,6 +1244,7 @@ int main(void)
         FORMATS(keeps_the_hypervisors_entries),
         FORMATS(pae_needs_its_fourth_table),
         FORMATS(linear_mappings),
+        FORMATS(linear_mappings_under_isolation),
         FORMATS(cache_flags_of_upper_entries),
         FORMATS(gives_way_in_pin),
         FORMATS(gives_way_in_failing_pin),

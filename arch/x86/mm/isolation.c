@@ -16,8 +16,19 @@
 extern const char __text_start[], __entry_text_end[], syscall_entry_isolated[];
 u64 isolation_copy_root(void);
 
+/* What the linear entries of one copy lead to. */
+#define VIEWS 2
+struct views {
+    unsigned nr;
+    u64 of[VIEWS];                 /* machine addresses of the tables that are named */
+    u64 *at[VIEWS][4];             /* by level, 1 to 3 */
+};
+struct cpu_views { struct views of_mode[2]; };      /* as guest_root[] */
+STATIC_PERCPU(struct cpu_views, cpu_views);
+
 static bool of_dom0, of_domus;
 static bool is_on(void) { return of_dom0 || of_domus; }
+static bool is_of(const struct domain *d) { return d->arch.word == ABI_64 && (d->is_hardware ? of_dom0 : of_domus); }
 
 /* --- What a copy has of ours ------------------------------------------------------------------------------- */
 
@@ -51,6 +62,15 @@ static void show_what_the_way_in_needs(u64 *root, unsigned cpu)
     desc_for_each_part(cpu, show, root);
 }
 
+static void alloc_views(struct views *v)
+{
+    for (unsigned i = 0; i < VIEWS; i++)
+        for (unsigned level = 1; level < 4; level++) {
+            v->at[i][level] = alloc_pages(0);
+            BUG_ON(!v->at[i][level]);
+        }
+}
+
 /* --- A CPU's copies ---------------------------------------------------------------------------------------- */
 
 void isolation_prepare_cpu(unsigned cpu)
@@ -65,6 +85,8 @@ void isolation_prepare_cpu(unsigned cpu)
     BUG_ON(!user || !kernel);
     show_what_the_way_in_needs(user, cpu);
     kernel[SLOT(IMAGE_START)] = user[SLOT(IMAGE_START)];
+    alloc_views(&cpu_var(cpu_views, cpu).of_mode[0]);
+    alloc_views(&cpu_var(cpu_views, cpu).of_mode[1]);
     g[0].cr3 = virt_to_maddr(user).v;
     g[1].cr3 = virt_to_maddr(kernel).v;
     desc_set_syscall_entry(cpu, syscall_entry_isolated);
@@ -86,6 +108,48 @@ static void copy_slots(u64 *to, const u64 *from, unsigned first, unsigned last)
     __asm__ volatile("rep movsq" : "+S"(s), "+D"(d), "+c"(n) : : "memory");
 }
 
+static void copy_guests_slots(u64 *to, const u64 *from)
+{
+    copy_slots(to, from, 0, HYP_L4_FIRST - 1);
+    copy_slots(to, from, HYP_L4_LAST + 1, 511);
+}
+
+/* Of a present entry of a level-4 table: its frame has the type that it was found to have, as long as we do not answer others' flushes. */
+static bool names_root(u64 e) { return e & PTE_P && fw_type(read_once(frame_types[pte_held_mfn(e).v])) == FT_L4; }
+
+/* The entry, at a level above 1, that stands for e, which names a root; 0: there is no room for its views. */
+static u64 entry_to_view(struct views *v, u64 e, unsigned level)
+{
+    unsigned i = 0;
+
+    while (i < v->nr && v->of[i] != (e & PTE_MFN_MASK))
+        i++;
+    if (i == VIEWS)
+        return 0;
+    if (i == v->nr)
+        v->of[v->nr++] = e & PTE_MFN_MASK;
+    return virt_to_maddr(v->at[i][level - 1]).v | (e & ~PTE_MFN_MASK);
+}
+
+static void lead_to_views(struct views *v, u64 *table, unsigned level)
+{
+    for (unsigned i = 0; i < 512; i++)
+        if ((i < HYP_L4_FIRST || i > HYP_L4_LAST) && names_root(table[i]))
+            table[i] = entry_to_view(v, table[i], level);
+}
+
+static void make_views(struct views *v, u64 *copy)
+{
+    v->nr = 0;
+    lead_to_views(v, copy, 4);
+    for (unsigned i = 0; i < v->nr; i++)
+        for (unsigned level = 3; level; level--) {
+            copy_guests_slots(v->at[i][level], maddr_to_virt(maddr(v->of[i])));
+            if (level > 1)
+                lead_to_views(v, v->at[i][level], level);
+        }
+}
+
 /*
  * Of our slots a copy has two from the root: the table of machine frames for guests, which is the first of them, and the domain's
  * descriptor tables.
@@ -102,9 +166,11 @@ u64 isolation_copy_root(void)
 
     write_once(g->of, v->arch.cr3);
     smp_mb();
-    copy_slots(to, from, 0, SLOT(M2P_RO_START));
-    copy_slots(to, from, SLOT(PERDOMAIN_START), SLOT(PERDOMAIN_START));
-    copy_slots(to, from, HYP_L4_LAST + 1, 511);
+    copy_guests_slots(to, from);
+    to[SLOT(M2P_RO_START)] = read_once(from[SLOT(M2P_RO_START)]);
+    to[SLOT(PERDOMAIN_START)] = read_once(from[SLOT(PERDOMAIN_START)]);
+    if (unlikely(v->domain->arch.names_roots))
+        make_views(&this_cpu(cpu_views).of_mode[v->arch.kernel_mode], to);
     info->full_cr3 = v->arch.cr3;
     return g->cr3;
 }
@@ -113,9 +179,7 @@ u64 isolation_copy_root(void)
 
 void isolation_switch_to(const struct vcpu *v)
 {
-    const struct domain *d = v->domain;
-
-    cpu_info()->isolated = d->arch.word == ABI_64 && (d->is_hardware ? of_dom0 : of_domus);
+    cpu_info()->isolated = is_of(v->domain);
 }
 
 void isolation_leave(void)
@@ -132,8 +196,15 @@ static void forget_on(unsigned cpu, u64 root)
     struct guest_root *g = cpu_info_of(cpu)->guest_root;
 
     for (unsigned i = 0; i < 2; i++)
-        if (read_once(g[i].of) == root)
+        if (!root || read_once(g[i].of) == root)
             write_once(g[i].of, 0);
+}
+
+/* Noted before the entry is stored, so who copies the entry finds it noted. */
+bool isolation_any_linear(struct domain *d)
+{
+    write_once(d->arch.names_roots, true);
+    return !is_of(d);
 }
 
 void isolation_forget(const struct domain *d, mfn_t root)
@@ -141,7 +212,8 @@ void isolation_forget(const struct domain *d, mfn_t root)
     if (!is_on())
         return;
     smp_mb();
+    /* A table that others name may be in any copy's views. */
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
         if (cpumask_test(&d->arch.dirty_cpus, cpu))
-            forget_on(cpu, root.v << PAGE_SHIFT);
+            forget_on(cpu, d->arch.names_roots ? 0 : mfn_to_maddr(root).v);
 }

@@ -204,32 +204,37 @@ static bool names_linear(const struct pt_format *f, unsigned level, mfn_t m)
            fw_type(w) == (enum frame_type)(FT_L1 + level - 1);
 }
 
-/* Does a complete table have linear entries for others? */
-static bool has_linear(const struct pt_format *f, unsigned level, mfn_t table)
+/* Does a table have linear entries for others, besides m and what its entry skip names? */
+static bool has_linear(const struct pt_format *f, unsigned level, mfn_t table, mfn_t m, unsigned skip)
 {
     const void *p = mfn_to_virt(table);
 
     for (unsigned i = 0; i < f->level[level].nr_entries; i++) {
         u64 e = pt_load(f, p, i);
+        mfn_t named = pte_mfn(e);
 
-        if (e & PTE_P && !mfn_eq(pte_mfn(e), table) && names_linear(f, level, pte_mfn(e)))
+        if (e & PTE_P && i != skip && !mfn_eq(named, table) && !mfn_eq(named, m) && names_linear(f, level, named))
             return true;
     }
     return false;
 }
 
-static int get_linear(struct domain *d, const struct pt_format *f, unsigned level, mfn_t table, u64 e)
+static int get_linear(struct domain *d, const struct pt_format *f, unsigned level, mfn_t table, unsigned idx, u64 e)
 {
     mfn_t m = pte_mfn(e);
+    bool any;
 
     /* One level down all of the page counts, so all of it must have been checked. */
     if (e & PTE_RW || f->level[level].nr_entries * f->pte_bytes != PAGE_SIZE)
         return -EINVAL;
+    any = level < 4 || isolation_any_linear(d);
     if (mfn_eq(m, table))
         return 0;
+    if (!any && has_linear(f, level, table, m, idx))
+        return refuse(-EINVAL, "L4[%u]: with page-table isolation a table can name one other, and itself", idx);
     if (!frame_get(m, d))
         return -EINVAL;
-    if (names_linear(f, level, m) && !(frame_types[table.v] & FW_LINEAR) && !has_linear(f, level, m) &&
+    if (names_linear(f, level, m) && !(frame_types[table.v] & FW_LINEAR) && !has_linear(f, level, m, m, ~0u) &&
         (frame_types[m.v] & FW_COUNT_MASK) != FW_COUNT_MASK) {
         atomic_inc(&frame_types[m.v]);
         atomic_or(&frame_types[m.v], FW_LINEAR);
@@ -251,7 +256,7 @@ static int get_node(struct domain *d, const struct pt_format *f, unsigned level,
                       f->name, d->is_hardware ? "" : " without devices", *e & PTE_PS ? " (large pages are not supported)" : "");
     *e = (*e | l->forced) & l->kept;
     if (mfn_eq(m, table) || names_linear(f, level, m)) {
-        rc = get_linear(d, f, level, table, *e);
+        rc = get_linear(d, f, level, table, idx, *e);
         return rc ? refuse(rc, "L%u entry %#lx: linear mapping refused", level, *e) : 0;
     }
     /* PAE: the fourth L2 carries the hypervisor's entries, the others must not. */

@@ -67,6 +67,9 @@ void isolation_forget(const struct domain *d, mfn_t root)
         on_root_change(root);
 }
 
+bool isolation_any = true;
+bool isolation_any_linear(struct domain *d) { d->arch.names_roots = true; return isolation_any; }
+
 bool preempt_needed(void)
 {
     calls++;
@@ -154,6 +157,7 @@ void frames_reset(void)
     preempt_at(0, false);
     on_flush = NULL;
     on_root_change = NULL;
+    isolation_any = true;
 }
 
 struct domain *frames_domain(u16 id, enum pt_format_id fmt)

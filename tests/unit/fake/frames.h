@@ -31,5 +31,6 @@ void leave_hypervisor(void);
 /* Called at each TLB flush of a domain's. */
 extern void (*on_flush)(u16 domid);
 extern void (*on_root_change)(mfn_t root);     /* isolation_forget() */
+extern bool isolation_any;               /* isolation_any_linear() */
 
 #endif
