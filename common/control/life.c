@@ -24,8 +24,8 @@ static int check_create(const struct xen_domctl_createdomain *c)
     if (c->arch.emulation_flags & ~XEN_X86_EMU_PIT || c->arch.misc_flags & ~XEN_X86_MISC_FLAGS_MAX)
         return refuse(-EINVAL, "emulated devices %#x, misc flags %#x are not for PV guests",
                       c->arch.emulation_flags, c->arch.misc_flags);
-    if (version != 1)
-        return refuse(-EINVAL, "grant table version %u, only 1 is supported", version);
+    if (version != 1 && version != 2)
+        return refuse(-EINVAL, "grant table versions up to %u, possible are 1 and 2", version);
     if (c->vmtrace_size || c->cpupool_id)
         return refuse(-EINVAL, "no trace buffers (%u bytes asked for), no CPU pools but 0 (%u asked for)",
                       c->vmtrace_size, c->cpupool_id);

@@ -2,6 +2,7 @@
  * Making and unmaking domains. A domain consists of parts, made in the order of the table below and
  * unmade in the opposite one, whether it lived or its creation failed half-way.
  */
+#include <public/domctl.h>
 #include <public/errno.h>
 #include <public/sched.h>
 #include <pvisor/cpu_policy.h>
@@ -172,7 +173,7 @@ static struct domain *new_domain(u16 id, const struct domain_config *cfg, bool c
     d->max_evtchn_port = cfg->max_evtchn_port;
     d->max_grant_frames = or_default(cfg->max_grant_frames, DEFAULT_GRANT_FRAMES);
     d->max_maptrack_frames = or_default(cfg->max_maptrack_frames, DEFAULT_MAPTRACK_FRAMES);
-    d->grant_max_version = cfg->grant_opts;
+    d->grant_max_version = cfg->grant_opts & XEN_DOMCTL_GRANT_version_mask;
     d->ssidref = cfg->ssidref;
     d->createflags = cfg->flags;
     d->node_affinity = 1;

@@ -40,7 +40,7 @@ static s16 grow_to(struct domain *d, u32 nr_frames)
 static int write_frame_list(const struct domain *d, gva_t list, u32 nr)
 {
     for (u32 i = 0; i < nr; i++) {
-        int rc = guest_write_word(list, i, d->gnttab->frame[i].mfn.v);
+        int rc = guest_write_word(list, i, d->gnttab->frame[i].mfn);
 
         if (rc)
             return rc;
@@ -136,31 +136,67 @@ static s64 transfer(gva_t uop, u32 count)
     return copy_to_guest(uop, &status, sizeof(status)) ? -EFAULT : 1;
 }
 
-/* Status frames belong to version 2. */
-static s64 get_status_frames(gva_t uop, u32 count)
+/* Are there nr status frames? */
+static s16 check_status(const struct domain *d, u32 nr)
 {
-    s16 status = refuse(GNTST_general_error, "a version 1 table has no status frames");
+    struct grant_table *t = d->gnttab;
+    u32 version, nr_status;
 
-    (void)count;
-    uop = gva_add(uop, abi_offset(current_word(), gnttab_get_status_frames, status));
-    return copy_to_guest(uop, &status, sizeof(status)) ? -EFAULT : 1;
+    spin_lock(&t->lock);
+    version = t->version;
+    nr_status = gnttab_status_frames(t->nr_frames);
+    spin_unlock(&t->lock);
+    if (version != 2)
+        return refuse(GNTST_general_error, "d%u's grant table is of version 1, which has no status frames", d->id);
+    if (nr > nr_status)
+        return refuse(GNTST_general_error, "%u status frames, d%u's grant table has %u", nr, d->id, nr_status);
+    return GNTST_okay;
 }
 
-/* Answers as Xen does where version 2 is switched off. */
+/* Entries of 64 bits for all. Status frames are never taken away, as above. */
+static int write_status_list(const struct domain *d, gva_t list, u32 nr)
+{
+    for (u32 i = 0; i < nr; i++)
+        if (copy_to_guest(gva_add(list, i * sizeof(u64)), &d->gnttab->status[i].mfn.v, sizeof(u64)))
+            return -EFAULT;
+    return 0;
+}
+
+static s64 get_status_frames(gva_t uop, u32 count)
+{
+    struct gnttab_get_status_frames op;
+    struct domain *d;
+    int rc = 0;
+
+    (void)count;
+    if (guest_read_abi(gnttab_get_status_frames, &op, uop))
+        return -EFAULT;
+    d = target(op.dom, &op.status);
+    if (d) {
+        op.status = check_status(d, op.nr_frames);
+        if (op.status == GNTST_okay)
+            rc = write_status_list(d, gva(op.frame_list), op.nr_frames);
+        domain_put(d);
+    }
+    if (copy_to_guest(gva_add(uop, abi_offset(current_word(), gnttab_get_status_frames, status)), &op.status,
+                      sizeof(op.status)))
+        rc = -EFAULT;
+    return rc ? rc : 1;
+}
+
 static s64 set_version(gva_t uop, u32 count)
 {
     struct gnttab_set_version op;
-    s64 rc = 1;
+    s64 rc;
 
     (void)count;
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
-    if (op.version == 2)
-        rc = -ENOSYS;
-    else if (op.version != 1)
-        rc = refuse(-EINVAL, "version %u, expected 1", op.version);
-    op.version = 1;
-    return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : rc;
+    rc = grant_set_version(current->domain, op.version);
+    op.version = read_once(current->domain->gnttab->version);
+    if (copy_to_guest(uop, &op, sizeof(op)))
+        return -EFAULT;
+    return rc ? rc : 1;
 }
 
 static s64 get_version(gva_t uop, u32 count)
@@ -175,25 +211,9 @@ static s64 get_version(gva_t uop, u32 count)
     d = target(op.dom, &status);
     if (!d)
         return status == GNTST_bad_domain ? -ESRCH : -EPERM;
+    op.version = read_once(d->gnttab->version);
     domain_put(d);
-    op.version = 1;
     return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
-}
-
-/* With the lock held. The guest's CPUs may look at the entries meanwhile: each is written in one go. */
-static s16 swap_entries(struct grant_table *t, u32 a, u32 b)
-{
-    u64 *entry_a, *entry_b;
-
-    if (!grant_exists(t, a) || !grant_exists(t, b))
-        return refuse(GNTST_bad_gntref, "grants %u and %u, the table has %lu", a, b,
-                      t->nr_frames * ENTRIES_PER_FRAME);
-    if (grant_in_use(t, a) || grant_in_use(t, b))
-        return refuse(GNTST_eagain, "grant %u or %u is in use", a, b);
-    entry_a = (u64 *)grant_entry(t, a);
-    entry_b = (u64 *)grant_entry(t, b);
-    write_once(*entry_a, xchg(entry_b, read_once(*entry_a)));
-    return GNTST_okay;
 }
 
 static s64 swap_grant_ref(gva_t uop, u32 count)
@@ -205,7 +225,7 @@ static s64 swap_grant_ref(gva_t uop, u32 count)
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
     spin_lock(&t->lock);
-    op.status = swap_entries(t, op.ref_a, op.ref_b);
+    op.status = grant_swap(t, op.ref_a, op.ref_b);
     spin_unlock(&t->lock);
     return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
 }

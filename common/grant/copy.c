@@ -8,11 +8,14 @@
 #include <pvisor/preempt.h>
 #include <pvisor/printk.h>
 
+/* The grant is of a part of a page: claimed for one operation, whose bytes were checked, and anew for the next. */
+#define PART (1UL << 32)
+
 /* readonly, where functions take it, is true for the source and false for the destination. */
 struct side {
     struct peer peer;       /* whose grants the last one of another's was */
     struct domain *owner;   /* NULL: nothing is claimed */
-    u64 what;               /* reference or frame number */
+    u64 what;               /* reference or frame number; with PART, one that no operation names */
     u16 domid;
     bool is_ref;
     mfn_t mfn;
@@ -50,15 +53,38 @@ static s16 refuse_frame(const struct side *s, bool readonly, mfn_t m, int rc)
     return refuse(GNTST_bad_page, "frame %#lx is not d%u's", m.v, s->owner->id);
 }
 
-static always_inline s16 claim_frame(struct side *s, bool readonly)
+static always_inline const struct gnttab_copy_ptr *side_ptr(const struct gnttab_copy *op, bool readonly)
+{
+    return readonly ? &op->source : &op->dest;
+}
+
+/* Does the part that is granted have the operation's bytes, which are of one page? If not, it is unpinned. */
+static __attribute__((cold)) s16 claim_part(struct side *s, const struct gnttab_copy *op, struct pinned granted, bool readonly)
+{
+    u32 first = side_ptr(op, readonly)->offset, end = (u32)granted.first + granted.bytes;
+
+    if (first < granted.first || first + op->len > end) {
+        grant_unpin(s->owner->gnttab, side_pin(s, readonly));
+        return refuse(GNTST_general_error, "grant %u of d%u is of bytes %u to %u, not of %u from %u on", (u32)s->what,
+                      s->owner->id, granted.first, end, op->len, first);
+    }
+    s->what |= PART;
+    return GNTST_okay;
+}
+
+static always_inline s16 claim_frame(struct side *s, const struct gnttab_copy *op, bool readonly)
 {
     mfn_t m = mfn(s->what);
     int rc;
 
     if (s->is_ref) {
-        s16 status = grant_pin(s->owner->gnttab, side_pin(s, readonly), current->domain->id, &m);
-        if (status != GNTST_okay)
-            return status;
+        struct pinned pinned = grant_pin(s->owner->gnttab, side_pin(s, readonly), current->domain->id);
+
+        if (unlikely(pinned.part))
+            pinned.status = claim_part(s, op, pinned, readonly);
+        if (unlikely(pinned.status != GNTST_okay))
+            return pinned.status;
+        m = pinned.frame;
     }
     rc = grant_frame_get(m, s->owner, readonly);
     if (unlikely(rc))
@@ -69,8 +95,10 @@ static always_inline s16 claim_frame(struct side *s, bool readonly)
 }
 
 /* Makes s the side that the operation names, if it is not that already. */
-static always_inline s16 side_claim(struct side *s, const struct gnttab_copy_ptr *ptr, bool is_ref, bool readonly)
+static always_inline s16 side_claim(struct side *s, const struct gnttab_copy *op, bool readonly)
 {
+    const struct gnttab_copy_ptr *ptr = side_ptr(op, readonly);
+    bool is_ref = op->flags & (readonly ? GNTCOPY_source_gref : GNTCOPY_dest_gref);
     u64 what = is_ref ? (u32)ptr->u : ptr->u;
     s16 status;
 
@@ -85,7 +113,7 @@ static always_inline s16 side_claim(struct side *s, const struct gnttab_copy_ptr
     s->owner = is_ref ? peer_get(&s->peer, ptr->domid) : current->domain;
     if (!s->owner)
         return refuse(GNTST_bad_domain, "no domain %u", ptr->domid);
-    status = claim_frame(s, readonly);
+    status = claim_frame(s, op, readonly);
     if (status != GNTST_okay)
         s->owner = NULL;
     return status;
@@ -98,9 +126,9 @@ static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src
     if ((u32)op->source.offset + op->len > PAGE_SIZE || (u32)op->dest.offset + op->len > PAGE_SIZE)
         return refuse(GNTST_bad_copy_arg, "%u bytes from offset %u to %u leave the page", op->len,
                       op->source.offset, op->dest.offset);
-    status = side_claim(src, &op->source, op->flags & GNTCOPY_source_gref, true);
+    status = side_claim(src, op, true);
     if (status == GNTST_okay)
-        status = side_claim(dst, &op->dest, op->flags & GNTCOPY_dest_gref, false);
+        status = side_claim(dst, op, false);
     if (status == GNTST_okay)
         memmove(dst->p + op->dest.offset, src->p + op->source.offset, op->len);
     return status;

@@ -12,6 +12,12 @@
  * While the active entry counts any use, the grant is for one domain and one frame: what the guest writes
  * into its entry meanwhile does not matter.
  *
+ * The guest chooses between two versions of entries (version.c). In version 2 reading and writing are not in
+ * the entry but in status[ref], in frames of their own. The guest can write these too, so nothing is ever
+ * decided by them: active entries alone count. They are the same in both versions. All that depends on the
+ * version is reached through a frame's v1 or v2: one of them is NULL. The common case, version 1, is in line
+ * (pin.h); what finds v1 NULL goes to version.c.
+ *
  * Both parts of a table are guarded by its lock (RANK_GRANT). No path holds two tables' locks, and none
  * holds one while it takes or drops references to guests' frames. Operations on the caller's page tables
  * hold its page-table lock for a batch, and take tables' locks inside it.
@@ -30,7 +36,10 @@
 #include <pvisor/frame.h>
 #include <pvisor/gnttab.h>
 
-#define ENTRIES_PER_FRAME (PAGE_SIZE / sizeof(struct grant_entry_v1))
+#define V1_PER_FRAME      (PAGE_SIZE / sizeof(struct grant_entry_v1))
+#define V2_PER_FRAME      (PAGE_SIZE / sizeof(union grant_entry_v2))
+#define STATUS_PER_FRAME  (PAGE_SIZE / sizeof(grant_status_t))
+#define ACTIVE_PER_FRAME  V1_PER_FRAME      /* in both versions: version 2 leaves the later frames without any */
 #define MAPS_PER_CHUNK    (PAGE_SIZE / sizeof(struct map))
 
 struct active {
@@ -43,10 +52,17 @@ struct active {
 };
 
 struct grant_frame {
+    struct grant_entry_v1 *v1;      /* of these the one of the table's version; both NULL once the domain is gone */
+    union grant_entry_v2 *v2;
+    struct active *active;          /* of references from ACTIVE_PER_FRAME times this frame's number on */
+    u32 nr_active;                  /* of the first of them; those behind are not in use */
+    u32 mfn;
+};
+
+/* Stays with the domain once it is there, whatever the version, as its other frames do: so whoever maps it may. */
+struct status_frame {
+    grant_status_t *status;
     mfn_t mfn;
-    struct grant_entry_v1 *entry;   /* NULL once the domain is gone */
-    struct active *active;
-    u32 nr_active;                  /* of the frame's first references; those behind are not in use */
 };
 
 /* A mapping of somebody's grant. Free when parts and unmapping are 0 and granter is NULL. */
@@ -66,9 +82,12 @@ struct grant_table {
     spinlock_t lock;
     u32 nr_refs;
     u16 domid;
+    u16 version;                    /* 1 or 2 */
 
     u32 nr_frames, max_frames;
     struct grant_frame *frame;      /* max_frames of them, made with the first */
+    u32 nr_status;                  /* in version 2 enough for the entries of nr_frames */
+    struct status_frame *status;    /* gnttab_status_frames(max_frames) of them, made with the first */
 
     u32 nr_maps, max_maps;          /* handles in chunks that exist; limit */
     u32 nr_mapped;
@@ -89,23 +108,47 @@ static inline void grant_table_put(struct grant_table *t)
     if (unlikely(atomic_dec_and_test(&t->nr_refs)))
         grant_table_free(t);
 }
-/* t's lock is held for these, and grant_exists(). grant_active(): NULL if there is no memory; grant_entry(): if the domain is gone. */
-static inline bool grant_exists(const struct grant_table *t, u32 ref) { return ref / ENTRIES_PER_FRAME < t->nr_frames; }
+static inline void *grant_page(const struct grant_frame *f) { return f->v1 ? (void *)f->v1 : f->v2; }
+/* The page has entries of the table's version from now on. */
+static inline void grant_set_page(const struct grant_table *t, struct grant_frame *f, void *page)
+{
+    f->v1 = t->version == 1 ? page : NULL;
+    f->v2 = t->version == 2 ? page : NULL;
+}
+/* t's lock is held for all of these. */
+static inline u32 grant_entries(const struct grant_table *t)
+{
+    return t->nr_frames * (u32)(t->version == 2 ? V2_PER_FRAME : V1_PER_FRAME);
+}
+/* Of an entry that is there. NULL if there is no memory. */
 struct active *grant_active_grow(struct grant_frame *f, u32 i);
 static inline struct active *grant_active(struct grant_table *t, u32 ref)
 {
-    struct grant_frame *f = &t->frame[index_nospec(ref / ENTRIES_PER_FRAME, t->nr_frames)];
-    u32 i = ref % ENTRIES_PER_FRAME;
+    struct grant_frame *f = &t->frame[index_nospec(ref / ACTIVE_PER_FRAME, t->nr_frames)];
+    u32 i = ref % ACTIVE_PER_FRAME;
 
     return likely(i < f->nr_active) ? &f->active[index_nospec(i, f->nr_active)] : grant_active_grow(f, i);
 }
-static inline struct grant_entry_v1 *grant_entry(const struct grant_table *t, u32 ref)
+/* NULL if the table has no such entry, is of version 2, or its domain is gone. */
+static inline struct grant_entry_v1 *entry_v1(const struct grant_table *t, u32 ref)
 {
-    const struct grant_frame *f = &t->frame[index_nospec(ref / ENTRIES_PER_FRAME, t->nr_frames)];
+    const struct grant_frame *f;
 
-    return f->entry ? &f->entry[ref % ENTRIES_PER_FRAME] : NULL;
+    if (unlikely(ref / V1_PER_FRAME >= t->nr_frames))
+        return NULL;
+    f = &t->frame[index_nospec(ref / V1_PER_FRAME, t->nr_frames)];
+    return likely(f->v1) ? &f->v1[ref % V1_PER_FRAME] : NULL;
 }
-bool grant_in_use(const struct grant_table *t, u32 ref);
+/* GTF_reading and GTF_writing, as the uses of the grant are; 0: it is not in use. */
+u16 grant_uses(const struct grant_table *t, u32 ref);
+
+/* --- version.c --- */
+/* Chooses the version of d's entries: 0; -EINVAL, -ENOSYS, -EBUSY, -ERANGE, -E2BIG, -ENOMEM and nothing is changed. */
+int grant_set_version(struct domain *d, u32 version);
+/* The lock of d's table is held. Status frames for the entries of nr frames, or -ENOMEM. */
+int grant_grow_status(struct domain *d, u32 nr);
+/* The lock is held. Exchanges two idle entries: GNTST_okay or GNTST_bad_gntref, GNTST_eagain. */
+s16 grant_swap(struct grant_table *t, u32 a, u32 b);
 
 /* --- Frames --- */
 /* The reference that one use holds. 0 or as frame_get_writable(). */

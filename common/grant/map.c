@@ -56,8 +56,9 @@ static always_inline s16 fill_map(struct pv_grant_walk *walk, struct gnttab_map_
 {
     struct pin pin = { .ref = op->ref, .readonly = op->flags & GNTMAP_readonly, .whole = true,
                        .uses = nr_parts(op->flags) };
-    mfn_t m;
-    s16 status = grant_pin(granter->gnttab, pin, current->domain->id, &m);
+    struct pinned pinned = grant_pin(granter->gnttab, pin, current->domain->id);
+    mfn_t m = pinned.frame;
+    s16 status = pinned.status;
 
     if (status != GNTST_okay)
         return status;

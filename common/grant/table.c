@@ -19,6 +19,7 @@ int gnttab_domain_init(struct domain *d, u32 max_frames, u32 max_maptrack)
     spin_lock_init(&t->lock, RANK_GRANT);
     t->nr_refs = 1;
     t->domid = d->id;
+    t->version = 1;
     t->max_frames = min(max_frames, MAX_FRAMES);
     t->max_maps = min(max_maptrack, MAX_HANDLES / HANDLES_PER_TOOLSTACK_FRAME) * HANDLES_PER_TOOLSTACK_FRAME;
     t->free_map = NO_MAP;
@@ -31,11 +32,12 @@ static int add_frame(struct domain *d)
 {
     struct grant_table *t = d->gnttab;
     struct grant_frame *f = &t->frame[t->nr_frames];
+    mfn_t m = domain_alloc_shared_frame(d, false);
 
-    f->mfn = domain_alloc_shared_frame(d, false);
-    if (mfn_eq(f->mfn, INVALID_MFN))
+    if (mfn_eq(m, INVALID_MFN))
         return -ENOMEM;
-    f->entry = map_frame(f->mfn);
+    f->mfn = (u32)m.v;
+    grant_set_page(t, f, map_frame(m));
     t->nr_frames++;
     return 0;
 }
@@ -50,6 +52,8 @@ int grant_grow(struct domain *d, u32 nr)
     if (nr && !t->frame)
         t->frame = xzalloc_array(struct grant_frame, t->max_frames);
     if (nr && !t->frame)
+        return -ENOMEM;
+    if (t->version == 2 && grant_grow_status(d, nr))
         return -ENOMEM;
     while (t->nr_frames < nr) {
         int rc = add_frame(d);
@@ -70,27 +74,30 @@ int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m)
     spin_lock(&t->lock);
     rc = grant_grow(d, idx + 1);
     if (rc == 0)
-        *m = t->frame[idx].mfn;
+        *m = mfn(t->frame[idx].mfn);
     spin_unlock(&t->lock);
     return rc;
 }
 
-bool grant_in_use(const struct grant_table *t, u32 ref)
+u16 grant_uses(const struct grant_table *t, u32 ref)
 {
-    const struct grant_frame *f = &t->frame[ref / ENTRIES_PER_FRAME];
-    u32 i = ref % ENTRIES_PER_FRAME;
+    const struct grant_frame *f = &t->frame[ref / ACTIVE_PER_FRAME];
+    u32 i = ref % ACTIVE_PER_FRAME;
 
-    return i < f->nr_active && (f->active[i].readers || f->active[i].writers);
+    if (i >= f->nr_active || !f->active[i].uses)
+        return 0;
+    return GTF_reading | (f->active[i].writers ? GTF_writing : 0);
 }
 
-/* Why the entry does not grant a use that wants these of the bits looked at. */
-s16 __attribute__((cold)) refuse_use(const struct grant_table *t, u32 ref, u32 entry, u32 looked_at, u32 wanted)
+/* Why the entry does not grant a use on these terms. */
+s16 __attribute__((cold)) refuse_use(const struct grant_table *t, u32 ref, u32 entry, struct terms terms)
 {
-    u32 wrong = (entry & looked_at) ^ wanted;
+    u32 wrong = (entry & terms.looked_at) ^ terms.wanted;
 
     if (wrong & ~(u32)GTF_readonly)
-        return refuse(GNTST_general_error, "grant %u of d%u: flags %#x for d%u, not a grant to d%u", ref, t->domid,
-                      entry & 0xffff, entry >> 16, wanted >> 16);
+        return refuse(GNTST_general_error, "grant %u of d%u: flags %#x for d%u, not a grant to d%u%s", ref, t->domid,
+                      entry & 0xffff, entry >> 16, terms.wanted >> 16,
+                      (entry & GTF_type_mask) == GTF_transitive ? "; transitive grants are not offered" : "");
     if (wrong)
         return refuse(GNTST_general_error, "grant %u of d%u is read-only", ref, t->domid);
     return refuse(GNTST_general_error, "grant %u of d%u keeps changing", ref, t->domid);
@@ -99,7 +106,7 @@ s16 __attribute__((cold)) refuse_use(const struct grant_table *t, u32 ref, u32 e
 /* Room for the first few active entries of a frame, or for all. */
 static bool grow_active(struct grant_frame *f, u32 nr)
 {
-    u32 room = nr <= FEW_ACTIVE ? FEW_ACTIVE : ENTRIES_PER_FRAME;
+    u32 room = nr <= FEW_ACTIVE ? FEW_ACTIVE : ACTIVE_PER_FRAME;
     struct active *bigger = xzalloc_array(struct active, room);
 
     if (!bigger)
@@ -122,10 +129,17 @@ void grant_table_free(struct grant_table *t)
     for (u32 i = 0; i < t->nr_frames; i++)
         xfree(t->frame[i].active);
     xfree(t->frame);
+    xfree(t->status);
     for (u32 i = 0; i < DIV_ROUND_UP(t->nr_maps, MAPS_PER_CHUNK); i++)
         xfree(t->chunk[i]);
     xfree(t->chunk);
     xfree(t);
+}
+
+static void release_frame(struct domain *d, mfn_t m)
+{
+    if (!domain_release_frame(d, m))
+        panic("grant frame %#lx of d%u is not its own", m.v, d->id);
 }
 
 void gnttab_domain_destroy(struct domain *d)
@@ -141,13 +155,17 @@ void gnttab_domain_destroy(struct domain *d)
      */
     spin_lock(&t->lock);
     for (u32 i = 0; i < t->nr_frames; i++) {
-        unmap_frame(t->frame[i].entry);
-        t->frame[i].entry = NULL;
+        unmap_frame(grant_page(&t->frame[i]));
+        t->frame[i].v1 = NULL;
+        t->frame[i].v2 = NULL;
     }
+    for (u32 i = 0; i < t->nr_status; i++)
+        unmap_frame(t->status[i].status);
     spin_unlock(&t->lock);
     for (u32 i = 0; i < t->nr_frames; i++)
-        if (!domain_release_frame(d, t->frame[i].mfn))
-            panic("grant frame %u of d%u is not its own", i, d->id);
+        release_frame(d, mfn(t->frame[i].mfn));
+    for (u32 i = 0; i < t->nr_status; i++)
+        release_frame(d, t->status[i].mfn);
     grant_table_put(t);
 }
 
@@ -158,12 +176,12 @@ void gnttab_dump(struct domain *d)
     if (!t)
         return;
     spin_lock(&t->lock);
-    printk(LOG_INFO "d%u: grant table, %u of %u frames; %u of %u handles in use\n", d->id, t->nr_frames,
-           t->max_frames, t->nr_mapped, t->max_maps);
-    for (u32 ref = 0; ref < t->nr_frames * ENTRIES_PER_FRAME; ref++) {
+    printk(LOG_INFO "d%u: grant table, version %u, %u of %u frames; %u of %u handles in use\n", d->id, t->version,
+           t->nr_frames, t->max_frames, t->nr_mapped, t->max_maps);
+    for (u32 ref = 0; ref < grant_entries(t); ref++) {
         const struct active *a;
 
-        if (!grant_in_use(t, ref))
+        if (!grant_uses(t, ref))
             continue;
         a = grant_active(t, ref);
         printk(LOG_INFO "  %5u: frame %#x, used by d%u: %u read-only, %u read-write\n", ref, a->frame,

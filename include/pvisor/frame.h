@@ -62,6 +62,9 @@ bool frames_drain_due(void);
  */
 bool frame_unused(mfn_t m);
 
+/* True if anybody else than its owner for being its owner holds the frame: a moment's answer, nothing to free it by. */
+bool frame_held(mfn_t m);
+
 /* A frame of the hypervisor's made visible to d: owner d, not in tot_pages, type writable or (read_only) none for ever. */
 mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only);
 

@@ -1,4 +1,7 @@
-/* Grant tables: what we share with ourselves, mapped and copied, and every way of doing it wrong. */
+/*
+ * Grant tables: what we share with ourselves, mapped and copied, and every way of doing it wrong. Tests of IN_BOTH_VERSIONS run
+ * with each version of entries.
+ */
 #include "events.h"
 #include "hypercall.h"
 #include "mm.h"
@@ -9,7 +12,17 @@
 #define NO_DOMAIN 0x1234
 
 static volatile struct grant_entry_v1 *table;
+static volatile union grant_entry_v2 *table2;
+static volatile grant_status_t *status_;
+static u32 version = 1;
 static domid_t self;
+
+/* NAME with version 1, and NAME_v2. */
+#define IN_BOTH_VERSIONS(name)                                  \
+    static void name##_in_version(void);                        \
+    TEST(name) { if (use_version(1)) name##_in_version(); }     \
+    TEST(name##_v2) { if (use_version(2)) name##_in_version(); } \
+    static void name##_in_version(void)
 
 /* Our own number, as an event channel between two of our ports shows it. */
 static domid_t own_domid(void)
@@ -43,15 +56,65 @@ static bool init(void)
     if (!CHECK_OK(map_at(window(200), frame, PTE_DATA)))
         return false;
     table = window(200);
+    table2 = window(200);
     return true;
 }
 
+static long set_version(u32 to)
+{
+    struct gnttab_set_version op = { .version = to };
+    long rc = grant_table_op(GNTTABOP_set_version, &op, 1);
+
+    CHECK(rc < 0 || op.version == to);
+    CHECK(rc >= 0 || op.version == version);
+    if (rc >= 0)
+        version = to;
+    return rc;
+}
+
+static GUEST(gnttab_get_status_frames) get_status_frames(domid_t dom, u32 nr, u64 *list)
+{
+    GUEST(gnttab_get_status_frames) op = { .dom = dom, .nr_frames = nr, .frame_list = P(list), .status = 99 };
+
+    if (grant_table_op(GNTTABOP_get_status_frames, &op, 1) < 0)
+        op.status = GNTST_general_error;
+    return op;
+}
+
+/* Status frames stay mapped as long as the version is 2. */
+static bool use_version(u32 to)
+{
+    u64 frame = 0;
+
+    if (!init() || to == version)
+        return to == version;
+    if (to == 1)
+        return CHECK_OK(unmap_at(window(202))) && CHECK_OK(set_version(1));
+    status_ = window(202);
+    return CHECK_OK(set_version(2)) && CHECK_EQ(get_status_frames(DOMID_SELF, 1, &frame).status, GNTST_okay) &&
+           CHECK_OK(map_at(window(202), (word)frame, PTE_DATA));
+}
+
+static volatile struct grant_entry_header *header(unsigned ref)
+{
+    return version == 1 ? (volatile struct grant_entry_header *)&table[ref] : &table2[ref].hdr;
+}
+
+/* The entry's flags, with what is known of its use. */
+static u16 flags(unsigned ref) { return header(ref)->flags | (version == 2 ? status_[ref] : 0); }
+static u16 uses(unsigned ref) { return flags(ref) & (GTF_reading | GTF_writing); }
+static u64 frame_of(unsigned ref) { return version == 1 ? table[ref].frame : table2[ref].full_page.frame; }
+static void end_grant(unsigned ref) { header(ref)->flags = 0; }
+
 static void grant(unsigned ref, domid_t to, word mfn, u16 flags)
 {
-    table[ref].frame = (u32)mfn;
-    table[ref].domid = to;
+    if (version == 1)
+        table[ref].frame = (u32)mfn;
+    else
+        table2[ref].full_page.frame = mfn;
+    header(ref)->domid = to;
     barrier();
-    table[ref].flags = GTF_permit_access | flags;
+    header(ref)->flags = GTF_permit_access | flags;
 }
 
 static struct gnttab_map_grant_ref map_op(unsigned ref, domid_t dom, u64 address, u32 flags)
@@ -101,31 +164,14 @@ TEST(setup_bad)
     CHECK(setup_table(DOMID_SELF, 1, P(window(0))) < 0);
 }
 
-TEST(versions)
-{
-    struct gnttab_set_version set = { .version = 1 };
-    struct gnttab_get_version get = { .dom = DOMID_SELF };
-
-    CHECK_OK(grant_table_op(GNTTABOP_set_version, &set, 1));
-    CHECK_OK(grant_table_op(GNTTABOP_get_version, &get, 1));
-    CHECK_EQ(get.version, 1);
-    set.version = 0;
-    CHECK_REFUSED(grant_table_op(GNTTABOP_set_version, &set, 1));
-    set.version = 3;
-    CHECK_REFUSED(grant_table_op(GNTTABOP_set_version, &set, 1));
-    get.dom = NO_DOMAIN;
-    CHECK_REFUSED(grant_table_op(GNTTABOP_get_version, &get, 1));
-}
-
 /* Elements of one call whose addresses are in several tables, in turns, and in none. */
-TEST(batch_over_tables)
+IN_BOTH_VERSIONS(batch_over_tables)
 {
     static const unsigned at[] = { 0, 600, 1, 0, 1200, 601 };    /* pages of the window: 512 or 1024 share a table */
     struct gnttab_map_grant_ref map[6];
     struct gnttab_unmap_grant_ref unmap[6];
     u32 *page[6];
 
-    REQUIRE(init());
     for (unsigned i = 0; i < 6; i++) {
         page[i] = page_alloc();
         *page[i] = 1000 + i;
@@ -138,7 +184,7 @@ TEST(batch_over_tables)
     for (unsigned i = 0; i < 6; i++) {
         if (i == 3) {
             CHECK(map[i].status < 0);
-            CHECK_EQ(table[FIRST_REF + i].flags, GTF_permit_access);
+            CHECK_EQ(flags(FIRST_REF + i), GTF_permit_access);
         } else if (CHECK_EQ(map[i].status, GNTST_okay)) {
             CHECK_EQ(*(u32 *)window(at[i]), 1000 + i);
         }
@@ -150,13 +196,13 @@ TEST(batch_over_tables)
             CHECK(unmap[i].status < 0);
         else if (CHECK_EQ(unmap[i].status, GNTST_okay))
             CHECK_FAULT(VECTOR_PF, (void)*(volatile u32 *)window(at[i]));
-        CHECK_EQ(table[FIRST_REF + i].flags, GTF_permit_access);
-        table[FIRST_REF + i].flags = 0;
+        CHECK_EQ(flags(FIRST_REF + i), GTF_permit_access);
+        end_grant(FIRST_REF + i);
     }
 }
 
 /* The address in the middle leads through a linear entry to the top level: what follows must not be written there. */
-TEST(batch_with_linear_address)
+IN_BOTH_VERSIONS(batch_with_linear_address)
 {
     void *base = mfn_to_virt(current_base());
     unsigned slot = free_top_slot();
@@ -166,7 +212,6 @@ TEST(batch_with_linear_address)
 
     if (top_level() == 3)
         SKIP("no linear top level in PAE");
-    REQUIRE(init());
     for (unsigned level = format.levels; level; level--)
         linear |= (word)slot << format.level[level].shift;
     before = pte_get(base, pte_index(window(2), 1));
@@ -182,20 +227,19 @@ TEST(batch_with_linear_address)
     for (unsigned i = 0; i < 3; i += 2) {
         if (CHECK_EQ(map[i].status, GNTST_okay))
             CHECK_EQ(unmap_self(window(i), map[i].handle), GNTST_okay);
-        table[FIRST_REF + i].flags = 0;
+        end_grant(FIRST_REF + i);
     }
-    table[FIRST_REF + 1].flags = 0;
+    end_grant(FIRST_REF + 1);
     CHECK_OK(pte_set(pte_at(base, slot), 0));
 }
 
 /* Removals of one call are made in turn: what one does not remove is there for the next, and then for none. */
-TEST(batch_on_one_handle)
+IN_BOTH_VERSIONS(batch_on_one_handle)
 {
     u32 *page = page_alloc();
     struct gnttab_map_grant_ref op;
     struct gnttab_unmap_grant_ref unmap[4];
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     op = map_self(FIRST_REF, window(0), 0);
     REQUIRE(op.status == GNTST_okay);
@@ -206,8 +250,8 @@ TEST(batch_on_one_handle)
     CHECK_EQ(unmap[1].status, GNTST_okay);
     CHECK_EQ(unmap[2].status, GNTST_bad_handle);
     CHECK_EQ(unmap[3].status, GNTST_bad_handle);
-    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
-    table[FIRST_REF].flags = 0;
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access);
+    end_grant(FIRST_REF);
     make_readonly(page); /* no reference stays, and none too many went */
     CHECK_OK(pin(page, 1));
     CHECK_OK(unpin(page));
@@ -215,7 +259,7 @@ TEST(batch_on_one_handle)
 }
 
 /* Mappings of every kind in one call, with failures in between: each has a handle of its own, and what it asked for. */
-TEST(batch_of_kinds)
+IN_BOTH_VERSIONS(batch_of_kinds)
 {
     u64 entry = virt_to_maddr(pte_at(table_of(window(1), 1), pte_index(window(1), 1)));
     u32 *page = page_alloc();
@@ -229,10 +273,9 @@ TEST(batch_of_kinds)
     struct gnttab_map_grant_ref map[5];
     struct gnttab_unmap_grant_ref unmap[5];
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     grant(FIRST_REF + 1, self, virt_to_mfn(page), GTF_readonly);
-    table[FIRST_REF + 2].flags = 0;
+    end_grant(FIRST_REF + 2);
     for (unsigned i = 0; i < 5; i++)
         map[i] = (struct gnttab_map_grant_ref){ .host_addr = want[i].at, .flags = want[i].flags, .ref = want[i].ref, .dom = self,
                                                 .handle = ~0u };
@@ -254,8 +297,8 @@ TEST(batch_of_kinds)
         CHECK_EQ(unmap[i].status, want[i].status == GNTST_okay ? GNTST_okay : GNTST_bad_handle);
     for (unsigned i = 0; i < 3; i++) {
         CHECK_EQ(entry_of(window(i), 1) & PTE_P, 0);
-        CHECK_EQ(table[FIRST_REF + i].flags & (GTF_reading | GTF_writing), 0);
-        table[FIRST_REF + i].flags = 0;
+        CHECK_EQ(uses(FIRST_REF + i), 0);
+        end_grant(FIRST_REF + i);
     }
     make_readonly(page); /* no reference stays, and none too many went */
     CHECK_OK(pin(page, 1));
@@ -263,27 +306,26 @@ TEST(batch_of_kinds)
     table_free(page);
 }
 
-TEST(map_and_unmap)
+IN_BOTH_VERSIONS(map_and_unmap)
 {
     u32 *page = page_alloc();
     volatile u32 *va = window(0);
     struct gnttab_map_grant_ref op;
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     op = map_self(FIRST_REF, va, 0);
     REQUIRE(op.status == GNTST_okay);
-    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access | GTF_reading | GTF_writing);
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access | GTF_reading | GTF_writing);
     CHECK_EQ(frame_at(va), virt_to_mfn(page));
     *va = 99;
     CHECK_EQ(page[0], 99);
     CHECK_EQ(unmap_self(va, op.handle), GNTST_okay);
-    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access);
     CHECK_EQ(entry_of(va, 1) & PTE_P, 0);
     CHECK_FAULT(VECTOR_PF, (void)*va);
     CHECK(unmap_self(va, op.handle) < 0); /* twice */
-    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
-    table[FIRST_REF].flags = 0;
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access);
+    end_grant(FIRST_REF);
     page[0] = 0;
     make_readonly(page); /* no reference stays */
     CHECK_OK(pin(page, 1));
@@ -291,52 +333,49 @@ TEST(map_and_unmap)
     table_free(page);
 }
 
-TEST(map_readonly)
+IN_BOTH_VERSIONS(map_readonly)
 {
     u32 *page = page_alloc();
     volatile u32 *va = window(0);
     struct gnttab_map_grant_ref op;
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), GTF_readonly);
     CHECK(map_self(FIRST_REF, va, 0).status < 0);
     CHECK_EQ(entry_of(va, 1) & PTE_P, 0);
-    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
+    CHECK_EQ(uses(FIRST_REF), 0);
     op = map_self(FIRST_REF, va, GNTMAP_readonly);
     REQUIRE(op.status == GNTST_okay);
-    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), GTF_reading);
+    CHECK_EQ(uses(FIRST_REF), GTF_reading);
     CHECK_FAULT(VECTOR_PF, *va = 1);
     CHECK_EQ(unmap_self(va, op.handle), GNTST_okay);
-    table[FIRST_REF].flags = 0;
+    end_grant(FIRST_REF);
     page_free(page);
 }
 
-TEST(map_twice)
+IN_BOTH_VERSIONS(map_twice)
 {
     u32 *page = page_alloc();
     struct gnttab_map_grant_ref a, b;
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     a = map_self(FIRST_REF, window(0), 0);
     b = map_self(FIRST_REF, window(1), GNTMAP_readonly);
     REQUIRE(a.status == GNTST_okay && b.status == GNTST_okay);
     CHECK(a.handle != b.handle);
     CHECK_EQ(unmap_self(window(0), a.handle), GNTST_okay);
-    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), GTF_reading);
+    CHECK_EQ(uses(FIRST_REF), GTF_reading);
     CHECK_EQ(unmap_self(window(1), b.handle), GNTST_okay);
-    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
-    table[FIRST_REF].flags = 0;
+    CHECK_EQ(uses(FIRST_REF), 0);
+    end_grant(FIRST_REF);
     page_free(page);
 }
 
-TEST(map_into_entry)
+IN_BOTH_VERSIONS(map_into_entry)
 {
     u32 *page = page_alloc();
     u64 entry = virt_to_maddr(pte_at(table_of(window(0), 1), pte_index(window(0), 1)));
     struct gnttab_map_grant_ref op;
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     op = map_op(FIRST_REF, self, entry, GNTMAP_host_map | GNTMAP_contains_pte);
     REQUIRE(op.status == GNTST_okay);
@@ -347,17 +386,16 @@ TEST(map_into_entry)
     CHECK(map_op(FIRST_REF, self, virt_to_maddr(page), GNTMAP_host_map | GNTMAP_contains_pte).status < 0);
     CHECK(map_op(FIRST_REF, self, (u64)foreign_frame(0) << 12, GNTMAP_host_map | GNTMAP_contains_pte).status < 0);
     CHECK(map_op(FIRST_REF, self, 1ULL << 51, GNTMAP_host_map | GNTMAP_contains_pte).status < 0);
-    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
-    table[FIRST_REF].flags = 0;
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access);
+    end_grant(FIRST_REF);
     page_free(page);
 }
 
-TEST(map_bad)
+IN_BOTH_VERSIONS(map_bad)
 {
     u32 *page = page_alloc();
     volatile void *va = window(0);
 
-    REQUIRE(init());
     CHECK(map_self(FIRST_REF, va, 0).status < 0); /* not granted */
     CHECK(map_self(100000000, va, 0).status < 0);
     CHECK(map_self(~0u, va, 0).status < 0);
@@ -374,18 +412,17 @@ TEST(map_bad)
     CHECK(map_op(FIRST_REF, self, P(va), 0).status < 0); /* map where? */
     CHECK(map_self(FIRST_REF, (void *)format.hv_start, 0).status < 0);
     CHECK(map_self(FIRST_REF, (void *)(VIRT_BASE + 0x20000000), 0).status < 0); /* no table there */
-    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access);
     CHECK_EQ(entry_of(va, 1) & PTE_P, 0);
-    table[FIRST_REF].flags = 0;
+    end_grant(FIRST_REF);
     page_free(page);
 }
 
-TEST(unmap_bad)
+IN_BOTH_VERSIONS(unmap_bad)
 {
     u32 *page = page_alloc();
     struct gnttab_map_grant_ref op;
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     op = map_self(FIRST_REF, window(0), 0);
     REQUIRE(op.status == GNTST_okay);
@@ -394,17 +431,16 @@ TEST(unmap_bad)
     CHECK(unmap_self(window(0), ~0u) < 0);
     CHECK_EQ(*(volatile u32 *)window(0), 0); /* still there */
     CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
-    table[FIRST_REF].flags = 0;
+    end_grant(FIRST_REF);
     page_free(page);
 }
 
 /* While it is mapped writable through a grant, a frame cannot become a page table. */
-TEST(mapped_frame_is_no_table)
+IN_BOTH_VERSIONS(mapped_frame_is_no_table)
 {
     u32 *page = page_alloc();
     struct gnttab_map_grant_ref op;
 
-    REQUIRE(init());
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     op = map_self(FIRST_REF, window(0), 0);
     REQUIRE(op.status == GNTST_okay);
@@ -413,17 +449,16 @@ TEST(mapped_frame_is_no_table)
     CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
     CHECK_OK(pin(page, 1));
     CHECK_OK(unpin(page));
-    table[FIRST_REF].flags = 0;
+    end_grant(FIRST_REF);
     table_free(page);
 }
 
-TEST(unmap_and_replace)
+IN_BOTH_VERSIONS(unmap_and_replace)
 {
     u32 *page = page_alloc(), *other = page_alloc();
     struct gnttab_map_grant_ref map;
     struct gnttab_unmap_and_replace op;
 
-    REQUIRE(init());
     other[0] = 55;
     grant(FIRST_REF, self, virt_to_mfn(page), 0);
     map = map_self(FIRST_REF, window(0), 0);
@@ -435,9 +470,9 @@ TEST(unmap_and_replace)
     CHECK_EQ(op.status, GNTST_okay);
     CHECK_EQ(*(volatile u32 *)window(0), 55);
     CHECK_EQ(entry_of(window(1), 1) & PTE_P, 0);
-    CHECK_EQ(table[FIRST_REF].flags, GTF_permit_access);
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access);
     CHECK_OK(unmap_at(window(0)));
-    table[FIRST_REF].flags = 0;
+    end_grant(FIRST_REF);
     page_free(page);
     page_free(other);
 }
@@ -474,12 +509,11 @@ TEST(copy_own_frames)
     page_free(b);
 }
 
-TEST(copy_by_reference)
+IN_BOTH_VERSIONS(copy_by_reference)
 {
     u8 *a = page_alloc(), *b = page_alloc();
     GUEST(gnttab_copy) op = copy_frames(FIRST_REF, 0, FIRST_REF + 1, 0, 64);
 
-    REQUIRE(init());
     a[10] = 0x22;
     grant(FIRST_REF, self, virt_to_mfn(a), GTF_readonly);
     grant(FIRST_REF + 1, self, virt_to_mfn(b), 0);
@@ -487,8 +521,8 @@ TEST(copy_by_reference)
     op.flags = GNTCOPY_source_gref | GNTCOPY_dest_gref;
     CHECK_EQ(copy(op), GNTST_okay);
     CHECK_EQ(b[10], 0x22);
-    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
-    CHECK_EQ(table[FIRST_REF + 1].flags & (GTF_reading | GTF_writing), 0);
+    CHECK_EQ(uses(FIRST_REF), 0);
+    CHECK_EQ(uses(FIRST_REF + 1), 0);
     op.dest.u = FIRST_REF; /* granted read-only */
     CHECK(copy(op) < 0);
     op.dest.u = FIRST_REF + 2; /* not granted */
@@ -498,8 +532,9 @@ TEST(copy_by_reference)
     op.dest.u = FIRST_REF + 1;
     op.dest.domid = NO_DOMAIN;
     CHECK(copy(op) < 0);
-    CHECK_EQ(table[FIRST_REF].flags & (GTF_reading | GTF_writing), 0);
-    table[FIRST_REF].flags = table[FIRST_REF + 1].flags = 0;
+    CHECK_EQ(uses(FIRST_REF), 0);
+    end_grant(FIRST_REF);
+    end_grant(FIRST_REF + 1);
     page_free(a);
     page_free(b);
 }
@@ -572,22 +607,22 @@ TEST(transfer_bad)
     page_free(page);
 }
 
-TEST(swap)
+IN_BOTH_VERSIONS(swap)
 {
     struct gnttab_swap_grant_ref op = { .ref_a = FIRST_REF, .ref_b = FIRST_REF + 1, .status = 99 };
 
-    REQUIRE(init());
     grant(FIRST_REF, self, 111, 0);
     grant(FIRST_REF + 1, self, 222, GTF_readonly);
     CHECK_OK(grant_table_op(GNTTABOP_swap_grant_ref, &op, 1));
     if (op.status == GNTST_okay) {
-        CHECK_EQ(table[FIRST_REF].frame, 222);
-        CHECK_EQ(table[FIRST_REF + 1].frame, 111);
+        CHECK_EQ(frame_of(FIRST_REF), 222);
+        CHECK_EQ(frame_of(FIRST_REF + 1), 111);
     }
     op.ref_b = 0x7fffffff;
     (void)grant_table_op(GNTTABOP_swap_grant_ref, &op, 1);
     CHECK(op.status < 0);
-    table[FIRST_REF].flags = table[FIRST_REF + 1].flags = 0;
+    end_grant(FIRST_REF);
+    end_grant(FIRST_REF + 1);
 }
 
 TEST(bad_counts)
@@ -601,12 +636,11 @@ TEST(bad_counts)
     CHECK_REFUSED(grant_table_op(55, &op, 1));
 }
 
-TEST(grow)
+IN_BOTH_VERSIONS(grow)
 {
     struct gnttab_query_size size = { .dom = DOMID_SELF };
     static word frames[64];
 
-    REQUIRE(init());
     CHECK_OK(grant_table_op(GNTTABOP_query_size, &size, 1));
     if (size.max_nr_frames < 2)
         SKIP("one frame is all");

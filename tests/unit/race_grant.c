@@ -1,10 +1,11 @@
 /*
  * Grants from several CPUs at once: two domains map, unmap and copy the same few grants, while the granter withdraws and
- * gives them anew. No data race, no lock out of order; in the end every frame has its first reference and nothing more.
+ * gives them anew, and changes the version of its table. No data race, no lock out of order; a frame that is withdrawn is out
+ * of use until it is given again, and in the end every frame has its first reference and nothing more.
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
 // SOURCES: common/grant/table.c common/grant/maptrack.c
-// SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/spinlock.c
+// SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c common/spinlock.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,11 +20,13 @@
 #include "fake/threads.h"
 
 #define ROUNDS 3000
-#define REFS 6
+#define FIRST_REF 4         /* half of them are kept when the version changes */
+#define REFS 8
 #define SLOTS 16
 
 static struct domain *ctl, *granter, *mapper[2];
 static mfn_t granted[REFS];
+static unsigned versions;       /* how often one was chosen */
 static gva_t buffers[RACE_CPUS], copy_frames[RACE_CPUS];
 
 /* Page-table entries: each CPU has a range of its own, since one domain's lock would guard them. */
@@ -78,12 +81,25 @@ static s64 call(u32 cmd, void *arg, size_t size)
     return rc;
 }
 
-static u32 *entry_word(u32 ref)
+/* The granter alone changes its version, so it knows it. */
+static u32 *entry_word(u32 i)
 {
+    unsigned words = granter->gnttab->version == 2 ? sizeof(union grant_entry_v2) / 4 : sizeof(struct grant_entry_v1) / 4;
     mfn_t m;
 
     assert_int_equal(gnttab_get_frame(granter, 0, &m), 0);
-    return (u32 *)((struct grant_entry_v1 *)fake_frame_data(m) + ref);
+    return (u32 *)fake_frame_data(m) + (FIRST_REF + i) * words;
+}
+
+/* Whether the entry is in use, by what its granter can see. */
+static bool seen_in_use(u32 i)
+{
+    mfn_t m;
+
+    if (granter->gnttab->version == 1)
+        return read_once(*entry_word(i)) & (GTF_reading | GTF_writing);
+    assert_int_equal(gnttab_get_status_frame(granter, 0, &m), 0);
+    return read_once(((grant_status_t *)fake_frame_data(m))[FIRST_REF + i]);
 }
 
 static void map_or_unmap(void)
@@ -98,7 +114,7 @@ static void map_or_unmap(void)
         assert_int_equal(call(GNTTABOP_unmap_grant_ref, &op, sizeof(op)), 0);
         assert_int_equal(op.status, GNTST_okay);
     } else {
-        struct gnttab_map_grant_ref op = { .host_addr = addr, .ref = (u32)race_random(REFS), .dom = granter->id,
+        struct gnttab_map_grant_ref op = { .host_addr = addr, .ref = FIRST_REF + (u32)race_random(REFS), .dom = granter->id,
                                            .flags = GNTMAP_host_map | (race_random(2) ? GNTMAP_readonly : 0) };
 
         assert_int_equal(call(GNTTABOP_map_grant_ref, &op, sizeof(op)), 0);
@@ -111,7 +127,7 @@ static void map_or_unmap(void)
 static void copy(void)
 {
     struct gnttab_copy op = {
-        .source.u = (u32)race_random(REFS), .source.domid = granter->id, .source.offset = (u16)this_cpu_id() * 64,
+        .source.u = FIRST_REF + (u32)race_random(REFS), .source.domid = granter->id, .source.offset = (u16)this_cpu_id() * 64,
         .dest.u = copy_frames[this_cpu_id()].v, .dest.domid = DOMID_SELF, .len = 64,
         .flags = GNTCOPY_source_gref,
     };
@@ -120,21 +136,55 @@ static void copy(void)
     assert_true(op.status == GNTST_okay || op.status == GNTST_general_error);
 }
 
-/* What a granter's kernel does: withdraws a grant only while nobody uses it. */
+/* What a granter's kernel does: true if nobody can use the grant any more. */
+static bool withdraw(u32 i)
+{
+    u32 *word = entry_word(i), w = read_once(*word);
+
+    if (granter->gnttab->version == 1)
+        return !(w & (GTF_reading | GTF_writing)) && try_cmpxchg(word, &w, 0);
+    (void)xchg(word, 0);    /* a full barrier */
+    return !seen_in_use(i);
+}
+
+static void give(u32 i)
+{
+    u32 *word = entry_word(i);
+
+    if (granter->gnttab->version == 1)
+        write_once(word[1], (u32)granted[i].v);
+    else
+        write_once(*(u64 *)(word + 2), granted[i].v);
+    write_once(*word, (u32)mapper[race_random(2)]->id << 16 | GTF_permit_access);
+}
+
 static void change_grant(void)
 {
-    u32 ref = (u32)race_random(REFS), *word = entry_word(ref), w = read_once(*word);
-    u32 new = race_random(4) ? (u32)mapper[race_random(2)]->id << 16 | GTF_permit_access : 0;
+    u32 i = (u32)race_random(REFS);
 
-    if (!(w & (GTF_reading | GTF_writing)))
-        (void)try_cmpxchg(word, &w, new);
+    if (!withdraw(i))
+        return;
+    for (unsigned k = 0; k < 20; k++)
+        assert_int_equal(read_once(fake_frame(granted[i])->refs), 1);
+    if (race_random(4))
+        give(i);
+}
+
+static void change_version(void)
+{
+    int rc = grant_set_version(granter, 1 + (u32)race_random(2));
+
+    assert_true(rc == 0 || rc == -EBUSY);
+    versions += rc == 0;
 }
 
 static void live(unsigned cpu)
 {
     fake_run(cpu ? mapper[cpu % 2] : granter, 0);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        if (!cpu)
+        if (!cpu && !race_random(8))
+            change_version();
+        else if (!cpu)
             change_grant();
         else if (race_random(4))
             map_or_unmap();
@@ -149,6 +199,7 @@ static struct domain *grant_domain(u16 id, bool control)
 
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     assert_int_equal(gnttab_domain_init(d, 4, 4), 0);
+    d->grant_max_version = 2;
     return d;
 }
 
@@ -168,13 +219,15 @@ static void grants_are_counted_exactly(void **state)
         buffers[i] = fake_guest_alloc(256);
         copy_frames[i] = gva(fake_frame_of(mapper[i % 2]).v);
     }
-    for (u32 i = 0; i < REFS; i++) {
+    for (u32 i = 0; i < REFS; i++)
         granted[i] = fake_frame_of(granter);
-        *(struct grant_entry_v1 *)entry_word(i) = (struct grant_entry_v1){ GTF_permit_access, mapper[i % 2]->id,
-                                                                           (u32)granted[i].v };
-    }
+    assert_int_equal(grant_set_version(granter, 2), 0);     /* status frames are there from now on */
+    assert_int_equal(grant_set_version(granter, 1), 0);
+    for (u32 i = 0; i < REFS; i++)
+        give(i);
     before = fake_usage();
     race(live);
+    assert_true(versions > ROUNDS / 50);
     for (unsigned i = 0; i < RACE_CPUS * SLOTS; i++)
         if (ptes[i / SLOTS][i % SLOTS].present)
             grant_frame_put(ptes[i / SLOTS][i % SLOTS].mfn, ptes[i / SLOTS][i % SLOTS].readonly);
@@ -183,7 +236,7 @@ static void grants_are_counted_exactly(void **state)
     for (u32 i = 0; i < REFS; i++) {
         assert_int_equal(fake_frame(granted[i])->refs, 1);
         assert_int_equal(fake_frame(granted[i])->writers, 0);
-        assert_int_equal(*entry_word(i) & (GTF_reading | GTF_writing), 0);
+        assert_false(seen_in_use(i));
     }
     assert_int_equal(fake_usage().domain_refs, before.domain_refs);
     for (unsigned i = 0; i < 4; i++)

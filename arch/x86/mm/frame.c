@@ -268,6 +268,8 @@ bool frame_unused(mfn_t m)
     return (u32)w == 2 && (w & (FR_ALLOCATED | FR_COUNTED)) == (FR_ALLOCATED | FR_COUNTED);
 }
 
+bool frame_held(mfn_t m) { return (u32)read_once(frame_refs[m.v]) > 1; }
+
 void frame_final_put(mfn_t m, u64 w)
 {
     struct domain *d = domain_get_owner(ref_owner(w));

@@ -447,7 +447,7 @@ static struct domain *create_dom0(const struct kernel_image *img)
 {
     struct domain_config cfg = {
         .max_vcpus = opt_max_vcpus ? min(opt_max_vcpus, (u32)MAX_VCPUS) : cpumask_weight(&cpu_online_map),
-        .max_evtchn_port = ~0u, .max_grant_frames = -1, .max_maptrack_frames = -1, .grant_opts = 1,
+        .max_evtchn_port = ~0u, .max_grant_frames = -1, .max_maptrack_frames = -1, .grant_opts = 2,
     };
     int err;
     struct domain *d = domain_create(0, &cfg, true, &err);

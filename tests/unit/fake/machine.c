@@ -292,6 +292,8 @@ FAKE bool frame_unused(mfn_t m)
     return f->refs == 2 && f->allocated && !f->shared;
 }
 
+FAKE bool frame_held(mfn_t m) { return fake_frame(m)->refs > 1; }
+
 FAKE void *map_frame(mfn_t m) { return fake_frame_data(m); }
 FAKE void unmap_frame(const void *p) { (void)p; }
 
