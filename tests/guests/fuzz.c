@@ -32,6 +32,8 @@ static void *victim[NR_VICTIMS];
 static word loose[NR_LOOSE];
 static word foreign[8]; /* frames of others, at first; some of them come to us */
 static volatile struct grant_entry_v1 *grants;
+static volatile union grant_entry_v2 *grants2;  /* the same page: the version changes at random */
+static word status_frame;
 static domid_t others[NR_OTHERS];
 static volatile bool second_stops;
 static volatile u32 second_rounds, second_stopped;
@@ -80,7 +82,7 @@ static word some_mfn(struct fuzz *z)
     case 0: return foreign[below(z, ARRAY_SIZE(foreign))];
     case 1: return harmless(z, (word)next(z) >> below(z, sizeof(word) * 8));
     case 2 ... 4: return loose[below(z, NR_LOOSE)];
-    case 5: return (word)start_info->shared_info >> 12;
+    case 5: return once_in(z, 2) ? (word)start_info->shared_info >> 12 : status_frame;
     default: return virt_to_mfn(some_victim(z));
     }
 }
@@ -210,10 +212,36 @@ static void offer(struct fuzz *z)
 {
     static const u16 types[] = { GTF_permit_access, GTF_permit_access, GTF_permit_access | GTF_readonly, 0, 2, 3, 0x100 | 1 };
     unsigned ref = FIRST_REF + below(z, 8);
+    domid_t to = once_in(z, 8) ? some_domain(z) : 0;
+    u16 flags = types[below(z, ARRAY_SIZE(types))];
 
-    grants[ref].domid = once_in(z, 8) ? some_domain(z) : 0;
-    grants[ref].frame = (u32)some_mfn(z);
-    grants[ref].flags = types[below(z, ARRAY_SIZE(types))];
+    if (once_in(z, 2)) {
+        grants[ref].domid = to;
+        grants[ref].frame = (u32)some_mfn(z);
+        grants[ref].flags = flags;
+    } else {
+        grants2[ref].hdr.domid = to;
+        grants2[ref].sub_page.page_off = (u16)below(z, 4100);
+        grants2[ref].sub_page.length = (u16)next(z);
+        grants2[ref].full_page.frame = once_in(z, 10) ? next(z) : some_mfn(z);
+        grants2[ref].hdr.flags = flags;
+    }
+}
+
+/* The calls on the table as a whole, which take one element. */
+static void table_op(struct fuzz *z, unsigned cmd)
+{
+    if (cmd == GNTTABOP_setup_table)
+        *(GUEST(gnttab_setup_table) *)z->buffer = (GUEST(gnttab_setup_table)){
+            .dom = some_domain(z), .nr_frames = below(z, 70), .frame_list = P(z->buffer + 300) };
+    else if (cmd == GNTTABOP_get_status_frames)
+        *(GUEST(gnttab_get_status_frames) *)z->buffer = (GUEST(gnttab_get_status_frames)){
+            .dom = some_domain(z), .nr_frames = below(z, 12), .frame_list = P(z->buffer + 300) };
+    else if (cmd == GNTTABOP_set_version)
+        *(struct gnttab_set_version *)z->buffer = (struct gnttab_set_version){ below(z, 12) ? 1 + below(z, 2) : below(z, 5) };
+    else if (cmd == GNTTABOP_swap_grant_ref)
+        *(struct gnttab_swap_grant_ref *)z->buffer = (struct gnttab_swap_grant_ref){
+            .ref_a = FIRST_REF + below(z, 8), .ref_b = FIRST_REF + below(z, once_in(z, 8) ? 4096 : 8) };
 }
 
 static u64 host_address(struct fuzz *z, u32 *flags)
@@ -265,9 +293,8 @@ static struct call grant_call(struct fuzz *z)
                 .host_addr = host_address(z, &unused), .new_addr = P(slot(z)), .handle = below(z, 20) };
         } else if (cmd == GNTTABOP_copy) {
             copy_op(z, (GUEST(gnttab_copy) *)z->buffer + i);
-        } else if (cmd == GNTTABOP_setup_table) {
-            *(GUEST(gnttab_setup_table) *)z->buffer = (GUEST(gnttab_setup_table)){
-                .dom = some_domain(z), .nr_frames = below(z, 70), .frame_list = P(z->buffer + 300) };
+        } else {
+            table_op(z, cmd);
             n = 1;
         }
     }
@@ -418,7 +445,7 @@ static void make_domain(struct fuzz *z, unsigned n)
     memset(op, 0, sizeof(*op));
     op->cmd = XEN_DOMCTL_createdomain;
     op->u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = vcpus, .max_evtchn_port = below(z, 2000),
-        .max_grant_frames = (s32)below(z, 70) - 1, .max_maptrack_frames = (s32)below(z, 8) - 1, .grant_opts = 1 };
+        .max_grant_frames = (s32)below(z, 70) - 1, .max_maptrack_frames = (s32)below(z, 8) - 1, .grant_opts = 1 + below(z, 2) };
     if (domctl(op))
         return;
     others[n] = r.domid = op->domain;
@@ -588,10 +615,17 @@ static bool prepare(u64 seed)
 {
     word frame;
     GUEST(gnttab_setup_table) op = { .dom = DOMID_SELF, .nr_frames = 1, .frame_list = P(&frame) };
+    u64 first_status;
+    GUEST(gnttab_get_status_frames) status = { .dom = DOMID_SELF, .nr_frames = 1, .frame_list = P(&first_status) };
 
     if (!CHECK_OK(grant_table_op(GNTTABOP_setup_table, &op, 1)) || !CHECK_OK(map_at(window(200), frame, PTE_DATA)))
         return false;
     grants = window(200);
+    grants2 = window(200);
+    if (!CHECK_OK(grant_table_op(GNTTABOP_set_version, &(struct gnttab_set_version){ 2 }, 1)) ||
+        !CHECK_OK(grant_table_op(GNTTABOP_get_status_frames, &status, 1)))
+        return false;
+    status_frame = (word)first_status;
     for (unsigned i = 0; i < 2; i++)
         fuzz[i] = (struct fuzz){ .state = seed * 2 + i + 1, .buffer = page_alloc(), .first_slot = i * NR_SLOTS };
     for (unsigned i = 0; i < NR_VICTIMS; i++)

@@ -4,9 +4,12 @@
  */
 #include "events.h"
 #include "hypercall.h"
+#include "log.h"
 #include "mm.h"
 #include "string.h"
 #include "test.h"
+#include "vcpus.h"
+#include <public/errno.h>
 
 #define FIRST_REF 32 /* clear of the reserved ones */
 #define NO_DOMAIN 0x1234
@@ -588,6 +591,373 @@ TEST(copy_batch)
     CHECK_EQ(b[30 * 64], 0);
     page_free(a);
     page_free(b);
+}
+
+/* ---- Versions ---- */
+
+static u32 version_of(domid_t dom)
+{
+    struct gnttab_get_version op = { .dom = dom };
+
+    return CHECK_OK(grant_table_op(GNTTABOP_get_version, &op, 1)) ? op.version : 0;
+}
+
+TEST(versions)
+{
+    struct gnttab_get_version get = { .dom = NO_DOMAIN };
+
+    REQUIRE(use_version(1));
+    CHECK_OK(set_version(1));
+    CHECK_EQ(version_of(DOMID_SELF), 1);
+    CHECK_SAYS(EINVAL, "expected 1 or 2", set_version(0));
+    CHECK_SAYS(EINVAL, "expected 1 or 2", set_version(3));
+    CHECK_SAYS(EINVAL, "expected 1 or 2", set_version(~0u));
+    CHECK_REFUSED(grant_table_op(GNTTABOP_get_version, &get, 1));
+    CHECK_REFUSED(grant_table_op(GNTTABOP_set_version, (void *)format.hv_start, 1));
+    REQUIRE(use_version(2));
+    CHECK_EQ(version_of(DOMID_SELF), 2);
+    CHECK_OK(set_version(2));
+}
+
+/* There and back: what the toolstack put into the first entries is kept, all others are empty. */
+TEST(version_keeps_first_entries)
+{
+    u32 *page = page_alloc();
+    u16 of_console = 0;
+
+    for (u32 i = 0; i < 4; i++) {
+        REQUIRE(use_version(1 + i % 2));
+        if (i == 0)
+            of_console = flags(GNTTAB_RESERVED_CONSOLE);
+        CHECK_EQ(flags(GNTTAB_RESERVED_CONSOLE), of_console);
+        if (i == 0)
+            grant(7, NO_DOMAIN, virt_to_mfn(page), GTF_readonly);
+        CHECK_EQ(flags(7), GTF_permit_access | GTF_readonly);
+        CHECK_EQ(header(7)->domid, NO_DOMAIN);
+        CHECK_EQ(frame_of(7), virt_to_mfn(page));
+        for (u32 ref = 8; ref < 256; ref++)
+            CHECK_EQ(flags(ref), 0);
+        grant(8, self, virt_to_mfn(page), 0);
+        grant(255, self, virt_to_mfn(page), 0);
+    }
+    end_grant(7);
+    end_grant(8);
+    end_grant(255);
+    page_free(page);
+}
+
+/* What is in use stays, in the version that it is in, whatever its granter writes. */
+IN_BOTH_VERSIONS(version_while_mapped)
+{
+    u32 *page = page_alloc(), was = version;
+    struct gnttab_map_grant_ref op;
+
+    grant(8, self, virt_to_mfn(page), 0);
+    op = map_self(8, window(0), 0);
+    REQUIRE(op.status == GNTST_okay);
+    end_grant(8);
+    if (was == 2)
+        status_[8] = 0;
+    CHECK_SAYS(EBUSY, "are in use", set_version(3 - was));
+    CHECK_EQ(version_of(DOMID_SELF), was);
+    *(volatile u32 *)window(0) = 1;
+    CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
+    REQUIRE(use_version(3 - was));
+    page_free(page);
+}
+
+/* But for the first ones, whose handles go on. */
+IN_BOTH_VERSIONS(version_while_first_is_mapped)
+{
+    u32 *page = page_alloc(), was = version;
+    struct gnttab_map_grant_ref op;
+
+    grant(7, self, virt_to_mfn(page), 0);
+    op = map_self(7, window(0), 0);
+    REQUIRE(op.status == GNTST_okay);
+    REQUIRE(use_version(3 - was));
+    CHECK_EQ(flags(7), GTF_permit_access | GTF_reading | GTF_writing);
+    *(volatile u32 *)window(0) = 7;
+    CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
+    CHECK_EQ(flags(7), GTF_permit_access);
+    CHECK_FAULT(VECTOR_PF, (void)*(volatile u32 *)window(0));
+    end_grant(7);
+    make_readonly(page); /* no reference stays, and none too many went */
+    CHECK_OK(pin(page, 1));
+    CHECK_OK(unpin(page));
+    table_free(page);
+}
+
+TEST(status_frames)
+{
+    u64 frames[4] = { 0 };
+    word frame;
+    GUEST(xen_memory_reservation) give_up = { .extent_start = P(&frame), .nr_extents = 1, .domid = DOMID_SELF };
+
+    REQUIRE(use_version(1));
+    CHECK_EQ(get_status_frames(DOMID_SELF, 1, frames).status, GNTST_general_error);
+    REQUIRE(use_version(2));
+    CHECK_EQ(get_status_frames(DOMID_SELF, 1, frames).status, GNTST_okay);
+    CHECK_EQ(frames[0], frame_at(window(202)));
+    CHECK_EQ(frames[1], 0);
+    frame = (word)frames[0];
+    CHECK(get_status_frames(DOMID_SELF, 1000, frames).status < 0);
+    CHECK(get_status_frames(DOMID_SELF, ~0u, frames).status < 0);
+    CHECK(get_status_frames(NO_DOMAIN, 1, frames).status < 0);
+    CHECK(get_status_frames(DOMID_SELF, 1, (u64 *)format.hv_start).status < 0);
+    CHECK_SAYS(EBUSY, "still mapped", set_version(1));
+    CHECK_REFUSED(mmuext(MMUEXT_PIN_L1_TABLE, frame, 0)); /* never a page table, and not ours to give away */
+    CHECK_REFUSED(set_gdt(&frame, 512));
+    CHECK_EQ(memory_op(XENMEM_decrease_reservation, &give_up), 0);
+    CHECK_OK(unmap_at(window(202)));
+    CHECK_OK(set_version(1));
+    REQUIRE_OK(map_at(window(202), frame, PTE_DATA));     /* it is still there, and nobody else's */
+    CHECK_OK(set_version(2));
+    status_[300] = 5;
+    CHECK_EQ(status_[300], 5);
+}
+
+/* The guest can write its status: it fools nobody but itself. */
+TEST(status_decides_nothing)
+{
+    u32 *page = page_alloc();
+    struct gnttab_map_grant_ref op;
+
+    REQUIRE(use_version(2));
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    status_[FIRST_REF] = 0xffff;
+    op = map_self(FIRST_REF, window(0), 0);
+    REQUIRE(op.status == GNTST_okay);
+    status_[FIRST_REF] = 0;
+    make_readonly(page);
+    CHECK_REFUSED(pin(page, 1));    /* it is mapped writable */
+    CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
+    CHECK_OK(pin(page, 1));
+    CHECK_OK(unpin(page));
+    end_grant(FIRST_REF);
+    table_free(page);
+}
+
+TEST(withdrawn_while_mapped)
+{
+    u32 *page = page_alloc();
+    struct gnttab_map_grant_ref op;
+
+    REQUIRE(use_version(2));
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    op = map_self(FIRST_REF, window(0), 0);
+    REQUIRE(op.status == GNTST_okay);
+    end_grant(FIRST_REF);
+    CHECK_EQ(status_[FIRST_REF], GTF_reading | GTF_writing);
+    CHECK(map_self(FIRST_REF, window(1), GNTMAP_readonly).status < 0);
+    CHECK_EQ(unmap_self(window(0), op.handle), GNTST_okay);
+    CHECK_EQ(status_[FIRST_REF], 0);
+    page_free(page);
+}
+
+/* A frame's number has 64 bits: none of the upper ones may get lost. */
+TEST(frames_of_64_bits)
+{
+    u32 *page = page_alloc();
+
+    REQUIRE(use_version(2));
+    grant(FIRST_REF, self, virt_to_mfn(page), 0);
+    for (unsigned bit = 31; bit < 64; bit++) {
+        table2[FIRST_REF].full_page.frame = virt_to_mfn(page) | 1ULL << bit;
+        CHECK(map_self(FIRST_REF, window(0), GNTMAP_readonly).status < 0);
+        CHECK(map_self(FIRST_REF, window(0), 0).status < 0);
+    }
+    CHECK_EQ(flags(FIRST_REF), GTF_permit_access);
+    end_grant(FIRST_REF);
+    page_free(page);
+}
+
+/* Bytes of the grant and of the copy: what begins before, ends behind, or only seems to fit as its sum wraps. */
+TEST(parts_of_pages)
+{
+    static const struct { u16 first, bytes, at, nr; bool fits; } tries[] = {
+        { 100, 50, 100, 50, true }, { 100, 50, 149, 1, true }, { 100, 50, 99, 2, false }, { 100, 50, 149, 2, false },
+        { 100, 50, 0, 4096, false }, { 0, 0, 0, 1, false }, { 0, 4096, 0, 4096, true }, { 65535, 65535, 0, 1, false },
+        { 65535, 2, 0, 1, false }, { 1, 65535, 0, 4096, false }, { 1, 65535, 1, 4095, true },
+    };
+    u8 *theirs = page_alloc(), *mine = page_alloc();
+
+    REQUIRE(use_version(2));
+    grant(FIRST_REF, self, virt_to_mfn(theirs), GTF_sub_page);
+    for (unsigned i = 0; i < ARRAY_SIZE(tries); i++) {
+        GUEST(gnttab_copy) from = copy_frames(FIRST_REF, tries[i].at, virt_to_mfn(mine), 0, tries[i].nr);
+        GUEST(gnttab_copy) to = copy_frames(virt_to_mfn(mine), 0, FIRST_REF, tries[i].at, tries[i].nr);
+
+        table2[FIRST_REF].sub_page.page_off = tries[i].first;
+        table2[FIRST_REF].sub_page.length = tries[i].bytes;
+        from.source.domid = to.dest.domid = self;
+        from.flags = GNTCOPY_source_gref;
+        to.flags = GNTCOPY_dest_gref;
+        memset(theirs, 0x55, 4096);
+        memset(mine, 0xaa, 4096);
+        CHECK_EQ(copy(from), tries[i].fits ? GNTST_okay : GNTST_general_error);
+        CHECK_EQ(mine[0], tries[i].fits ? 0x55 : 0xaa);
+        mine[0] = 0xaa;
+        CHECK_EQ(copy(to), tries[i].fits ? GNTST_okay : GNTST_general_error);
+        CHECK_EQ(theirs[tries[i].at], tries[i].fits ? 0xaa : 0x55);
+        CHECK_EQ(flags(FIRST_REF), GTF_permit_access | GTF_sub_page);
+    }
+    CHECK(map_self(FIRST_REF, window(0), GNTMAP_readonly).status < 0);
+    CHECK(map_self(FIRST_REF, window(0), 0).status < 0);
+    end_grant(FIRST_REF);
+    page_free(theirs);
+    page_free(mine);
+}
+
+/* A part that was copied just now opens no other to the next operation. */
+TEST(parts_of_pages_in_a_batch)
+{
+    u8 *theirs = page_alloc(), *mine = page_alloc();
+    GUEST(gnttab_copy) ops[3];
+
+    REQUIRE(use_version(2));
+    grant(FIRST_REF, self, virt_to_mfn(theirs), GTF_sub_page);
+    table2[FIRST_REF].sub_page.page_off = 100;
+    table2[FIRST_REF].sub_page.length = 50;
+    memset(theirs, 0x55, 4096);
+    for (unsigned i = 0; i < 3; i++) {
+        ops[i] = copy_frames(FIRST_REF, i == 1 ? 0 : 100, virt_to_mfn(mine), i == 1 ? 0 : 100, i == 1 ? 4096 : 50);
+        ops[i].source.domid = self;
+        ops[i].flags = GNTCOPY_source_gref;
+        ops[i].status = 99;
+    }
+    CHECK_OK(grant_table_op(GNTTABOP_copy, ops, 3));
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_EQ(ops[i].status, i == 1 ? GNTST_general_error : GNTST_okay);
+    CHECK_EQ(mine[0], 0);
+    CHECK_EQ(mine[100], 0x55);
+    end_grant(FIRST_REF);
+    page_free(theirs);
+    page_free(mine);
+}
+
+/* A grant that leads to another, to itself, or in a circle. */
+TEST(transitive)
+{
+    u8 *mine = page_alloc(), *theirs = page_alloc();
+    GUEST(gnttab_copy) op = copy_frames(FIRST_REF, 0, virt_to_mfn(mine), 0, 16);
+    static const unsigned leads_to[] = { FIRST_REF + 2, FIRST_REF, FIRST_REF + 1 };
+
+    REQUIRE(use_version(2));
+    grant(FIRST_REF + 2, self, virt_to_mfn(theirs), 0);
+    op.source.domid = self;
+    op.flags = GNTCOPY_source_gref;
+    for (unsigned i = 0; i < ARRAY_SIZE(leads_to); i++) {
+        for (unsigned k = 0; k < 2; k++) {
+            table2[FIRST_REF + k].transitive.trans_domid = i ? DOMID_SELF : self;
+            table2[FIRST_REF + k].transitive.gref = k ? FIRST_REF : leads_to[i];
+            table2[FIRST_REF + k].hdr.domid = self;
+            table2[FIRST_REF + k].hdr.flags = GTF_transitive;
+        }
+        CHECK_SAYS(-GNTST_general_error, "transitive grants are not offered", copy(op));
+        CHECK(map_self(FIRST_REF, window(0), GNTMAP_readonly).status < 0);
+        CHECK_EQ(flags(FIRST_REF), GTF_transitive);
+    }
+    for (unsigned k = 0; k < 3; k++)
+        end_grant(FIRST_REF + k);
+    page_free(mine);
+    page_free(theirs);
+}
+
+/* What version 1 has no words for, in an entry that would have to be kept. */
+TEST(version_cannot_be_said)
+{
+    static const u16 bad[] = { GTF_permit_access | GTF_sub_page, GTF_transitive, GTF_permit_access };
+
+    REQUIRE(use_version(2));
+    CHECK_OK(unmap_at(window(202)));
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        table2[7].full_page.frame = 1ULL << (i == 2 ? 32 : 0);
+        table2[7].hdr.flags = bad[i];
+        CHECK_SAYS(ERANGE, "cannot be said in version 1", set_version(1));
+        CHECK_EQ(table2[7].hdr.flags, bad[i]);
+    }
+    table2[7].hdr.flags = 0;
+    CHECK_OK(set_version(1));
+    REQUIRE(use_version(2));
+}
+
+/* ---- Two CPUs ---- */
+
+static volatile bool changer_stops;
+static volatile u32 changes;
+
+/* The other vCPU: changes the version all the time. */
+static void change_versions(void)
+{
+    for (u32 to = 1; !changer_stops; to = 3 - to) {
+        struct gnttab_set_version op = { .version = to };
+        long rc = grant_table_op(GNTTABOP_set_version, &op, 1);
+
+        if (rc == 0)
+            changes++;
+        else if (rc != -EBUSY)
+            changes = ~0u;
+    }
+    changer_stops = false;
+    for (;;)
+        sched_op(SCHEDOP_yield, NULL);
+}
+
+/*
+ * Grants are mapped and copied while another CPU changes the version under them, so that entries come and go: what succeeded
+ * is undone by its handle, and in the end no reference is left or missing.
+ */
+TEST(version_changes_under_users)
+{
+    u8 *page = page_alloc(), *mine = page_alloc();
+    GUEST(gnttab_copy) op = copy_frames(8, 0, virt_to_mfn(mine), 0, 16);
+    unsigned mapped = 0, copied = 0;
+
+    if (vcpu_op(VCPUOP_is_up, 1, NULL) < 0)
+        SKIP("one vCPU is all");
+    REQUIRE(use_version(2));
+    CHECK_OK(unmap_at(window(202)));
+    op.source.domid = self;
+    op.flags = GNTCOPY_source_gref;
+    REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, vcpu_context(1, change_versions)));
+    REQUIRE_OK(vcpu_op(VCPUOP_up, 1, NULL));
+    for (unsigned i = 0; i < 20000 || (changes < 100 && i < 10000000); i++) {
+        struct gnttab_map_grant_ref map;
+        u32 ref = 7 + i % 2;
+
+        /* Whichever of the two it is now, one of these makes it an entry that grants the page. */
+        table[ref].frame = (u32)virt_to_mfn(page);
+        table[ref].domid = self;
+        table[ref].flags = GTF_permit_access;
+        table2[ref].full_page.frame = virt_to_mfn(page);
+        table2[ref].hdr.domid = self;
+        table2[ref].hdr.flags = GTF_permit_access;
+        op.source.u = ref;
+        copied += copy(op) == GNTST_okay;
+        map = map_self(ref, window(0), i % 3 ? GNTMAP_readonly : 0);
+        if (map.status != GNTST_okay)
+            continue;
+        mapped++;
+        CHECK_EQ(unmap_self(window(0), map.handle), GNTST_okay);
+    }
+    changer_stops = true;
+    while (read_once(changer_stops))
+        sched_op(SCHEDOP_yield, NULL);
+    CHECK_OK(vcpu_op(VCPUOP_down, 1, NULL));
+    printf("     %u changes, %u mapped, %u copied\n", changes, mapped, copied);
+    CHECK(changes >= 100 && changes != ~0u);
+    CHECK(mapped && copied);
+    version = version_of(DOMID_SELF);
+    if (version == 2)
+        CHECK_OK(set_version(1));
+    for (u32 ref = 7; ref <= 8; ref++)
+        end_grant(ref);
+    make_readonly(page); /* no reference stays, and none too many went */
+    CHECK_OK(pin(page, 1));
+    CHECK_OK(unpin(page));
+    table_free(page);
+    page_free(mine);
 }
 
 /* ---- The rest ---- */

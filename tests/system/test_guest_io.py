@@ -20,14 +20,14 @@ numbers = itertools.count(1)
 
 
 class Guest:
-    """A standing domU of one format."""
+    """A standing domU of one format. words: more for its command line."""
 
-    def __init__(self, dom0, standing, form):
+    def __init__(self, dom0, standing, form, words=""):
         self.dom0, self.form = dom0, form
         self.address = f"10.0.2.{31 + FORMATS.index(form)}"
         self.disk = f"{DIRECTORY}/disk-{form}"
         self.domain = standing(f"io-{form}", **rig.kernel_settings(f"{DIRECTORY}/io-{form}", form), memory=MEMORY,
-                               extra=f"ip={self.address} peer={DOM0}",
+                               extra=f"ip={self.address} peer={DOM0} {words}",
                                disk=[f"{self.disk},raw,xvda,rw"], vif=["bridge=xenbr0"])
         self.data = f"/local/domain/{self.domain.domid()}/data"
 
@@ -52,8 +52,8 @@ class Guest:
 
 @pytest.fixture
 def guest(dom0, standing):
-    """guest(format): that format's domU, running. Its disk begins with random data."""
-    def get(form):
+    """guest(format): that format's domU, running. Its disk begins with random data. With words, a new one in its place."""
+    def get(form, words=""):
         if dom0.run(f"test -e {DIRECTORY}/{rig.LOADER.name}").status:
             rig.make("-C", "tests/guests", "S=io")
             rig.make("loader")
@@ -64,7 +64,9 @@ def guest(dom0, standing):
             disk = f"{DIRECTORY}/disk-{form}"
             dom0.ok(f"dd if=/dev/urandom of={disk} bs=512 count={SECTORS} 2>/dev/null; "
                     f"truncate -s {(SECTORS + SPARE) * 512} {disk}")
-        return Guest(dom0, standing, form)
+        if words:
+            dom0.standing.pop(f"io-{form}", rig.Domain(dom0, f"io-{form}")).destroy()
+        return Guest(dom0, standing, form, words)
     return get
 
 
@@ -195,3 +197,17 @@ def test_destroyed_in_the_middle(dom0, guest):
     assert new.ask(f"ping {DOM0} 1") == "1"
     assert new.ask("quit") == "bye"
     dom0.wait_until(f"grep -aq 'PVTEST 9 passed, 0 failed' {new.domain.console_log}")
+
+
+@every_format
+def test_grants_of_version_2(dom0, guest, form):
+    """The same with a grant table of version 2, which dom0, with one of version 1, maps and copies from."""
+    g = guest(form, "grants=2")
+    dom0.ok("xl dmesg -c > /dev/null; xl debug-keys g")
+    assert "grant table, version 2" in dom0.ok(f"xl dmesg | grep d{g.domain.domid()}:")
+    assert g.ask("read 1 4097") == f"{g.disk_sum(1, 4097)} 0"
+    assert g.ask("write 1001 3001 4712").split() == [g.disk_sum(1001, 3001), "0"]
+    expected = f"{dom0.ok(f'crc32 < {DIRECTORY}/data')} {MIB << 20}"
+    assert dom0.ok(f"nc {g.address} {SUM_PORT} < {DIRECTORY}/data", 120) == expected
+    assert g.ask(f"ping {DOM0} 10") == "10"
+    dom0.standing.pop(f"io-{form}").destroy()

@@ -76,6 +76,13 @@ int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m)
     return 0;
 }
 
+int gnttab_get_status_frame(struct domain *d, u32 idx, mfn_t *m)
+{
+    (void)d;
+    *m = mfn(0x5000 + idx);
+    return 0;
+}
+
 /* --- Fixtures --------------------------------------------------------------------------------------- */
 
 static enum abi_word word;
@@ -370,6 +377,34 @@ static void gives_grant_frames_to_the_toolstack(void **state)
     assert_int_equal(do_memory_op(XENMEM_acquire_resource, a.v, 0, 0, 0, 0), -EINVAL);
 }
 
+/* Of 17 frames of entries, 3 of status. */
+static void gives_status_frames_to_the_toolstack(void **state)
+{
+    struct xen_mem_acquire_resource r = {
+        .domid = 2, .type = XENMEM_resource_grant_table, .id = XENMEM_resource_grant_table_id_status,
+    };
+    gva_t a = fake_guest_alloc(sizeof(r)), list = words(NULL, 2);
+
+    (void)state;
+    dom->is_control = true;
+    other->max_grant_frames = 17;
+    assert_int_equal(guest_write_abi(xen_mem_acquire_resource, a, &r), 0);
+    assert_int_equal(do_memory_op(XENMEM_acquire_resource, a.v, 0, 0, 0, 0), 0);
+    assert_int_equal(guest_read_abi(xen_mem_acquire_resource, &r, a), 0);
+    assert_int_equal(r.nr_frames, 3);
+    r.frame_list = list.v;
+    for (r.frame = 0; r.frame < 4; r.frame++) {
+        r.nr_frames = 2;
+        assert_int_equal(guest_write_abi(xen_mem_acquire_resource, a, &r), 0);
+        assert_int_equal(do_memory_op(XENMEM_acquire_resource, a.v, 0, 0, 0, 0), r.frame < 2 ? 0 : -EINVAL);
+    }
+    assert_int_equal(word_at(list, 1), 0x5002);
+    r.frame = 0;
+    r.id = 2;
+    assert_int_equal(guest_write_abi(xen_mem_acquire_resource, a, &r), 0);
+    assert_int_equal(do_memory_op(XENMEM_acquire_resource, a.v, 0, 0, 0, 0), -EINVAL);
+}
+
 #define BOTH(t) { #t " (64)", t, setup_64, NULL, NULL }, { #t " (32)", t, setup_32, NULL, NULL }
 
 int main(void)
@@ -388,6 +423,7 @@ int main(void)
         BOTH(answers_questions),
         BOTH(keeps_a_domains_memory_map),
         BOTH(gives_grant_frames_to_the_toolstack),
+        BOTH(gives_status_frames_to_the_toolstack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,7 @@
-/* Pages of ours for other domains, by grant table version 1. Entries are not given back: a driver keeps those it made. */
+/*
+ * Pages of ours for other domains, by a grant table of version 1, or 2 with grants=2 on the command line. Entries are not given
+ * back: a driver keeps those it made.
+ */
 #ifndef GUEST_GRANT_H
 #define GUEST_GRANT_H
 
