@@ -36,7 +36,7 @@ static inline bool cpu_has(enum x86_feature f) { return feature_in(cpu_host.feat
 /* Boot CPU, after the command line is parsed: fills cpu_host and logs what was found. Panics on a CPU that cannot do it. */
 void cpu_detect(void);
 /*
- * Every CPU, after cpu_detect(): CR0, CR4, EFER, PAT (the ABI's 0x050100070406) and XCR0 as the hypervisor and its
+ * Every CPU, after cpu_detect(): EFER, PAT (the ABI's 0x050100070406) and what asm/loaded.h is about, as the hypervisor and its
  * guests need them. Panics on a CPU that lacks what the boot CPU has and guests were promised.
  */
 void cpu_init_features(void);

@@ -31,6 +31,8 @@
 #define CR4_OSXSAVE (1UL << 18)
 #define CR4_SMEP (1UL << 20)
 #define CR4_SMAP (1UL << 21)
+#define DR6_RESERVED_SET 0xffff0ff0UL
+#define DR7_RESERVED_SET 0x400UL
 
 #define RFLAGS_CF (1UL << 0)
 #define RFLAGS_FIXED (1UL << 1)
@@ -48,6 +50,7 @@
 #define RFLAGS_ID (1UL << 21)
 
 #define MSR_APIC_BASE 0x1b
+#define MSR_SPEC_CTRL 0x48
 #define MSR_MISC_ENABLE 0x1a0
 #define MSR_PAT 0x277
 #define MSR_SYSENTER_CS 0x174
@@ -96,7 +99,11 @@
 #define READ_CR(n) static inline u64 read_cr##n(void) { u64 v; __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v)); return v; }
 #define WRITE_CR(n) static inline void write_cr##n(u64 v) { __asm__ volatile("mov %0, %%cr" #n :: "r"(v) : "memory"); }
 READ_CR(0) READ_CR(2) READ_CR(3) READ_CR(4)
-WRITE_CR(0) WRITE_CR(2) WRITE_CR(3) WRITE_CR(4)
+WRITE_CR(2) WRITE_CR(3)
+/* Written by way of asm/loaded.h alone. */
+WRITE_CR(0) WRITE_CR(4)
+static inline void clts(void) { __asm__ volatile("clts" ::: "memory"); }
+static inline void write_xcr0(u64 v) { __asm__ volatile("xsetbv" :: "c"(0), "a"((u32)v), "d"((u32)(v >> 32)) : "memory"); }
 #define READ_DR(n) static inline u64 read_dr##n(void) { u64 v; __asm__ volatile("mov %%db" #n ", %0" : "=r"(v)); return v; }
 #define WRITE_DR(n) static inline void write_dr##n(u64 v) { __asm__ volatile("mov %0, %%db" #n :: "r"(v)); }
 READ_DR(6) READ_DR(7)

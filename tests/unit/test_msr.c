@@ -1,5 +1,5 @@
 /* MSRs and debug registers of PV guests: what reads as what, refusals, kernels without handlers. */
-// SOURCES: arch/x86/pv/msr.c arch/x86/pv/debugreg.c
+// SOURCES: arch/x86/pv/msr.c arch/x86/pv/debugreg.c arch/x86/cpu/loaded.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -5,7 +5,7 @@
  */
 #include <asm/features.h>
 #include <asm/fpu.h>
-#include <asm/percpu.h>
+#include <asm/loaded.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
@@ -182,8 +182,7 @@ void cpu_init_features(void)
     if (cpu_has(X86_FEATURE_NX))
         efer |= EFER_NX;
     wrmsr(MSR_EFER, efer);
-    write_cr0(CR0_HOST);
-    write_cr4(cpu_host.cr4);
     wrmsr(MSR_PAT, PAT_VALUE);
+    loaded_init_cpu();
     fpu_init_cpu();
 }

@@ -8,7 +8,7 @@
  */
 #include <asm/features.h>
 #include <asm/fpu.h>
-#include <asm/percpu.h>
+#include <asm/loaded.h>
 #include <asm/x86.h>
 #include <public/errno.h>
 #include <pvisor/cpu_policy.h>
@@ -46,14 +46,8 @@ struct fpu_state {
     u32 cpu;                /* that CPU's registers may still hold the image */
 };
 
-/* What this CPU's registers hold. */
-struct fpu_cpu {
-    struct vcpu *owner;
-    u64 xcr0;
-    bool ts;
-};
-DECLARE_PERCPU(struct fpu_cpu, fpu_cpu);
-DEFINE_PERCPU(struct fpu_cpu, fpu_cpu);
+/* Whose state this CPU's registers hold. */
+STATIC_PERCPU(struct vcpu *, owner);
 
 static u32 mxcsr_mask = 0xffbf;
 static u32 component_end[63];
@@ -61,33 +55,6 @@ static u32 component_end[63];
 static struct xsave_header *header(const struct fpu_state *f)
 {
     return (struct xsave_header *)(f->image + FPU_LEGACY_SIZE);
-}
-
-static void load_xcr0(u64 v)
-{
-    struct fpu_cpu *c = &this_cpu(fpu_cpu);
-
-    if (c->xcr0 == v)
-        return;
-    __asm__ volatile("xsetbv" :: "c"(0), "a"((u32)v), "d"((u32)(v >> 32)));
-    c->xcr0 = v;
-}
-
-/*
- * CR0 is CR0_HOST but for TS, so that it need not be read; a write is dear enough to leave out where nothing changes. No interrupt
- * handler and no cross call touches the FPU: interrupts may be on.
- */
-static void set_cpu_ts(bool on)
-{
-    struct fpu_cpu *c = &this_cpu(fpu_cpu);
-
-    if (c->ts == on)
-        return;
-    if (on)
-        write_cr0(CR0_HOST | CR0_TS);
-    else
-        __asm__ volatile("clts" ::: "memory");
-    c->ts = on;
 }
 
 /* --- Moving state ------------------------------------------------------------------------------- */
@@ -158,14 +125,14 @@ static void guest_controls(const struct vcpu *v)
 {
     if (cpu_host.xcr0)
         load_xcr0(v->arch.fpu->xcr0);
-    set_cpu_ts(v->arch.ts);
+    load_ts(v->arch.ts);
 }
 
 void fpu_ctxt_switch_from(struct vcpu *v)
 {
     if (!v->arch.fpu_dirty)
         return;
-    set_cpu_ts(false);
+    load_ts(false);
     save_image(v);
     v->arch.fpu->cpu = this_cpu_id();
     v->arch.fpu_dirty = false;
@@ -174,14 +141,13 @@ void fpu_ctxt_switch_from(struct vcpu *v)
 void fpu_ctxt_switch_to(struct vcpu *v)
 {
     struct fpu_state *f = v->arch.fpu;
-    struct fpu_cpu *c = &this_cpu(fpu_cpu);
 
     if (!f)
         return;
-    if (c->owner != v || f->cpu != this_cpu_id()) {
-        set_cpu_ts(false);
+    if (this_cpu(owner) != v || f->cpu != this_cpu_id()) {
+        load_ts(false);
         load_image(v);
-        c->owner = v;
+        this_cpu(owner) = v;
     }
     v->arch.fpu_dirty = true;
     guest_controls(v);
@@ -195,7 +161,7 @@ static void sync_image(struct vcpu *v)
     if (!v->arch.fpu_dirty)
         return;
     flags = irq_save();
-    set_cpu_ts(false);
+    load_ts(false);
     save_image(v);
     guest_controls(v);
     irq_restore(flags);
@@ -240,8 +206,8 @@ void fpu_vcpu_free(struct vcpu *v)
         return;
     for (unsigned c = 0; c < NR_CPUS; c++) {
         was = v;
-        if (read_once(cpu_var(fpu_cpu, c).owner) == v)
-            try_cmpxchg(&cpu_var(fpu_cpu, c).owner, &was, NULL);
+        if (read_once(cpu_var(owner, c)) == v)
+            try_cmpxchg(&cpu_var(owner, c), &was, NULL);
     }
     xfree(v->arch.fpu->alloc);
     xfree(v->arch.fpu);
@@ -265,12 +231,9 @@ void fpu_init_cpu(void)
     struct cpuid_regs r;
 
     __asm__ volatile("fninit");
-    this_cpu(fpu_cpu) = (struct fpu_cpu){ 0 };
+    this_cpu(owner) = NULL;
     if (this_cpu_id() == 0)
         find_mxcsr_mask();
-    if (!cpu_host.xcr0)
-        return;
-    load_xcr0(cpu_host.xcr0);
     for (unsigned n = 2; n < ARRAY_SIZE(component_end) && this_cpu_id() == 0; n++)
         if (cpu_host.xcr0 >> n & 1) {
             r = cpuid(0xd, n);
@@ -283,7 +246,7 @@ void fpu_init_cpu(void)
 void fpu_set_ts(bool on)
 {
     current->arch.ts = on;
-    set_cpu_ts(on);
+    load_ts(on);
 }
 
 bool fpu_handle_nm(void)

@@ -70,7 +70,7 @@ static void trap_debug(struct cpu_regs *r)
          * A guest's breakpoint on an address that we touch for it, or a single step into us; or one that it put off
          * with MOV SS until after a SYSCALL, when %rsp still was its own: hence the stack of its own.
          */
-        write_dr6(0xffff0ff0);
+        write_dr6(DR6_RESERVED_SET);
         r->rflags &= ~RFLAGS_TF;
         return;
     }

@@ -11,9 +11,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
 
-#define DR6_RESERVED_SET   0xffff0ff0UL
 #define DR6_RESERVED_CLEAR 0x1000UL
-#define DR7_RESERVED_SET   0x400UL
 #define DR7_RESERVED_CLEAR 0xd800UL
 #define DR7_GD             0x2000UL
 #define DR7_ENABLED        0xffUL

@@ -88,18 +88,14 @@ static void *va_to_ptr(const struct builder *b, u64 va)
 static int unwrap(const struct image_wrap *w, void *out, void *scratch, struct image_error *err)
 {
     static u64 tls[8];
-    u64 flags = irq_save(), cr0 = read_cr0(), fs = rdmsr(MSR_FS_BASE), cr4 = read_cr4();
+    u64 flags = irq_save(), fs = rdmsr(MSR_FS_BASE);
     int rc;
 
-    write_cr0(cr0 & ~(CR0_TS | CR0_EM));
-    write_cr4(cr4 | CR4_OSFXSR | CR4_OSXMMEXCPT);
     __asm__ volatile("fninit");
     tls[5] = rdtsc();
     wrmsr(MSR_FS_BASE, (u64)tls);
     rc = image_unwrap(w, out, w->unpacked_size, scratch, w->scratch_size, err);
     wrmsr(MSR_FS_BASE, fs);
-    write_cr4(cr4);
-    write_cr0(cr0);
     irq_restore(flags);
     return rc;
 }

@@ -88,8 +88,8 @@ int arch_vcpu_create(struct vcpu *v)
     v->arch.kernel_mode = true;
     v->arch.root_kernel = v->arch.root_user = INVALID_MFN;
     v->arch.cr[4] = first_cr4(v);
-    v->arch.debugreg[6] = 0xffff0ff0;
-    v->arch.debugreg[7] = 0x400;
+    v->arch.debugreg[6] = DR6_RESERVED_SET;
+    v->arch.debugreg[7] = DR7_RESERVED_SET;
     for (unsigned i = 0; i < ARRAY_SIZE(v->arch.gdt_frames); i++)
         v->arch.gdt_frames[i] = INVALID_MFN;
     v->arch.perdomain_l1 = perdomain_entries(v->domain, v->id);

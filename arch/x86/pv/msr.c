@@ -5,7 +5,7 @@
  */
 #include <asm/emulate.h>
 #include <asm/features.h>
-#include <asm/percpu.h>
+#include <asm/loaded.h>
 #include <asm/spec.h>
 #include <asm/time.h>
 #include <asm/x86.h>
@@ -14,7 +14,6 @@
 #include <pvisor/printk.h>
 
 #define MSR_TSC            0x10
-#define MSR_SPEC_CTRL      0x48
 #define MSR_PRED_CMD       0x49
 #define MSR_PLATFORM_INFO  0xce
 #define MSR_ARCH_CAPS      0x10a
@@ -308,28 +307,13 @@ u64 pv_hw_cr4(const struct vcpu *v)
     return is_64(v) ? cr4 : cr4 & ~(CR4_SMEP | CR4_SMAP);
 }
 
-/* What this CPU has now. */
-struct loaded {
-    u64 cr4;
-    u32 tsc_aux, spec_ctrl;
-};
-STATIC_PERCPU(struct loaded, loaded);
-
 void pv_cpu_switch_to(const struct vcpu *next)
 {
-    struct loaded *l = &this_cpu(loaded);
-    u32 spec_ctrl = next->arch.spec_ctrl | spec_ctrl_ours();
-    u64 cr4;
-
     if (is_idle_vcpu(next))
         return;
-    cr4 = pv_hw_cr4(next);
-    if (l->cr4 != cr4)
-        write_cr4(l->cr4 = cr4);
-    if (l->tsc_aux != next->arch.tsc_aux)
-        wrmsr(MSR_TSC_AUX, l->tsc_aux = next->arch.tsc_aux);
-    if (l->spec_ctrl != spec_ctrl)
-        wrmsr(MSR_SPEC_CTRL, l->spec_ctrl = spec_ctrl);
+    load_cr4(pv_hw_cr4(next));
+    load_tsc_aux(next->arch.tsc_aux);
+    load_spec_ctrl(next->arch.spec_ctrl | spec_ctrl_ours());
 }
 
 /* --- For the toolstack -------------------------------------------------------------------------- */
