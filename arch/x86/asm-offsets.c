@@ -33,6 +33,7 @@ void asm_offsets(void)
     OFFSET(CPUINFO_kernel_root, struct cpu_info, guest_root[1].cr3);
     OFFSET(CPUINFO_full_cr3, struct cpu_info, full_cr3);
     OFFSET(CPUINFO_scratch_rax, struct cpu_info, scratch_rax);
+    OFFSET(CPUINFO_iret_fault, struct cpu_info, iret_error);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
     OFFSET(CPUINFO_call_exit, struct cpu_info, call_exit);
     _Static_assert(offsetof(struct cpu_info, call_exit) == offsetof(struct cpu_info, softirq_pending) + 4, "compared as one");

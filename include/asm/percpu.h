@@ -31,7 +31,7 @@ struct cpu_info {
     struct guest_root guest_root[2];    /* of user and kernel mode */
     u64 full_cr3;                 /* what every way in loads first; 0: that is loaded */
     u64 scratch_rax;              /* where it parks the guest's %rax for that */
-    u64 pad;
+    u32 iret_error, iret_vector;  /* of the fault that goes on at iret_fault */
 };
 
 /* Why a hypercall does not leave by the short way: hypercall_look() looks at it. */

@@ -262,15 +262,21 @@ TEST(flags_at_a_call)
 TEST(call_at_the_edge)
 {
 #ifdef FORMAT_PT64
+    GUEST(callback_register) no_failsafe = { .type = CALLBACKTYPE_failsafe };
     u8 *page = page_alloc(), *va = (u8 *)0x7ffffffff000UL;
 
     page[4094] = 0x0f;
     page[4095] = 0x05;
     build_tables(va);
     REQUIRE_OK(map_at(va, virt_to_mfn(page), PTE_READ | PTE_US));
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 4; i++) {
+        if (i == 2)     /* without a failsafe callback it is the next instruction that faults */
+            REQUIRE_OK(callback_op(CALLBACKOP_register, &no_failsafe));
         CHECK(FAULT_IN(__asm__ volatile("jmp *%0" : : "r"(va + 4094), "a"(__HYPERVISOR_xen_version), "D"(0), "S"(0)
                                         : "rcx", "r11", "memory")).hit);
+        CHECK(i < 2 || (last_fault.vector == VECTOR_GP && last_fault.error == 0 && last_fault.regs.ip == P(va + 4096)));
+    }
+    traps_init();
     CHECK_OK(unmap_at(va));
     page_free(page);
     CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));

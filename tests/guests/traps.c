@@ -441,6 +441,8 @@ TEST(user_sysenter)
     static const u8 sysenter[] = { 0xb8, 0x2a, 0, 0, 0, 0x0f, 0x34 }; /* mov eax, 42; sysenter */
     struct fault f = user_run(sysenter, sizeof(sysenter));
 
+    if (IS64 && f.vector == VECTOR_UD && f.regs.ip == (word)user_page(USER_CODE) + 5)
+        SKIP("the CPU has none in 64-bit mode, as AMD's");
     CHECK_EQ(f.vector, VECTOR_GP);
     CHECK_EQ(f.error, 0);
     sysenter_callback();
@@ -642,9 +644,10 @@ static struct fault user_read(word address)
 
     memcpy(code + 2, &address, 8);
 #else
-    u8 code[5] = { 0xa1 };
+    /* With a data segment, which the way to user mode took away: mov ax; mov ds, ax; mov eax, [address]. */
+    u8 code[11] = { 0x66, 0xb8, FLAT_RING3_DS & 0xff, FLAT_RING3_DS >> 8, 0x8e, 0xd8, 0xa1 };
 
-    memcpy(code + 1, &address, 4);
+    memcpy(code + 7, &address, 4);
 #endif
     return user_run(code, sizeof(code));
 }
@@ -731,15 +734,20 @@ struct iret_case {
     word ip, cs, ss;
 };
 
-static void check_bad_iret(const struct iret_case *c)
+static struct fault iret_to(word ip, word cs, word ss)
 {
 #ifdef FORMAT_PT64
-    word frame[] = { 0, c->ip, c->cs, EFLAGS_IF, (word)user_page(USER_STACK) + 4096, c->ss };
+    word frame[] = { 0, ip, cs, EFLAGS_IF, (word)user_page(USER_STACK) + 4096, ss };
 #else
-    word frame[] = { c->ip, c->cs, EFLAGS_IF, (word)user_page(USER_STACK) + 4096, c->ss };
+    word frame[] = { ip, cs, EFLAGS_IF, (word)user_page(USER_STACK) + 4096, ss };
 #endif
 
-    if (!FAULT_IN(iret_frame(frame, ARRAY_SIZE(frame))).hit)
+    return FAULT_IN(iret_frame(frame, ARRAY_SIZE(frame)));
+}
+
+static void check_bad_iret(const struct iret_case *c)
+{
+    if (!iret_to(c->ip, c->cs, c->ss).hit)
         test_failed(HERE, c->what);
     CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2")); /* and all is as before */
 }
@@ -751,7 +759,7 @@ TEST(iret_bad_frames)
         { "hypervisor's code segment", code, 0xe00b, USER_SS },
         { "selector beyond the table", code, 0xfffb, USER_SS },
         { "null code selector", code, 3, USER_SS },
-        { "data segment as code", code, FLAT_RING3_DS, USER_SS },
+        { "data segment as code", code, USER_SS, USER_SS },
         { "code segment as stack", code, USER_CS, USER_CS },
         { "stack selector beyond the table", code, USER_CS, 0xfffb },
         { "address of the hypervisor", format.hv_start + 0x2000000, USER_CS, USER_SS },
@@ -764,6 +772,38 @@ TEST(iret_bad_frames)
     USER_RUN(0x90); /* there is user mode */
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++)
         check_bad_iret(&cases[i]);
+}
+
+/* Without a failsafe callback the fault is one of the instruction that was returned to. */
+static void check_iret_fault(word ip, word cs, word ss, word error)
+{
+    struct fault f = iret_to(ip, cs, ss);
+
+    CHECK_EQ(f.vector, VECTOR_GP);
+    CHECK_EQ(f.error, error);
+    CHECK_EQ(f.regs.ip, ip);
+    CHECK_EQ((u16)f.regs.cs, cs);
+    CHECK_EQ((u16)f.regs.ss, ss);
+}
+
+TEST(iret_faults_without_failsafe)
+{
+    const word code = (word)user_page(USER_CODE);
+    GUEST(callback_register) none = { .type = CALLBACKTYPE_failsafe };
+
+    USER_RUN(0x90);
+    REQUIRE_OK(callback_op(CALLBACKOP_register, &none));
+    check_iret_fault(code, 0xe00b, USER_SS, 0xe008);
+    check_iret_fault(code, 0xfffb, USER_SS, 0xfff8);
+    check_iret_fault(code, USER_SS, USER_SS, USER_SS & ~3UL);
+    check_iret_fault(code, USER_CS, 0xfffb, 0xfff8);
+#ifdef FORMAT_PT64
+    check_iret_fault(0x0000800000000000, USER_CS, USER_SS, 0);
+    check_iret_fault(0xffff7fffffffffff, USER_CS, USER_SS, 0);
+    check_iret_fault(0x0123456789abcdef, USER_CS, USER_SS, 0);
+#endif
+    traps_init();
+    CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));
 }
 
 #ifdef FORMAT_PT64

@@ -765,10 +765,12 @@ ret_to_guest:
     call guest_exit_work
     jmp ret_to_guest
 
-; An IRET to the guest faulted: the frame (rip, cs, rflags, rsp, ss) still lies at %rsp, the other registers are the guest's.
+; An IRET to the guest faulted: the frame (rip, cs, rflags, rsp, ss) still lies at %rsp, the other registers are the guest's. Which
+; fault it was becomes the frame's error_code and entry_vector.
 align 16
+global iret_fault:function hidden
 iret_fault:
-    push 0
+    push qword [rsp + FRAME_TOP + CPUINFO_iret_fault - CPUINFO_guest_top]
     SAVE_GPRS
     ARRIVE
     mov rdi, rsp

@@ -19,6 +19,7 @@ noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what);
 void trap_nmi(struct cpu_regs *r);
 /* From entry.asm. True: delivered as pv.h says, with interrupts off. */
 bool trap_ud(struct cpu_regs *r);
+extern const char iret_fault[];
 bool trap_pf(struct cpu_regs *r);
 void trap_gp(struct cpu_regs *r);
 
@@ -51,6 +52,10 @@ static void hypervisor_fault(struct cpu_regs *r)
 
     if (!fixup)
         fatal_trap(r, trap_name(r));
+    if (fixup == (u64)iret_fault) {
+        cpu_info()->iret_error = r->error_code;
+        cpu_info()->iret_vector = r->entry_vector;
+    }
     r->rip = fixup;
 }
 

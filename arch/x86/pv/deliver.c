@@ -279,7 +279,21 @@ fault:
     return false;
 }
 
-/* Our IRET to the guest faulted on what it asked for: the failsafe callback, or the end. */
+/* A fault of our IRET, as one of the guest's instruction there. A page fault was the CPU's, on a descriptor of the guest's LDT. */
+static void deliver_iret_fault(struct vcpu *v, struct cpu_regs *regs)
+{
+    bool no_descriptor = regs->entry_vector == X86_VEC_PF;
+    u8 vector = no_descriptor ? X86_VEC_GP : (u8)regs->entry_vector;
+    u32 error = no_descriptor ? 0 : regs->error_code;
+
+    regs->entry_vector = regs->error_code = 0;
+    pv_deliver_trap(v, regs, vector, error);
+}
+
+/*
+ * Our IRET to the guest faulted on what it asked for, a selector or an address that is not canonical: the failsafe callback, or the
+ * fault's own handler.
+ */
 void pv_iret_failed(struct cpu_regs *regs)
 {
     struct vcpu *v = current;
@@ -287,12 +301,12 @@ void pv_iret_failed(struct cpu_regs *regs)
     struct delivery t = { .address = cb->address, .cs = cb->cs, .disables_events = cb->disables_events };
     u64 sel[4];
 
-    irq_enable();   /* if the callback's own selectors are bad this comes round for ever: let the scheduler in */
+    irq_enable();   /* if the handler's own selectors are bad this comes round for ever: let the scheduler in */
     if (!cb->address) {
-        domain_crash(v->domain, "return to %04x:%#lx (ss %04x) faulted and there is no failsafe callback", regs->cs,
-                     regs->rip, regs->ss);
+        deliver_iret_fault(v, regs);
         return;
     }
+    regs->entry_vector = regs->error_code = 0;
     __asm__ volatile("movl %%ds, %k0; movl %%es, %k1; movl %%fs, %k2; movl %%gs, %k3"
                      : "=r"(sel[0]), "=r"(sel[1]), "=r"(sel[2]), "=r"(sel[3]));
     pv_deliver(v, regs, &t);
