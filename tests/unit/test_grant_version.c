@@ -5,6 +5,9 @@
 // SOURCES: tests/unit/fake/machine.c common/abi.c
 // SOURCES: common/grant/table.c common/grant/maptrack.c
 // SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c
+#include <signal.h>
+#include <sys/mman.h>
+
 #include "grant_rig.h"
 
 static s64 set_version(struct domain *d, u32 version)
@@ -276,6 +279,33 @@ static void withdrawn_grants_are_not_used_anew(void **state)
     assert_int_equal(*status(granter, 9), 0);
 }
 
+/* The guest's other CPU, which runs just before our first write to its status. */
+static struct grant_entry_header *to_withdraw;
+static void *watched;
+
+static void withdraw_meanwhile(int signal)
+{
+    if (mprotect(watched, PAGE_SIZE, PROT_READ | PROT_WRITE))
+        panic("signal %d, and no way on", signal);
+    to_withdraw->flags = 0;
+}
+
+static void withdrawn_between_look_and_mark(void **state)
+{
+    mfn_t m = grant(granter, 9, grantee, 0);
+    void (*before)(int) = signal(SIGSEGV, withdraw_meanwhile);
+
+    (void)state;
+    to_withdraw = header(granter, 9);
+    watched = status(granter, 0);
+    assert_int_equal(mprotect(watched, PAGE_SIZE, PROT_READ), 0);
+    assert_int_equal(map(0x1000, GNTMAP_host_map, 9).status, GNTST_general_error);
+    signal(SIGSEGV, before);
+    assert_int_equal(header(granter, 9)->flags, 0);
+    assert_int_equal(*status(granter, 9), 0);
+    assert_int_equal(fake_frame(m)->refs, 1);
+}
+
 static void frame_numbers_have_64_bits(void **state)
 {
     mfn_t m = grant(granter, 9, grantee, 0);
@@ -414,7 +444,8 @@ int main(void)
         IN_BOTH(first_entries_may_be_in_use), IN_BOTH(others_may_not), IN_V1(a_change_needs_memory),
         IN_V1(a_change_is_bounded), IN_V2(what_version_1_cannot_say_stays),
         IN_V1(lists_status_frames), IN_V2(status_frames_outlast_the_version), IN_V2(status_decides_nothing),
-        IN_V2(withdrawn_grants_are_not_used_anew), IN_V2(frame_numbers_have_64_bits),
+        IN_V2(withdrawn_grants_are_not_used_anew), IN_V2(withdrawn_between_look_and_mark),
+        IN_V2(frame_numbers_have_64_bits),
         IN_V2(parts_of_a_page_are_copied_only), IN_V2(each_copy_is_held_to_the_part),
         IN_V2(a_part_in_use_is_still_a_part), IN_V2(transitive_grants_are_refused),
     };
