@@ -74,29 +74,39 @@ const char *image_feature_name(unsigned bit)
     return bit < ARRAY_SIZE(feature_names) ? feature_names[bit] : NULL;
 }
 
-/* len bytes of text, up to a zero byte, into field `note`. False if they do not fit. */
+/*
+ * len bytes of text, up to a zero byte, into field `note`. What is too long is cut, as the toolstack does: names are
+ * for people, and of the others the beginning counts. False for a list of features that does not fit.
+ */
 static bool set_text(struct image_notes *n, unsigned note, const char *text, u64 len)
 {
     char *dst = (char *)n + rules[note].at;
-    size_t used = strnlen(text, (size_t)len);
+    size_t used = strnlen(text, (size_t)len), room = rules[note].size - 1u;
 
-    if (used >= rules[note].size)
-        return false;
-    memcpy(dst, text, used);
-    dst[used] = 0;
+    memcpy(dst, text, min(used, room));
+    dst[min(used, room)] = 0;
     n->present |= 1U << note;
-    return true;
+    return used <= room || note != XEN_ELFNOTE_FEATURES;
 }
 
+/* Toolstacks pass this note over, so one that cannot be read counts as none. */
 static bool set_mfn_valid(struct image_notes *n, const u8 *desc, u64 len)
 {
     unsigned width = len == 8 ? 4 : 8;
 
     if (len < 2 * width)
-        return false;
+        return true;
     n->l1_mfn_mask = get_le(desc, width);
     n->l1_mfn_value = get_le(desc + width, width);
     n->present |= 1U << XEN_ELFNOTE_L1_MFN_VALID;
+    return true;
+}
+
+/* A number of another width than 1, 2, 4 or 8 bytes is 0, as in libxenguest. */
+static bool set_number(struct image_notes *n, u32 note, const u8 *desc, u64 len)
+{
+    n->number[note] = len == 1 || len == 2 || len == 4 || len == 8 ? get_le(desc, (unsigned)len) : 0;
+    n->present |= 1U << note;
     return true;
 }
 
@@ -108,11 +118,7 @@ static bool set_note(struct image_notes *n, u32 note, const u8 *desc, u64 len)
     case NOTE_MFN_VALID:
         return set_mfn_valid(n, desc, len);
     case NOTE_NUMBER:
-        if (len != 4 && len != 8)
-            return false;
-        n->number[note] = get_le(desc, (unsigned)len);
-        n->present |= 1U << note;
-        return true;
+        return set_number(n, note, desc, len);
     }
     return true;
 }

@@ -2,6 +2,10 @@
  * From ELF headers and notes to addresses. A segment goes to p_paddr - elf_paddr_offset + virt_base:
  * p_vaddr is not used, since kernels put other things there. Everything must lie where the format leaves
  * room to guests.
+ *
+ * What is a paravirtual kernel, and what counts where it does not say, is the ABI's rule (elfnote.h), for
+ * dom0 and domUs: what libxenguest takes as a domU we take, and some that it does not
+ * (image_check_toolstack()).
  */
 #include "internal.h"
 
@@ -74,6 +78,23 @@ static int choose_format(struct kernel_image *img, struct image_error *err)
     return 0;
 }
 
+/*
+ * Builders up to Xen 3.0.2 put pseudo-physical 0 at the lowest segment where the string names no base, later ones at
+ * virtual 0. A kernel of the former kind, with virtual addresses for physical ones, is out of reach of 0.
+ */
+static u64 unnamed_base(const struct kernel_image *img)
+{
+    u64 first = ~0ULL, end = 0;
+
+    for (unsigned i = 0; i < img->nr_segments; i++) {
+        const struct image_segment *s = &img->segments[i];
+
+        first = min(first, s->vaddr);
+        end = max(end, s->vaddr + min(s->memsz, ~s->vaddr));
+    }
+    return img->source == IMAGE_STRING && end > IMAGE_MAX_SPAN ? first & ~(u64)(PAGE_SIZE - 1) : 0;
+}
+
 static void set_optional(const struct kernel_image *img, unsigned note, u64 *value, bool *has)
 {
     *value = img->notes.number[note];
@@ -85,14 +106,14 @@ static int resolve_addresses(const struct elf *e, struct kernel_image *img, stru
 {
     const u64 *number = img->notes.number;
 
-    img->virt_base = number[XEN_ELFNOTE_VIRT_BASE];
+    if (!image_has(img, XEN_ELFNOTE_VIRT_BASE) && number[XEN_ELFNOTE_PADDR_OFFSET])
+        return image_fail(err, -EINVAL, "kernel gives a physical offset (%#llx) but no VIRT_BASE",
+                          (ull)number[XEN_ELFNOTE_PADDR_OFFSET]);
+    img->virt_base = image_has(img, XEN_ELFNOTE_VIRT_BASE) ? number[XEN_ELFNOTE_VIRT_BASE] : unnamed_base(img);
     if (image_has(img, XEN_ELFNOTE_PADDR_OFFSET))
         img->elf_paddr_offset = number[XEN_ELFNOTE_PADDR_OFFSET];
     else if (img->source == IMAGE_STRING)
         img->elf_paddr_offset = img->virt_base;
-    if (!image_has(img, XEN_ELFNOTE_VIRT_BASE) && img->elf_paddr_offset)
-        return image_fail(err, -EINVAL, "kernel gives a physical offset (%#llx) but no VIRT_BASE",
-                          (ull)img->elf_paddr_offset);
     img->virt_entry = image_has(img, XEN_ELFNOTE_ENTRY) ? number[XEN_ELFNOTE_ENTRY]
                                                         : elf_get(e->data, e->l->e_entry);
     set_optional(img, XEN_ELFNOTE_HYPERCALL_PAGE, &img->hypercall_page, &img->has_hypercall_page);
@@ -161,10 +182,10 @@ static int check_addresses(const struct kernel_image *img, struct image_error *e
     if (img->virt_entry < start || img->virt_entry >= end)
         return image_fail(err, -EINVAL, "entry point %#llx is outside the kernel (%#llx to %#llx)",
                           (ull)img->virt_entry, (ull)start, (ull)end);
-    if (img->has_hypercall_page && (img->hypercall_page < start || img->hypercall_page >= end ||
+    if (img->has_hypercall_page && (img->hypercall_page < base || img->hypercall_page >= end ||
                                     img->hypercall_page & (PAGE_SIZE - 1)))
-        return image_fail(err, -EINVAL, "hypercall page %#llx is no page within the kernel (%#llx to %#llx)",
-                          (ull)img->hypercall_page, (ull)start,
+        return image_fail(err, -EINVAL, "hypercall page %#llx is no page below the kernel's end (%#llx to %#llx)",
+                          (ull)img->hypercall_page, (ull)base,
                           (ull)end);
     if (img->has_hv_start_low && img->hv_start_low > hole)
         return image_fail(err, -EINVAL, "kernel lets the hypervisor start at %#llx, which is above %#llx",
@@ -176,16 +197,36 @@ static int check_addresses(const struct kernel_image *img, struct image_error *e
     return 0;
 }
 
-/* A kernel with notes for HVM only has no paravirtual entry; its ELF entry is for bare machines. */
+int image_check_toolstack(const struct kernel_image *img, struct image_error *err)
+{
+    const struct image_notes *n = &img->notes;
+
+    if (strncmp(n->xen_version, "xen-3.0", 7))
+        return image_fail(err, -EOPNOTSUPP, "xl takes kernels made for xen-3.0, this one says %s",
+                          *n->xen_version ? n->xen_version : "nothing (XEN_VERSION)");
+    if (strncmp(n->loader, "generic", 7) && strncmp(n->guest_os, "linux", 5))
+        return image_fail(err, -EOPNOTSUPP, "xl takes kernels for the generic loader (LOADER) and Linux");
+    if (!image_has(img, XEN_ELFNOTE_VIRT_BASE) && image_has(img, XEN_ELFNOTE_PADDR_OFFSET))
+        return image_fail(err, -EOPNOTSUPP, "xl takes no kernel with a physical offset but no VIRT_BASE");
+    if (!image_has(img, XEN_ELFNOTE_VIRT_BASE) && img->virt_base)
+        return image_fail(err, -EOPNOTSUPP, "the kernel names no VIRT_BASE, and xl takes 0");
+    return 0;
+}
+
+/*
+ * The ELF's own entry serves where no note names one. But kernels for PVH and HVM guests only have notes too, and their
+ * own entry is for bare machines.
+ */
 static int check_paravirtual(const struct kernel_image *img, struct image_error *err)
 {
-    bool pvh = image_has(img, XEN_ELFNOTE_PHYS32_ENTRY);
+    bool pvh = image_has(img, XEN_ELFNOTE_PHYS32_ENTRY), declared = !image_check_toolstack(img, NULL);
+    bool inside = img->virt_entry >= img->virt_kstart && img->virt_entry < img->virt_kend;
 
-    if (img->source == IMAGE_NOTES && !image_has(img, XEN_ELFNOTE_ENTRY) &&
-        (pvh || !image_has(img, XEN_ELFNOTE_VIRT_BASE)))
-        return image_fail(err, -EOPNOTSUPP, "kernel has Xen notes but no paravirtual entry point%s",
-                          pvh ? ": it is built for PVH and HVM guests only" : "");
-    return 0;
+    if (image_has(img, XEN_ELFNOTE_ENTRY) || img->source == IMAGE_STRING ||
+        (pvh ? declared && inside : declared || image_has(img, XEN_ELFNOTE_VIRT_BASE)))
+        return 0;
+    return image_fail(err, -EOPNOTSUPP, "kernel has Xen notes but no paravirtual entry point%s",
+                      pvh ? ": it is built for PVH and HVM guests only" : "");
 }
 
 int image_parse(const void *elf, u64 size, struct kernel_image *img, struct image_error *err)
@@ -204,8 +245,8 @@ int image_parse(const void *elf, u64 size, struct kernel_image *img, struct imag
         (rc = image_read_notes(&e, img, err)) != 0 ||
         (rc = choose_format(img, err)) != 0 ||
         (rc = resolve_addresses(&e, img, err)) != 0 ||
-        (rc = check_paravirtual(img, err)) != 0 ||
         (rc = place_segments(img, err)) != 0 ||
+        (rc = check_paravirtual(img, err)) != 0 ||
         (rc = place_symtab(&e, img, err)) != 0)
         return rc;
     return check_addresses(img, err);

@@ -123,6 +123,12 @@ int must_check image_parse(const void *elf, u64 size, struct kernel_image *img, 
 /* -EOPNOTSUPP, naming the feature, if the kernel requires one that is not in offered (bit n: XENFEAT n). */
 int must_check image_check_features(const struct kernel_image *img, u32 offered, struct image_error *err);
 
+/*
+ * A parsed kernel: does the toolstack (libxenguest of Xen 4.17) take it as a domU's and build it as we do? -EOPNOTSUPP
+ * if not. Our dom0 builder and the non-PAE loader need less: kernels of before there were such rules.
+ */
+int must_check image_check_toolstack(const struct kernel_image *img, struct image_error *err);
+
 const char *image_format_name(enum pt_format_id format);   /* "64-bit", "32-bit PAE", "32-bit non-PAE" */
 const char *image_feature_name(unsigned bit);   /* as in features.h without XENFEAT_; NULL if unknown */
 

@@ -457,6 +457,22 @@ def kernel_settings(kernel, form):
     return {"kernel": kernel, "ramdisk": None}
 
 
+# The ways in which bare.asm describes itself; the format comes first.
+BARE_KERNELS = {"pt64": [], "pt32p": [], "pt32": [], "pt32-string": ["-DSTRING"]}
+
+
+def bare_kernel(kind, directory):
+    """The least kernel (bare.asm): says BARE_RUNS and powers off."""
+    path = Path(directory) / f"bare-{kind}"
+    form = kind.split("-")[0]
+    subprocess.run(["nasm", "-f", "bin", f"-DFORMAT_{form.upper()}", *BARE_KERNELS[kind], "-o", path, TOP / "tests/system/bare.asm"],
+                   check=True)
+    return path
+
+
+BARE_RUNS = "bare kernel runs"
+
+
 def put(dom0, path, destination):
     """Copy a file of the host into dom0, by the machine's network."""
     with Outside() as outside:

@@ -149,6 +149,26 @@ def test_a_pae_flag_that_lies_ends_that_guest_alone(dom0, domu, files, scratch, 
     assert dom0.ok("echo alive") == "alive"
 
 
+@pytest.mark.parametrize("kind", rig.BARE_KERNELS)
+def test_kernel_that_names_no_addresses_as_a_domu(dom0, domu, files, scratch, kind):
+    """Notes without entry and base, as xl takes them; for the loader, also a string without a base."""
+    rig.put(dom0, rig.bare_kernel(kind, scratch), f"{files}/bare")
+    dom0.ok("xl dmesg -c > /dev/null")
+    form = kind.split("-")[0]
+    domu("bare", **rig.kernel_settings(f"{files}/bare", form), extra=None, memory=32, on_poweroff="preserve").create(wait=False)
+    dom0.wait_until("xl list bare | tail -n 1 | awk '{ print $5 }' | grep -q s", 60)
+    assert rig.BARE_RUNS in dom0.hypervisor_log()
+
+
+@pytest.mark.parametrize("kind", rig.BARE_KERNELS)
+def test_kernel_that_names_no_addresses_as_dom0(images, scratch, kind):
+    """What xl starts as a domU, the hypervisor's own builder starts as dom0."""
+    with rig.Machine(name="bare", kernel=rig.bare_kernel(kind, scratch), memory=512, nic=None, base_cmdline=rig.HYPERVISOR_ARGS.replace(
+            "512M", "128M")) as vm:
+        vm.expect(rig.BARE_RUNS, 60)
+        vm.expect_exit(60)
+
+
 def test_non_pae_kernel_needs_the_loader(dom0, domu, files):
     domain = domu("plain", **{**settings(files, "smoke", "pt32"), "kernel": f"{files}/smoke-pt32", "ramdisk": None})
     result = domain.try_create()

@@ -53,6 +53,41 @@ def test_describes_a_kernel(kind):
     assert re.search(".*".join(expected), text, re.S), text
 
 
+# What kernels that name no addresses have for theirs.
+BARE = {
+    "pt64": ["Base +0\n", "Entry +0x1001", "Hypercall page +0x101000", "pvisor runs it: a 64-bit", 'kernel = ".*/bare-pt64"'],
+    "pt32p": ["Base +0\n", "Entry +0x100", "Hypercall page +0x101000", "pvisor runs it: a 32-bit PAE", 'kernel = ".*/bare-pt32p"'],
+    "pt32": ["Base +0\n", "pvisor runs it: a 32-bit non-PAE", 'ramdisk = ".*/bare-pt32"'],
+    "pt32-string": ["Base +0xc0010000", "Kernel from +0xc0010000", "Hypercall page +0xc0011000", "pvisor runs it: a 32-bit non-PAE"],
+}
+
+
+@pytest.mark.parametrize("kind", BARE)
+def test_describes_a_kernel_that_names_no_addresses(kind, tmp_path):
+    status, text = inspect(rig.bare_kernel(kind, tmp_path))
+    assert status == 0
+    assert re.search(".*".join(BARE[kind]), text, re.S), text
+
+
+# A change to that kernel: what xl then says no to, and we take as dom0.
+DOM0_ONLY = {
+    "version": (b"XEN_VER=xen-3.0", b"XEN_VER=xen-2.0", "this one says xen-2.0"),
+    "loader": (b"LOADER=generic", b"LOADER=special", "generic loader"),
+}
+
+
+@pytest.mark.parametrize("change", DOM0_ONLY)
+def test_tells_what_xl_does_not_take(change, tmp_path):
+    """GNU Mach's string says both; its own entry and base make it a paravirtual kernel all the same."""
+    before, after, why = DOM0_ONLY[change]
+    content = RUNS["gnumach"][0].read_bytes()
+    assert content.count(before) == 1
+    path = tmp_path / "kernel"
+    path.write_bytes(content.replace(before, after))
+    status, text = inspect(path)
+    assert status == 0 and re.search(f"pvisor runs it as dom0 only. In a domU: xl .*{why}", text), text
+
+
 REFUSED = {
     "empty": (b"", "the file is empty"),
     "garbage": (bytes(range(1, 251)) * 20, "neither ELF nor gzip nor a Linux boot image"),

@@ -158,9 +158,44 @@ static void old_string_defaults(void **state)
     assert_refused(&k, -EINVAL, "is not a number");
     k = old_kernel("VIRT_BASE=0x00000000000000000000000000001");
     assert_refused(&k, -EINVAL, "is not a number");
-    k = old_kernel("GUEST_OS=a name that is much longer than any operating system's name");
-    assert_refused(&k, -EINVAL, "GUEST_OS is too long");
+    k = old_kernel("GUEST_OS=a name that is much longer than any operating system's name,VIRT_BASE=0xC0000000");
+    assert_int_equal(parse(&k), 0);
+    assert_string_equal(img.notes.guest_os, "a name that is much longer than");
 }
+
+/* Xen 3.0's builder: no VIRT_BASE, and virtual addresses for physical ones. Later builders' base 0 counts where it can. */
+static void old_string_without_a_base(void **state)
+{
+    struct kernel_spec k = old_kernel("XEN_VER=xen-3.0,LOADER=generic,HYPERCALL_PAGE=1");
+
+    (void)state;
+    k.paddr = 0xc0010800;
+    k.entry = 0xc0010810;
+    assert_int_equal(parse(&k), 0);
+    assert_true(img.virt_base == 0xc0010000 && img.virt_kstart == 0xc0010800 && img.virt_entry == 0xc0010810);
+    assert_true(img.has_hypercall_page && img.hypercall_page == 0xc0011000);
+    assert_int_equal(image_check_toolstack(&img, &err), -EOPNOTSUPP);
+    assert_says("names no VIRT_BASE");
+    k = old_kernel("XEN_VER=xen-3.0,LOADER=generic,ELF_PADDR_OFFSET=0xc0000000");
+    assert_refused(&k, -EINVAL, "but no VIRT_BASE");
+    k = old_kernel("XEN_VER=xen-3.0,LOADER=generic");
+    k.paddr = k.entry = 0x100000;
+    assert_int_equal(parse(&k), 0);
+    assert_true(img.virt_base == 0 && img.virt_kstart == 0x100000);
+    assert_int_equal(image_check_toolstack(&img, NULL), 0);
+    k.is64 = true;
+    k.paddr = k.entry = 0xffffffff80100000;
+    assert_int_equal(parse(&k), 0);
+    assert_true(img.virt_base == 0xffffffff80100000);
+    k.memsz = ~0ULL;
+    assert_refused(&k, -EINVAL, "outside a 64-bit");
+}
+
+/* More than 255 characters: cut, it could lack a feature that is required. */
+#define LONG_FEATURES \
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789" \
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789" \
+    "01234567890123456789012345678901234567890123456789|!dom0"
 
 static void string_counts_if_notes_cannot_be_parsed(void **state)
 {
@@ -180,8 +215,8 @@ static void string_counts_if_notes_cannot_be_parsed(void **state)
     k.guest_string = NULL;
     assert_refused(&k, -EINVAL, "ELF notes are malformed");
     notes.size = 0;
-    note_number(&notes, XEN_ELFNOTE_ENTRY, 1, 2);
-    assert_refused(&k, -EINVAL, "ELF note 1 is malformed");
+    note_text(&notes, XEN_ELFNOTE_FEATURES, LONG_FEATURES);
+    assert_refused(&k, -EINVAL, "ELF note 10 is malformed");
 
     /* GNU Mach's: notes of another name. */
     notes.size = 0;
@@ -230,6 +265,56 @@ static void refuses_what_is_not_paravirtual(void **state)
     k.notes = &notes;
     assert_refused(&k, -EOPNOTSUPP, "PVH and HVM guests only");
     assert_string_equal(img.notes.guest_os, "linux");
+    note_text(&notes, XEN_ELFNOTE_XEN_VERSION, "xen-3.0");
+    assert_refused(&k, -EOPNOTSUPP, "PVH and HVM guests only");     /* its ELF entry, 0, is not in it */
+    k.entry = k.paddr;
+    assert_int_equal(parse(&k), 0);
+    assert_true(img.has_phys32_entry && img.virt_entry == k.paddr);
+}
+
+/* Nothing but what makes it a Xen kernel, and a hypercall page: base 0, and the ELF's own entry. */
+static void notes_without_addresses(void **state)
+{
+    struct kernel_spec k = { .is64 = true, .paddr = 0x100000, .filesz = 0x1000, .memsz = 0x3000, .entry = 0x100010,
+                             .notes = &notes };
+
+    (void)state;
+    notes.size = 0;
+    note_text(&notes, XEN_ELFNOTE_LOADER, "generic");
+    assert_refused(&k, -EOPNOTSUPP, "no paravirtual entry point");
+    note_text(&notes, XEN_ELFNOTE_XEN_VERSION, "xen-3.0");
+    note_number(&notes, XEN_ELFNOTE_HYPERCALL_PAGE, 0x1000, 8);     /* below the kernel's first byte */
+    note_text(&notes, XEN_ELFNOTE_FEATURES, "writable_page_tables");
+    for (unsigned is64 = 0; is64 < 2; is64++) {
+        k.is64 = is64;
+        assert_int_equal(parse(&k), 0);
+        assert_int_equal(img.format, is64 ? PT64 : PT32);
+        assert_true(img.virt_base == 0 && img.virt_kstart == 0x100000 && img.virt_entry == 0x100010);
+        assert_true(img.has_hypercall_page && img.hypercall_page == 0x1000);
+        assert_int_equal(image_check_toolstack(&img, NULL), 0);
+    }
+}
+
+/* What we take and xl does not. */
+static void toolstack_takes_less(void **state)
+{
+    struct kernel_spec k = kernel32(0x100000, "yes");
+
+    (void)state;
+    assert_int_equal(parse(&k), 0);
+    assert_int_equal(image_check_toolstack(&img, &err), -EOPNOTSUPP);
+    assert_says("this one says nothing (XEN_VERSION)");
+    note_text(&notes, XEN_ELFNOTE_XEN_VERSION, "xen-2.0");
+    assert_int_equal(parse(&k), 0);
+    assert_int_equal(image_check_toolstack(&img, &err), -EOPNOTSUPP);
+    assert_says("this one says xen-2.0");
+    note_text(&notes, XEN_ELFNOTE_XEN_VERSION, "xen-3.0");
+    assert_int_equal(parse(&k), 0);
+    assert_int_equal(image_check_toolstack(&img, &err), -EOPNOTSUPP);
+    assert_says("generic loader");
+    note_text(&notes, XEN_ELFNOTE_GUEST_OS, "linux");
+    assert_int_equal(parse(&k), 0);
+    assert_int_equal(image_check_toolstack(&img, &err), 0);
 }
 
 static void checks_features(void **state)
@@ -293,6 +378,7 @@ static void checks_addresses(void **state)
         { XEN_ELFNOTE_HYPERCALL_PAGE, 0xffffffff81001004, "hypercall page" },
         { XEN_ELFNOTE_HYPERCALL_PAGE, 0xffffffff81003000, "hypercall page" },
         { XEN_ELFNOTE_HYPERCALL_PAGE, 0, "hypercall page" },
+        { XEN_ELFNOTE_HYPERCALL_PAGE, 0xffffffff7ffff000, "hypercall page" },
         { XEN_ELFNOTE_HV_START_LOW, 0xffff800000001000, "lets the hypervisor start" },
         { XEN_ELFNOTE_INIT_P2M, 0xffffffff81001000, "INIT_P2M" },
         { XEN_ELFNOTE_INIT_P2M, 0xffff800000000000, "INIT_P2M" },
@@ -607,10 +693,13 @@ int main(void)
         cmocka_unit_test(chooses_format_from_pae),
         cmocka_unit_test(reads_old_string),
         cmocka_unit_test(old_string_defaults),
+        cmocka_unit_test(old_string_without_a_base),
         cmocka_unit_test(string_counts_if_notes_cannot_be_parsed),
         cmocka_unit_test(last_note_may_overrun),
         cmocka_unit_test(reads_l1_mfn_valid),
         cmocka_unit_test(refuses_what_is_not_paravirtual),
+        cmocka_unit_test(notes_without_addresses),
+        cmocka_unit_test(toolstack_takes_less),
         cmocka_unit_test(checks_features),
         cmocka_unit_test(keeps_out_of_the_hole),
         cmocka_unit_test(checks_addresses),

@@ -158,7 +158,7 @@ static int verdict(const char *path, const struct kernel_image *img)
         printf("  pvisor does not run it: %s.\n", err.text);
         return NOT_US;
     }
-    if (image_check_features(img, OFFERED_DOMU, &err)) {
+    if (image_check_features(img, OFFERED_DOMU, &err) || (img->format != PT32 && image_check_toolstack(img, &err))) {
         printf("  pvisor runs it as dom0 only. In a domU: %s.\n", err.text);
         return RUNS;
     }

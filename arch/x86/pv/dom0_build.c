@@ -196,6 +196,9 @@ static u64 tables_for(const struct pt_format *f, u64 start, u64 end)
     return n;
 }
 
+/* PAE: the fourth L2 holds our hole and must exist, also where the kernel lies below it. */
+static bool extra_l2(const struct builder *b) { return b->fmt->id == PT32P && b->v_end <= 3UL << 30; }
+
 static void lay_out(struct builder *b)
 {
     const struct kernel_image *k = &b->img;
@@ -218,7 +221,7 @@ static void lay_out(struct builder *b)
     for (b->nr_pt = 1;; b->nr_pt++) {
         b->v_stack = b->v_pt + b->nr_pt * PAGE_SIZE;
         b->v_end = ROUND_UP(b->v_stack + PAGE_SIZE + (512 << 10), 4UL << 20);
-        if (tables_for(b->fmt, b->v_start, b->v_end) <= b->nr_pt)
+        if (tables_for(b->fmt, b->v_start, b->v_end) + extra_l2(b) <= b->nr_pt)
             break;
     }
     b->next_table_pfn = (b->v_pt - b->v_start) >> PAGE_SHIFT;
@@ -287,10 +290,9 @@ static mfn_t build_tables(struct builder *b)
 
     for (u64 va = b->v_start; va < b->v_end; va += PAGE_SIZE)
         map_page(b, root, va, (va - b->v_start) >> PAGE_SHIFT, true);
-    BUG_ON(b->next_table_pfn - first_pt > b->nr_pt);
-    /* PAE: the fourth L2 holds our hole and must exist. */
-    if (b->fmt->id == PT32P)
+    if (extra_l2(b))
         descend(b, root, 3, 3);
+    BUG_ON(b->next_table_pfn - first_pt > b->nr_pt);
     make_tables_readonly(b, root, b->v_pt, first_pt, b->next_table_pfn - first_pt);
     b->nr_pt = b->next_table_pfn - first_pt;
     if (b->img.has_p2m_base) {
