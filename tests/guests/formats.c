@@ -4,6 +4,7 @@
  */
 #include <public/errno.h>
 #include <public/pvisor.h>
+#include "events.h"
 #include "hypercall.h"
 #include "log.h"
 #include "mm.h"
@@ -31,6 +32,22 @@ static void check_alive(void)
 static void set_request(void)
 {
     request = (struct pvisor_switch_format){ PVISOR_FORMAT_NONPAE, (u32)foreign_frame(0), 0xc0100000, 0xc0200000, 0 };
+}
+
+/* However the kernel was started: a new domain's events. */
+TEST(first_shared_info_is_new)
+{
+    const GUEST(vcpu_info) *v = first_shared_info.vcpu_info;
+
+    for (unsigned i = 0; i < sizeof(word) * 8; i++) {
+        CHECK_EQ(first_shared_info.evtchn_pending.word[i], 0);
+        CHECK_EQ(first_shared_info.evtchn_mask.word[i], 0);
+    }
+    CHECK_EQ(v[0].evtchn_upcall_mask, 1);
+    for (unsigned i = 0; i < XEN_LEGACY_MAX_VCPUS; i++) {
+        CHECK_EQ(v[i].evtchn_upcall_pending, 0);
+        CHECK_EQ(v[i].evtchn_pending_sel, 0);
+    }
 }
 
 TEST(unknown_commands)

@@ -69,14 +69,19 @@ static char *map_mfn(u32 mfn)
     return window;
 }
 
-/* To the hypervisor's log, and to the domain's console. */
+static void say_to_log(const char *text) { hypercall(__HYPERVISOR_console_io, 0, strlen(text), (u32)text, 0); }
+
+/*
+ * To the domain's console too. Only for words that end it: the console's other end answers by an event, whenever it comes
+ * to it, and the kernel that we start must find the console as new as in a new domain.
+ */
 static void say(const char *text)
 {
     u32 len = strlen(text);
     struct evtchn_send send = { .port = old->console_evtchn };
     struct console_ring *ring;
 
-    hypercall(__HYPERVISOR_console_io, 0, len, (u32)text, 0);
+    say_to_log(text);
     ring = (struct console_ring *)map_mfn((u32)old->console_mfn);
     for (u32 i = 0; i < len && ring->out_prod - ring->out_cons < sizeof(ring->out); i++) {
         if (text[i] == '\n')
@@ -308,6 +313,20 @@ static void unpin_ours(void)
         fail("its own page tables cannot be unpinned");
 }
 
+/* Events as in a new domain: a kernel may open its ears before it knows a port, and wait for all pending bits to go. */
+static void forget_events(void)
+{
+    struct shared_info_l32 *shared = (void *)map_mfn((u32)(old->shared_info >> 12));
+
+    memset(&shared->evtchn_pending, 0, sizeof(shared->evtchn_pending));
+    memset(&shared->evtchn_mask, 0, sizeof(shared->evtchn_mask));
+    for (u32 i = 0; i < XEN_LEGACY_MAX_VCPUS; i++) {
+        shared->vcpu_info[i].evtchn_upcall_pending = 0;
+        shared->vcpu_info[i].evtchn_upcall_mask = 1;
+        shared->vcpu_info[i].evtchn_pending_sel = 0;
+    }
+}
+
 static void go(void)
 {
     struct pvisor_switch_format s = {
@@ -334,7 +353,7 @@ void load(struct start_info_l32 *si, u32 stack_end)
     lay_out();
     snprintf(line, sizeof(line), "pvisor loader: non-PAE kernel %s %s, entry %#x, ramdisk %u bytes\n",
              k.img.notes.guest_os, k.img.notes.guest_version, (u32)k.img.virt_entry, k.initrd_size);
-    say(line);
+    say_to_log(line);
     if (image_load(&k.img, put, NULL))
         fail("the kernel does not fit where it wants to be");
     put(NULL, k.v_initrd, k.initrd, k.initrd_size);
@@ -345,5 +364,6 @@ void load(struct start_info_l32 *si, u32 stack_end)
     write_tables();
     renumber_m2p();
     unpin_ours();
+    forget_events();
     go();
 }

@@ -6,6 +6,7 @@
 #define WORD_BITS (sizeof(word) * 8)
 
 GUEST(shared_info) *shared_info;
+GUEST(shared_info) first_shared_info;
 volatile u32 event_count[MAX_PORTS];
 volatile u32 upcall_count;
 void (*upcall)(unsigned vcpu) = scan_two_level;
@@ -17,6 +18,7 @@ void events_init(void)
     if (update_va_mapping(shared_info_page, (u64)start_info->shared_info | PTE_DATA, UVMF_INVLPG))
         panic("shared_info cannot be mapped");
     shared_info = (void *)shared_info_page;
+    first_shared_info = *shared_info;
     /* All ports open: nothing is bound yet but a domU's store and console, whose events only count. */
     for (unsigned i = 0; i < WORD_BITS; i++)
         shared_info->evtchn_mask.word[i] = 0;

@@ -8,6 +8,7 @@
 #define MAX_PORTS (sizeof(word) * 8 * sizeof(word) * 8)
 
 extern GUEST(shared_info) *shared_info;
+extern GUEST(shared_info) first_shared_info; /* as the kernel found it */
 extern volatile u32 event_count[MAX_PORTS];  /* upcalls seen per port */
 extern volatile u32 upcall_count;
 /* What an upcall does; scan_two_level() unless a test replaces it. Runs with events masked. */
