@@ -230,11 +230,26 @@ static s64 swap_grant_ref(gva_t uop, u32 count)
     return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
 }
 
-/* x86 devices see what the caches hold, so to write caches back there is nothing to do but to check. */
+/* The caller's own frame, or one of another's that it has mapped by a grant. */
+static int may_flush(mfn_t m)
+{
+    if (!mfn_valid(m))
+        return refuse(-EINVAL, "address %#lx is not in RAM", mfn_to_maddr(m).v);
+    if (frame_owner_id(m) != current->domain->id && !grant_maps(current->domain->gnttab, m))
+        return refuse(-EPERM, "frame %#lx is neither the caller's nor mapped by a grant", m.v);
+    return 0;
+}
+
+/*
+ * Devices of x86 see what the caches hold; the lines are written back for who wants them in memory all the same. To
+ * throw them away instead (INVAL alone), which would bring back what the memory held, no CPU offers.
+ */
 static s64 cache_flush(gva_t uop, u32 count)
 {
     struct gnttab_cache_flush op;
+    char *page;
     mfn_t m;
+    int rc;
 
     (void)count;
     if (copy_from_guest(&op, uop, sizeof(op)))
@@ -244,14 +259,15 @@ static s64 cache_flush(gva_t uop, u32 count)
         return refuse(-EINVAL, "offset %u, length %u, operation %#x", op.offset, op.length, op.op);
     if (!op.length || !op.op)
         return 1;
-    if (op.op & (GNTTAB_CACHE_SOURCE_GREF | GNTTAB_CACHE_INVAL))
+    if (op.op & GNTTAB_CACHE_SOURCE_GREF || op.op == GNTTAB_CACHE_INVAL)
         return refuse(-EOPNOTSUPP, "operation %#x is not offered", op.op);
     m = maddr_to_mfn(maddr(op.a.dev_bus_addr));
-    if (!mfn_valid(m))
-        return refuse(-EINVAL, "address %#lx is not in RAM", op.a.dev_bus_addr);
-    if (!frame_get(m, current->domain))
-        return refuse(-EPERM, "frame %#lx is not the caller's", m.v);
-    frame_put(m);
+    rc = may_flush(m);
+    if (rc)
+        return rc;
+    page = map_frame(m);
+    clflush_range(page + op.offset, op.length);
+    unmap_frame(page);
     return 1;
 }
 

@@ -186,6 +186,8 @@ static always_inline void map_publish(struct map *m, const struct map *as)
     smp_wmb();
     write_once(m->parts, as->parts);
 }
+/* Has t's domain a mapping of this frame? Without the lock; looks at every handle. */
+bool grant_maps(struct grant_table *t, mfn_t m);
 static inline struct map *map_at(const struct grant_table *t, u32 handle)
 {
     if (unlikely(handle >= t->nr_maps))

@@ -54,6 +54,28 @@ void maps_give_back(struct grant_table *t, const struct spare *spare, u32 nr)
     spin_unlock(&t->lock);
 }
 
+static bool chunk_maps(struct grant_table *t, u32 first, mfn_t m)
+{
+    bool found = false;
+
+    spin_lock(&t->lock);
+    for (u32 h = first; h < first + MAPS_PER_CHUNK && h < t->nr_maps && !found; h++) {
+        const struct map *map = map_at(t, h);
+
+        found = read_once(map->parts) && map->frame == m.v;
+    }
+    spin_unlock(&t->lock);
+    return found;
+}
+
+bool grant_maps(struct grant_table *t, mfn_t m)
+{
+    for (u32 first = 0; first < read_once(t->nr_maps); first += MAPS_PER_CHUNK)
+        if (chunk_maps(t, first, m))
+            return true;
+    return false;
+}
+
 /* A host mapping's reference goes with its page-table entry, a device mapping's goes here. */
 static void release(struct grant_table *t, u32 handle)
 {

@@ -157,8 +157,9 @@ static int check(const struct xen_memory_exchange *x)
     if (in->domid != out->domid || x->nr_exchanged > in->nr_extents)
         return refuse(-EINVAL, "domains %u and %u, %lu of %lu done", in->domid, out->domid, x->nr_exchanged,
                       in->nr_extents);
-    if (in->nr_extents > ~0UL >> 16 || out->nr_extents > ~0UL >> 16 ||
-        in->nr_extents << in->extent_order != out->nr_extents << out->extent_order)
+    if (in->nr_extents > ~0UL >> 16 || out->nr_extents > ~0UL >> 16)
+        return refuse(-EINVAL, "%lu and %lu extents, at most %lu are possible", in->nr_extents, out->nr_extents, ~0UL >> 16);
+    if (in->nr_extents << in->extent_order != out->nr_extents << out->extent_order)
         return refuse(-EINVAL, "%lu extents of order %u are not as much as %lu of order %u", in->nr_extents,
                       in->extent_order, out->nr_extents, out->extent_order);
     if (!memory_flags_ok(out->mem_flags))

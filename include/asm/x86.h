@@ -151,6 +151,14 @@ static inline void outb(u16 p, u8 v) { __asm__ volatile("outb %0, %1" :: "a"(v),
 static inline void outw(u16 p, u16 v) { __asm__ volatile("outw %0, %1" :: "a"(v), "Nd"(p)); }
 static inline void outl(u16 p, u32 v) { __asm__ volatile("outl %0, %1" :: "a"(v), "Nd"(p)); }
 
+#define CACHE_LINE 64UL
+/* Writes the lines of len bytes back to memory, out of all caches. */
+static inline void clflush_range(const void *p, u64 len)
+{
+    for (u64 at = (u64)p & ~(CACHE_LINE - 1); at < (u64)p + len; at += CACHE_LINE)
+        __asm__ volatile("clflush (%0)" :: "r"(at) : "memory");
+    __asm__ volatile("mfence" ::: "memory");
+}
 static inline void invlpg(u64 va) { __asm__ volatile("invlpg (%0)" :: "r"(va) : "memory"); }
 #ifdef __SANITIZE_THREAD__   /* CPUs are threads, more than there are real CPUs */
 int sched_yield(void);

@@ -1022,3 +1022,34 @@ IN_BOTH_VERSIONS(grow)
     CHECK_REFUSED(mmuext(MMUEXT_PIN_L1_TABLE, frames[1], 0)); /* never a page table */
     CHECK_OK(unmap_at(window(201)));
 }
+
+/* ---- Cache lines ---- */
+
+static long cache_flush(u64 address, u16 offset, u16 length, u32 what)
+{
+    struct gnttab_cache_flush op = { .a.dev_bus_addr = address, .offset = offset, .length = length, .op = what };
+
+    return grant_table_op(GNTTABOP_cache_flush, &op, 1);
+}
+
+/* Our own frames, and others' that we have mapped; ours is what it was. */
+TEST(cache_flush)
+{
+    u32 *page = page_alloc();
+    u64 address = (u64)virt_to_mfn(page) << 12;
+
+    page[1023] = 4711;
+    CHECK_OK(cache_flush(address, 0, 4096, GNTTAB_CACHE_CLEAN));
+    CHECK_OK(cache_flush(address, 4092, 4, GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL));
+    CHECK_EQ(page[1023], 4711);
+    CHECK_OK(cache_flush(address, 0, 0, GNTTAB_CACHE_CLEAN));
+    CHECK_OK(cache_flush(address, 0, 64, 0));
+    CHECK_EQ(cache_flush(address, 0, 64, GNTTAB_CACHE_INVAL), -EOPNOTSUPP);
+    CHECK_EQ(cache_flush(address, 0, 64, GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_SOURCE_GREF), -EOPNOTSUPP);
+    CHECK_EQ(cache_flush(address, 4090, 64, GNTTAB_CACHE_CLEAN), -EINVAL);
+    CHECK_EQ(cache_flush(address, 4096, 0, GNTTAB_CACHE_CLEAN), -EINVAL);
+    CHECK_EQ(cache_flush(address, 0, 64, 4), -EINVAL);
+    CHECK_EQ(cache_flush((u64)foreign_frame(0) << 12, 0, 64, GNTTAB_CACHE_CLEAN), -EPERM);
+    CHECK_EQ(cache_flush(~0ULL, 0, 64, GNTTAB_CACHE_CLEAN), -EINVAL);
+    page_free(page);
+}

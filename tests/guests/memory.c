@@ -1,5 +1,6 @@
 /* memory_op: giving frames back and taking new ones, exchanging them, and what the tables say of them. */
 #include "hypercall.h"
+#include "log.h"
 #include "mm.h"
 #include "string.h"
 #include "test.h"
@@ -273,6 +274,9 @@ TEST(exchange_bad)
     CHECK_REFUSED(memory_op(XENMEM_exchange, &x));
     CHECK_EQ(x.nr_exchanged, 0);
     CHECK_EQ(current_pages(), before);
+    x = exchange_of(in, 1, 0, out, (word)(~0ULL >> 15), 0);
+    if (sizeof(word) == 8)
+        CHECK_SAYS(EINVAL, "extents, at most", memory_op(XENMEM_exchange, &x));
 }
 
 /* A frame that is mapped, or is a page table, stays with us. */

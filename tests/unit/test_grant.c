@@ -578,6 +578,21 @@ static void swaps_idle_entries(void **state)
     assert_int_equal(op.status, GNTST_eagain);
 }
 
+/* Another's frame: while a grant of it is mapped, no longer. */
+static void flushes_caches_of_mapped_frames(void **state)
+{
+    mfn_t m = grant(granter, 9, grantee, 0);
+    struct gnttab_cache_flush op = { .a.dev_bus_addr = m.v << PAGE_SHIFT, .length = 64, .op = GNTTAB_CACHE_CLEAN };
+    struct gnttab_map_grant_ref mapped;
+
+    (void)state;
+    assert_int_equal(CALL1(cache_flush, op), -EPERM);
+    mapped = map(0x5000, GNTMAP_host_map, 9);
+    assert_int_equal(CALL1(cache_flush, op), 0);
+    assert_int_equal(unmap(0x5000, 0, mapped.handle), GNTST_okay);
+    assert_int_equal(CALL1(cache_flush, op), -EPERM);
+}
+
 static void flushes_caches_of_own_frames(void **state)
 {
     mfn_t mine = fake_frame_of(grantee), theirs = fake_frame_of(granter);
@@ -586,7 +601,11 @@ static void flushes_caches_of_own_frames(void **state)
 
     (void)state;
     assert_int_equal(CALL1(cache_flush, op), 0);
+    op.op = GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL;
+    assert_int_equal(CALL1(cache_flush, op), 0);
     op.op = GNTTAB_CACHE_INVAL;
+    assert_int_equal(CALL1(cache_flush, op), -EOPNOTSUPP);
+    op.op = GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_SOURCE_GREF;
     assert_int_equal(CALL1(cache_flush, op), -EOPNOTSUPP);
     op.op = 4;
     assert_int_equal(CALL1(cache_flush, op), -EINVAL);
@@ -673,7 +692,8 @@ int main(void)
         T(long_arrays_give_way), T(elements_name_several_domains), T(grantee_dies), T(granter_dies_first),
         T(maps_its_own_grants), T(copies_all_four_ways), T(copies_only_what_is_allowed), T(copies_batches),
         T(sets_up_tables), T(table_growth_needs_memory), T(refuses_politely),
-        T(swaps_idle_entries), T(flushes_caches_of_own_frames), T(random_calls_lose_nothing),
+        T(swaps_idle_entries), T(flushes_caches_of_own_frames), T(flushes_caches_of_mapped_frames),
+        T(random_calls_lose_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
