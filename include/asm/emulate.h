@@ -187,13 +187,15 @@ int pv_vcpu_msr_set(struct vcpu *v, u32 index, u64 value);
 
 /*
  * 0, -EINVAL (no such register, or more than 32 bits in DR6, DR7), -EPERM (a breakpoint on the hypervisor's addresses, on
- * I/O, or general detection), -ENODEV (DR4, DR5 with CR4.DE: #UD). Of a vCPU that is current or does not run.
+ * I/O without CR4.DE, or general detection), -ENODEV (DR4, DR5 with CR4.DE: #UD). Of a vCPU that is current or does not run.
  */
 int pv_set_debugreg(struct vcpu *v, unsigned n, u64 value);
 int pv_get_debugreg(const struct vcpu *v, unsigned n, u64 *value);
 void debugreg_ctxt_switch(struct vcpu *prev, struct vcpu *next);
 /* #DB from the guest: takes the CPU's DR6 into the guest's, and readies the CPU's for the next. */
 void debugreg_take_db(struct vcpu *v);
+/* Did this access by IN or OUT meet a breakpoint of v's, which then is in its DR6? #DB is the caller's to raise. */
+bool debugreg_io(struct vcpu *v, u16 port, unsigned bytes);
 
 /* --- Provided by the PV core (arch/x86/pv) --- */
 

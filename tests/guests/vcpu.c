@@ -13,6 +13,7 @@ static const unsigned bad_ids[] = { 4000, 8192, 0x7fffffff, 0xffffffff };
 
 static volatile u32 second_runs, second_asked, second_answered;
 static volatile u8 second_fpu[16];
+static volatile word second_dr7;
 
 /* Counts as a sign of life; when asked, checks its own FPU state and answers. */
 static void second_main(void)
@@ -21,6 +22,7 @@ static void second_main(void)
     u8 now[16];
 
     write_once(vcpu_info(1)->evtchn_upcall_mask, 0);
+    second_dr7 = (word)get_debugreg(7);
     __asm__ volatile("movdqu %0, %%xmm3" : : "m"(pattern));
     for (;;) {
         second_runs++;
@@ -129,16 +131,23 @@ TEST(bad_contexts)
 
 /* ---- Two at once ---- */
 
+/* With a breakpoint on I/O among its debug registers, as after a restore. */
 TEST(start_second)
 {
+    vcpu_guest_context *c;
+
     if (!have_second())
         SKIP("one vCPU");
-    REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, second_context()));
+    c = second_context();
+    c->ctrlreg[4] = 8;      /* DE */
+    c->debugreg[7] = 0xe0602;
+    REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, c));
     CHECK_REFUSED(vcpu_op(VCPUOP_initialise, 1, second_context()));
     CHECK_EQ(vcpu_op(VCPUOP_is_up, 1, NULL), 0);
     CHECK_EQ(second_runs, 0);
     CHECK_OK(vcpu_op(VCPUOP_up, 1, NULL));
     wait_second();
+    CHECK_EQ(second_dr7, 0xe0602);
     CHECK_EQ(vcpu_op(VCPUOP_is_up, 1, NULL), 1);
 }
 

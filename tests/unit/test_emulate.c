@@ -58,6 +58,7 @@ int pv_set_debugreg(struct vcpu *v, unsigned n, u64 val)
     v->arch.debugreg[n] = val;
     return n == 4 ? -ENODEV : 0;
 }
+bool debugreg_io(struct vcpu *v, u16 port, unsigned bytes) { (void)v, (void)port, (void)bytes; return false; }
 int pv_get_debugreg(const struct vcpu *v, unsigned n, u64 *val) { *val = v->arch.debugreg[n]; return 0; }
 void fpu_set_ts(bool on) { vcpu.arch.ts = on; }
 int fpu_xsetbv(u32 index, u64 val) { (void)val; return index ? -EINVAL : 0; }

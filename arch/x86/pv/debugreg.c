@@ -1,7 +1,8 @@
 /*
  * Guests' debug registers (Intel SDM vol. 3 chapter 17.2). What gets into the CPU's DR7 can stop only a
- * guest's own code and data: breakpoints on the hypervisor's addresses, on I/O ports, and general detection
- * are refused.
+ * guest's own code and data: breakpoints on the hypervisor's addresses and general detection are refused.
+ * Breakpoints on I/O ports (CR4.DE) are kept but never get into the CPU, where the hypervisor's own port
+ * accesses would meet them: the emulation of IN and OUT looks at them.
  */
 #include <asm/emulate.h>
 #include <asm/percpu.h>
@@ -17,7 +18,24 @@
 #define DR7_ENABLED        0xffUL
 #define DR7_IO             2            /* R/W field of a breakpoint on I/O ports */
 
-static bool armed(const struct vcpu *v) { return v->arch.debugreg[7] & DR7_ENABLED; }
+static bool enabled(u64 dr7, unsigned n) { return dr7 >> (2 * n) & 3; }
+static bool is_io(u64 dr7, unsigned n) { return (dr7 >> (16 + 4 * n) & 3) == DR7_IO; }
+
+/* What of it the CPU may have: no breakpoint on I/O. */
+static u64 hw_dr7(u64 dr7)
+{
+    u64 hw = dr7;
+
+    for (unsigned n = 0; n < 4; n++)
+        if (is_io(dr7, n))
+            hw &= ~(3UL << (2 * n) | 15UL << (16 + 4 * n));
+    return hw;
+}
+
+static bool armed(const struct vcpu *v)
+{
+    return unlikely(v->arch.debugreg[7] & DR7_ENABLED) && hw_dr7(v->arch.debugreg[7]) & DR7_ENABLED;
+}
 
 static void load_addresses(const struct vcpu *v)
 {
@@ -32,7 +50,7 @@ static void load_all(const struct vcpu *v)
 {
     load_addresses(v);
     write_dr6(DR6_RESERVED_SET);
-    write_dr7(v->arch.debugreg[7]);
+    write_dr7(hw_dr7(v->arch.debugreg[7]));
 }
 
 void debugreg_ctxt_switch(struct vcpu *prev, struct vcpu *next)
@@ -58,15 +76,15 @@ static int set_dr7(struct vcpu *v, u64 value)
     value = (value & ~DR7_RESERVED_CLEAR) | DR7_RESERVED_SET;
     if (value & DR7_GD)
         return refuse(-EPERM, "DR7 %#lx asks for general detection", value);
-    for (unsigned n = 0; n < 4; n++)
-        if ((value >> (2 * n) & 3) && (value >> (16 + 4 * n) & 3) == DR7_IO)
-            return refuse(-EPERM, "DR7 %#lx has a breakpoint on I/O", value);
+    for (unsigned n = 0; n < 4 && !(v->arch.cr[4] & CR4_DE); n++)
+        if (enabled(value, n) && is_io(value, n))
+            return refuse(-EPERM, "DR7 %#lx has a breakpoint on I/O, and CR4.DE is clear", value);
     v->arch.debugreg[7] = value;
     if (v != current || !(was || armed(v)))
         return 0;
     if (!was)
         load_all(v);
-    write_dr7(armed(v) ? value : DR7_RESERVED_SET);
+    write_dr7(armed(v) ? hw_dr7(value) : DR7_RESERVED_SET);
     return 0;
 }
 
@@ -78,6 +96,23 @@ static int set_address(struct vcpu *v, unsigned n, u64 value)
     if (v == current && armed(v))
         load_addresses(v);
     return 0;
+}
+
+bool debugreg_io(struct vcpu *v, u16 port, unsigned bytes)
+{
+    static const u8 lengths[] = { 1, 2, 8, 4 };
+    u64 dr7 = v->arch.debugreg[7], hit = 0;
+
+    if (likely(!(dr7 & DR7_ENABLED)) || !(v->arch.cr[4] & CR4_DE))
+        return false;
+    for (unsigned n = 0; n < 4; n++) {
+        u64 length = lengths[dr7 >> (18 + 4 * n) & 3], first = v->arch.debugreg[n] & ~(length - 1);
+
+        if (enabled(dr7, n) && is_io(dr7, n) && port < first + length && first < (u64)port + bytes)
+            hit |= 1UL << n;
+    }
+    v->arch.debugreg[6] |= hit;
+    return hit;
 }
 
 /* DR4 and DR5 are other names of DR6 and DR7 unless debugging extensions are on. */

@@ -96,24 +96,37 @@ static bool string_step(const struct insn *i, struct cpu_regs *regs, bool in, u1
     return !err;
 }
 
-/* INS and OUTS. */
+/* After an access: a breakpoint is a trap, as single-stepping is, and one #DB serves both. */
+static void done(const struct insn *i, struct cpu_regs *regs, bool hit)
+{
+    bool stepping = regs->rflags & RFLAGS_TF;
+
+    insn_done(i, regs);
+    if (unlikely(hit) && !stepping)
+        pv_inject_trap(X86_VEC_DB, 0);
+}
+
+/* INS and OUTS. A breakpoint stops between repetitions. */
 static bool string_io(const struct insn *i, struct cpu_regs *regs, bool in, u16 port, unsigned bytes)
 {
     u64 count = i->rep ? insn_reg_read(i, regs, REG_RCX, i->addr_bytes) : 1;
-    unsigned index = in ? REG_RDI : REG_RSI, done = 0;
+    unsigned index = in ? REG_RDI : REG_RSI, nr = 0;
     u64 step = regs->rflags & RFLAGS_DF ? -(u64)bytes : bytes;
-    bool gp = false;
+    bool gp = false, hit = false;
 
-    for (; done < REP_BATCH && count; done++) {
+    for (; nr < REP_BATCH && count && !hit; nr++) {
         if (!string_step(i, regs, in, port, bytes, &gp))
-            return !gp || done;
+            return !gp || nr;
+        hit = debugreg_io(current, port, bytes);
         insn_reg_write(i, regs, index, i->addr_bytes, insn_reg_read(i, regs, index, i->addr_bytes) + step);
         count--;
         if (i->rep)
             insn_reg_write(i, regs, REG_RCX, i->addr_bytes, count);
     }
     if (!count)
-        insn_done(i, regs);
+        done(i, regs, hit);
+    else if (hit)
+        pv_inject_trap(X86_VEC_DB, 0);
     return true;
 }
 
@@ -132,6 +145,6 @@ bool pv_emulate_io(const struct insn *i, struct cpu_regs *regs)
         insn_reg_write(i, regs, REG_RAX, bytes, port_read(v->domain, port, bytes));
     else
         port_write(v->domain, port, bytes, (u32)insn_reg_read(i, regs, REG_RAX, bytes));
-    insn_done(i, regs);
+    done(i, regs, debugreg_io(v, port, bytes));
     return true;
 }
