@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "events.h"
 #include "hypercall.h"
+#include "log.h"
 #include "mm.h"
 #include "string.h"
 #include "test.h"
@@ -274,6 +275,41 @@ TEST(msrs)
     CHECK(!wrmsr(0xc0000100, 0x0123456789abcdef));
     CHECK_OK(set_segment_base(SEGBASE_FS, 0));
 #endif
+}
+
+/* What kernels of 2005 to 2015 read by plain RDMSR because CPUID shows the model: no #GP, and VM_CR says that SVM is locked off. */
+static const u32 intel_msrs[] = {
+    0x2a, 0x2c, 0xc1, 0xcd, 0xe2, 0xe7, 0xe8, 0xee, 0x119, 0x186, 0x198, 0x199, 0x19a, 0x19c, 0x1a0, 0x1b0, 0x345, 0x38f, 0x482, 0x48b,
+};
+static const u32 amd_msrs[] = {
+    0xe7, 0xe8, 0x413, 0xc0000408, 0xc0010000, 0xc0010010, 0xc0010015, 0xc001001a, 0xc001001f, 0xc0010041, 0xc0010055, 0xc0010058,
+    0xc0010061, 0xc0010064, 0xc0010114, 0xc0010117, 0xc0010140, 0xc0010141, 0xc0011021, 0xc0011023, 0xc0011029, 0xc001102a,
+};
+
+TEST(msrs_of_the_model)
+{
+    u32 a = 0, b, c = 0, d;
+    u64 value, again;
+    bool amd;
+
+    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    amd = b == 0x68747541;  /* Auth */
+    if (!amd && b != 0x756e6547)
+        SKIP("a CPU of another vendor");
+    for (unsigned i = 0; i < (amd ? ARRAY_SIZE(amd_msrs) : ARRAY_SIZE(intel_msrs)); i++) {
+        u32 msr = amd ? amd_msrs[i] : intel_msrs[i];
+
+        if (!CHECK(rdmsr(msr, &value)))
+            printf("MSR %x\n", msr);
+        (void)wrmsr(msr, 0x55);
+        CHECK(rdmsr(msr, &again));
+        CHECK_EQ(again, value);
+    }
+    if (amd) {
+        CHECK(rdmsr(0xc0010114, &value));
+        CHECK_EQ(value, 0x18);
+        CHECK(wrmsr(0xc0010114, 0));
+    }
 }
 
 static void cpuid(u32 leaf, u32 *a, u32 *b, u32 *c, u32 *d)
@@ -877,6 +913,38 @@ TEST(debug_data)
     CHECK_NO_FAULT(watched = 2);
     CHECK_OK(set_debugreg(1, 0));
     CHECK_OK(set_debugreg(6, 0));
+}
+
+/* Breakpoints on I/O: with CR4.DE kept and met by emulated accesses, without it refused. */
+TEST(debug_io)
+{
+    extern u8 after_out[];
+    word cr4 = read_cr(4);
+    static u8 from[4];
+
+    CHECK_NO_FAULT(__asm__ volatile("mov %0, %%cr4" : : "r"(cr4 & ~(word)8)));
+    CHECK_SAYS(EPERM, "breakpoint on I/O", set_debugreg(7, 0xe0602));
+    CHECK_NO_FAULT(__asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | 8)));
+    set_iopl(1);
+    CHECK_OK(set_debugreg(0, 0x80));
+    CHECK_OK(set_debugreg(7, 0xe0602));                     /* 4 ports */
+    CHECK_EQ(get_debugreg(7), 0xe0602);
+    CHECK_FAULT(VECTOR_DB, __asm__ volatile("out %%al, $0x81\n.globl after_out\nafter_out: nop" : : "a"(0)));
+    CHECK_EQ(last_fault.regs.ip, P(after_out));
+    CHECK_EQ(get_debugreg(6) & 0xf, 1);
+    CHECK_OK(set_debugreg(6, 0));
+    CHECK_FAULT(VECTOR_DB, __asm__ volatile("in $0x80, %%al" : : : "eax"));
+    CHECK_FAULT(VECTOR_DB, __asm__ volatile("rep outsb" : : "S"(from), "c"(4), "d"(0x80) : "memory"));
+    CHECK_NO_FAULT(__asm__ volatile("out %%al, $0x84" : : "a"(0)));
+    CHECK_EQ(get_debugreg(6) & 0xf, 1);
+    sched_op(SCHEDOP_yield, NULL);
+    CHECK_EQ(get_debugreg(7), 0xe0602);
+    CHECK_OK(set_debugreg(7, 0x400));
+    CHECK_NO_FAULT(__asm__ volatile("out %%al, $0x80" : : "a"(0)));
+    CHECK_OK(set_debugreg(6, 0));
+    CHECK_OK(set_debugreg(0, 0));
+    set_iopl(0);
+    CHECK_NO_FAULT(__asm__ volatile("mov %0, %%cr4" : : "r"(cr4)));
 }
 
 TEST(debug_bad)

@@ -163,8 +163,8 @@ def test_kernel_that_names_no_addresses_as_a_domu(dom0, domu, files, scratch, ki
 @pytest.mark.parametrize("kind", rig.BARE_KERNELS)
 def test_kernel_that_names_no_addresses_as_dom0(images, scratch, kind):
     """What xl starts as a domU, the hypervisor's own builder starts as dom0."""
-    with rig.Machine(name="bare", kernel=rig.bare_kernel(kind, scratch), memory=512, nic=None, base_cmdline=rig.HYPERVISOR_ARGS.replace(
-            "512M", "128M")) as vm:
+    kernel, words = rig.bare_kernel(kind, scratch), rig.HYPERVISOR_ARGS.replace("512M", "128M")
+    with rig.Machine(name="bare", kernel=kernel, initrd=kernel, memory=512, nic=None, base_cmdline=words) as vm:
         vm.expect(rig.BARE_RUNS, 60)
         vm.expect_exit(60)
 

@@ -133,7 +133,7 @@ static void breakpoints_stay_with_the_guest(void **state)
     assert_int_equal(pv_get_debugreg(&vcpu, 0, &v), 0);
     assert_int_equal(v, 0x400000);
     assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x00000001), 0);
-    assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x00020001), -EPERM);    /* I/O */
+    assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x00020001), -EPERM);    /* I/O without CR4.DE */
     assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x00020000), 0);         /* not enabled */
     assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x2000), -EPERM);        /* general detection */
     assert_int_equal(pv_set_debugreg(&vcpu, 7, 1UL << 32), -EINVAL);
@@ -147,6 +147,152 @@ static void breakpoints_stay_with_the_guest(void **state)
     assert_int_equal(pv_get_debugreg(&vcpu, 4, &v), -ENODEV);
 }
 
+static bool meets(u16 port, unsigned bytes, u64 *dr6)
+{
+    bool hit;
+
+    assert_int_equal(pv_set_debugreg(&vcpu, 6, 0), 0);
+    hit = debugreg_io(&vcpu, port, bytes);
+    assert_int_equal(pv_get_debugreg(&vcpu, 6, dr6), 0);
+    *dr6 &= 15;
+    return hit;
+}
+
+/* A breakpoint on I/O: kept with CR4.DE, and met by what overlaps its 1, 2 or 4 ports, as they are aligned. */
+static void breakpoints_on_ports(void **state)
+{
+    u64 v;
+
+    (void)state;
+    vcpu.arch.cr[4] = CR4_DE;
+    assert_int_equal(pv_set_debugreg(&vcpu, 7, 0xe0602), 0);     /* G0, 4 ports */
+    assert_int_equal(pv_get_debugreg(&vcpu, 7, &v), 0);
+    assert_int_equal(v, 0xe0602);
+    assert_int_equal(pv_set_debugreg(&vcpu, 0, 0x72), 0);
+    assert_false(meets(0x6f, 1, &v));
+    assert_true(meets(0x6f, 2, &v));
+    assert_int_equal(v, 1);
+    assert_true(meets(0x70, 1, &v));
+    assert_true(meets(0x73, 4, &v));
+    assert_false(meets(0x74, 4, &v));
+    assert_int_equal(v, 0);
+    assert_int_equal(pv_set_debugreg(&vcpu, 3, 0x71), 0);
+    assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x200e0440), 0);  /* L3, 1 port; breakpoint 0 is off */
+    assert_true(meets(0x70, 2, &v));
+    assert_int_equal(v, 8);
+    assert_false(meets(0x72, 2, &v));
+    assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x100e0440), 0);  /* on writes of data */
+    assert_false(meets(0x71, 1, &v));
+    assert_int_equal(pv_set_debugreg(&vcpu, 7, 0x200e0440), 0);
+    vcpu.arch.cr[4] = 0;
+    assert_false(meets(0x71, 1, &v));
+}
+
+/*
+ * What kernels of 2005 to 2015 read and write without a fixup, by what they see in CPUID. L: Linux, by the file in
+ * arch/x86/kernel (before 2.6.24 arch/i386/kernel) or drivers; N: NetBSD, in sys/arch/x86/x86.
+ */
+enum { RW, RO, WO };
+static const struct probe { u32 msr, vendors; u8 access; u64 value; const char *who; } probes[] = {
+#define I (1u << VENDOR_INTEL)
+#define A (1u << VENDOR_AMD)
+    { 0x0, I | A, RW, 0, "L cpu/mcheck/p5.c" },
+    { 0x2a, I, RW, 0, "L cpufreq/speedstep-lib.c; N intel_busclock.c" },
+    { 0x2c, I, RO, 0, "L cpufreq/speedstep-lib.c; N intel_busclock.c" },
+    { 0x79, I, WO, 0, "L microcode_intel.c; N cpu_ucode_intel.c" },
+    { 0xc1, I, RW, 0, "L cpu/perfctr-watchdog.c" }, { 0xc2, I, RW, 0, "L cpu/perf_event_p6.c" },
+    { 0xcd, I, RO, 0, "L cpufreq/speedstep-lib.c; N intel_busclock.c" },
+    { 0xe2, I, RW, 0, "L drivers/idle/intel_idle.c" },
+    { 0xe7, I | A, RW, 0, "L cpufreq/mperf.c" }, { 0xe8, I | A, RW, 0, "L cpufreq/mperf.c" },
+    { 0xee, I, RW, 0, "L drivers/hwmon/coretemp.c; N coretemp.c" },
+    { 0x119, I, RW, 0, "L cpu/common.c (serial number); N identcpu.c" },
+    { 0x186, I, RW, 0, "L cpu/perfctr-watchdog.c" },
+    { 0x198, I, RO, 0, "L cpufreq/speedstep-centrino.c; N est.c" },
+    { 0x199, I, RW, 0, "L cpufreq/speedstep-centrino.c; N est.c" },
+    { 0x19a, I, RW, 0, "L cpufreq/p4-clockmod.c; N odcm.c" },
+    { 0x19b, I, RW, 0, "L cpu/mcheck/therm_throt.c" }, { 0x19c, I, RW, 0, "L cpu/mcheck/therm_throt.c; N coretemp.c" },
+    { 0x19d, I, RW, 0, "L cpu/mcheck/therm_throt.c" },
+    { 0x1a2, I, RW, 0, "N coretemp.c" },
+    { 0x1ad, I, RW, 0, "L drivers/cpufreq/intel_pstate.c" },
+    { 0x1b0, I, RW, 0, "L cpu/intel.c (energy bias)" }, { 0x1b2, I, RW, 0, "L cpu/mcheck/therm_throt.c" },
+    { 0x1fc, I, RW, 0, "L drivers/idle/intel_idle.c" },
+    { 0x300, I, RW, 0, "L cpu/perfctr-watchdog.c (P4)" }, { 0x36c, I, RW, 0, "L cpu/perfctr-watchdog.c (P4)" },
+    { 0x3b8, I, RW, 0, "L cpu/perfctr-watchdog.c (P4)" },
+    { 0x345, I, RO, 0, "L cpu/perf_event_intel.c" },
+    { 0x38d, I, RW, 0, "L cpu/perf_event_intel.c" }, { 0x38f, I, RW, 0, "L cpu/perf_event_intel.c" },
+    { 0x3f1, I, RW, 0, "L cpu/perf_event_intel_ds.c" },
+    { 0x482, I, RO, 0, "L cpu/intel.c (detect_vmx_virtcap)" }, { 0x48b, I, RO, 0, "L cpu/intel.c (detect_vmx_virtcap)" },
+    { 0x413, I | A, RW, 0, "L cpu/mcheck/mce.c (family 15h)" },
+    { 0xc0000408, A, RW, 0, "L cpu/mcheck/mce.c (family 15h)" },
+    { 0xc0010000, A, RW, 0, "L cpu/perfctr-watchdog.c" }, { 0xc0010004, A, RW, 0, "L cpu/perfctr-watchdog.c" },
+    { 0xc0010010, A, RW, 0, "L cpu/mtrr/cleanup.c" },
+    { 0xc0010015, A, RW, 1 << 24, "L cpu/amd.c; N errata.c" },
+    { 0xc001001a, A, RW, 0, "L pci/amd_bus.c" }, { 0xc001001d, A, RW, 0, "L pci/amd_bus.c" },
+    { 0xc001001b, A, RW, 0, "L cpu/amd.c (K7)" },
+    { 0xc001001f, A, RW, 0, "L cpu/amd.c; N errata.c" },
+    { 0xc0010020, A, WO, 0, "L microcode_amd.c; N cpu_ucode_amd.c" },
+    { 0xc0010041, A, RW, 0, "L cpufreq/powernow-k8.c; N powernow.c" },
+    { 0xc0010042, A, RW, 0, "L cpufreq/powernow-k8.c; N powernow.c" },
+    { 0xc0010055, A, RW, 0, "L process.c (C1E)" },
+    { 0xc0010058, A, RW, 0, "L mmconf-fam10h_64.c, pci/mmconfig-shared.c" },
+    { 0xc0010061, A, RW, 0, "L cpufreq/powernow-k8.c" }, { 0xc0010062, A, RW, 0, "L cpufreq/powernow-k8.c" },
+    { 0xc0010063, A, RW, 0, "L cpufreq/powernow-k8.c" }, { 0xc0010064, A, RW, 0, "L cpufreq/powernow-k8.c" },
+    { 0xc0010071, A, RW, 0, "L drivers/cpufreq/powernow-k8.c" },
+    { 0xc0010114, A, RW, 0x18, "L kvm, and virtualization checks at boot" },
+    { 0xc0010117, A, RW, 0, "L kvm/svm.c" },
+    { 0xc0010140, A, RW, 0, "L cpu/amd.c (cpu_has_amd_erratum)" }, { 0xc0010141, A, RW, 0, "the same" },
+    { 0xc0010200, A, RW, 0, "L cpu/perf_event_amd.c" }, { 0xc0010240, A, RW, 0, "L cpu/perf_event_amd_uncore.c" },
+    { 0xc0011004, A, RW, 0, "L cpu/amd.c" }, { 0xc0011005, A, RW, 0, "L cpu/amd.c" }, { 0xc001100d, A, RW, 0, "L cpu/amd.c" },
+    { 0xc0011020, A, RW, 0, "N errata.c" }, { 0xc0011021, A, RW, 0, "L cpu/amd.c; N errata.c" },
+    { 0xc0011022, A, RW, 0, "N errata.c" }, { 0xc0011023, A, RW, 0, "N errata.c" },
+    { 0xc0011029, A, RW, 2, "L cpu/amd.c; N errata.c" },
+    { 0xc001102a, A, RW, 0, "L cpu/amd.c (erratum 383); N identcpu.c" },
+    { 0xc001103a, A, RW, 0, "L cpu/perf_event_amd_ibs.c" },
+#undef I
+#undef A
+};
+
+static void check_probe(const struct probe *p, bool there)
+{
+    u64 v = 0;
+    int read = guest_rdmsr(&vcpu, p->msr, &v), write = guest_wrmsr(&vcpu, p->msr, 0x55);
+
+    if ((read == 0) != (there && p->access != WO) || (write == 0) != (there && p->access != RO) || (!read && v != p->value))
+        fail_msg("MSR %#x (%s): read %d, value %#llx; write %d", p->msr, p->who, read, (unsigned long long)v, write);
+    if (!read) {
+        assert_int_equal(guest_rdmsr(&vcpu, p->msr, &v), 0);    /* what was written is gone */
+        assert_true(v == p->value);
+    }
+}
+
+static void old_kernels_probes(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(probes); i++) {
+        static const enum cpu_vendor vendors[] = { VENDOR_INTEL, VENDOR_AMD };
+
+        for (unsigned k = 0; k < ARRAY_SIZE(vendors); k++) {
+            cpu_host.vendor = vendors[k];
+            cpu_host.family = 0xf;
+            check_probe(&probes[i], probes[i].vendors >> vendors[k] & 1);
+        }
+    }
+}
+
+/* That LS_CFG can be read means something to later kernels on later CPUs. */
+static void ls_cfg_of_old_families_only(void **state)
+{
+    u64 v;
+
+    (void)state;
+    cpu_host.vendor = VENDOR_AMD;
+    cpu_host.family = 0x14;
+    assert_int_equal(guest_rdmsr(&vcpu, 0xc0011020, &v), 0);
+    cpu_host.family = 0x15;
+    assert_int_equal(guest_rdmsr(&vcpu, 0xc0011020, &v), -EINVAL);
+    assert_int_equal(guest_wrmsr(&vcpu, 0xc0011020, 0), -EINVAL);
+}
+
 #define T(fn) cmocka_unit_test_setup(fn, setup)
 
 int main(void)
@@ -154,7 +300,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(constant_answers), T(efer_follows_the_policy), T(what_the_policy_lacks_faults),
         T(probes_before_there_are_handlers), T(cr4_has_what_the_policy_gives),
-        T(breakpoints_stay_with_the_guest),
+        T(breakpoints_stay_with_the_guest), T(breakpoints_on_ports), T(old_kernels_probes),
+        T(ls_cfg_of_old_families_only),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

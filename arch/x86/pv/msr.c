@@ -27,6 +27,8 @@
 #define MISC_XTPR_DISABLE  (1UL << 23)
 #define HWCR_TSC_FREQ_SEL  (1UL << 24)
 #define DE_CFG_LFENCE_SERIALISING 2
+#define VM_CR_LOCK         8
+#define VM_CR_SVM_DISABLE  0x10
 #define SPEC_CTRL_IBRS     1
 #define SPEC_CTRL_STIBP    2
 #define SPEC_CTRL_SSBD     4
@@ -58,6 +60,24 @@ static int hardware(struct vcpu *v, u32 msr, u64 *val)
 {
     (void)v;
     return rdmsr_safe(msr, val) ? -EINVAL : 0;
+}
+
+/*
+ * LS_CFG: kernels from Linux 4.17 on take its being there, on family 15h and later, for a way to turn off speculative
+ * stores, which it is not for a guest.
+ */
+static int read_ls_cfg(struct vcpu *v, u32 msr, u64 *val)
+{
+    (void)v, (void)msr, (void)val;
+    return cpu_host.family < 0x15 ? 0 : -EINVAL;
+}
+
+static int write_ls_cfg(struct vcpu *v, u32 msr, u64 val) { return read_ls_cfg(v, msr, &val); }
+
+static int write_only(struct vcpu *v, u32 msr, u64 *val)
+{
+    (void)v, (void)msr, (void)val;
+    return -EINVAL;
 }
 
 static int read_tsc(struct vcpu *v, u32 msr, u64 *val)
@@ -194,7 +214,14 @@ static int write_pred_cmd(struct vcpu *v, u32 msr, u64 val)
 #define INTEL (1u << VENDOR_INTEL)
 #define AMD   (1u << VENDOR_AMD)
 
-/* read NULL: reads as value. write NULL: faults. */
+/*
+ * What the machine has and is none of a guest's business: reads as zero, writes go nowhere. Kernels of 2005 to 2015
+ * touch these by plain RDMSR and WRMSR, for no CPU of the model lacks them; which does what: tests/unit/test_msr.c.
+ */
+#define QUIET(first, last, vendors)     { first, last, vendors, NULL, ignore, 0 }
+#define READ_ONLY(first, last, vendors) { first, last, vendors, NULL, NULL, 0 }
+
+/* read NULL: reads as value. write NULL: faults. Of two rules for a register the first counts. */
 static const struct msr_rule {
     u32 first, last;
     u8 vendors;
@@ -225,11 +252,52 @@ static const struct msr_rule {
     { 0x400, 0x47f, ANY, NULL, ignore, 0 },                         /* machine check banks */
     { MSR_STAR, MSR_SFMASK, ANY, NULL, ignore, 0 },
     { MSR_TSC_AUX, MSR_TSC_AUX, ANY, read_tsc_aux, set_tsc_aux, 0 },
-    { 0xc0010010, 0xc0010010, AMD, NULL, ignore, 0 },               /* SYSCFG */
     { 0xc0010015, 0xc0010015, AMD, NULL, ignore, HWCR_TSC_FREQ_SEL },
-    { 0xc001001f, 0xc001001f, AMD, NULL, ignore, 0 },               /* NB_CFG */
-    { 0xc0010055, 0xc0010055, AMD, NULL, ignore, 0 },               /* interrupt pending, C1E */
+    { 0xc0010114, 0xc0010114, AMD, NULL, ignore, VM_CR_LOCK | VM_CR_SVM_DISABLE },
+    { 0xc0011020, 0xc0011020, AMD, read_ls_cfg, write_ls_cfg, 0 },
     { 0xc0011029, 0xc0011029, AMD, NULL, ignore, DE_CFG_LFENCE_SERIALISING },
+
+    QUIET(0x0, 0x1, ANY),                   /* Pentium's machine check */
+    QUIET(0x2a, 0x2a, INTEL),               /* EBL_CR_POWERON: bus ratio of a P6 */
+    READ_ONLY(0x2c, 0x2c, INTEL),           /* EBC_FREQUENCY_ID: of a Pentium 4 */
+    { 0x79, 0x79, INTEL, write_only, ignore, 0 },   /* a microcode update */
+    QUIET(0xc1, 0xc8, INTEL),               /* performance counters */
+    READ_ONLY(0xcd, 0xcd, INTEL),           /* FSB_FREQ */
+    QUIET(0xe2, 0xe4, INTEL),               /* C-states of the package */
+    QUIET(0xe7, 0xe8, ANY),                 /* MPERF, APERF */
+    QUIET(0xee, 0xee, INTEL),               /* EXT_CONFIG */
+    QUIET(0x119, 0x11e, INTEL),             /* BBL_CR_CTL: serial number; CTL3: L2 cache */
+    QUIET(0x186, 0x18d, INTEL),             /* what performance counters count */
+    READ_ONLY(0x198, 0x198, INTEL),         /* PERF_STATUS */
+    QUIET(0x199, 0x19d, INTEL),             /* PERF_CTL, clock modulation, thermal */
+    QUIET(0x1a2, 0x1a2, INTEL),             /* TEMPERATURE_TARGET */
+    QUIET(0x1a6, 0x1a7, INTEL),             /* OFFCORE_RSP */
+    QUIET(0x1ad, 0x1ad, INTEL),             /* TURBO_RATIO_LIMIT */
+    QUIET(0x1b0, 0x1b2, INTEL),             /* energy bias, thermal of the package */
+    QUIET(0x1fc, 0x1fc, INTEL),             /* POWER_CTL */
+    QUIET(0x300, 0x311, INTEL),             /* performance counters of a Pentium 4; fixed ones */
+    READ_ONLY(0x345, 0x345, INTEL),         /* PERF_CAPABILITIES */
+    QUIET(0x360, 0x371, INTEL),             /* CCCRs of a Pentium 4 */
+    QUIET(0x38d, 0x390, INTEL),             /* control of performance counters */
+    QUIET(0x3a0, 0x3e1, INTEL),             /* ESCRs of a Pentium 4 */
+    QUIET(0x3f1, 0x3f2, INTEL),             /* PEBS */
+    READ_ONLY(0x480, 0x491, INTEL),         /* VMX capabilities: none */
+    QUIET(0xc0000400, 0xc000040f, AMD),     /* machine check, thresholds */
+    QUIET(0xc0010000, 0xc0010007, AMD),     /* performance counters */
+    QUIET(0xc0010010, 0xc0010010, AMD),     /* SYSCFG */
+    QUIET(0xc0010016, 0xc001001f, AMD),     /* IORRs, TOP_MEM, CLK_CTL, TOP_MEM2, NB_CFG */
+    { 0xc0010020, 0xc0010020, AMD, write_only, ignore, 0 },     /* a microcode update */
+    QUIET(0xc0010041, 0xc0010042, AMD),     /* FIDVID: frequency and voltage */
+    QUIET(0xc0010044, 0xc0010049, AMD),     /* machine check, masks */
+    QUIET(0xc0010055, 0xc0010055, AMD),     /* interrupt pending, C1E */
+    QUIET(0xc0010058, 0xc0010058, AMD),     /* MMIO_CONF_BASE */
+    QUIET(0xc0010061, 0xc001006b, AMD),     /* P-states */
+    QUIET(0xc0010070, 0xc0010071, AMD),     /* COFVID */
+    QUIET(0xc0010117, 0xc0010118, AMD),     /* SVM's save area and key */
+    QUIET(0xc0010140, 0xc0010141, AMD),     /* OSVW: no erratum that the OS knows better */
+    QUIET(0xc0010200, 0xc001020b, AMD),     /* more performance counters */
+    QUIET(0xc0010230, 0xc0010247, AMD),     /* of the L2 cache and the northbridge */
+    QUIET(0xc0011000, 0xc001103d, AMD),     /* configuration of the core, IBS */
 };
 
 static const struct msr_rule *find_rule(u32 msr)
