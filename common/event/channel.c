@@ -169,7 +169,7 @@ u32 evtchn_close_from(struct domain *d, u32 first)
     for (u32 port = first; port < d->evtchn->nr_ports; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
-        if (read_once(chn->state) != PORT_FREE)
+        if (evtchn_is_open(chn))
             (void)close_port(d, chn);
         if (port % 64 == 63 && preempt_needed())
             return port + 1;
@@ -246,8 +246,8 @@ int evtchn_unmask(struct domain *d, u32 port)
         return refuse(-EINVAL, "no port %u", port);
     spin_lock(&chn->lock);
     v = domain_vcpu(d, read_once(chn->notify_vcpu));
-    if (chn->state != PORT_FREE && v)
-        d->evtchn->format->unmask(v, chn);
+    if (evtchn_is_open(chn) && v)
+        evtchn_format(d)->unmask(v, chn);
     spin_unlock(&chn->lock);
     return 0;
 }
@@ -260,7 +260,7 @@ int evtchn_port_pending(struct domain *d, u32 port)
     if (!chn)
         return -EINVAL;
     spin_lock(&chn->lock);
-    pending = chn->state != PORT_FREE && d->evtchn->format->is_pending(d, chn);
+    pending = evtchn_is_open(chn) && evtchn_format(d)->is_pending(d, chn);
     spin_unlock(&chn->lock);
     return pending;
 }

@@ -7,9 +7,9 @@
  *                         a sender needs no domain's lock. While it is held and the channel is interdomain,
  *                         the far end cannot be freed, because closing either end writes the state of both.
  *   v->virq_lock          the binding of v's virtual interrupts, for delivery from interrupt handlers
- * A port's bits in guest memory are touched only by one who keeps the port from being freed in one of these
- * ways (or by a pirq's binding). So when all ports are closed under the domain's lock, nobody is using FIFO
- * pages.
+ * A port's bits in guest memory are touched only by one who has seen that the port is open (evtchn_is_open())
+ * and keeps it so in one of these ways, or by a pirq's binding. So when all ports are closed under the domain's
+ * lock, nobody is using FIFO pages: fifo_destroy() waits for its users by closing their ports.
  */
 #ifndef COMMON_EVENT_EVENT_H
 #define COMMON_EVENT_EVENT_H
@@ -22,8 +22,8 @@
 
 enum port_state {
     PORT_FREE = 0,
-    PORT_RESERVED,     /* port 0 */
-    PORT_CHANGING,     /* a pirq is being bound or unbound, with no lock held */
+    PORT_RESERVED,     /* port 0: never given out, so never open */
+    PORT_CHANGING,     /* open: a pirq is being bound or unbound, with no lock held */
     PORT_UNBOUND,
     PORT_INTERDOMAIN,
     PORT_PIRQ,
@@ -47,6 +47,12 @@ struct evtchn {
     u16 last_queue;        /* FIFO: where it was linked last, FIFO_QUEUE(vcpu, priority) */
     bool pending;          /* FIFO: became pending while it had no event word */
 };
+
+/*
+ * Given out and not closed yet, so counted in nr_active. Stays so while one of the locks above is held. Whoever
+ * is about to touch what d->evtchn->format keeps for a port asks this first.
+ */
+static inline bool evtchn_is_open(const struct evtchn *chn) { return read_once(chn->state) > PORT_RESERVED; }
 
 #define PORTS_PER_CHUNK (PAGE_SIZE / sizeof(struct evtchn))
 
@@ -74,7 +80,7 @@ struct evtchn_domain {
     u32 max_port;             /* inclusive */
     u32 nr_ports;             /* in chunks that exist; only grows */
     u32 first_free;           /* no port below it is free */
-    u32 nr_active;            /* not free, without port 0 */
+    u32 nr_active;            /* open ports */
     u32 reset_next;           /* a reset, or the domain's end, goes on here; 0: none is under way */
     bool dying;               /* no port is given out any more */
     const struct evtchn_format *format;
@@ -95,6 +101,9 @@ static inline struct evtchn *evtchn_at(const struct domain *d, u32 port)
     return &ed->chunk[port / PORTS_PER_CHUNK][port % PORTS_PER_CHUNK];
 }
 
+/* For those who hold a channel's lock only: the domain may change to FIFO meanwhile, but not back while the channel is open. */
+static inline const struct evtchn_format *evtchn_format(const struct domain *d) { return read_once(d->evtchn->format); }
+
 /* A domain that has no vCPU yet loses the event. */
 static inline void evtchn_deliver(struct domain *d, struct evtchn *chn)
 {
@@ -102,7 +111,7 @@ static inline void evtchn_deliver(struct domain *d, struct evtchn *chn)
 
     if (unlikely(!v))
         return;
-    if (read_once(d->evtchn->format) == &evtchn_two_level)
+    if (evtchn_format(d) == &evtchn_two_level)
         two_level_set_pending(v, chn);
     else
         fifo_set_pending(v, chn);
@@ -166,7 +175,7 @@ void virq_forget_handler(struct domain *d);
 int fifo_init_control(struct domain *d, const struct evtchn_init_control *c);
 int fifo_expand_array(struct domain *d, u64 gfn);
 int fifo_set_priority(struct domain *d, u32 port, u32 priority);
-/* Back to the state before the first init_control; the domain's lock held and all ports closed. */
+/* Back to the state before the first init_control. With the domain's lock held and no port open, so without users. */
 void fifo_destroy(struct domain *d);
 
 #endif

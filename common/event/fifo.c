@@ -169,7 +169,7 @@ static void clear_pending(struct domain *d, struct evtchn *chn)
 {
     event_word_t *word = event_word(d, chn->port);
 
-    chn->pending = false;
+    write_once(chn->pending, false);
     if (word)
         atomic_and(word, ~PENDING);
 }
@@ -194,7 +194,7 @@ static bool word_bit(const struct domain *d, const struct evtchn *chn, unsigned 
 
 static bool is_pending(const struct domain *d, const struct evtchn *chn)
 {
-    return word_bit(d, chn, EVTCHN_FIFO_PENDING, chn->pending);
+    return word_bit(d, chn, EVTCHN_FIFO_PENDING, read_once(chn->pending));
 }
 
 static bool is_masked(const struct domain *d, const struct evtchn *chn)
@@ -272,15 +272,15 @@ static void switch_to_fifo(struct domain *d)
     struct evtchn_domain *ed = d->evtchn;
 
     for (u32 port = 1; port < ed->nr_ports; port++) {
-        evtchn_at(d, port)->priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
-        evtchn_at(d, port)->last_queue = 0;
+        write_once(evtchn_at(d, port)->priority, EVTCHN_FIFO_PRIORITY_DEFAULT);
+        write_once(evtchn_at(d, port)->last_queue, 0);
     }
     smp_wmb();
     write_once(ed->format, &evtchn_fifo);
     for (u32 port = 1; port < ed->nr_ports; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
-        if (chn->state != PORT_FREE && evtchn_two_level.is_pending(d, chn))
+        if (evtchn_is_open(chn) && evtchn_two_level.is_pending(d, chn))
             evtchn_deliver(d, chn);
     }
 }
@@ -331,7 +331,7 @@ static int add_words(struct domain *d, struct guest_page page)
     for (u32 port = first; port < fd->nr_words && port < d->evtchn->nr_ports; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
-        if (chn->state != PORT_FREE && xchg(&chn->pending, false))
+        if (evtchn_is_open(chn) && xchg(&chn->pending, false))
             evtchn_deliver(d, chn);
     }
     return 0;
@@ -358,15 +358,20 @@ int fifo_expand_array(struct domain *d, u64 gfn)
 int fifo_set_priority(struct domain *d, u32 port, u32 priority)
 {
     struct evtchn *chn = evtchn_at(d, port);
+    bool open;
 
     if (!chn)
         return refuse(-EINVAL, "no port %u", port);
-    if (d->evtchn->format != &evtchn_fifo)
+    if (evtchn_format(d) != &evtchn_fifo)
         return refuse(-ENOSYS, "two-level channels have no priorities");
     if (priority > EVTCHN_FIFO_PRIORITY_MIN)
         return refuse(-EINVAL, "priority %u, expected at most %u", priority, EVTCHN_FIFO_PRIORITY_MIN);
-    write_once(chn->priority, (u8)priority);
-    return 0;
+    spin_lock(&chn->lock);
+    open = evtchn_is_open(chn);
+    if (open)
+        write_once(chn->priority, (u8)priority);
+    spin_unlock(&chn->lock);
+    return open ? 0 : refuse(-EINVAL, "port %u is not open", port);
 }
 
 void fifo_destroy(struct domain *d)
@@ -374,6 +379,7 @@ void fifo_destroy(struct domain *d)
     struct evtchn_domain *ed = d->evtchn;
     struct vcpu *v;
 
+    ASSERT(spin_is_held(&ed->lock) && !ed->nr_active);
     write_once(ed->format, &evtchn_two_level);
     if (!ed->fifo)
         return;

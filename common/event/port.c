@@ -53,12 +53,11 @@ int evtchn_domain_destroy(struct domain *d)
     next = evtchn_close_from(d, next);
     spin_lock(&ed->lock);
     ed->reset_next = next;
-    if (next) {
+    if (next || ed->nr_active) {    /* another CPU may be closing a pirq's port for a reset */
         spin_unlock(&ed->lock);
         return -ERESTART_HYPERCALL;
     }
-    if (ed->nr_active == 0)
-        fifo_destroy(d);
+    fifo_destroy(d);
     spin_unlock(&ed->lock);
     virq_forget_handler(d);
     return 0;
@@ -132,8 +131,8 @@ int evtchn_port_take(struct domain *d, struct evtchn **chn)
     }
     ed->nr_active++;
     write_once((*chn)->notify_vcpu, 0);
-    (*chn)->priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
-    (*chn)->pending = false;
+    write_once((*chn)->priority, EVTCHN_FIFO_PRIORITY_DEFAULT);
+    write_once((*chn)->pending, false);
     return 0;
 }
 
@@ -211,7 +210,7 @@ void evtchn_dump(struct domain *d)
     for (u32 port = 1; port < ed->nr_ports; port++) {
         const struct evtchn *chn = evtchn_at(d, port);
 
-        if (chn->state != PORT_FREE)
+        if (evtchn_is_open(chn))
             dump_port(d, chn);
     }
     spin_unlock(&ed->lock);

@@ -338,6 +338,24 @@ TEST(poll_bad)
     CHECK_REFUSED(poll(P(&port), ~0u, soon));
 }
 
+/* Port 0 is never open: nothing is done for it, whatever its bits say. */
+TEST(port_zero)
+{
+    volatile word *pending = (void *)&shared_info->evtchn_pending.word[0];
+    u64 deadline = system_time() + 3 * MS;
+    u32 port = 0;
+
+    events_off();
+    port_mask(port);
+    __atomic_fetch_or(pending, 1, __ATOMIC_SEQ_CST);
+    CHECK_OK(port_unmask(port));
+    CHECK(read_once(shared_info->evtchn_mask.word[0]) & 1);
+    CHECK_OK(poll(P(&port), 1, deadline));
+    CHECK(system_time() >= deadline);
+    port_clear(port);
+    events_on();
+}
+
 TEST(block_until_timer)
 {
     long port = bind_virq(VIRQ_TIMER, 0);

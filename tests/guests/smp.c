@@ -957,3 +957,83 @@ TEST(down_and_up_from_all)
     for (unsigned i = 0; i < VCPUS; i++)
         CHECK(!complaint[i]);
 }
+
+/* ---- FIFO channels that go while others use them ---- */
+
+#define RESETS 2000
+static u8 *control_page;
+static volatile u32 *event_words;
+static volatile u32 resets_over;
+
+static void to_fifo(void)
+{
+    struct evtchn_init_control control = { .control_gfn = virt_to_mfn(control_page) };
+    struct evtchn_expand_array array = { .array_gfn = virt_to_mfn((const void *)event_words) };
+
+    EXPECT(event_channel_op(EVTCHNOP_init_control, &control) == 0);
+    EXPECT(event_channel_op(EVTCHNOP_expand_array, &array) == 0);
+}
+
+/* -EAGAIN: another vCPU opened a port meanwhile. */
+static void reset_channels(void)
+{
+    struct evtchn_reset reset = { .dom = DOMID_SELF };
+    long rc;
+
+    while ((rc = event_channel_op(EVTCHNOP_reset, &reset)) == -EAGAIN)
+        ;
+    EXPECT_VALUE(rc == 0, rc);
+}
+
+/* What is pending makes unmasking link the port, in queues that may be gone. Port 0 is nobody's, and never closed. */
+static void unmask_pending(u32 port)
+{
+    event_words[port] = 1U << EVTCHN_FIFO_PENDING | 1U << EVTCHN_FIFO_MASKED;
+    (void)port_unmask(port);
+}
+
+static void use_ports(unsigned vcpu)
+{
+    u32 port = 0;
+    GUEST(sched_poll) poll = { .ports = P(&port), .nr_ports = 1, .timeout = 1 };
+
+    for (unsigned i = 0; i < 100; i++) {
+        unmask_pending(0);
+        unmask_pending(1 + i % VCPUS);
+    }
+    (void)sched_op(SCHEDOP_poll, &poll);
+    (void)bind_ipi(vcpu);
+    for (port = 1; port <= VCPUS; port++)
+        (void)send_port(port);
+}
+
+static void use_against_reset(unsigned vcpu)
+{
+    while (vcpu && !read_once(resets_over))
+        use_ports(vcpu);
+    for (unsigned i = 0; !vcpu && i < RESETS; i++) {
+        to_fifo();
+        (void)bind_ipi(i % VCPUS);
+        reset_channels();
+    }
+    if (!vcpu)
+        resets_over = 1;
+}
+
+/* The last test, since it closes all ports. The frames are ours again afterwards, to the last reference. */
+TEST(fifo_goes_among_its_users)
+{
+    REQUIRE_VCPUS();
+    control_page = page_alloc();
+    event_words = page_alloc();
+    resets_over = 0;
+    on_all(use_against_reset);
+    reset_channels();
+    frames[0] = control_page;
+    frames[1] = (void *)(word)event_words;
+    for (unsigned i = 0; i < 2; i++) {
+        memset(frames[i], 0, 4096);
+        make_readonly(frames[i]);
+        frame_exact(frames[i]);
+    }
+}

@@ -15,7 +15,8 @@ static struct domain *any_domain(void)
     return all[race_random(3)];
 }
 
-static u32 any_port(void) { return 1 + (u32)race_random(PORTS); }
+/* Port 0 too, which is nobody's and never closed. */
+static u32 any_port(void) { return (u32)race_random(PORTS + 1); }
 
 static void open_something(struct domain *d)
 {
@@ -51,7 +52,7 @@ static void guest_looks(struct domain *d)
     struct vcpu *v = d->vcpu[race_random(4)];
 
     (void)xchg(upcall_pending(v), 0);
-    if (!d->evtchn->fifo) {
+    if (read_once(d->evtchn->format) == &evtchn_two_level) {
         clear_bit(port, (u8 *)d->shared_info + 2048);
         set_bit(port, (u8 *)d->shared_info + 2048 + (d->arch.word == ABI_64 ? 512 : 128));
     }
@@ -62,7 +63,7 @@ static void act(struct domain *d)
 {
     struct evtchn_status st = { .port = any_port() };
 
-    switch (race_random(10)) {
+    switch (race_random(11)) {
     case 0:
     case 1:
         open_something(d);
@@ -84,6 +85,9 @@ static void act(struct domain *d)
         break;
     case 7:
         send_guest_vcpu_virq(d->vcpu[race_random(4)], VIRQ_TIMER);
+        break;
+    case 8:
+        (void)fifo_set_priority(d, any_port(), (u32)race_random(16));
         break;
     default:
         (void)evtchn_send(d, any_port());
@@ -124,22 +128,74 @@ static void a_domain_dies_among_senders(void **state)
     assert_int_equal(two->evtchn->nr_active, 0);
 }
 
+/* What the guest gives for its FIFO channels: control blocks of all vCPUs in one page, and the first page of words. */
+static mfn_t control_frame[3], word_frame[3];
+
 static void use_fifo(struct domain *d)
 {
     for (u32 i = 0; i < d->max_vcpus; i++) {
-        struct evtchn_init_control c = { .control_gfn = fake_frame_of(d).v, .vcpu = i };
+        struct evtchn_init_control c = { .control_gfn = control_frame[d->id].v, .offset = 256 * i, .vcpu = i };
 
         assert_int_equal(fifo_init_control(d, &c), 0);
     }
-    assert_int_equal(fifo_expand_array(d, fake_frame_of(d).v), 0);
+    assert_int_equal(fifo_expand_array(d, word_frame[d->id].v), 0);
+}
+
+static void give_frames(struct domain *d)
+{
+    control_frame[d->id] = fake_frame_of(d);
+    word_frame[d->id] = fake_frame_of(d);
 }
 
 static void fifo_channels(void **state)
 {
     (void)state;
+    give_frames(one);
+    give_frames(two);
     use_fifo(one);
     use_fifo(two);
     race(live);
+}
+
+/* As a guest that unmasks what it made pending itself, so that the port is linked. */
+static void unmask_pending(struct domain *d, u32 port)
+{
+    event_word_t *words = map_frame(word_frame[d->id]);
+
+    write_once(words[port], 1u << EVTCHN_FIFO_PENDING | 1u << EVTCHN_FIFO_MASKED);
+    unmap_frame(words);
+    (void)evtchn_unmask(d, port);
+}
+
+/* Its channels go back to two levels and to FIFO again, while others open, close and use them. */
+static void reset_or_live(unsigned cpu)
+{
+    struct domain *d = cpu ? two : one;
+
+    fake_set_cpu(cpu);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        fake_run(cpu < 2 ? d : any_domain(), (u32)race_random(4));
+        if (cpu >= 2) {
+            if (current->domain != ctl && race_random(3) == 0)
+                unmask_pending(current->domain, any_port());
+            else
+                act(current->domain);
+            continue;
+        }
+        while (evtchn_reset(d))
+            ;
+        use_fifo(d);
+    }
+}
+
+static void channels_are_reset_among_their_users(void **state)
+{
+    (void)state;
+    give_frames(one);
+    give_frames(two);
+    use_fifo(one);
+    use_fifo(two);
+    race(reset_or_live);
 }
 
 int main(void)
@@ -148,6 +204,7 @@ int main(void)
         cmocka_unit_test_prestate_setup_teardown(channels_of_all_kinds, event_setup, event_teardown, &WORD_64),
         cmocka_unit_test_prestate_setup_teardown(a_domain_dies_among_senders, event_setup, event_teardown, &WORD_32),
         cmocka_unit_test_prestate_setup_teardown(fifo_channels, event_setup, event_teardown, &WORD_64),
+        cmocka_unit_test_prestate_setup_teardown(channels_are_reset_among_their_users, event_setup, event_teardown, &WORD_64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -242,6 +242,24 @@ static void checks_its_arguments(void **state)
     assert_int_equal(fake_frame(m)->writers, 129);
 }
 
+/* Port 0 is never open: what the guest writes into its word makes it neither pending nor linked. */
+static void port_zero_is_never_open(void **state)
+{
+    mfn_t m = fake_frame_of(one), words_frame = fake_frame_of(one);
+    event_word_t *word = map_frame(words_frame), spoilt = 1u << EVTCHN_FIFO_PENDING | 1u << EVTCHN_FIFO_MASKED;
+
+    (void)state;
+    assert_int_equal(init_control(0, m, 0), 0);
+    assert_int_equal(CALL(expand_array, words_frame.v), 0);
+    assert_int_equal(alloc_unbound(DOMID_SELF, two->id), 1);
+    word[0] = spoilt;
+    assert_int_equal(CALL(unmask, 0), 0);
+    assert_int_equal(word[0], spoilt);
+    assert_int_equal(evtchn_port_pending(one, 0), 0);
+    assert_int_equal(CALL(set_priority, 0, 1), -EINVAL);
+    unmap_frame(word);
+}
+
 static void lack_of_memory_leaves_it_as_it_was(void **state)
 {
     mfn_t m = fake_frame_of(one);
@@ -394,7 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(delivers_in_order), T(masked_events_are_not_linked), T(events_change_queues),
         T(pending_survives_the_switch),
-        T(linked_ports_are_not_given_out), T(checks_its_arguments), T(lack_of_memory_leaves_it_as_it_was),
+        T(linked_ports_are_not_given_out), T(checks_its_arguments), T(port_zero_is_never_open), T(lack_of_memory_leaves_it_as_it_was),
         T(has_many_ports), T(reset_goes_back_to_two_levels), T(survives_spoilt_words),
         T(cpus_send_close_and_bind_at_once),
     };
