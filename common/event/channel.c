@@ -94,7 +94,7 @@ static void close_pirq(struct domain *d, struct evtchn *chn)
 
     evtchn_set_state(chn, PORT_CHANGING, NULL, pirq);
     spin_unlock(&d->evtchn->lock);
-    pirq_unbind(d, pirq);
+    pirq_unbind(d, pirq, chn->port);
     spin_lock(&d->evtchn->lock);
     evtchn_port_free(d, chn);
 }

@@ -53,7 +53,7 @@ int pirq_domain_init(struct domain *d);
 void pirq_domain_destroy(struct domain *d);             /* unbinds and unmaps all */
 /* Binds pirq of v's domain to deliver to event port; -EPERM, -EINVAL, -EBUSY. */
 int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable);
-void pirq_unbind(struct domain *d, u32 pirq);
+void pirq_unbind(struct domain *d, u32 pirq, u32 port);
 void pirq_unmasked(struct domain *d, u32 pirq);         /* EVTCHNOP_unmask of its port, or PHYSDEVOP_eoi; any context */
 /* Every interrupt of a CPU that goes offline to another; both CPUs take them until irq_cpu_gone(). */
 void irq_leave_cpu(unsigned cpu);

@@ -363,13 +363,12 @@ int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
     return bind_result;
 }
 
-void pirq_unbind(struct domain *d, u32 pirq)
+void pirq_unbind(struct domain *d, u32 pirq, u32 port)
 {
     assert_false(spin_is_held(&d->evtchn->lock));
     unbound_pirq = pirq;
     /* Another vCPU that closes the port meanwhile finds it closed. */
-    if (bound_port && d->evtchn->nr_ports && evtchn_at(d, bound_port)->state == PORT_CHANGING)
-        assert_int_equal(evtchn_close(d, bound_port), -EINVAL);
+    assert_int_equal(evtchn_close(d, port), -EINVAL);
 }
 
 static void binds_physical_interrupts(void **state)

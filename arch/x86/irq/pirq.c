@@ -113,18 +113,24 @@ static void enter(struct domain *d, u32 pirq, enum pirq_state state, u32 irq)
     write_once(d->pirqs->pirq[pirq].state, state);
 }
 
-static int map_gsi(struct domain *d, u32 gsi, s32 *pirq)
+/* The next three with map_lock held. */
+static int map_gsi(struct domain *d, s32 gsi, s32 *pirq)
 {
-    s64 n = *pirq < 0 && gsi < pirq_limit(d) && is_free(d, gsi) ? (s32)gsi : *pirq;
+    s64 n;
 
-    if (n >= 0 && mapped(d, n) && d->pirqs->pirq[n].irq == gsi) {
+    if (gsi < 0 || (u32)gsi >= nr_gsis)
+        return refuse(-EINVAL, "GSI %d, there are %u", gsi, nr_gsis);
+    if (!rangeset_contains(current->domain->irqs, gsi, gsi))
+        return refuse(-EPERM, "GSI %d is not the caller's to give", gsi);
+    n = *pirq < 0 && (u32)gsi < pirq_limit(d) && is_free(d, gsi) ? gsi : *pirq;
+    if (n >= 0 && mapped(d, n) && d->pirqs->pirq[n].irq == (u32)gsi) {
         *pirq = n;
         return 0;       /* as it is: dom0 kernels repeat themselves */
     }
     n = choose(d, n, false);
     if (n < 0)
         return n;
-    enter(d, n, PIRQ_GSI, gsi);
+    enter(d, n, PIRQ_GSI, (u32)gsi);
     *pirq = n;
     return 0;
 }
@@ -133,10 +139,6 @@ int pirq_map_gsi(struct domain *d, s32 gsi, s32 *pirq)
 {
     int err;
 
-    if (gsi < 0 || (u32)gsi >= nr_gsis)
-        return refuse(-EINVAL, "GSI %d, there are %u", gsi, nr_gsis);
-    if (!rangeset_contains(current->domain->irqs, gsi, gsi))
-        return refuse(-EPERM, "GSI %d is not the caller's to give", gsi);
     spin_lock(&map_lock);
     err = map_gsi(d, gsi, pirq);
     spin_unlock(&map_lock);
@@ -184,7 +186,8 @@ static void drop(struct domain *d, struct pirq *p)
     bool msi = p->state == PIRQ_MSI;
 
     write_once(p->state, PIRQ_FREE);
-    irq_unbind_guest(&irq_descs[p->irq], d);
+    if (p->port)
+        irq_unbind_guest(&irq_descs[p->irq], d);
     if (msi)
         irq_destroy(p->irq);
 }
@@ -240,7 +243,7 @@ u32 pirq_port(const struct domain *d, u32 pirq)
 {
     const struct pirq *p = mapped(d, pirq);
 
-    return p ? p->port : 0;
+    return p ? read_once(p->port) : 0;
 }
 
 static void mark_eoi(struct domain *d, u32 pirq)
@@ -269,36 +272,48 @@ static struct pirq *mapped_or_gsi(struct domain *d, u32 pirq)
         if (gsi_setup(pirq, level, low))
             return NULL;
     }
-    return pirq_map_gsi(d, pirq, &same) ? NULL : mapped(d, pirq);
+    return map_gsi(d, (s32)pirq, &same) ? NULL : mapped(d, pirq);
 }
 
-int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
+static int bind(struct domain *d, u32 pirq, u32 port, bool shareable)
 {
-    struct domain *d = v->domain;
     struct pirq *p = mapped_or_gsi(d, pirq);
     int err;
 
     if (!p)
         return refuse(-EINVAL, "pirq %u is not mapped", pirq);
-    p->port = port;
     err = irq_bind_guest(&irq_descs[p->irq], d, pirq, port, shareable);
-    if (err) {
-        p->port = 0;
+    if (err)
         return refuse(err, "pirq %u (irq %u) cannot be bound: %s", pirq, p->irq,
                       err == -EBUSY ? "it is in use" : "it was never set up");
-    }
+    write_once(p->port, port);
     mark_eoi(d, pirq);
     return 0;
 }
 
-void pirq_unbind(struct domain *d, u32 pirq)
+/* Under map_lock from the look to the deed: an irq that is bound after its pirq was unmapped would never be unbound. */
+int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
 {
-    struct pirq *p = mapped(d, pirq);
+    int err;
 
-    if (!p)
-        return;
-    irq_unbind_guest(&irq_descs[p->irq], d);
-    p->port = 0;
+    spin_lock(&map_lock);
+    err = bind(v->domain, pirq, port, shareable);
+    spin_unlock(&map_lock);
+    return err;
+}
+
+/* Nothing to do if the pirq was unmapped, and perhaps mapped and bound anew, meanwhile. */
+void pirq_unbind(struct domain *d, u32 pirq, u32 port)
+{
+    struct pirq *p;
+
+    spin_lock(&map_lock);
+    p = mapped(d, pirq);
+    if (p && p->port == port) {
+        irq_unbind_guest(&irq_descs[p->irq], d);
+        write_once(p->port, 0);
+    }
+    spin_unlock(&map_lock);
 }
 
 void pirq_unmasked(struct domain *d, u32 pirq)

@@ -406,7 +406,7 @@ FAKE int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
     return 0;
 }
 
-FAKE void pirq_unbind(struct domain *d, u32 pirq) { (void)d, (void)pirq; }
+FAKE void pirq_unbind(struct domain *d, u32 pirq, u32 port) { (void)d, (void)pirq, (void)port; }
 
 /* --- Guest memory --------------------------------------------------------------------------------- */
 
