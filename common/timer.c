@@ -221,11 +221,11 @@ void timer_set(struct timer *t, u64 expires)
     expires = max(expires, 1UL);
     q = lock_queue_to_arm(t, &flags);
     if (likely(can_stay(t, expires))) {
-        t->expires = expires;
+        write_once(t->expires, expires);
     } else if (t->state != TIMER_KILLED) {
         if (t->state == TIMER_ARMED)
             heap_remove(q, t);
-        t->expires = expires;
+        write_once(t->expires, expires);
         heap_insert(q, t);
         if (q->root == t)
             program(q, t->cpu);

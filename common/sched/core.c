@@ -147,6 +147,7 @@ static void switch_states(struct runq *rq, struct vcpu *prev, struct vcpu *next,
     write_once(next->is_running, true);
     atomic_add_return(&prev->domain->sched.nr_running, -1);
     atomic_add_return(&next->domain->sched.nr_running, 1);
+    vcpu_ticks_again(next);
 }
 
 /*

@@ -452,6 +452,92 @@ static void random_action(void)
     }
 }
 
+/* --- Ticks ---------------------------------------------------------------------------------------------- */
+
+static struct sim_vcpu *ticking(struct domain *d, u64 burst, u64 pause)
+{
+    struct sim_vcpu *s = sim_vcpu(d, burst, pause);
+
+    sim_settle();
+    sim_on(s->v.cpu);
+    s->v.periodic_period = MILLISECS(1);
+    timer_set(&s->v.periodic, sim_now + MILLISECS(1));
+    return s;
+}
+
+static u64 ticks_in(struct sim_vcpu *s, u64 ns)
+{
+    u64 before = s->ticks;
+
+    sim_run(ns);
+    return s->ticks - before;
+}
+
+static void ticks_stop_with_their_vcpu(void **state)
+{
+    struct sim_vcpu *v;
+
+    (void)state;
+    sim_start(2);
+    v = ticking(sim_domain(256, 0), FOREVER);
+    assert_in_range(ticks_in(v, SECONDS(1)), 999, 1001);
+    for (unsigned i = 0; i < 3; i++) {
+        sim_on(0);
+        toggle_pause(v);
+        assert_in_range(ticks_in(v, SECONDS(1)), i == 0, 1);    /* the one that was set */
+        sim_on(0);
+        toggle_pause(v);
+        assert_in_range(ticks_in(v, SECONDS(1)), 999, 1001);
+    }
+}
+
+/* Once, if the tick does not wake it; each time, if it does. */
+static void ticks_wake_who_blocks(void **state)
+{
+    struct sim_vcpu *v;
+
+    (void)state;
+    sim_start(2);
+    v = ticking(sim_domain(256, 0), MICROSECS(50), SECONDS(3));
+    assert_int_equal(ticks_in(v, SECONDS(2)), 1);
+    v->tick_wakes = true;
+    sim_run(SECONDS(2));
+    assert_in_range(ticks_in(v, SECONDS(1)), 999, 1001);
+}
+
+/* Who waits for a CPU has its tick pending: further ones would be at the cost of who has the CPU. */
+static void ticks_of_who_waits(void **state)
+{
+    struct sim_vcpu *v;
+    u64 ticks;
+
+    (void)state;
+    sim_start(1);
+    v = ticking(sim_domain(1, 0), FOREVER);
+    (void)sim_vcpu(sim_domain(1000, 0), FOREVER);
+    ticks = ticks_in(v, SECONDS(20));
+    assert_true(ticks > 0 && ticks <= v->starts + ran(v) / MILLISECS(1) + 1);
+    assert_true(ticks < 200);
+}
+
+/* Its interrupts go to the CPU that it runs on. */
+static void ticks_go_with_their_vcpu(void **state)
+{
+    cpumask_t to;
+    struct sim_vcpu *v;
+
+    (void)state;
+    sim_start(3);
+    v = ticking(sim_domain(256, 0), FOREVER);
+    for (unsigned i = 0; i < 9; i++) {
+        to = cpumask_of(i % 3);
+        sim_on(0);
+        assert_int_equal(vcpu_set_hard_affinity(&v->v, &to), 0);
+        assert_in_range(ticks_in(v, SECONDS(1)), 998, 1001);
+        assert_int_equal(v->v.periodic.cpu, i % 3);
+    }
+}
+
 static void random_life(void **state)
 {
     (void)state;
@@ -516,6 +602,10 @@ int main(void)
         cmocka_unit_test(idle_cpus_take_work),
         cmocka_unit_test(yield_gives_way),
         cmocka_unit_test(no_wake_up_is_lost),
+        cmocka_unit_test(ticks_stop_with_their_vcpu),
+        cmocka_unit_test(ticks_wake_who_blocks),
+        cmocka_unit_test(ticks_of_who_waits),
+        cmocka_unit_test(ticks_go_with_their_vcpu),
         cmocka_unit_test(random_life),
         cmocka_unit_test(cpus_go_and_come),
     };

@@ -51,7 +51,6 @@ void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu; (void)vector; sim_ipis
 void *xzalloc_bytes(size_t size) { return calloc(1, size); }
 void xfree(void *p) { free(p); }
 bool frames_drain_due(void) { return false; }
-void send_guest_vcpu_virq(struct vcpu *v, u32 virq) { (void)v; (void)virq; }
 void domain_shutdown(struct domain *d, u8 reason) { d->shutdown_code = reason; }
 void debug_key_register(char key, void (*fn)(char, struct cpu_regs *), const char *help)
 {
@@ -81,10 +80,23 @@ bool vcpu_event_pending(const struct vcpu *v)
     return sim_of(v)->event;
 }
 
+void send_guest_vcpu_virq(struct vcpu *v, u32 virq)
+{
+    struct sim_vcpu *s = sim_of(v);
+
+    (void)virq;
+    s->ticks++;
+    if (!s->tick_wakes)
+        return;
+    s->wake_at = 0;
+    vcpu_unblock(v);
+}
+
 static void note_start(struct vcpu *v)
 {
     struct sim_vcpu *s = sim_of(v);
 
+    s->starts++;
     s->ran_on[here] = true;
     if (s->woken_at) {
         u64 latency = sim_now - s->woken_at;

@@ -19,6 +19,9 @@ struct sim_vcpu {
     u64 born;
     u64 woken_at;          /* for latency: 0 when it runs */
     u64 wakes, worst_latency, total_latency;
+    u64 starts;            /* how often it was switched to */
+    u64 ticks;             /* VIRQ_TIMERs sent to it */
+    bool tick_wakes;       /* and they end its pauses */
     bool ran_on[NR_CPUS];
 };
 
