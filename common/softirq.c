@@ -82,23 +82,22 @@ bool preempt_needed(void)
     return v && !is_idle_vcpu(v) && (softirq_urgent() || vcpu_event_pending(v));
 }
 
-void tasklet_schedule(struct tasklet *t)
+void tasklet_schedule_on(unsigned cpu, struct tasklet *t)
 {
+    struct tasklet_queue *q = &cpu_var(tasklets, cpu);
     u64 flags;
-    struct tasklet_queue *q;
 
     if (xchg(&t->queued, true))
         return;
-    flags = irq_save();
-    q = &this_cpu(tasklets);
-    spin_lock(&q->lock);
+    flags = spin_lock_irqsave(&q->lock);
     t->next = NULL;
     *q->tail = t;
     q->tail = &t->next;
-    spin_unlock(&q->lock);
-    irq_restore(flags);
-    raise_softirq(SOFTIRQ_TASKLET);
+    spin_unlock_irqrestore(&q->lock, flags);
+    raise_softirq_on(cpu, SOFTIRQ_TASKLET);
 }
+
+void tasklet_schedule(struct tasklet *t) { tasklet_schedule_on(this_cpu_id(), t); }
 
 static struct tasklet *take_all(struct tasklet_queue *q)
 {

@@ -100,6 +100,12 @@ void domain_ref(struct domain *d)
 }
 
 /*
+ * All domains are unmade on one CPU, which never goes offline. A dead domain's count reaches 0 more than once: when a frame of it
+ * goes that others had mapped. What takes it apart then comes behind what still does.
+ */
+#define DESTROYER 0
+
+/*
  * The count reaches 0 and the tasklet is queued in one go, so that a tasklet that runs already cannot free
  * the structure in between.
  */
@@ -114,7 +120,7 @@ void domain_put(struct domain *d)
     ASSERT(refs != 0);
     flags = spin_lock_irqsave(&hash_lock);
     if (atomic_dec_and_test(&d->refs))
-        tasklet_schedule(&d->destroy);
+        tasklet_schedule_on(DESTROYER, &d->destroy);
     spin_unlock_irqrestore(&hash_lock, flags);
 }
 

@@ -29,9 +29,13 @@ void raise_softirq_on(unsigned cpu, enum softirq n);      /* by IPI if it is ano
 void do_softirq(void);
 bool softirq_pending(void);
 
-/* One-off deferred functions; .fn and .data are set by the owner. Run on the CPU that scheduled them. */
+/*
+ * One-off deferred functions; .fn and .data are set by the owner. Scheduled anew while fn runs it runs again, on another CPU even
+ * at the same time: one whose runs must come one after the other is always scheduled on the same CPU.
+ */
 struct tasklet { struct tasklet *next; void (*fn)(void *); void *data; bool queued; };
-void tasklet_schedule(struct tasklet *t);                 /* any context; no effect while it waits to run */
+void tasklet_schedule(struct tasklet *t);                 /* on this CPU; any context; no effect while it waits to run */
+void tasklet_schedule_on(unsigned cpu, struct tasklet *t);
 
 /* True when a long operation should give way: a softirq waits or an event for the current vCPU is due. */
 bool preempt_needed(void);

@@ -74,8 +74,10 @@ void send_dom0_virq(u32 virq) { exceptions += virq == VIRQ_DOM_EXC; }
 void hardware_shutdown(u8 reason) { (void)reason; __builtin_trap(); }
 
 
-void tasklet_schedule(struct tasklet *t)
+/* A domain's last reference may go more than once, on any CPU: what unmakes it must not run on two at once. */
+void tasklet_schedule_on(unsigned cpu, struct tasklet *t)
 {
+    assert_int_equal(cpu, 0);
     if (t->queued)
         return;
     t->queued = true;
