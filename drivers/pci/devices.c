@@ -59,6 +59,7 @@ bool pci_is_hidden(u32 sbdf)
     return false;
 }
 
+/* Also one that is gone. */
 static struct pci_dev *find_locked(u32 sbdf)
 {
     struct pci_dev *dev;
@@ -75,6 +76,22 @@ struct pci_dev *pci_find(u32 sbdf)
 
     spin_lock(&list_lock);
     dev = find_locked(sbdf);
+    spin_unlock(&list_lock);
+    return dev && !read_once(dev->gone) ? dev : NULL;
+}
+
+/* The entry of a function; NULL: no memory for a new one. */
+static struct pci_dev *entry_of(u32 sbdf)
+{
+    struct pci_dev *dev;
+
+    spin_lock(&list_lock);
+    dev = find_locked(sbdf);
+    if (!dev && (dev = xzalloc(struct pci_dev)) != NULL) {
+        dev->sbdf = sbdf;
+        dev->gone = true;
+        list_add_tail(&dev->link, &pci_devices);
+    }
     spin_unlock(&list_lock);
     return dev;
 }
@@ -94,40 +111,25 @@ static void read_identity(struct pci_dev *dev)
 
 int pci_add_device(u32 sbdf)
 {
-    struct pci_dev *dev = pci_find(sbdf);
+    struct pci_dev *dev;
 
     pci_map_bus(sbdf);
-    if (dev) {
-        read_identity(dev);
-        return 0;
-    }
-    if (pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff)
+    if (!pci_find(sbdf) && pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff)
         return -ENODEV;
-    dev = xzalloc(struct pci_dev);
+    dev = entry_of(sbdf);
     if (!dev)
         return -ENOMEM;
-    dev->sbdf = sbdf;
     read_identity(dev);
-    spin_lock(&list_lock);
-    if (find_locked(sbdf))
-        xfree(dev);
-    else
-        list_add_tail(&dev->link, &pci_devices);
-    spin_unlock(&list_lock);
+    write_once(dev->gone, false);
     return 0;
 }
 
 int pci_remove_device(u32 sbdf)
 {
-    struct pci_dev *dev;
+    struct pci_dev *dev = pci_find(sbdf);
 
-    spin_lock(&list_lock);
-    dev = find_locked(sbdf);
-    if (dev && !dev->nr_msi && !dev->nr_msix) {
-        list_del(&dev->link);
-        xfree(dev);
-    }
-    spin_unlock(&list_lock);
+    if (dev && !dev->nr_msi && !dev->nr_msix)
+        write_once(dev->gone, true);
     return dev ? 0 : -ENODEV;
 }
 
@@ -158,9 +160,12 @@ static void dump_devices(char key, struct cpu_regs *regs)
 
     (void)key, (void)regs;
     spin_lock(&list_lock);
-    list_for_each(dev, &pci_devices, link)
+    list_for_each(dev, &pci_devices, link) {
+        if (dev->gone)
+            continue;
         printk("  " PCI_FMT " %04x:%04x class %06x MSI %u MSI-X %u%s\n", PCI_ARGS(dev->sbdf), dev->vendor,
                dev->device, dev->class_code, dev->nr_msi, dev->nr_msix, dev->hidden ? " hidden" : "");
+    }
     spin_unlock(&list_lock);
 }
 
