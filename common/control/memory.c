@@ -88,14 +88,8 @@ s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t u)
 
 s64 dc_set_address_size(struct domain *d, struct xen_domctl *op, gva_t u)
 {
-    int rc = arch_domain_set_address_size(d, op->u.address_size.size);
-
     (void)u;
-    if (!rc) {
-        domain_reset_vcpu_info(d);
-        cpu_policy_domain_resized(d);
-    }
-    return rc;
+    return arch_domain_set_address_size(d, op->u.address_size.size);
 }
 
 s64 dc_get_address_size(struct domain *d, struct xen_domctl *op, gva_t u)

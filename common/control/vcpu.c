@@ -24,15 +24,21 @@ static s64 take_context(struct vcpu *v, const void *raw)
     return rc;
 }
 
-/* A context of nothing takes the vCPU back to before its first. */
+/*
+ * A context of nothing takes the vCPU back to before its first. It gives up what it holds and the addresses that its
+ * kernel told. Its ports, its vcpu_info and its FIFO queues are its number's, and stay.
+ */
 static s64 reset(struct vcpu *v)
 {
+    int rc;
+
     domain_pause(v->domain);
     v->is_initialised = false;
     atomic_or(&v->pause_flags, VPF_DOWN);
-    atomic_and(&v->pause_flags, ~VPF_BLOCKED);
+    vcpu_unblock(v);
+    rc = arch_vcpu_reset(v);
     domain_unpause(v->domain);
-    return 0;
+    return rc;
 }
 
 s64 dc_setvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)

@@ -7,8 +7,7 @@
 #include <pvisor/time.h>
 #include "internal.h"
 
-/* The vcpu_info of vCPUs that have no place in shared_info and registered none. What it says is ignored. */
-static u8 dummy_vcpu_info[sizeof(struct vcpu_info_l64)] __attribute__((aligned(64)));
+_Static_assert(sizeof(struct vcpu_info_l64) <= sizeof(((struct vcpu *)0)->own_info), "a whole vcpu_info");
 
 static void vcpu_reset_info(struct vcpu *v)
 {
@@ -21,7 +20,7 @@ static void vcpu_reset_info(struct vcpu *v)
     if (shared && v->id < XEN_LEGACY_MAX_VCPUS)
         v->info = shared + abi_offset(w, shared_info, vcpu_info) + v->id * abi_sizeof(w, vcpu_info);
     else
-        v->info = dummy_vcpu_info;
+        v->info = v->own_info;
     if (registered) {
         unmap_frame(registered);
         frame_put_writable(v->info_mfn);
@@ -37,12 +36,22 @@ void domain_reset_vcpu_info(struct domain *d)
         vcpu_reset_info(v);
 }
 
+bool domain_has_registered_info(const struct domain *d)
+{
+    struct vcpu *v;
+
+    for_each_vcpu(d, v)
+        if (!mfn_eq(v->info_mfn, INVALID_MFN))
+            return true;
+    return false;
+}
+
 static void vcpu_init_fields(struct vcpu *v, struct domain *d, u32 id)
 {
     v->domain = d;
     v->id = id;
     v->info_mfn = INVALID_MFN;
-    v->info = dummy_vcpu_info;
+    v->info = v->own_info;
     v->pause_flags = VPF_DOWN;
     v->runstate.state = RUNSTATE_offline;
     v->runstate.entry_time = now_ns();

@@ -125,6 +125,11 @@ int arch_domain_set_address_size(struct domain *d, u32 bits);
 size_t arch_context_size(const struct domain *d);
 int arch_vcpu_set_context(struct vcpu *v, const void *raw);
 void arch_vcpu_get_context(struct vcpu *v, void *raw);
+/*
+ * Gives up the page and descriptor tables of v, which does not run, and its kernel's areas. -ERESTART_HYPERCALL while there is more to do;
+ * then v has none, as before its first context.
+ */
+int arch_vcpu_reset(struct vcpu *v);
 /* Fills a page with the 32-byte stubs by which the domain's kernel makes hypercalls. */
 void arch_init_hypercall_page(struct domain *d, void *page);
 /* VCPUOP_register_vcpu_info: moves v->info to gfn (a frame of its domain) + offset. */

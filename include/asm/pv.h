@@ -76,6 +76,7 @@ bool mirror_fault(struct vcpu *v, u64 address, u32 error);   /* pt32: true if th
 
 /* --- pv/domain.c --- */
 int pv_set_format(struct domain *d, enum pt_format_id id);
+void pv_forget_addresses(struct vcpu *v);        /* where its kernel wants things written: another address space begins */
 void arch_init_hypercall_page(struct domain *d, void *page);
 
 static inline void vcpu_set_upcall_mask(struct vcpu *v, bool on) { ((volatile u8 *)v->info)[1] = on; }

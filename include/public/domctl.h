@@ -206,7 +206,7 @@ struct xen_domctl_max_mem {
 /* ctxt: a vcpu_guest_context in the domain's layout. A null one in setvcpucontext resets the vCPU. */
 struct xen_domctl_vcpucontext {
     u32 vcpu;
-    u64 ctxt;
+    u64 ctxt __attribute__((aligned(8)));   /* in 32-bit tools too */
 };
 
 struct xen_domctl_getvcpuinfo {

@@ -12,7 +12,7 @@
  * The calling domain, a 32-bit PAE one with no page table left but those of its root, becomes a 32-bit non-PAE one, and its
  * only running vCPU begins anew like a freshly built kernel: flat ring-1 segments, events masked, no handlers, the root
  * pinned. Returns only if it is refused: -EINVAL (format, addresses, root, a frame above 4 GiB), -EBUSY (tables pinned or
- * in use, another vCPU is up), -ENOMEM. After a refusal everything is as it was.
+ * in use, another vCPU is up, a vcpu_info is registered), -ENOMEM. After a refusal everything is as it was.
  */
 #define PVISOROP_switch_format 1
 #define PVISOR_FORMAT_NONPAE   2

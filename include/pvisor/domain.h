@@ -38,8 +38,12 @@ struct vcpu {
     bool poll_active;               /* in SCHEDOP_poll on poll_port (0: several) */
     u32 poll_port;
 
-    /* The vcpu_info: in shared_info, or where VCPUOP_register_vcpu_info put it; never NULL. */
+    /*
+     * The vcpu_info: in shared_info, or where VCPUOP_register_vcpu_info put it; own_info for one that has neither. Never NULL.
+     * The frame of a registered one is given back only when nobody writes there: no vCPU of the domain runs, no port is open.
+     */
     void *info;
+    u64 own_info[8];                /* not shared with any other vCPU: what a guest must not see of others is written here */
     mfn_t info_mfn;                 /* INVALID_MFN unless registered */
     struct timer singleshot, periodic, poll_timer;
     u64 periodic_period;            /* ns, 0: off */
@@ -177,8 +181,12 @@ static inline struct vcpu *domain_vcpu(const struct domain *d, u32 id)
 #define for_each_vcpu(d, v) \
     for (u32 i_ = 0; i_ < (d)->max_vcpus; i_++) if (((v) = (d)->vcpu[i_]) != NULL)
 
-/* Every vCPU's vcpu_info back to its place in shared_info: the word size changed, or the domain dies. */
+/*
+ * Every vCPU's vcpu_info back to its place in shared_info: the word size changed and none is registered, or the domain dies:
+ * its vCPUs stand still and its ports are closed.
+ */
 void domain_reset_vcpu_info(struct domain *d);
+bool domain_has_registered_info(const struct domain *d);
 /*
  * Sets aside memory for pages frames in all, those that d has included (0: no claim); what d then allocates
  * comes out of it. -ENOMEM: not that much is free; -EINVAL: beyond its maximum, or it has more already.

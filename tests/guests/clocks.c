@@ -179,6 +179,20 @@ TEST(periodic)
     close_timer();
 }
 
+/* A kernel may sleep between its ticks and set no other timer. */
+TEST(periodic_wakes_who_blocks)
+{
+    struct vcpu_set_periodic_timer op = { .period_ns = 2 * MS };
+    u32 before;
+
+    REQUIRE(open_timer());
+    before = event_count[timer_port];
+    CHECK_OK(vcpu_op(VCPUOP_set_periodic_timer, 0, &op));
+    while (event_count[timer_port] < before + 10)
+        sched_op(SCHEDOP_block, NULL);
+    close_timer();
+}
+
 static u64 sum(const GUEST(vcpu_runstate_info) *r)
 {
     return r->time[0] + r->time[1] + r->time[2] + r->time[3];

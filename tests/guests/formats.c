@@ -249,6 +249,30 @@ static void second_main(void)
 }
 #endif
 
+/* The hypervisor writes to the page whenever it likes, also in a change that is refused. */
+TEST(registered_info)
+{
+#ifdef FORMAT_PT32P
+    u8 *page = page_alloc();
+    struct vcpu_register_vcpu_info op = { .mfn = virt_to_mfn(page) };
+
+    if (vcpu_op(VCPUOP_is_up, 1, NULL) < 0)
+        SKIP("one vCPU");
+    REQUIRE_OK(vcpu_op(VCPUOP_register_vcpu_info, 1, &op));
+    memset(page, 0, 4096);
+    make_readonly(page);
+    REQUIRE_OK(mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0));
+    set_request();
+    CHECK_SAYS(EBUSY, "a vcpu_info is registered", switch_format());
+    check_alive();
+    CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+    CHECK_REFUSED(pin(page, 1));
+    make_writable(page);
+#else
+    SKIP("only PAE guests can change");
+#endif
+}
+
 /* A second vCPU has its own root, of the old format. Last in this file: it runs from now on. */
 TEST(second_vcpu_up)
 {

@@ -958,6 +958,78 @@ TEST(down_and_up_from_all)
         CHECK(!complaint[i]);
 }
 
+/* ---- Ticks of a vCPU that is down ---- */
+
+static long tick_port;
+
+static void wait_for_ticks(u32 n)
+{
+    u32 old = event_count[tick_port];
+    u64 end = system_time() + PATIENCE;
+
+    while (read_once(event_count[tick_port]) - old < n && system_time() < end)
+        yield();
+    EXPECT(read_once(event_count[tick_port]) - old >= n);
+}
+
+static void tick_go_down_and_tick(void)
+{
+    struct vcpu_set_periodic_timer op = { .period_ns = MS };
+
+    EXPECT(vcpu_op(VCPUOP_set_periodic_timer, VCPUS - 1, &op) == 0);
+    wait_for_ticks(5);
+    EXPECT(vcpu_op(VCPUOP_down, VCPUS - 1, NULL) == 0);
+    wait_for_ticks(5);
+    EXPECT(vcpu_op(VCPUOP_stop_periodic_timer, VCPUS - 1, NULL) == 0);
+}
+
+static bool is_offline(unsigned vcpu)
+{
+    GUEST(vcpu_runstate_info) r;
+
+    return vcpu_op(VCPUOP_get_runstate_info, vcpu, &r) == 0 && r.state == RUNSTATE_offline;
+}
+
+/* How often the port becomes pending within some ticks' time. */
+static u32 count_pending(void)
+{
+    u64 end = system_time() + 50 * MS;
+    u32 n = 0;
+
+    while (system_time() < end) {
+        if (port_pending((unsigned)tick_port)) {
+            port_clear((unsigned)tick_port);
+            n++;
+        }
+        yield();
+    }
+    return n;
+}
+
+static void watch_ticks(unsigned vcpu)
+{
+    u64 end = system_time() + PATIENCE;
+    u32 n;
+
+    if (vcpu == VCPUS - 1)
+        tick_go_down_and_tick();
+    if (vcpu)
+        return;
+    while (!is_offline(VCPUS - 1) && system_time() < end)
+        yield();
+    n = count_pending();
+    EXPECT_VALUE(n <= 1, n);    /* one may have been set before */
+    EXPECT(vcpu_op(VCPUOP_up, VCPUS - 1, NULL) == 0);
+}
+
+TEST(ticks_end_when_a_vcpu_is_down)
+{
+    REQUIRE_VCPUS();
+    REQUIRE((tick_port = bind_virq(VIRQ_TIMER, VCPUS - 1)) > 0);
+    on_all(watch_ticks);
+    CHECK_OK(close_port((unsigned)tick_port));
+}
+
 /* ---- FIFO channels that go while others use them ---- */
 
 #define RESETS 2000

@@ -137,7 +137,10 @@ static int init_format(struct domain *d)
     return rc;
 }
 
-/* Gives d another page-table format, and what goes with it. Only while it has no page tables. */
+/*
+ * Gives d another page-table format, and what goes with it. Only while it has no page tables, and no vcpu_info is registered
+ * (domain_has_registered_info()): others may be writing to such a one.
+ */
 int pv_set_format(struct domain *d, enum pt_format_id id)
 {
     const struct pt_format *old = d->arch.fmt;
@@ -504,7 +507,7 @@ int arch_vcpu_register_info(struct vcpu *v, u64 gfn, u32 offset)
     page = map_frame(mfn(gfn));
     memcpy(page + offset, old, size);
     v->info_mfn = mfn(gfn);
-    v->info = page + offset;
+    write_once(v->info, (void *)(page + offset));
     evtchn_vcpu_info_moved(v);
     return 0;
 }
@@ -541,20 +544,34 @@ static int drop_vcpu_frames(struct vcpu *v)
     return drop_roots(v);
 }
 
+void pv_forget_addresses(struct vcpu *v)
+{
+    v->runstate_area = v->time_area = v->arch.iobitmap = gva(0);
+    v->arch.iobitmap_ports = 0;
+}
+
+int arch_vcpu_reset(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+    int rc;
+
+    pv_forget_addresses(v);
+    pt_lock(d);
+    rc = pt_drain_orphans(d);
+    if (!rc)
+        rc = drop_vcpu_frames(v);
+    pt_unlock(d);
+    return rc;
+}
+
 int arch_domain_relinquish(struct domain *d)
 {
     struct vcpu *v;
     int rc;
 
-    for_each_vcpu(d, v) {
-        pt_lock(d);
-        rc = pt_drain_orphans(d);
-        if (!rc)
-            rc = drop_vcpu_frames(v);
-        pt_unlock(d);
-        if (rc)
+    for_each_vcpu(d, v)
+        if ((rc = arch_vcpu_reset(v)) != 0)
             return rc;
-    }
     if (!mfn_eq(d->arch.pirq_eoi_mfn, INVALID_MFN)) {
         frame_put_writable(d->arch.pirq_eoi_mfn);
         d->arch.pirq_eoi_mfn = INVALID_MFN;

@@ -47,6 +47,8 @@ static int check(const struct domain *d, const struct pvisor_switch_format *s)
     if (s->eip >= f->hv_start || s->esp > f->hv_start)
         return refuse(-EINVAL, "entry %#x or stack %#x is not below %#lx", s->eip, s->esp, f->hv_start);
     rc = check_vcpus(d);
+    if (!rc && domain_has_registered_info(d))
+        rc = refuse(-EBUSY, "a vcpu_info is registered, and would have to go while others write to it");
     return rc ? rc : check_reach(d, f);
 }
 
@@ -121,6 +123,7 @@ static void begin_anew(struct vcpu *v, const struct pvisor_switch_format *s)
 
     memset(v->arch.traps, 0, 256 * sizeof(*v->arch.traps));
     memset(v->arch.callback, 0, sizeof(v->arch.callback));
+    pv_forget_addresses(v);
     memset(r, 0, offsetof(struct cpu_regs, es));
     r->rip = s->eip;
     r->rsp = v->arch.kernel_sp = s->esp;
