@@ -209,8 +209,7 @@ TEST(runstate_adds_up)
     t1 = system_time();
     REQUIRE(open_timer());
     for (unsigned i = 0; i < 3; i++) {
-        CHECK_OK(set_singleshot(system_time() + 3 * MS, 0));
-        sched_op(SCHEDOP_block, NULL);
+        CHECK_OK(sleep_until_event(system_time() + 3 * MS));
     }
     close_timer();
     t2 = system_time();
@@ -235,8 +234,7 @@ TEST(runstate_area)
     CHECK_EQ(area.state, RUNSTATE_running);
     entered = area.state_entry_time;
     REQUIRE(open_timer());
-    CHECK_OK(set_singleshot(system_time() + 3 * MS, 0));
-    sched_op(SCHEDOP_block, NULL);
+    CHECK_OK(sleep_until_event(system_time() + 3 * MS));
     close_timer();
     CHECK(area.state_entry_time > entered);
     CHECK_EQ(area.state, RUNSTATE_running);

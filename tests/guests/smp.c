@@ -705,10 +705,8 @@ static void sleep_by_timer(unsigned vcpu)
         u64 until = system_time() + (i % 4 + 1) * MS / 2;
 
         EXPECT(set_singleshot(until, 0) == 0);
-        while (system_time() < until) {
-            events_off();
+        for (events_off(); system_time() < until; events_off())
             sched_op(SCHEDOP_block, NULL);
-        }
         events_on();
     }
     EXPECT(event_count[timer_port[vcpu]] > 0);

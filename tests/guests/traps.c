@@ -988,8 +988,7 @@ static void block(void)
     long port = bind_virq(VIRQ_TIMER, 0);
 
     CHECK(port > 0);
-    CHECK_OK(set_singleshot(system_time() + 5 * MS, 0));
-    sched_op(SCHEDOP_block, NULL);
+    CHECK_OK(sleep_until_event(system_time() + 5 * MS));
     CHECK_OK(close_port((unsigned)port));
 }
 

@@ -51,6 +51,18 @@ long set_singleshot(u64 deadline, u32 flags)
     return vcpu_op(VCPUOP_set_singleshot_timer, this_vcpu(), &op);
 }
 
+long sleep_until_event(u64 deadline)
+{
+    long rc;
+
+    events_off();
+    rc = set_singleshot(deadline, 0);
+    if (rc == 0)
+        rc = sched_op(SCHEDOP_block, NULL);
+    events_on();
+    return rc;
+}
+
 bool wait_change(const volatile u32 *counter, u32 old, u64 ns)
 {
     u64 end = system_time() + ns;

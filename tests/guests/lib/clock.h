@@ -14,6 +14,11 @@ u64 scale_tsc(const struct vcpu_time_info *t, u64 tsc);
 struct vcpu_time_info time_info(unsigned vcpu);
 /* One-shot timer of this vCPU; flags: VCPU_SSHOTTMR_*. */
 long set_singleshot(u64 deadline, u32 flags);
+/*
+ * Sets it and blocks until an event comes. Events are masked from before: one that comes on a busy host before the vCPU blocks would be
+ * gone by then, and it would sleep for ever.
+ */
+long sleep_until_event(u64 deadline);
 /* Waits until *counter differs from old or ns passed; yields meanwhile. True if it changed. */
 bool wait_change(const volatile u32 *counter, u32 old, u64 ns);
 /*
