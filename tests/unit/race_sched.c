@@ -158,18 +158,33 @@ static void pause_another(struct vcpu *v)
     vcpu_unpause(v);
 }
 
+/* As VCPUOP_set_periodic_timer and its opposite. */
+static void set_ticks(struct vcpu *v, u64 period)
+{
+    write_once(v->periodic_period, period);
+    if (!period) {
+        timer_stop(&v->periodic);
+        return;
+    }
+    timer_migrate(&v->periodic, v->cpu);
+    timer_set(&v->periodic, now_ns() + period);
+}
+
 /* One stay in the guest. */
 static void guest(struct vcpu *v)
 {
     atomic_inc(of(runs, v));
     (void)xchg(of(pending, v), 0);
     for (unsigned n = (unsigned)race_random(20); n--;) {
-        switch (race_random(8)) {
+        switch (race_random(9)) {
         case 0:
             change_something(any_vcpu());
             break;
         case 1:
             pause_another(any_vcpu());
+            break;
+        case 2:
+            set_ticks(v, race_random(3) * MICROSECS(30));
             break;
         default:
             send_event(any_vcpu());
@@ -189,6 +204,7 @@ static void wind_down(struct vcpu *v)
 {
     atomic_inc(of(runs, v));
     (void)xchg(of(pending, v), 0);
+    set_ticks(v, 0);
     vcpu_block();
 }
 
