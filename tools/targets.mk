@@ -25,6 +25,13 @@ $(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach
 $(cache)/qemu/run: $(image_tools)/qemu
 	@$(image_tools)/qemu $(@D)
 
+# Debian 13's kernel, and the ramdisks with its modules.
+$(cache)/trixie/boot/vmlinuz: $(image_tools)/trixie
+	@$(image_tools)/trixie $(cache)/trixie
+$(cache)/trixie-%.cpio: $(cache)/%.cpio $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/trixie/boot/vmlinuz
+	@echo "image: $@"
+	@$(image_tools)/ramdisk --modules $(cache)/trixie $(cache)/root $(image_tools)/$*.list $@
+
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"

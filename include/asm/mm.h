@@ -58,6 +58,11 @@ u64 hyp_lookup(u64 va);                   /* the leaf entry, large or not, that 
 extern u64 hyp_nx;                       /* PTE_NX if the CPU has it */
 
 /* --- RAM found at boot (boot/memory.c) --- */
+/*
+ * What lies below is the machine's, RAM or not: firmware keeps tables and data there, and its bugs write there. So it is nobody's
+ * memory. It is device memory, which the hardware domain may map; CPUs start in a page of it (cpu/smp.c).
+ */
+#define FIRST_MIB (1UL << 20)
 struct e820_entry { u64 start, size; u32 type; };
 #define E820_RAM 1
 #define E820_RESERVED 2

@@ -25,6 +25,8 @@ extern cpumask_t cpu_live_map;
 /* arch/x86/cpu/smp.c */
 /* Boot: starts every enabled CPU of the MADT, up to maxcpus=. One that does not answer is named and skipped. */
 void smp_init(void);
+/* Where CPUs start: a page in the first MiB; 0: there is none. After smp_init(). */
+maddr_t smp_trampoline(void);
 /*
  * Control calls. cpu_online: 0, -EINVAL (no such CPU), -EEXIST, -EIO (it does not answer). cpu_offline: 0, -EINVAL, -EBUSY,
  * or -ERESTART_HYPERCALL while the CPU has not finished what it was doing. The caller holds the control lock.

@@ -7,7 +7,7 @@
 struct domain;
 struct rangeset;
 
-/* Frames of device memory that any mapping of may only be read-only (IO-APICs, a HPET in use). */
+/* Frames of device memory that any mapping of may only be read-only (IO-APICs, a HPET in use, where CPUs start). */
 extern struct rangeset *mmio_ro_ranges;
 
 /*

@@ -352,3 +352,25 @@ TEST(physmap_refused)
     if (current_pages() < before)
         CHECK(balloon_up(1));
 }
+
+/*
+ * The first MiB is the machine's, RAM or not: dom0 finds firmware's data there, and an old kernel maps all of it at once. Only the page
+ * where CPUs start is nobody's to write; a domU gets nothing of it.
+ */
+TEST(first_mib)
+{
+    volatile word *va = window(0);
+    unsigned mapped = 0, writable = 0;
+
+    for (word mfn = 0; mfn < 0x100; mfn++) {
+        if (map_at(va, mfn, PTE_READ))
+            continue;
+        CHECK_NO_FAULT((void)va[0]);
+        mapped++;
+        CHECK_OK(map_at(va, mfn, PTE_DATA));
+        writable += (entry_of(va, 1) & PTE_RW) != 0;
+    }
+    CHECK_EQ(mapped, is_dom0() ? 0x100 : 0);
+    CHECK_EQ(writable, is_dom0() ? 0xff : 0);
+    CHECK_OK(unmap_at(va));
+}

@@ -61,21 +61,6 @@ static __init void reserve(u64 start, u64 end)
     }
 }
 
-/*
- * Below 1 MiB: the first 64 KiB are the firmware's (interrupt vectors, its data, what its bugs write), the last page of
- * RAM is where other CPUs start (smp.c).
- */
-static __init void reserve_low(void)
-{
-    reserve(0, 0x10000);
-    for (unsigned i = 0; i < host_e820_nr; i++) {
-        u64 end = (host_e820[i].start + host_e820[i].size) & PAGE_MASK;
-
-        if (host_e820[i].type == E820_RAM && end && end <= 0x100000)
-            reserve(end - PAGE_SIZE, end);
-    }
-}
-
 /* What an entry names, one half of which a PAE kernel has written: nobody's (asm/spec.h). */
 static __init void reserve_halves(void)
 {
@@ -90,7 +75,7 @@ __init void memory_init(void)
     for (unsigned i = 0; i < host_e820_nr; i++)
         if (host_e820[i].type == E820_RAM)
             add_region(ROUND_UP(host_e820[i].start, PAGE_SIZE), (host_e820[i].start + host_e820[i].size) & PAGE_MASK);
-    reserve_low();
+    reserve(0, FIRST_MIB);
     reserve_halves();
     reserve(virt_to_maddr(__image_start).v, virt_to_maddr(__image_end).v);
     for (unsigned i = 0; i < boot_info.nr_modules; i++)
@@ -130,7 +115,7 @@ __init void memory_to_heap(void)
 
 __init void boot_release(maddr_t start, u64 size)
 {
-    u64 from = ROUND_UP(start.v, PAGE_SIZE), to = (start.v + size) & PAGE_MASK;
+    u64 from = max(ROUND_UP(start.v, PAGE_SIZE), FIRST_MIB), to = (start.v + size) & PAGE_MASK;
 
     if (from < to)
         heap_init_region(mfn(from >> PAGE_SHIFT), (to - from) >> PAGE_SHIFT);

@@ -3,6 +3,7 @@
  * under the hypervisor (interrupt controllers, the clocks in use, the message window) or the console's line.
  */
 #include <asm/mm.h>
+#include <asm/smp.h>
 #include <asm/x86.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
@@ -39,6 +40,11 @@ static void keep_frames(struct rangeset *r, u64 first, u64 last)
     check(rangeset_remove(r, first >> PAGE_SHIFT, last >> PAGE_SHIFT));
 }
 
+static void only_read(maddr_t page)
+{
+    check(rangeset_add(mmio_ro_ranges, page.v >> PAGE_SHIFT, page.v >> PAGE_SHIFT));
+}
+
 static u64 last_physical_frame(void)
 {
     u32 bits = 36;
@@ -55,11 +61,11 @@ static bool is_amd(void)
     return !memcmp(&c.b, "Auth", 4) || !memcmp(&c.b, "Hygo", 4);
 }
 
-/* RAM is a guest's by ownership of frames, or the hypervisor's. Below 1 MiB the firmware has data for anybody. */
+/* RAM is a guest's by ownership of frames, or the hypervisor's; that of the first MiB is the machine's. */
 static void keep_ram(struct rangeset *r)
 {
     for (unsigned i = 0; i < host_e820_nr; i++) {
-        u64 first = max(ROUND_UP(host_e820[i].start, PAGE_SIZE), 1UL << 20);
+        u64 first = max(ROUND_UP(host_e820[i].start, PAGE_SIZE), FIRST_MIB);
         u64 end = (host_e820[i].start + host_e820[i].size) & PAGE_MASK;
 
         if (host_e820[i].type == E820_RAM && first < end)
@@ -76,10 +82,11 @@ static void set_memory(struct rangeset *r)
     if (is_amd())
         keep_frames(r, HT_WINDOW, HT_WINDOW_END);
     for (unsigned i = 0; ioapic_page(i).v; i++)
-        check(rangeset_add(mmio_ro_ranges, ioapic_page(i).v >> PAGE_SHIFT, ioapic_page(i).v >> PAGE_SHIFT));
+        only_read(ioapic_page(i));
     if (acpi_info.hpet_address.v)
-        check(rangeset_add(mmio_ro_ranges, acpi_info.hpet_address.v >> PAGE_SHIFT,
-                           acpi_info.hpet_address.v >> PAGE_SHIFT));
+        only_read(acpi_info.hpet_address);
+    if (smp_trampoline().v)
+        only_read(smp_trampoline());
 }
 
 static void set_ports_and_irqs(struct rangeset *ports, struct rangeset *irqs)

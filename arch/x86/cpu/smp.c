@@ -50,7 +50,10 @@ static unsigned leaving = NR_CPUS;     /* the CPU that a control call takes offl
 
 /* --- The trampoline ------------------------------------------------------------------------------------------ */
 
-/* The highest page of RAM below the video memory. dom0 may use it too, so it is written anew for each start. */
+/*
+ * The highest page of RAM below the video memory. A CPU that starts is in ring 0 there, so nobody else may write to it (cpu/hwdom.c);
+ * it is written anew for each start all the same, since devices and firmware can.
+ */
 static void find_trampoline_page(void)
 {
     for (unsigned i = 0; i < host_e820_nr; i++) {
@@ -61,6 +64,8 @@ static void find_trampoline_page(void)
             trampoline_page = max(trampoline_page, end - PAGE_SIZE);
     }
 }
+
+maddr_t smp_trampoline(void) { return maddr(trampoline_page); }
 
 static struct trampoline_data *trampoline(void)
 {
