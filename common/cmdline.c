@@ -70,6 +70,33 @@ u64 cmdline_size(const char *value, const char **end)
     return v > UINT64_MAX >> shift ? UINT64_MAX : v << shift;
 }
 
+static const char *refused;         /* the word of a list that is malformed */
+static size_t refused_len;
+
+int cmdline_list(const char *value, int (*parse)(void *to, const char *word, size_t len), void *to)
+{
+    for (const char *end = value;; value = ++end) {
+        while (*end && *end != ',')
+            end++;
+        if (parse(to, value, (size_t)(end - value))) {
+            refused = value;
+            refused_len = (size_t)(end - value);
+            return -EINVAL;
+        }
+        if (!*end)
+            return 0;
+    }
+}
+
+static void say_malformed(const char *word, const char *value)
+{
+    if (refused && (refused_len < strlen(value)))
+        printk(LOG_WARNING "Command line: '%s=%s' is malformed and has no effect: '%.*s' is not understood\n", word, value,
+               (int)refused_len, refused);
+    else
+        printk(LOG_WARNING "Command line: '%s=%s' is malformed and has no effect\n", word, value);
+}
+
 static const struct cmdline_option *find_option(const char *name)
 {
     for (const struct cmdline_option *o = __cmdline_start; o < __cmdline_end; o++)
@@ -103,10 +130,11 @@ static void parse_word(char *word)
     }
     if (is_ignored(word))
         return;
+    refused = NULL;
     if (!o)
         printk(LOG_WARNING "Command line: unknown word '%s%s%s'\n", word, value ? "=" : "", value ? text : "");
     else if (o->parse(text))
-        printk(LOG_WARNING "Command line: '%s=%s' is malformed and has no effect\n", word, text);
+        say_malformed(word, text);
 }
 
 /* The next word of *line, unquoted, into word; false at the end. Advances *line. */

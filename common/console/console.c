@@ -41,9 +41,20 @@ static spinlock_t input_lock = SPINLOCK_INIT(RANK_CONSOLE);
 static char input[INPUT_SIZE];
 static u32 input_in, input_out;
 
+static int parse_console_name(void *to, const char *word, size_t len)
+{
+    static const char *const names[] = { "com1", "com2", "vga", "none" };
+
+    (void)to;
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (len == strlen(names[i]) && !strncmp(word, names[i], len))
+            return 0;
+    return -EINVAL;
+}
+
 static int parse_console(const char *v)
 {
-    if (!*v || strlen(v) >= sizeof(console_names))
+    if (strlen(v) >= sizeof(console_names) || cmdline_list(v, parse_console_name, NULL))
         return -EINVAL;
     strlcpy(console_names, v, sizeof(console_names));
     return 0;

@@ -41,7 +41,7 @@ u64 strtoull(const char *s, const char **end, unsigned base)
     if (base == 0)
         base = s[0] == '0' ? 8 : 10;
     for (; digit_value(*s) < base; s++)
-        v = v * base + digit_value(*s);
+        v = v > (UINT64_MAX - digit_value(*s)) / base ? UINT64_MAX : v * base + digit_value(*s);
     if (end)
         *end = s;
     return v;

@@ -36,14 +36,27 @@ static unsigned rows, font_height, x, y;
 static bool keep, off;
 
 /* vga=[text-80x<rows>|current|...][,keep]: the mode is what the boot loader left; only keep matters. */
+static int parse_vga_word(void *to, const char *word, size_t len)
+{
+    static const char *const modes[] = { "text", "current", "gfx-", "mode-", "ask" };
+
+    if (len == 4 && !strncmp(word, "keep", 4)) {
+        *(bool *)to = true;
+        return 0;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)
+        if (!strncmp(word, modes[i], strlen(modes[i])))
+            return 0;
+    return -EINVAL;
+}
+
 static int parse_vga(const char *v)
 {
-    const char *comma = strchr(v, ',');
+    bool kept = false;
+    int rc = cmdline_list(v, parse_vga_word, &kept);
 
-    if (!*v)
-        return -EINVAL;
-    keep = !strcmp(v, "keep") || (comma && !strcmp(comma + 1, "keep"));
-    return comma && !keep ? -EINVAL : 0;
+    keep = rc ? keep : kept;
+    return rc;
 }
 CMDLINE_OPTION("vga", parse_vga);
 

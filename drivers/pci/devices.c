@@ -14,8 +14,7 @@
 
 struct list pci_devices = LIST_INIT(pci_devices);
 static spinlock_t list_lock = SPINLOCK_INIT(RANK_PCI);
-static u32 hidden[MAX_HIDDEN];
-static unsigned nr_hidden;
+static struct hidden { u32 sbdf[MAX_HIDDEN]; unsigned nr; } hidden;
 
 /* A number below limit that ends with the character `end`; *p moves behind that. */
 static bool parse_part(const char **p, char end, unsigned limit, unsigned *v)
@@ -31,30 +30,35 @@ static bool parse_part(const char **p, char end, unsigned limit, unsigned *v)
 }
 
 /* physdev_dom0_hide=([segment:]bus:device.function)... in hexadecimal digits. */
+static bool parse_hidden(const char **p, struct hidden *to)
+{
+    const char *close = strchr(*p, ')'), *colon = strchr(*p, ':'), *second = colon ? strchr(colon + 1, ':') : NULL;
+    unsigned seg = 0, bus, dev, fn;
+
+    if (*(*p)++ != '(' || to->nr == MAX_HIDDEN || (close && second && second < close && !parse_part(p, ':', 0x10000, &seg)))
+        return false;
+    if (!parse_part(p, ':', 256, &bus) || !parse_part(p, '.', 32, &dev) || !parse_part(p, ')', 8, &fn))
+        return false;
+    to->sbdf[to->nr++] = PCI_SBDF(seg, bus, dev << 3 | fn);
+    return true;
+}
+
 static int parse_hide(const char *p)
 {
-    while (*p) {
-        unsigned seg = 0, bus, dev, fn;
-        const char *colon;
+    struct hidden new = hidden;
 
-        if (*p++ != '(' || nr_hidden == MAX_HIDDEN)
+    while (*p)
+        if (!parse_hidden(&p, &new))
             return -EINVAL;
-        colon = strchr(p, ':');
-        if (colon && strchr(p, ')') && strchr(colon + 1, ':') && strchr(colon + 1, ':') < strchr(p, ')') &&
-            !parse_part(&p, ':', 0x10000, &seg))
-            return -EINVAL;
-        if (!parse_part(&p, ':', 256, &bus) || !parse_part(&p, '.', 32, &dev) || !parse_part(&p, ')', 8, &fn))
-            return -EINVAL;
-        hidden[nr_hidden++] = PCI_SBDF(seg, bus, dev << 3 | fn);
-    }
+    hidden = new;
     return 0;
 }
 CMDLINE_OPTION("physdev_dom0_hide", parse_hide);
 
 bool pci_is_hidden(u32 sbdf)
 {
-    for (unsigned i = 0; i < nr_hidden; i++)
-        if (hidden[i] == sbdf)
+    for (unsigned i = 0; i < hidden.nr; i++)
+        if (hidden.sbdf[i] == sbdf)
             return true;
     return false;
 }

@@ -33,4 +33,13 @@ void boot_release(maddr_t start, u64 size);
 /* Builds and starts dom0 from the first two modules; stops the machine with a message if that cannot be done. */
 void dom0_build(const struct boot_module *kernel, const struct boot_module *initrd);
 
+/*
+ * arch/x86/pv/dom0_size.c: what dom0_mem= and dom0_max_vcpus= make of so many frames, or CPUs: dom0's frames to start with, those it may
+ * grow to, its vCPUs.
+ */
+#define DOM0_UNLIMITED 0x7fffffffUL     /* 8 TiB; a positive number for 32-bit guests, too */
+u64 dom0_pages(u64 available);
+u64 dom0_most_pages(u64 available);
+u32 dom0_vcpus(u32 cpus);
+
 #endif

@@ -2,7 +2,8 @@
  * The hypervisor's command line. Each subsystem declares its words:
  *     CMDLINE_OPTION("dom0_mem", parse_dom0_mem);
  * where the function gets the text after '=' ("" for a bare word, "no" for no-word) and returns 0 or -EINVAL;
- * a word that nobody declared, or that is refused, is named in the log.
+ * a word that nobody declared, or that is refused, is named in the log. A function that refuses has stored nothing: it
+ * works on copies until all is read.
  */
 #ifndef PVISOR_CMDLINE_H
 #define PVISOR_CMDLINE_H
@@ -30,6 +31,11 @@ int cmdline_bool(const char *value, bool *var);
 int cmdline_uint(const char *value, u32 *var);
 /* A size with suffix B K M G T; without one in KiB. *end is where parsing stopped. Bytes. */
 u64 cmdline_size(const char *value, const char **end);
+/*
+ * A list with commas between its words: parse() gets each, of len characters, and enters it at `to`, a copy of the caller's, who takes
+ * it over if this returns 0. -EINVAL: a word was refused, which the log will name; those after it are not looked at.
+ */
+int cmdline_list(const char *value, int (*parse)(void *to, const char *word, size_t len), void *to);
 void cmdline_parse(const char *line);
 const char *cmdline_get(void);      /* the whole line, for XENVER_commandline */
 

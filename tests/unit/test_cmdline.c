@@ -31,11 +31,25 @@ static int parse_quick(const char *v) { return cmdline_bool(v, &quick); }
 static int parse_count(const char *v) { return cmdline_uint(v, &count); }
 static int parse_text(const char *v) { strlcpy(text, v, sizeof(text)); return 0; }
 
+static int parse_colour(void *to, const char *word, size_t len)
+{
+    *(u32 *)to += 1;
+    return (len == 3 && !strncmp(word, "red", 3)) || (len == 5 && !strncmp(word, "green", 5)) ? 0 : -EINVAL;
+}
+static int parse_list(const char *v)
+{
+    u32 n = 0;
+    int rc = cmdline_list(v, parse_colour, &n);
+
+    count = rc ? count : n;
+    return rc;
+}
+
 const struct cmdline_option __cmdline_start[] = {
-    { "quick", parse_quick }, { "count", parse_count }, { "text", parse_text },
+    { "quick", parse_quick }, { "count", parse_count }, { "text", parse_text }, { "list", parse_list },
 };
 /* What the linker script does for the hypervisor. */
-__asm__(".globl __cmdline_end\n.set __cmdline_end, __cmdline_start + 48");
+__asm__(".globl __cmdline_end\n.set __cmdline_end, __cmdline_start + 64");
 
 static int reset(void **state)
 {
@@ -81,6 +95,27 @@ static void names_what_it_does_not_take(void **state)
     assert_false(quick);
 }
 
+static void names_the_word_of_a_list_that_is_malformed(void **state)
+{
+    (void)state;
+    cmdline_parse("list=red,green,red");
+    assert_int_equal(count, 3);
+    assert_string_equal(log_text, "");
+    cmdline_parse("list=red,blue,green list= count=x");
+    assert_non_null(strstr(log_text, "'list=red,blue,green' is malformed and has no effect: 'blue' is not understood"));
+    assert_non_null(strstr(log_text, "'count=x' is malformed and has no effect\n"));
+    assert_int_equal(count, 3);
+}
+
+static void numbers_do_not_wrap(void **state)
+{
+    (void)state;
+    cmdline_parse("count=18446744073709551617");
+    assert_int_equal(count, 0);
+    assert_non_null(strstr(log_text, "is malformed"));
+    assert_int_equal(cmdline_size("99999999999999999999999", NULL), UINT64_MAX);
+}
+
 static void stops_at_the_dashes(void **state)
 {
     (void)state;
@@ -121,6 +156,8 @@ int main(void)
         cmocka_unit_test_setup(negates, reset),
         cmocka_unit_test_setup(names_what_it_does_not_take, reset),
         cmocka_unit_test_setup(stops_at_the_dashes, reset),
+        cmocka_unit_test_setup(names_the_word_of_a_list_that_is_malformed, reset),
+        cmocka_unit_test_setup(numbers_do_not_wrap, reset),
         cmocka_unit_test_setup(survives_long_lines, reset),
         cmocka_unit_test_setup(reads_sizes, reset),
     };

@@ -5,6 +5,7 @@
 #include <asm/mm.h>
 #include <asm/smp.h>
 #include <asm/x86.h>
+#include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/domain.h>
@@ -106,30 +107,35 @@ static void set_ports_and_irqs(struct rangeset *ports, struct rangeset *irqs)
 }
 
 /* dom0_ioports_disable=first[-last],... in hexadecimal. */
-static char disabled_ports[128];
+#define MAX_DISABLED 16
+static struct disabled { struct port_range range[MAX_DISABLED]; unsigned nr; } disabled_ports;
+
+static int parse_ports(void *to, const char *word, size_t len)
+{
+    struct disabled *d = to;
+    const char *stop, *end = word + len;
+    u64 first = strtoull(word, &stop, 16), last = first;
+
+    if (stop != word && *stop == '-') {
+        word = stop + 1;
+        last = strtoull(word, &stop, 16);
+    }
+    if (stop == word || stop != end || last > 0xffff || first > last || d->nr == MAX_DISABLED)
+        return -EINVAL;
+    d->range[d->nr++] = (struct port_range){ (u16)first, (u16)last };
+    return 0;
+}
+
 static int parse_disabled_ports(const char *v)
 {
-    return strlcpy(disabled_ports, v, sizeof(disabled_ports)) < sizeof(disabled_ports) ? 0 : -1;
+    struct disabled new = disabled_ports;
+    int rc = cmdline_list(v, parse_ports, &new);
+
+    if (!rc)
+        disabled_ports = new;
+    return rc;
 }
 CMDLINE_OPTION("dom0_ioports_disable", parse_disabled_ports);
-
-static void disable_ports(struct rangeset *ports)
-{
-    const char *p = disabled_ports;
-
-    while (*p) {
-        u64 first = strtoull(p, &p, 16), last = first;
-
-        if (*p == '-')
-            last = strtoull(p + 1, &p, 16);
-        if ((*p && *p != ',') || last > 0xffff || first > last) {
-            printk(LOG_WARNING "dom0_ioports_disable: '%s' is malformed\n", disabled_ports);
-            return;
-        }
-        check(rangeset_remove(ports, first, last));
-        p += *p == ',';
-    }
-}
 
 void hardware_domain_permissions(struct domain *d)
 {
@@ -144,5 +150,6 @@ void hardware_domain_permissions(struct domain *d)
         panic("no memory for the hardware domain's permissions");
     set_memory(d->iomem);
     set_ports_and_irqs(d->ioports, d->irqs);
-    disable_ports(d->ioports);
+    for (unsigned i = 0; i < disabled_ports.nr; i++)
+        check(rangeset_remove(d->ioports, disabled_ports.range[i].first, disabled_ports.range[i].last));
 }

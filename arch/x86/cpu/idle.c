@@ -20,9 +20,13 @@ static bool use_mwait, by_command, wanted;
 
 static int parse_idle(const char *value)
 {
+    bool mwait = !strcmp(value, "mwait");
+
+    if (!mwait && strcmp(value, "hlt"))
+        return -EINVAL;
     by_command = true;
-    wanted = !strcmp(value, "mwait");
-    return wanted || !strcmp(value, "hlt") ? 0 : -EINVAL;
+    wanted = mwait;
+    return 0;
 }
 CMDLINE_OPTION("idle", parse_idle);
 

@@ -58,25 +58,32 @@ static const struct {
 static char first_method = 'a';
 
 /* reboot=acpi|kbd|pci|triple|no; words may be combined by commas, "warm" and "cold" mean nothing here. */
+struct reboot_words { char method; bool noreboot; };
+
+static int parse_reboot_word(void *to, const char *word, size_t len)
+{
+    struct reboot_words *w = to;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(methods); i++)
+        if (len && *word == methods[i].letter) {
+            w->method = *word;
+            return 0;
+        }
+    if (len && *word == 'n')
+        w->noreboot = true;
+    return len && strchr("nwc", *word) ? 0 : -EINVAL;
+}
+
 static int parse_reboot(const char *v)
 {
-    int err = 0;
+    struct reboot_words w = { first_method, noreboot };
+    int rc = cmdline_list(v, parse_reboot_word, &w);
 
-    for (; v; v = strchr(v, ',')) {
-        bool known = false;
-
-        v += *v == ',';
-        for (unsigned i = 0; i < ARRAY_SIZE(methods); i++)
-            if (*v == methods[i].letter) {
-                first_method = *v;
-                known = true;
-            }
-        if (*v == 'n')
-            noreboot = true;
-        else if (!known && *v != 'w' && *v != 'c')
-            err = -EINVAL;
+    if (!rc) {
+        first_method = w.method;
+        noreboot = w.noreboot;
     }
-    return err;
+    return rc;
 }
 CMDLINE_OPTION("reboot", parse_reboot);
 

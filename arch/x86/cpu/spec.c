@@ -132,35 +132,40 @@ int guests_parse_word(struct guest_wishes *w, const char *word, size_t len)
     return 0;
 }
 
-#ifndef HOST_TEST
-
 static struct spec_wishes wishes;
 static struct guest_wishes xpti, l1tf;      /* whatever spec-ctrl= says, before it or after */
 
-static int parse_spec_word(const char *word, size_t len) { return spec_parse_word(&wishes, word, len); }
-static int parse_xpti_word(const char *word, size_t len) { return guests_parse_word(&xpti, word, len); }
-static int parse_l1tf_word(const char *word, size_t len) { return guests_parse_word(&l1tf, word, len); }
+static int parse_spec_word(void *to, const char *word, size_t len) { return spec_parse_word(to, word, len); }
+static int parse_guests_word(void *to, const char *word, size_t len) { return guests_parse_word(to, word, len); }
 
-/* Words with commas between them. None is "on". */
-static int parse_words(const char *value, int (*parse)(const char *word, size_t len))
+/* Without a word: "on". */
+static int parse_spec_ctrl(const char *value)
 {
-    const char *end = value;
-    int rc = *value ? 0 : parse("on", 2);
+    struct spec_wishes new = wishes;
+    int rc = cmdline_list(*value ? value : "on", parse_spec_word, &new);
 
-    for (; *end && !rc; value = end + 1) {
-        for (end = value; *end && *end != ','; end++)
-            ;
-        rc = parse(value, (size_t)(end - value));
-    }
+    if (!rc)
+        wishes = new;
+    return rc;
+}
+CMDLINE_OPTION("spec-ctrl", parse_spec_ctrl);
+
+static int parse_guests(const char *value, struct guest_wishes *to)
+{
+    struct guest_wishes new = *to;
+    int rc = cmdline_list(*value ? value : "on", parse_guests_word, &new);
+
+    if (!rc)
+        *to = new;
     return rc;
 }
 
-static int parse_spec_ctrl(const char *value) { return parse_words(value, parse_spec_word); }
-CMDLINE_OPTION("spec-ctrl", parse_spec_ctrl);
-static int parse_xpti(const char *value) { return parse_words(value, parse_xpti_word); }
+static int parse_xpti(const char *value) { return parse_guests(value, &xpti); }
 CMDLINE_OPTION("xpti", parse_xpti);
-static int parse_l1tf(const char *value) { return parse_words(value, parse_l1tf_word); }
+static int parse_l1tf(const char *value) { return parse_guests(value, &l1tf); }
 CMDLINE_OPTION("pv-l1tf", parse_l1tf);
+
+#ifndef HOST_TEST
 
 /* --- Patching -------------------------------------------------------------------------------------- */
 

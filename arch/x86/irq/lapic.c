@@ -53,8 +53,10 @@ static bool x2apic_chosen, want_x2apic;
 
 static int parse_x2apic(const char *v)
 {
-    x2apic_chosen = true;
-    return cmdline_bool(v, &want_x2apic);
+    int rc = cmdline_bool(v, &want_x2apic);
+
+    x2apic_chosen |= !rc;
+    return rc;
 }
 CMDLINE_OPTION("x2apic", parse_x2apic);
 

@@ -194,6 +194,16 @@ void heap_init_region(mfn_t first, u64 nr)
 }
 
 u64 heap_free_frames(void) { return read_once(free_now); }
+
+u64 heap_free_below(unsigned bits)
+{
+    u64 n = 0;
+
+    for (unsigned z = 0; z < NR_ZONES && z + PAGE_SHIFT < bits; z++)
+        n += read_once(zones[z].free);
+    return n;
+}
+
 u64 heap_total_frames(void) { return total_frames; }
 
 mfn_t virt_to_mfn(const void *p) { return maddr_to_mfn(virt_to_maddr(p)); }

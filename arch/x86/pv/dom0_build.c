@@ -17,7 +17,6 @@
 #include <public/errno.h>
 #include <public/features.h>
 #include <public/version.h>
-#include <pvisor/cmdline.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/image.h>
 #include <pvisor/hwdom.h>
@@ -26,36 +25,13 @@
 #include <pvisor/time.h>
 #include <pvisor/vga.h>
 
-static u64 opt_mem, opt_mem_min, opt_mem_max;
-static u32 opt_max_vcpus;
-CMDLINE_UINT("dom0_max_vcpus", opt_max_vcpus);
-
-/* dom0_mem=[min:<size>,][max:<size>,][<size>]; a size without suffix is in KiB. */
-static int parse_dom0_mem(const char *v)
-{
-    while (*v) {
-        u64 *to = &opt_mem;
-        const char *end;
-
-        if (!strncmp(v, "min:", 4))
-            to = &opt_mem_min, v += 4;
-        else if (!strncmp(v, "max:", 4))
-            to = &opt_mem_max, v += 4;
-        *to = cmdline_size(v, &end);
-        if (end == v || (*end && *end != ','))
-            return -EINVAL;
-        v = *end ? end + 1 : end;
-    }
-    return 0;
-}
-CMDLINE_OPTION("dom0_mem", parse_dom0_mem);
-
 struct builder {
     struct domain *d;
     const struct pt_format *fmt;
     struct kernel_image img;
     u64 nr_pages;
-    u64 *p2m;                          /* nr_pages frame numbers */
+    struct extent { u64 pfn, mfn; } *extents, *last_used;      /* dom0's frames, by pfn; one more ends the list */
+    u64 nr_extents;
     u64 next_table_pfn;                /* page tables are taken from here on */
     /* Virtual addresses */
     u64 v_start, v_end, v_initrd, v_p2m, v_start_info, v_pt, v_stack;
@@ -65,15 +41,27 @@ struct builder {
     u64 initrd_size;
 };
 
+#define MAX_EXTENTS 65536u             /* a free list's blocks, when memory is in many pieces */
+#define TABLES_ROOM (32UL << 20)       /* in a kernel's first mapping: start info, page tables, stack */
 #define PAGES(bytes) DIV_ROUND_UP((u64)(bytes), PAGE_SIZE)
 
-static void *pfn_to_page(const struct builder *b, u64 p)
+/* Whoever asks mostly asks for the next. */
+static mfn_t frame_of(struct builder *b, u64 pfn)
 {
-    BUG_ON(p >= b->nr_pages);
-    return mfn_to_virt(mfn(b->p2m[p]));
+    struct extent *e = b->last_used;
+
+    BUG_ON(pfn >= b->nr_pages);
+    if (pfn < e->pfn)
+        e = b->extents;
+    while (pfn >= e[1].pfn)
+        e++;
+    b->last_used = e;
+    return mfn(e->mfn + (pfn - e->pfn));
 }
 
-static void *va_to_ptr(const struct builder *b, u64 va)
+static void *pfn_to_page(struct builder *b, u64 p) { return mfn_to_virt(frame_of(b, p)); }
+
+static void *va_to_ptr(struct builder *b, u64 va)
 {
     u64 off = va - b->v_start;
     return (char *)pfn_to_page(b, off >> PAGE_SHIFT) + (off & ~PAGE_MASK);
@@ -141,46 +129,68 @@ static const void *unpack_kernel(const struct boot_module *k, u64 *size, void **
 
 /* --- Memory --- */
 
-static u64 decide_pages(void)
+/* A kernel that has its frame list mapped behind itself gets no more memory than the list has room to describe. */
+static u64 describable_pages(const struct builder *b)
 {
-    u64 avail = heap_free_frames(), reserve = min(avail / 16, 128UL << 8), pages = opt_mem >> PAGE_SHIFT;
+    u64 top = b->fmt->word_bits == 32 ? b->fmt->hv_start : b->img.virt_base >> 63 ? 0 : HYP_VIRT_START << 16 >> 16;
+    u64 others = b->initrd_size + TABLES_ROOM, room = top - ROUND_UP(b->img.virt_kend, PAGE_SIZE);
 
-    avail -= min(avail, reserve);
-    if (!pages)
-        pages = avail;
-    pages = min(pages, avail);
-    if (opt_mem_min >> PAGE_SHIFT > pages)
-        pages = min(opt_mem_min >> PAGE_SHIFT, avail);
-    if (opt_mem_max)
-        pages = min(pages, opt_mem_max >> PAGE_SHIFT);
-    return pages;
+    return b->img.has_p2m_base ? ~0UL : (room - min(others, room)) / (b->fmt->word_bits / 8);
 }
 
+static u64 decide_pages(const struct builder *b)
+{
+    unsigned bits = (unsigned)b->d->arch.physaddr_bits;
+    u64 pages = dom0_pages(heap_free_below(bits)), most = describable_pages(b);
+
+    if (pages > most)
+        printk(LOG_WARNING "dom0 gets %lu MiB: its kernel has no room for a longer list of its frames\n", most >> 8);
+    return min(pages, most);
+}
+
+/* Extents that follow each other are one. */
+static void add_extent(struct builder *b, u64 pfn, u64 m, u64 nr)
+{
+    struct extent *last = b->nr_extents ? &b->extents[b->nr_extents - 1] : NULL;
+
+    if (!last || last->mfn + (pfn - last->pfn) != m) {
+        if (b->nr_extents == MAX_EXTENTS)
+            boot_failure("dom0's memory is in more than %u pieces", MAX_EXTENTS);
+        b->extents[b->nr_extents++] = (struct extent){ pfn, m };
+    }
+    b->extents[b->nr_extents] = (struct extent){ pfn + nr, 0 };
+    for (u64 i = 0; i < nr; i++)
+        m2p_set(mfn(m + i), pfn + i);
+}
+
+/* Not zeroed: nobody's but the machine's own memory until now, and there may be much of it. zero_start() zeroes what is mapped. */
 static void allocate_memory(struct builder *b)
 {
     unsigned order = 9, bits = (unsigned)b->d->arch.physaddr_bits;
-    u64 got = 0;
 
-    b->d->max_pages = max(b->nr_pages, opt_mem_max >> PAGE_SHIFT);
-    b->p2m = xzalloc_bytes(b->nr_pages * sizeof(u64));
-    if (!b->p2m)
-        boot_failure("no memory for dom0's frame list (%lu frames)", b->nr_pages);
-    while (got < b->nr_pages) {
+    b->d->max_pages = max(b->nr_pages, dom0_most_pages(heap_total_frames()));
+    b->last_used = b->extents = xzalloc_bytes((MAX_EXTENTS + 1) * sizeof(*b->extents));
+    if (!b->extents)
+        boot_failure("no memory to list dom0's frames");
+    for (u64 got = 0; got < b->nr_pages;) {
         mfn_t m;
         while (1UL << order > b->nr_pages - got)
             order--;
-        m = domain_alloc_frames(b->d, order, bits < 64 ? MEMF_BITS(bits) : 0);
-        if (mfn_eq(m, INVALID_MFN)) {
-            if (!order--)
-                boot_failure("dom0 needs %lu KiB, %lu KiB are free%s", (b->nr_pages - got) << 2, heap_free_frames() << 2,
-                      bits < 64 ? " (its format needs low memory)" : "");
-            continue;
-        }
-        for (u64 i = 0; i < 1UL << order; i++, got++) {
-            b->p2m[got] = m.v + i;
-            m2p_set(mfn_add(m, i), got);
+        m = domain_alloc_frames(b->d, order, (bits < 64 ? MEMF_BITS(bits) : 0) | MEMF_NO_ZERO);
+        if (!mfn_eq(m, INVALID_MFN)) {
+            add_extent(b, got, m.v, 1UL << order);
+            got += 1UL << order;
+        } else if (!order--) {
+            boot_failure("dom0 needs %lu KiB, %lu KiB are free%s", (b->nr_pages - got) << 2, heap_free_frames() << 2,
+                  bits < 64 ? " (its format needs low memory)" : "");
         }
     }
+}
+
+static void zero_start(struct builder *b)
+{
+    for (u64 pfn = 0; pfn < b->first_free_pfn; pfn++)
+        memset(pfn_to_page(b, pfn), 0, PAGE_SIZE);
 }
 
 /* --- Layout --- */
@@ -257,7 +267,7 @@ static void *descend(struct builder *b, void *table, unsigned level, unsigned i)
     u64 e = pt_load(b->fmt, table, i);
 
     if (!(e & PTE_P)) {
-        mfn_t m = mfn(b->p2m[b->next_table_pfn++]);
+        mfn_t m = frame_of(b, b->next_table_pfn++);
         e = pte_make(m, PTE_P | PTE_RW | PTE_US | PTE_A | (level == 3 && b->fmt->levels == 3 ? 0 : PTE_D)) &
             ~b->fmt->level[level].denied;
         write_pte(b->fmt, table, i, e);
@@ -273,7 +283,7 @@ static void map_page(struct builder *b, void *root, u64 va, u64 pfn, bool writab
     for (unsigned level = b->fmt->levels; level > 1; level--)
         table = descend(b, table, level, pt_index(b->fmt, level, va));
     write_pte(b->fmt, table, pt_index(b->fmt, 1, va),
-              pte_make(mfn(b->p2m[pfn]), PTE_P | PTE_A | PTE_D | user | (writable ? PTE_RW : 0)));
+              pte_make(frame_of(b, pfn), PTE_P | PTE_A | PTE_D | user | (writable ? PTE_RW : 0)));
 }
 
 /* Frames that became tables must not be mapped writable. */
@@ -301,7 +311,7 @@ static mfn_t build_tables(struct builder *b)
             map_page(b, root, b->v_p2m + i * PAGE_SIZE, b->p2m_pfn + i, true);
         BUG_ON(b->next_table_pfn > b->p2m_pfn + b->p2m_frames);
     }
-    return mfn(b->p2m[root_pfn]);
+    return frame_of(b, root_pfn);
 }
 
 /* --- Contents --- */
@@ -333,11 +343,15 @@ static void copy_initrd(struct builder *b, const struct boot_module *m)
 
 static void write_p2m(struct builder *b)
 {
-    u64 bytes = b->fmt->word_bits / 8;
+    u64 bytes = b->fmt->word_bits / 8, each = PAGE_SIZE / bytes;
 
-    for (u64 i = 0; i < b->nr_pages; i++) {
-        char *page = pfn_to_page(b, b->p2m_pfn + i * bytes / PAGE_SIZE);
-        memcpy(page + i * bytes % PAGE_SIZE, &b->p2m[i], bytes);
+    for (u64 first = 0; first < b->nr_pages; first += each) {
+        char *page = pfn_to_page(b, b->p2m_pfn + first / each);
+
+        for (u64 i = first; i < min(first + each, b->nr_pages); i++) {
+            u64 m = frame_of(b, i).v;
+            memcpy(page + (i - first) * bytes, &m, bytes);
+        }
     }
 }
 
@@ -444,7 +458,7 @@ static void mask_events(struct domain *d)
 static struct domain *create_dom0(const struct kernel_image *img)
 {
     struct domain_config cfg = {
-        .max_vcpus = opt_max_vcpus ? min(opt_max_vcpus, (u32)MAX_VCPUS) : cpumask_weight(&cpu_online_map),
+        .max_vcpus = dom0_vcpus(cpumask_weight(&cpu_online_map)),
         .max_evtchn_port = ~0u, .max_grant_frames = -1, .max_maptrack_frames = -1, .grant_opts = 2,
     };
     int err;
@@ -485,9 +499,10 @@ void dom0_build(const struct boot_module *kernel, const struct boot_module *init
     b.fmt = &pt_formats[b.img.format];
     b.d = create_dom0(&b.img);
     b.initrd_size = initrd ? initrd->size : 0;
-    b.nr_pages = decide_pages();
+    b.nr_pages = decide_pages(&b);
     allocate_memory(&b);
     lay_out(&b);
+    zero_start(&b);
     if (image_load(&b.img, put_kernel, &b))
         boot_failure("dom0's kernel does not fit where it wants to be");
     if (b.img.has_hypercall_page)
@@ -501,7 +516,7 @@ void dom0_build(const struct boot_module *kernel, const struct boot_module *init
     set_registers(&b);
     describe(&b);
     free_pages(buffer, order);
-    xfree(b.p2m);
+    xfree(b.extents);
     boot_release(kernel->start, kernel->size);
     if (initrd)
         boot_release(initrd->start, initrd->size);
