@@ -112,7 +112,7 @@ static void read_root(const struct table_header *root, unsigned entry_size)
 
         memcpy(&a, entry, entry_size);
         t = map_table(maddr(a));
-        if (t && nr_tables < MAX_TABLES)
+        if (t && !table_full("ACPI tables", nr_tables, MAX_TABLES))
             tables[nr_tables++] = t;
     }
 }
@@ -178,10 +178,8 @@ static void add_cpu(u32 apic_id, u32 uid, u32 flags)
     /* Flag 0: usable. Those that may be plugged in later do not count. */
     if (!(flags & 1))
         return;
-    if (acpi_info.nr_cpus == ACPI_MAX_CPUS) {
-        printk(LOG_WARNING "ACPI: more than %u CPUs, APIC id %#x is left out\n", ACPI_MAX_CPUS, apic_id);
+    if (table_full("CPUs", acpi_info.nr_cpus, ACPI_MAX_CPUS))
         return;
-    }
     acpi_info.cpu[acpi_info.nr_cpus++] = (struct acpi_cpu){ apic_id, uid };
 }
 
@@ -198,7 +196,7 @@ static void madt_x2apic(const u8 *e)
 
 static void madt_ioapic(const u8 *e)
 {
-    if (acpi_info.nr_ioapics == ACPI_MAX_IOAPICS)
+    if (table_full("IO-APICs", acpi_info.nr_ioapics, ACPI_MAX_IOAPICS))
         return;
     acpi_info.ioapic[acpi_info.nr_ioapics++] = (struct acpi_ioapic){
         .id = e[2], .address = maddr(entry_field(e, 4, 4)), .gsi_base = entry_field(e, 8, 4) };
@@ -206,7 +204,7 @@ static void madt_ioapic(const u8 *e)
 
 static void madt_override(const u8 *e)
 {
-    if (acpi_info.nr_overrides == ACPI_MAX_OVERRIDES || e[2] != 0 || e[3] > 15)
+    if (e[2] != 0 || e[3] > 15 || table_full("interrupt overrides", acpi_info.nr_overrides, ACPI_MAX_OVERRIDES))
         return;
     acpi_info.override[acpi_info.nr_overrides++] = (struct acpi_override){
         .isa_irq = e[3], .gsi = entry_field(e, 4, 4), .flags = entry_field(e, 8, 2) };
@@ -214,7 +212,7 @@ static void madt_override(const u8 *e)
 
 static void add_nmi(u32 uid, u16 flags, u8 lint)
 {
-    if (acpi_info.nr_nmis < ACPI_MAX_NMI && lint <= 1)
+    if (lint <= 1 && !table_full("NMI lines of CPUs", acpi_info.nr_nmis, ACPI_MAX_NMI))
         acpi_info.nmi[acpi_info.nr_nmis++] = (struct acpi_lapic_nmi){ uid, lint, flags };
 }
 
@@ -339,7 +337,7 @@ static void read_mcfg(void)
 {
     const struct table_header *t = acpi_find_table("MCFG", 0);
 
-    for (u32 at = 44; t && at + 16 <= t->length && acpi_info.nr_mcfg < ACPI_MAX_MCFG; at += 16) {
+    for (u32 at = 44; t && at + 16 <= t->length; at += 16) {
         struct acpi_mcfg m = { .address = maddr(field(t, at, 8)), .segment = field(t, at + 8, 2),
                                .first_bus = field(t, at + 10, 1), .last_bus = field(t, at + 11, 1) };
 
@@ -348,7 +346,8 @@ static void read_mcfg(void)
                    m.address.v, m.first_bus, m.last_bus);
             continue;
         }
-        acpi_info.mcfg[acpi_info.nr_mcfg++] = m;
+        if (!table_full("PCI segments", acpi_info.nr_mcfg, ACPI_MAX_MCFG))
+            acpi_info.mcfg[acpi_info.nr_mcfg++] = m;
     }
 }
 

@@ -2,6 +2,7 @@
 #ifndef ASM_MM_H
 #define ASM_MM_H
 
+#include <asm/e820.h>
 #include <asm/layout.h>
 #include <asm/pt.h>
 #include <pvisor/cpumask.h>
@@ -63,17 +64,10 @@ extern u64 hyp_nx;                       /* PTE_NX if the CPU has it */
  * memory. It is device memory, which the hardware domain may map; CPUs start in a page of it (cpu/smp.c).
  */
 #define FIRST_MIB (1UL << 20)
-struct e820_entry { u64 start, size; u32 type; };
-#define E820_RAM 1
-#define E820_RESERVED 2
-#define E820_ACPI 3
-#define E820_NVS 4
-#define E820_UNUSABLE 5
-#define E820_MAX 256
-extern struct e820_entry host_e820[E820_MAX];
-extern unsigned host_e820_nr;
+/* Before the heap, from the highest place; stops the machine when there is no room. */
 maddr_t boot_alloc_aligned(u64 nr_pages, u64 align);
-maddr_t boot_alloc(u64 nr_pages);        /* before the heap; panics when there is no room */
+maddr_t boot_alloc(u64 nr_pages);
+void boot_alloc_from_all(void);          /* the direct map is there: no longer only below 4 GiB */
 void heap_init_region(mfn_t first, u64 nr);
 
 /* --- Frame words (mm/frame.c) --- */

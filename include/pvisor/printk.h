@@ -32,6 +32,14 @@ void guest_log(const char *fmt, ...) printf_like(1, 2);
 /* The same where nothing is wrong: callers ask in order to learn that there is no such thing here. */
 #define decline(err, fmt, ...) (guest_log(LOG_INFO "%s: " fmt, __func__, ##__VA_ARGS__), (err))
 
+/* For tables that firmware or a boot loader fills: whether nr of max entries are all. Then one is left out, which the log says. */
+static inline bool table_full(const char *what, unsigned nr, unsigned max)
+{
+    if (nr >= max)
+        printk(LOG_WARNING "There are more %s than the %u that pvisor has room for: one is left out\n", what, max);
+    return nr >= max;
+}
+
 /* A bug of ours: print registers and a symbolic stack, and stop the machine. */
 void panic(const char *fmt, ...) printf_like(1, 2) noreturn_fn;
 /* The machine or its configuration is at fault, not we: says what is wrong and what was expected, and stops. */

@@ -131,6 +131,37 @@ def test_memory_above_4_gib():
         assert total > 3800
 
 
+def test_dom0_without_a_maximum_can_grow():
+    words = rig.HYPERVISOR_ARGS.replace(",max:512M", "")
+    with rig.Machine(name="dom0-grows", base_cmdline=words) as machine:
+        machine.wait_for_dom0()
+        machine.ok("xl mem-set 0 640")
+        machine.wait_until("[ $(xl list | awk '$1 == \"Domain-0\" { print $3 }') -ge 638 ]")
+
+
+@pytest.mark.pvisor_only
+def test_memory_map_in_many_pieces(scratch):
+    """GRUB cuts holes into it: 300 pieces, and none of the memory between them is lost."""
+    holes = [f"cutmem {0x20000000 + i * 0x100000:#x} {0x20001000 + i * 0x100000:#x}" for i in range(300)]
+    disk = rig.grub_disk(scratch / "disk.img", holes + rig.multiboot_entry(), files("vmlinux.gz", SMALL))
+    with small_machine("many-pieces", boot_disk=rig.Disk(disk, "ahci")) as machine:
+        assert int(machine.expect(r"System RAM: (\d+) MiB", 120)[1]) > 1400
+        machine.expect(SMALL_READY, 240)
+
+
+# QEMU backs only what is touched: the hypervisor's tables, 20 bytes for a frame, and what dom0 needs of its memory.
+@pytest.mark.pvisor_only
+@pytest.mark.parametrize("gib, words", [(72, ""), (440, "dom0_mem=128M")])
+def test_large_machine(gib, words):
+    """72 GiB, all of them dom0's; and more than has tables for it below 4 GiB."""
+    rig.make("-C", "tests/guests", "S=smoke")
+    backend = ["-object", f"memory-backend-ram,id=ram,size={gib}G,reserve=off", "-machine", "memory-backend=ram"]
+    with small_machine(f"large-{gib}", kernel=rig.TOP / "build/guests/smoke-pt64", memory=gib << 10, extra=backend,
+                       base_cmdline="console=com1 com1=115200,8n1 loglvl=all", cmdline=words) as machine:
+        assert int(machine.expect(r"System RAM: (\d+) MiB", 240)[1]) > gib * 1000       # tables take 5 of 1024
+        machine.expect(r"PVTEST \d+ passed, 0 failed", 240)
+
+
 # The command line
 
 @pytest.mark.pvisor_only
@@ -141,7 +172,7 @@ def test_unknown_words_are_named():
 
 
 @pytest.mark.pvisor_only
-@pytest.mark.parametrize("word", ["dom0_max_vcpus=many", "loglvl=loud", "com2=fast"])
+@pytest.mark.parametrize("word", ["dom0_max_vcpus=many", "loglvl=loud", "com2=fast", "dom0_mem=50%%"])
 def test_malformed_words_are_named(word):
     log = boots("malformed-words", kernel=rig.KERNELS / "vmlinux.gz", cmdline=word)
     assert f"'{word}' is malformed" in log
@@ -222,6 +253,11 @@ def test_dom0_kernel_not_elf(scratch):
 def test_dom0_kernel_without_xen_notes(scratch):
     (scratch / "kernel").write_bytes((rig.KERNELS / "vmlinux").read_bytes().replace(b"Xen\0", b"Yen\0"))
     refused("dom0-no-notes", r"(?i)\(XEN\).*(note|__xen_guest)", kernel=scratch / "kernel")
+
+
+@pytest.mark.pvisor_only
+def test_cpu_without_what_is_needed():
+    refused("no-syscall", r"this CPU says that it lacks SYSCALL: pvisor cannot do without", cpu="Nehalem,-syscall")
 
 
 def test_dom0_larger_than_its_memory():

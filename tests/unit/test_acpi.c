@@ -218,6 +218,53 @@ static void reads_short_old_fadt(void **state)
     assert_int_equal(acpi_info.pm_timer_port, 0x608);
 }
 
+static unsigned lines_with(const char *what)
+{
+    unsigned n = 0;
+
+    for (const char *p = log_text; (p = strstr(p, what)); p++)
+        n++;
+    return n;
+}
+
+/* n entries of a kind behind those there are, each of which begins with its type and length. */
+static void more_entries(const u8 *entry, unsigned n)
+{
+    u32 length;
+
+    memcpy(&length, memory + MADT_AT + 4, 4);
+    for (; n--; length += entry[1])
+        memcpy(memory + MADT_AT + length, entry, entry[1]);
+    finish(MADT_AT, "APIC", length);
+}
+
+static void says_when_a_table_of_ours_is_full(void **state)
+{
+    static const u8 cpu[8] = { 0, 8, 3, 3, 1 }, ioapic[12] = { 1, 12, 8, 0, 0, 0, 0xd0, 0xfe }, override[10] = { 2, 10, 0, 5 },
+                    nmi[6] = { 4, 6, 1 };
+
+    (void)state;
+    more_entries(cpu, ACPI_MAX_CPUS - 3 + 2);
+    more_entries(ioapic, ACPI_MAX_IOAPICS - 1 + 2);
+    more_entries(override, ACPI_MAX_OVERRIDES - 2 + 1);
+    more_entries(nmi, ACPI_MAX_NMI - 1 + 1);
+    for (unsigned i = 0; i <= ACPI_MAX_MCFG; i++) {
+        put(MCFG_AT + 44 + i * 16, 0xb0000000, 8);
+        put(MCFG_AT + 44 + i * 16 + 8, i, 2);
+    }
+    finish(MCFG_AT, "MCFG", 44 + 16 * (ACPI_MAX_MCFG + 1));
+    for (unsigned i = 0; i < 100; i++)
+        put(XSDT_AT + 36 + 4 * 8 + i * 8, HPET_AT, 8);
+    finish(XSDT_AT, "XSDT", 36 + 104 * 8);
+    acpi_init(maddr(0));
+    assert_int_equal(lines_with("more CPUs than the 256"), 2);
+    assert_int_equal(lines_with("more IO-APICs than the 16"), 2);
+    assert_int_equal(lines_with("more interrupt overrides than the 24"), 1);
+    assert_int_equal(lines_with("more NMI lines of CPUs than the 16"), 1);
+    assert_int_equal(lines_with("more PCI segments than the 8"), 1);
+    assert_int_equal(lines_with("more ACPI tables than the 96"), 104 - 96);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +275,7 @@ int main(void)
         cmocka_unit_test_setup(stops_at_a_broken_entry, machine),
         cmocka_unit_test_setup(refuses_absurd_lengths, machine),
         cmocka_unit_test_setup(reads_short_old_fadt, machine),
+        cmocka_unit_test_setup(says_when_a_table_of_ours_is_full, machine),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* RAM at boot: the firmware's map put in order, and an allocator for the tables that the real one needs. */
+/* RAM at boot: an allocator for the tables that the real one needs. */
 #include <asm/boot.h>
 #include <asm/mm.h>
 #include <asm/spec.h>
@@ -12,39 +12,12 @@ extern char __image_start[], __image_end[];
 static struct region { u64 start, end; } regions[MAX_REGIONS] __initdata;
 static unsigned nr_regions __initdata;
 
-static __init void sort_map(void)
-{
-    for (unsigned i = 1; i < host_e820_nr; i++)
-        for (unsigned j = i; j && host_e820[j].start < host_e820[j - 1].start; j--) {
-            struct e820_entry t = host_e820[j];
-            host_e820[j] = host_e820[j - 1];
-            host_e820[j - 1] = t;
-        }
-}
-
-/* Where entries overlap, RAM gives way: it is cut at whatever starts inside it. */
-static __init void resolve_overlaps(void)
-{
-    for (unsigned i = 0; i + 1 < host_e820_nr; i++) {
-        struct e820_entry *a = &host_e820[i], *b = &host_e820[i + 1];
-        if (a->start + a->size <= b->start)
-            continue;
-        if (a->type == E820_RAM || b->type != E820_RAM) {
-            a->size = b->start - a->start;
-        } else {
-            u64 end = b->start + b->size, from = a->start + a->size;
-            b->start = min(from, end);
-            b->size = end - b->start;
-        }
-    }
-}
-
 static __init void add_region(u64 start, u64 end)
 {
     if (start >= end)
         return;
     if (nr_regions == MAX_REGIONS)
-        boot_failure("the firmware's memory map is in too many pieces");
+        boot_failure("free memory is in more than %u pieces", MAX_REGIONS);
     regions[nr_regions++] = (struct region){ start, end };
 }
 
@@ -70,8 +43,6 @@ static __init void reserve_halves(void)
 
 __init void memory_init(void)
 {
-    sort_map();
-    resolve_overlaps();
     for (unsigned i = 0; i < host_e820_nr; i++)
         if (host_e820[i].type == E820_RAM)
             add_region(ROUND_UP(host_e820[i].start, PAGE_SIZE), (host_e820[i].start + host_e820[i].size) & PAGE_MASK);
@@ -82,7 +53,10 @@ __init void memory_init(void)
         reserve(boot_info.module[i].start.v, boot_info.module[i].start.v + boot_info.module[i].size);
 }
 
-/* From the highest place below 4 GiB: that is what the boot page tables map. */
+static u64 alloc_limit __initdata = 1UL << 32;      /* what the boot page tables map */
+
+__init void boot_alloc_from_all(void) { alloc_limit = ~0UL; }
+
 __init maddr_t boot_alloc_aligned(u64 nr_pages, u64 align)
 {
     u64 bytes = nr_pages << PAGE_SHIFT, at = 0, end;
@@ -91,13 +65,14 @@ __init maddr_t boot_alloc_aligned(u64 nr_pages, u64 align)
     for (unsigned i = 0; i < nr_regions; i++) {
         struct region *r = &regions[i];
         u64 from = (r->end - bytes) & ~(align - 1);
-        if (r->start + bytes <= r->end && from >= r->start && r->end <= 1UL << 32 && from >= at) {
+        if (r->start + bytes <= r->end && from >= r->start && r->end <= alloc_limit && from >= at) {
             best = r;
             at = from;
         }
     }
     if (!best)
-        boot_failure("out of memory while booting: %lu KiB more are needed below 4 GiB", bytes >> 10);
+        boot_failure("out of memory while booting: %lu KiB more are needed%s", bytes >> 10,
+                     alloc_limit == ~0UL ? "" : " below 4 GiB");
     end = best->end;
     best->end = at;
     add_region(at + bytes, end);

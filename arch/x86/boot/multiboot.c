@@ -2,13 +2,13 @@
 #include <asm/boot.h>
 #include <asm/mm.h>
 #include <pvisor/lib.h>
+#include <pvisor/printk.h>
 
 struct boot_info boot_info __initdata;
-struct e820_entry host_e820[E820_MAX];
-unsigned host_e820_nr;
 
 #define MB1_MAGIC 0x2badb002
 #define MB2_MAGIC 0x36d76289
+#define MB2_MIN_ENTRY 24u      /* of the memory map */
 
 struct mb1_info {
     u32 flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4], mmap_length, mmap_addr;
@@ -19,18 +19,11 @@ struct mb1_info {
 #define MB1_MMAP    (1u << 6)
 #define MB1_LOADER  (1u << 9)
 struct mb1_mod { u32 start, end, cmdline, reserved; };
-struct __attribute__((packed)) mb_mmap { u64 start, size; u32 type; };
 
 struct mb2_tag { u32 type, size; };
 enum { MB2_END = 0, MB2_CMDLINE = 1, MB2_LOADER = 2, MB2_MODULE = 3, MB2_MMAP = 6, MB2_RSDP1 = 14, MB2_RSDP2 = 15 };
 
 static __init void *low(u32 a) { return maddr_to_virt(maddr(a)); }
-
-static __init void add_memory(const struct mb_mmap *m)
-{
-    if (host_e820_nr < E820_MAX && m->size)
-        host_e820[host_e820_nr++] = (struct e820_entry){ m->start, m->size, m->type };
-}
 
 /* GRUB 2 leaves the file's name out of a command line; others put it first. */
 static __init const char *skip_name(const char *s)
@@ -44,16 +37,28 @@ static __init const char *skip_name(const char *s)
     return s;
 }
 
+static __init void read_map(const char *at, u32 size, u32 stride)
+{
+    e820_read(&(struct e820_source){ at, at + size, stride });
+}
+
+/* Text of the loader's, which is longer than anybody expects only by mistake. */
+static __init void take_text(char *to, size_t size, const char *from, const char *what)
+{
+    if (strlcpy(to, from, size) >= size)
+        printk(LOG_WARNING "%s is longer than %lu bytes: the rest is left out\n", what, size - 1);
+}
+
 static __init void add_module(u32 start, u32 end, const char *cmdline)
 {
     struct boot_module *m = &boot_info.module[boot_info.nr_modules];
 
-    if (boot_info.nr_modules == MAX_BOOT_MODULES || end < start)
+    if (end < start || table_full("modules of the boot loader", boot_info.nr_modules, MAX_BOOT_MODULES))
         return;
     boot_info.nr_modules++;
     m->start = maddr(start);
     m->size = end - start;
-    strlcpy(m->cmdline, skip_name(cmdline), sizeof(m->cmdline));
+    take_text(m->cmdline, sizeof(m->cmdline), skip_name(cmdline), "A module's command line");
 }
 
 static __init void parse_mb1(const struct mb1_info *i)
@@ -61,19 +66,14 @@ static __init void parse_mb1(const struct mb1_info *i)
     if (i->flags & MB1_LOADER)
         strlcpy(boot_info.loader, low(i->loader_name), sizeof(boot_info.loader));
     if (i->flags & MB1_CMDLINE)
-        strlcpy(boot_info.cmdline, skip_name(low(i->cmdline)), sizeof(boot_info.cmdline));
+        take_text(boot_info.cmdline, sizeof(boot_info.cmdline), skip_name(low(i->cmdline)), "The command line");
     if (i->flags & MB1_MODS) {
         const struct mb1_mod *m = low(i->mods_addr);
         for (u32 n = 0; n < i->mods_count; n++)
             add_module(m[n].start, m[n].end, m[n].cmdline ? low(m[n].cmdline) : "");
     }
-    if (i->flags & MB1_MMAP) {
-        for (u32 off = 0; off < i->mmap_length;) {
-            const u32 *size = low(i->mmap_addr + off);
-            add_memory((const struct mb_mmap *)(size + 1));
-            off += *size + 4;
-        }
-    }
+    if (i->flags & MB1_MMAP)
+        read_map(low(i->mmap_addr), i->mmap_length, 0);
 }
 
 static __init void parse_mb2_tag(const struct mb2_tag *t)
@@ -82,7 +82,7 @@ static __init void parse_mb2_tag(const struct mb2_tag *t)
 
     switch (t->type) {
     case MB2_CMDLINE:
-        strlcpy(boot_info.cmdline, body, sizeof(boot_info.cmdline));
+        take_text(boot_info.cmdline, sizeof(boot_info.cmdline), body, "The command line");
         break;
     case MB2_LOADER:
         strlcpy(boot_info.loader, body, sizeof(boot_info.loader));
@@ -90,12 +90,9 @@ static __init void parse_mb2_tag(const struct mb2_tag *t)
     case MB2_MODULE:
         add_module(((const u32 *)body)[0], ((const u32 *)body)[1], body + 8);
         break;
-    case MB2_MMAP: {
-        u32 entry = ((const u32 *)body)[0];
-        for (u32 off = 16; entry >= sizeof(struct mb_mmap) && off + entry <= t->size; off += entry)
-            add_memory((const struct mb_mmap *)((const char *)t + off));
+    case MB2_MMAP:
+        read_map(body + 8, max(t->size, 16u) - 16, max(((const u32 *)body)[0], MB2_MIN_ENTRY));
         break;
-    }
     case MB2_RSDP1:
         if (boot_info.rsdp.v)
             break;

@@ -30,16 +30,6 @@ struct boot_stack boot_stack __attribute__((aligned(STACK_SIZE), section(".bss.i
 
 void stack_reset_jump(void *stack, void (*fn)(void)) noreturn_fn;
 
-static __init void log_memory_map(void)
-{
-    static const char *const names[] = { "?", "RAM", "reserved", "ACPI data", "ACPI NVS", "unusable" };
-
-    printk(LOG_INFO "Memory map from the firmware:\n");
-    for (unsigned i = 0; i < host_e820_nr; i++)
-        printk(LOG_INFO " [%016lx, %016lx] (%s)\n", host_e820[i].start, host_e820[i].start + host_e820[i].size - 1,
-               host_e820[i].type < ARRAY_SIZE(names) ? names[host_e820[i].type] : "reserved");
-}
-
 static __init void banner(void)
 {
     /* pvisor-inspect knows the image by this text. */
@@ -62,7 +52,7 @@ __init noreturn_fn void start_pvisor(u32 magic, u32 info)
         boot_failure("the boot loader is neither Multiboot nor Multiboot 2 (magic %#x)", magic);
     if (!host_e820_nr)
         boot_failure("the boot loader gave no memory map");
-    log_memory_map();
+    e820_log();
     memory_init();
     hyp_map_init();
     frame_table_init();

@@ -69,7 +69,7 @@ static void keep_ram(struct rangeset *r)
         u64 first = max(ROUND_UP(host_e820[i].start, PAGE_SIZE), FIRST_MIB);
         u64 end = (host_e820[i].start + host_e820[i].size) & PAGE_MASK;
 
-        if (host_e820[i].type == E820_RAM && first < end)
+        if ((host_e820[i].type == E820_RAM || host_e820[i].type == E820_UNUSABLE) && first < end)
             keep_frames(r, first, end - 1);
     }
 }

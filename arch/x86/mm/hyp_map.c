@@ -128,7 +128,7 @@ static __init void map_ram(void)
     for (unsigned i = 0; i < host_e820_nr; i++) {
         const struct e820_entry *r = &host_e820[i];
         u64 start = r->start & PAGE_MASK, end = ROUND_UP(r->start + r->size, PAGE_SIZE);
-        if (r->type != E820_RAM && r->type != E820_ACPI && r->type != E820_NVS)
+        if ((r->type != E820_RAM && r->type != E820_ACPI && r->type != E820_NVS) || end > E820_RAM_LIMIT)
             continue;
         start = i && start < host_e820[i - 1].start + host_e820[i - 1].size && host_e820[i - 1].type != E820_RESERVED ?
             ROUND_UP(start, PAGE_SIZE) : start;
@@ -150,6 +150,7 @@ __init void hyp_map_init(void)
     map_image_part(__rodata_start, __rodata_end, HYP_RO);
     map_image_part(__data_start, __image_end, HYP_RW);
     write_cr3(virt_to_maddr(hyp_l4).v);
+    boot_alloc_from_all();
 }
 
 static u64 release(char *start, char *end)

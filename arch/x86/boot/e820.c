@@ -1,0 +1,118 @@
+/*
+ * The machine's memory map: what the boot loader tells, in any order and with overlaps, made into sorted pieces that neither overlap
+ * nor touch one of their own kind.
+ */
+#include <asm/e820.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+struct e820_entry host_e820[E820_MAX];
+unsigned host_e820_nr;
+static unsigned lost_pieces __initdata;
+static u64 lost_bytes __initdata;
+
+/* RAM gives way to all else; of two other kinds the higher number wins. */
+static __init u32 stronger(u32 a, u32 b) { return a == E820_RAM || (b != E820_RAM && b > a) ? b : a; }
+
+static __init u64 end_of(const struct e820_entry *e) { return e->start + e->size < e->start ? ~0UL : e->start + e->size; }
+
+/* The entry at p; where the next one begins. */
+static __init const char *read_entry(const struct e820_source *s, const char *p, struct e820_entry *e)
+{
+    const char *body = s->stride ? p : p + 4;
+    u32 step = s->stride ? s->stride : *(const u32 *)p + 4;
+
+    memcpy(e, body, 20);      /* start, size, type: packed there */
+    e->type = e->type ? e->type : E820_RESERVED;
+    return p + max(step, 20u);
+}
+
+/* What is at `at`, 0: nothing, and in *next where that may change. */
+static __init u32 type_at(const struct e820_source *s, u64 at, u64 *next)
+{
+    u32 type = 0;
+    struct e820_entry e;
+
+    *next = ~0UL;
+    for (const char *p = s->at; s->end - p >= 24;) {
+        p = read_entry(s, p, &e);
+        if (!e.size || end_of(&e) <= at)
+            continue;
+        *next = min(*next, e.start > at ? e.start : end_of(&e));
+        if (e.start <= at)
+            type = type ? stronger(type, e.type) : e.type;
+    }
+    return type;
+}
+
+/* Makes room by giving up the smallest piece of RAM. What is not in the map is device memory: nothing is lost but its use. */
+static __init void drop_smallest(void)
+{
+    struct e820_entry *least = NULL;
+
+    for (struct e820_entry *e = host_e820; e < host_e820 + host_e820_nr; e++)
+        if (e->type == E820_RAM && (!least || e->size < least->size))
+            least = e;
+    if (!least)
+        least = host_e820;
+    lost_pieces++;
+    lost_bytes += least->type == E820_RAM ? least->size : 0;
+    memmove(least, least + 1, (size_t)((char *)(host_e820 + --host_e820_nr) - (char *)least));
+}
+
+static __init void append(u64 start, u64 end, u32 type)
+{
+    struct e820_entry *last = host_e820_nr ? &host_e820[host_e820_nr - 1] : NULL;
+
+    if (last && last->type == type && last->start + last->size == start) {
+        last->size += end - start;
+        return;
+    }
+    if (host_e820_nr == E820_MAX)
+        drop_smallest();
+    host_e820[host_e820_nr++] = (struct e820_entry){ start, end - start, type };
+}
+
+/* What our own address space has no place for is nobody's. */
+static __init void append_below_limit(u64 start, u64 end, u32 type)
+{
+    if (type != E820_RAM || end <= E820_RAM_LIMIT) {
+        append(start, end, type);
+        return;
+    }
+    if (start < E820_RAM_LIMIT)
+        append(start, E820_RAM_LIMIT, type);
+    append(max(start, E820_RAM_LIMIT), end, E820_UNUSABLE);
+}
+
+__init void e820_read(const struct e820_source *s)
+{
+    u64 next;
+
+    host_e820_nr = 0;
+    for (u64 at = 0; at != ~0UL; at = next) {
+        u32 type = type_at(s, at, &next);
+
+        if (type)
+            append_below_limit(at, next, type);
+    }
+}
+
+__init void e820_log(void)
+{
+    static const char *const names[] = { "?", "RAM", "reserved", "ACPI data", "ACPI NVS", "unusable" };
+
+    printk(LOG_INFO "Memory map from the firmware:\n");
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        const struct e820_entry *e = &host_e820[i];
+
+        printk(LOG_INFO " [%016lx, %016lx] (%s)\n", e->start, e->start + e->size - 1,
+               e->type < ARRAY_SIZE(names) ? names[e->type] : "reserved");
+        if (e->type == E820_UNUSABLE && e->start >= E820_RAM_LIMIT)
+            printk(LOG_WARNING "Memory from %#lx on (%lu MiB) is left unused: pvisor reaches %lu GiB\n", e->start, e->size >> 20,
+                   E820_RAM_LIMIT >> 30);
+    }
+    if (lost_pieces)
+        printk(LOG_WARNING "The memory map is in more than %u pieces: the smallest %u, of %lu KiB, are left unused\n", E820_MAX,
+               lost_pieces, lost_bytes >> 10);
+}

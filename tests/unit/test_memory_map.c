@@ -1,0 +1,255 @@
+/* The machine's memory map, and memory at boot: nothing of a firmware's map is lost without a word, and what grows with it fits. */
+// SOURCES: arch/x86/boot/e820.c arch/x86/boot/memory.c arch/x86/boot/multiboot.c common/lib/text.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <asm/boot.h>
+#include <asm/e820.h>
+#include <asm/mm.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+
+#define GIB (1UL << 30)
+#define TIB (1UL << 40)
+
+u64 fake_direct_map, nr_frames = ~0UL;
+char __image_start[1], __image_end[1];
+
+static char log_text[128 << 10];
+static u64 heap_frames, heap_lowest;
+static jmp_buf failed;
+
+void printk(const char *fmt, ...)
+{
+    size_t n = strlen(log_text);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(log_text + n, sizeof(log_text) - n, fmt, args);
+    va_end(args);
+}
+
+void boot_failure(const char *fmt, ...)
+{
+    (void)fmt;
+    longjmp(failed, 1);
+}
+
+void heap_init_region(mfn_t first, u64 nr)
+{
+    heap_frames += nr;
+    heap_lowest = min(heap_lowest, first.v);
+}
+
+static struct __attribute__((packed)) { u64 start, size; u32 type, reserved; } map[4096];
+static unsigned entries;
+
+static int setup(void **state)
+{
+    (void)state;
+    entries = 0;
+    log_text[0] = '\0';
+    heap_frames = 0;
+    heap_lowest = ~0UL;
+    boot_info.nr_modules = 0;
+    return 0;
+}
+
+static void add(u64 start, u64 end, u32 type)
+{
+    map[entries].start = start;
+    map[entries].size = end - start;
+    map[entries++].type = type;
+}
+
+static void read_map(void)
+{
+    struct e820_source s = { (const char *)map, (const char *)(map + entries), sizeof(map[0]) };
+
+    e820_read(&s);
+    e820_log();
+}
+
+static u64 bytes_of(u32 type)
+{
+    u64 n = 0;
+
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        n += host_e820[i].type == type ? host_e820[i].size : 0;
+        assert_true(!i || host_e820[i - 1].start + host_e820[i - 1].size <= host_e820[i].start);
+    }
+    return n;
+}
+
+static void expect(unsigned i, u64 start, u64 end, u32 type)
+{
+    assert_true(i < host_e820_nr);
+    assert_int_equal(host_e820[i].start, start);
+    assert_int_equal(host_e820[i].size, end - start);
+    assert_int_equal(host_e820[i].type, type);
+}
+
+static void sorts_and_joins(void **state)
+{
+    (void)state;
+    add(3 * GIB, 4 * GIB, E820_RAM);
+    add(0, GIB, E820_RAM);
+    add(GIB, 2 * GIB, E820_RAM);
+    read_map();
+    assert_int_equal(host_e820_nr, 2);
+    expect(0, 0, 2 * GIB, E820_RAM);
+    expect(1, 3 * GIB, 4 * GIB, E820_RAM);
+}
+
+/* What lies in the middle of RAM leaves both its ends. */
+static void ram_gives_way_where_entries_overlap(void **state)
+{
+    (void)state;
+    add(0, 4 * GIB, E820_RAM);
+    add(GIB, 2 * GIB, E820_RESERVED);
+    add(2 * GIB - 4096, 3 * GIB, E820_ACPI);
+    read_map();
+    assert_int_equal(host_e820_nr, 4);
+    expect(0, 0, GIB, E820_RAM);
+    expect(1, GIB, 2 * GIB - 4096, E820_RESERVED);
+    expect(2, 2 * GIB - 4096, 3 * GIB, E820_ACPI);
+    expect(3, 3 * GIB, 4 * GIB, E820_RAM);
+}
+
+/* As GRUB's cutmem makes one. */
+static void takes_a_map_in_many_pieces(void **state)
+{
+    (void)state;
+    for (u64 i = 0; i < E820_MAX; i++)
+        add(i * 0x200000, i * 0x200000 + 0x100000, E820_RAM);
+    read_map();
+    assert_int_equal(host_e820_nr, E820_MAX);
+    assert_int_equal(bytes_of(E820_RAM), E820_MAX * 0x100000UL);
+    assert_null(strstr(log_text, "left unused"));
+}
+
+static void says_what_of_too_many_pieces_is_left_out(void **state)
+{
+    char line[128];
+
+    (void)state;
+    for (u64 i = 0; i < E820_MAX + 100; i++)
+        add(i * 0x200000, i * 0x200000 + (i % 7 ? 0x100000 : 0x2000), E820_RAM);
+    add(TIB, TIB + 4096, E820_RESERVED);
+    read_map();
+    assert_int_equal(host_e820_nr, E820_MAX);
+    expect(E820_MAX - 1, TIB, TIB + 4096, E820_RESERVED);
+    snprintf(line, sizeof(line), "more than %u pieces: the smallest 101, of %u KiB, are left unused", E820_MAX, 101 * 8);
+    assert_non_null(strstr(log_text, line));
+}
+
+static void multiboot_1_entries_have_their_own_lengths(void **state)
+{
+    static struct __attribute__((packed)) { u32 size; u64 start, len; u32 type; } one[2] = {
+        { 20, 0, GIB, E820_RAM }, { 20, GIB, GIB, E820_RESERVED } };
+    struct e820_source s = { (const char *)one, (const char *)(one + 2), 0 };
+
+    (void)state;
+    e820_read(&s);
+    assert_int_equal(host_e820_nr, 2);
+    expect(1, GIB, 2 * GIB, E820_RESERVED);
+}
+
+static void memory_beyond_our_reach_is_named_and_unused(void **state)
+{
+    (void)state;
+    add(0, 2 * GIB, E820_RAM);
+    add(4 * GIB, 16 * TIB, E820_RAM);
+    read_map();
+    assert_int_equal(bytes_of(E820_RAM), 2 * GIB + E820_RAM_LIMIT - 4 * GIB);
+    expect(2, E820_RAM_LIMIT, 16 * TIB, E820_UNUSABLE);
+    assert_non_null(strstr(log_text, "is left unused: pvisor reaches 5120 GiB"));
+}
+
+static void no_memory_of_the_first_mib_is_given_out(void **state)
+{
+    (void)state;
+    add(0, 0x9fc00, E820_RAM);
+    add(0x100000, GIB, E820_RAM);
+    boot_info.nr_modules = 1;
+    boot_info.module[0].start = maddr(0x80000);
+    boot_info.module[0].size = 0x100000;
+    read_map();
+    memory_init();
+    memory_to_heap();
+    boot_release(boot_info.module[0].start, boot_info.module[0].size);
+    assert_true(heap_lowest >= 0x100);
+    assert_int_equal(heap_frames, (GIB - 0x100000) >> PAGE_SHIFT);
+}
+
+/* Multiboot 2 information at machine address 0, as a list of tags: type, size, contents. */
+static struct { u32 size, reserved; u8 tags[8192]; } loader = { 8, 0, { 0 } };
+
+static void tag(u32 type, const void *body, u32 size)
+{
+    u8 *at = (u8 *)&loader + loader.size;
+    u32 head[2] = { type, size + 8 };
+
+    memcpy(at, head, 8);
+    memcpy(at + 8, body, size);
+    loader.size += ROUND_UP(size + 8, 8);
+}
+
+static void says_what_of_the_loaders_does_not_fit(void **state)
+{
+    static const struct { u32 start, end; char cmdline[8]; } module = { 0x100000, 0x200000, "text" };
+    static char words[1500];
+    static const struct { u32 stride, version; u64 start, size; u32 type, reserved; } memory_map = { 24, 0, 0, GIB, E820_RAM, 0 };
+
+    (void)state;
+    memset(words, 'x', sizeof(words) - 1);
+    tag(1, words, sizeof(words));
+    for (unsigned i = 0; i < MAX_BOOT_MODULES + 2; i++)
+        tag(3, &module, sizeof(module));
+    tag(6, &memory_map, sizeof(memory_map));
+    fake_direct_map = (u64)&loader;
+    assert_true(multiboot_parse(0x36d76289, 0));
+    fake_direct_map = 0;
+    assert_int_equal(boot_info.nr_modules, MAX_BOOT_MODULES);
+    assert_non_null(strstr(log_text, "more modules of the boot loader than the 8"));
+    assert_non_null(strstr(log_text, "The command line is longer than 1023 bytes: the rest is left out"));
+    expect(0, 0, GIB, E820_RAM);
+}
+
+/* Tables that grow with memory: 12 bytes of the frame table and 8 of the M2P for each frame, more than lies below 4 GiB. */
+static void tables_of_a_large_machine_fit(void **state)
+{
+    (void)state;
+    if (setjmp(failed))
+        fail_msg("out of memory while booting");
+    add(0x100000, 2 * GIB, E820_RAM);
+    add(4 * GIB, 5 * TIB, E820_RAM);
+    read_map();
+    memory_init();
+    assert_true(boot_alloc(5 * TIB >> 21 >> 9).v < 4 * GIB);      /* the direct map's */
+    boot_alloc_from_all();
+    for (u64 bytes = 0; bytes < (5 * TIB >> PAGE_SHIFT) * 20; bytes += 2UL << 20)
+        boot_alloc_aligned(512, 2UL << 20);
+    assert_true(boot_alloc(1).v >= 4 * GIB);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(sorts_and_joins, setup),
+        cmocka_unit_test_setup(ram_gives_way_where_entries_overlap, setup),
+        cmocka_unit_test_setup(takes_a_map_in_many_pieces, setup),
+        cmocka_unit_test_setup(says_what_of_too_many_pieces_is_left_out, setup),
+        cmocka_unit_test_setup(multiboot_1_entries_have_their_own_lengths, setup),
+        cmocka_unit_test_setup(memory_beyond_our_reach_is_named_and_unused, setup),
+        cmocka_unit_test_setup(no_memory_of_the_first_mib_is_given_out, setup),
+        cmocka_unit_test_setup(says_what_of_the_loaders_does_not_fit, setup),
+        cmocka_unit_test_setup(tables_of_a_large_machine_fit, setup),
+    };
+
+    return cmocka_run_group_tests_name("memory map", tests, NULL, NULL);
+}
