@@ -92,7 +92,7 @@ start32:
     mov cr3, eax
     mov ecx, 0xc0000080
     rdmsr
-    or eax, (1 << 8) | (1 << 0)    ; LME, SCE
+    or eax, 1 << 8                 ; LME
     bt ebp, 20
     jnc .no_nx
     or eax, 1 << 11

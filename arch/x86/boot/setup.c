@@ -52,6 +52,7 @@ __init noreturn_fn void start_pvisor(u32 magic, u32 info)
         boot_failure("the boot loader is neither Multiboot nor Multiboot 2 (magic %#x)", magic);
     if (!host_e820_nr)
         boot_failure("the boot loader gave no memory map");
+    cpu_detect();
     e820_log();
     memory_init();
     hyp_map_init();
@@ -66,7 +67,6 @@ static noreturn_fn void start_on_final_stack(void)
 {
     printk(LOG_INFO "System RAM: %lu MiB, %lu MiB free\n", heap_total_frames() >> 8, heap_free_frames() >> 8);
     cpumask_set(&cpu_online_map, 0);
-    cpu_detect();
     cpu_init_features();
     spec_init();
     console_init_late();

@@ -117,10 +117,25 @@ static u64 wanted_cr4(const struct cpu_host *h)
     return cr4;
 }
 
-static void require(enum x86_feature f, const char *name)
+/* What is used without asking further: by us, by the compiler, and by every 64-bit kernel. */
+static const struct { u16 feature; const char *name; } required[] __initconst = {
+    { X86_FEATURE_FPU, "FPU" }, { X86_FEATURE_PSE, "PSE" }, { X86_FEATURE_TSC, "TSC" }, { X86_FEATURE_MSR, "MSR" },
+    { X86_FEATURE_PAE, "PAE" }, { X86_FEATURE_CX8, "CX8" }, { X86_FEATURE_APIC, "APIC" }, { X86_FEATURE_SEP, "SEP" },
+    { X86_FEATURE_CMOV, "CMOV" }, { X86_FEATURE_PAT, "PAT" }, { X86_FEATURE_FXSR, "FXSR" }, { X86_FEATURE_SSE, "SSE" }, { X86_FEATURE_SSE2, "SSE2" },
+    { X86_FEATURE_SYSCALL, "SYSCALL" }, { X86_FEATURE_LM, "long mode" },
+};
+
+static __init void check_required(void)
 {
-    if (!cpu_has(f))
-        boot_failure("this processor has no %s, which is needed", name);
+    char missing[128] = "";
+
+    for (unsigned i = 0; i < ARRAY_SIZE(required); i++)
+        if (!cpu_has(required[i].feature)) {
+            strlcat(missing, " ", sizeof(missing));
+            strlcat(missing, required[i].name, sizeof(missing));
+        }
+    if (missing[0])
+        boot_failure("this CPU says that it lacks%s: pvisor cannot do without", missing);
 }
 
 void __init cpu_detect(void)
@@ -130,11 +145,7 @@ void __init cpu_detect(void)
     read_identity(h);
     read_features(h);
     choose_xstate(h);
-    require(X86_FEATURE_LM, "long mode");
-    require(X86_FEATURE_FXSR, "FXSAVE");
-    require(X86_FEATURE_SSE2, "SSE2");
-    require(X86_FEATURE_PAT, "page attribute table");
-    require(X86_FEATURE_APIC, "local APIC");
+    check_required();
     h->cr4 = wanted_cr4(h);
     printk(LOG_INFO "CPU: %s family %#x model %#x stepping %u, %u-bit machine addresses%s%s%s\n",
            h->vendor_id, h->family, h->model, h->stepping, h->phys_bits,
