@@ -110,6 +110,7 @@ int domain_kill(struct domain *d)
         if (rc)
             return rc;
     }
+    ASSERT(frame_accounts_hold(d));
     write_once(d->dying, DOMAIN_DEAD);
     send_dom0_virq(VIRQ_DOM_EXC);
     domain_put(d);

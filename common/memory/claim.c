@@ -1,55 +1,34 @@
 /*
- * Claims: memory set aside for a domain that is about to be built, so that two toolstacks at once do not both
- * run out half-way; and the one place where guests' memory is allocated.
+ * Claims: memory set aside for a domain that is about to be built; the heap keeps them (pvisor/frame.h). And the one place where guests'
+ * memory is allocated.
  */
 #include <pvisor/lib.h>
 #include "internal.h"
 
-static spinlock_t claim_lock = SPINLOCK_INIT(RANK_LEAF);   /* every outstanding_pages, and their sum */
-static u64 total;
-
-u64 claimed_frames(void) { return read_once(total); }
-
-static void set_outstanding(struct domain *d, u64 pages)
+/* With the page lock, under which a domain gets frames and begins to die: then its claim has gone for good. */
+static int set_claim(struct domain *d, u64 pages)
 {
-    u64 flags = spin_lock_irqsave(&claim_lock);
-
-    total = total - d->outstanding_pages + pages;
-    d->outstanding_pages = pages;
-    spin_unlock_irqrestore(&claim_lock, flags);
-}
-
-/* nr of the frames that d claimed are its own now. */
-static void use_claim(struct domain *d, u64 nr)
-{
-    u64 flags = spin_lock_irqsave(&claim_lock), used = min(nr, d->outstanding_pages);
-
-    total -= used;
-    d->outstanding_pages -= used;
-    spin_unlock_irqrestore(&claim_lock, flags);
-}
-
-/* Are nr frames free that others have not claimed? */
-static bool available(struct domain *d, u64 nr)
-{
-    u64 free = heap_free_frames(), flags = spin_lock_irqsave(&claim_lock), others = total - d->outstanding_pages;
-
-    spin_unlock_irqrestore(&claim_lock, flags);
-    return others <= free && nr <= free - others;
-}
-
-int domain_claim(struct domain *d, u64 pages)
-{
-    u64 has = read_once(d->tot_pages);
+    u64 has = d->tot_pages, more = pages ? pages - has : 0;
 
     if (pages && (pages < has || pages > d->max_pages))
         return refuse(-EINVAL, "d%u claims %lu frames; it has %lu and may have %lu", d->id, pages, has,
                       d->max_pages);
-    if (pages && !available(d, pages - has))
-        return refuse(-ENOMEM, "d%u claims %lu frames more, %lu are free", d->id, pages - has,
-                      heap_free_frames());
-    set_outstanding(d, pages ? pages - has : 0);
+    if (pages && d->dying)
+        return refuse(-EINVAL, "d%u claims %lu frames, but it is dying", d->id, pages);
+    if (!heap_claim(&d->outstanding_pages, more))
+        return refuse(-ENOMEM, "d%u claims %lu frames more, %lu are free and %lu claimed, by all domains together", d->id, more,
+                      heap_free_frames(), claimed_frames());
     return 0;
+}
+
+int domain_claim(struct domain *d, u64 pages)
+{
+    int rc;
+
+    spin_lock(&d->page_lock);
+    rc = set_claim(d, pages);
+    spin_unlock(&d->page_lock);
+    return rc;
 }
 
 s64 mem_claim_pages(gva_t arg, u32 start)
@@ -100,15 +79,8 @@ static unsigned preferred_limit(const struct domain *d, u32 mem_flags)
 
 mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned flags)
 {
-    u64 nr = 1UL << order;
-    mfn_t m;
-
-    if (!available(d, nr))
-        return INVALID_MFN;
-    m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)) | flags);
+    mfn_t m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)) | flags);
     if (mfn_eq(m, INVALID_MFN) && preferred_limit(d, mem_flags) != memory_width_limit(d, mem_flags))
         m = domain_alloc_frames(d, order, MEMF_BITS(memory_width_limit(d, mem_flags)) | flags);
-    if (!mfn_eq(m, INVALID_MFN) && read_once(d->outstanding_pages))
-        use_claim(d, nr);
     return m;
 }

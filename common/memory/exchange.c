@@ -3,8 +3,12 @@
  * smallest number of input and of output extents that are the same size. A chunk is exchanged as a whole or
  * not at all:
  *
- *     decode   hold every input frame, which must be unused, read every output pfn, allocate every output extent
- *     perform  give up the input frames, publish the output ones
+ *     decode   read every output pfn, take every input frame out of the domain's hands, which must be unused, allocate
+ *              every output extent
+ *     perform  free the input frames, publish the output ones
+ *
+ * Nobody can map a frame that is out of the domain's hands, and the new ones are so too until they are published: so none stays with the
+ * domain that the exchange counts as given.
  */
 #include <pvisor/lib.h>
 #include <pvisor/softirq.h>
@@ -15,59 +19,42 @@ struct exchange {
     struct domain *d;
     unsigned in_order, out_order;       /* of the number of extents in a chunk */
     u64 nr_frames;                      /* in a chunk */
-    u64 *in;                            /* frames held */
+    u64 *in;                            /* frames withdrawn */
     u64 *out, *pfn;                     /* one of each per output extent */
-    u64 *seen;                          /* hash set, 2 * nr_frames slots */
 };
 
 static u64 nr_out(const struct exchange *e) { return 1UL << e->out_order; }
 
-/* False if the frame is in the chunk already. */
-static bool note_frame(struct exchange *e, u64 m)
-{
-    u64 mask = 2 * e->nr_frames - 1, slot = m & mask;
-
-    for (; e->seen[slot]; slot = (slot + 1) & mask)
-        if (e->seen[slot] == m + 1)
-            return false;
-    e->seen[slot] = m + 1;
-    return true;
-}
-
-static void put_inputs(struct exchange *e, u64 n)
+static void return_inputs(struct exchange *e, u64 n)
 {
     while (n--)
-        frame_put(mfn(e->in[n]));
+        domain_return_frame(e->d, mfn(e->in[n]));
 }
 
-/* n: how many are held. */
-static int hold_frame(struct exchange *e, u64 m, u64 *n)
+/* n: how many are withdrawn. */
+static int withdraw(struct exchange *e, u64 m, u64 *n)
 {
-    if (!note_frame(e, m))
-        return refuse(-EINVAL, "frame %#lx is listed twice", m);
-    if (!frame_get(mfn(m), e->d))
-        return refuse(-EINVAL, "frame %#lx is not d%u's", m, e->d->id);
+    if (!domain_withdraw_frame(e->d, mfn(m)))
+        return refuse(-EINVAL, "frame %#lx is not d%u's to give up (owner d%u), mapped, a table, or listed twice", m, e->d->id,
+                      frame_owner_id(mfn(m)));
     e->in[(*n)++] = m;
-    if (!frame_unused(mfn(m)))
-        return refuse(-EINVAL, "frame %#lx is mapped, a table, or not d%u's to give up", m, e->d->id);
     return 0;
 }
 
-static int hold_inputs(struct exchange *e, u64 chunk)
+static int withdraw_inputs(struct exchange *e, u64 chunk)
 {
     u64 n = 0, per_extent = 1UL << e->x.in.extent_order;
     u64 first = chunk << e->in_order;
     int rc;
 
-    memset(e->seen, 0, 2 * e->nr_frames * sizeof(*e->seen));
     for (u64 i = first; i < first + (1UL << e->in_order); i++) {
         u64 base;
 
         rc = guest_read_word(&base, gva(e->x.in.extent_start), i);
         for (u64 j = 0; !rc && j < per_extent; j++)
-            rc = hold_frame(e, base + j, &n);
+            rc = withdraw(e, base + j, &n);
         if (rc) {
-            put_inputs(e, n);
+            return_inputs(e, n);
             return rc;
         }
     }
@@ -90,14 +77,13 @@ static int read_outputs(struct exchange *e, u64 chunk)
     return 0;
 }
 
-static void give_up(struct domain *d, u64 first, u64 n)
+static void free_run(const struct domain *d, u64 first, u64 n)
 {
     for (u64 i = 0; i < n; i++)
-        if (!domain_give_up_frame(d, mfn(first + i)))
-            guest_log("frame %#lx was given up twice at once", first + i);
+        domain_free_withdrawn(d, mfn(first + i));
 }
 
-/* For a moment the domain has both the old and the new frames, whatever its limit. */
+/* For a moment the domain is charged for both the old and the new frames, whatever its limit, and has neither. */
 static int alloc_outputs(struct exchange *e)
 {
     u64 per_extent = 1UL << e->x.out.extent_order;
@@ -107,7 +93,7 @@ static int alloc_outputs(struct exchange *e)
 
         if (mfn_eq(m, INVALID_MFN)) {
             while (i--)
-                give_up(e->d, e->out[i], per_extent);
+                free_run(e->d, e->out[i], per_extent);
             /* Drivers' buffers are asked for below one limit after the other, from the lowest on. */
             return decline(-ENOMEM, "no extent of %lu frames below 2^%u", per_extent,
                            XENMEMF_get_address_bits(e->x.out.mem_flags));
@@ -122,8 +108,10 @@ static int publish_outputs(struct exchange *e, u64 chunk)
     int rc = 0;
 
     for (u64 i = 0; i < nr_out(e); i++) {
-        for (u64 j = 0; j < 1UL << e->x.out.extent_order; j++)
+        for (u64 j = 0; j < 1UL << e->x.out.extent_order; j++) {
             m2p_set(mfn(e->out[i] + j), e->pfn[i] + j);
+            domain_return_frame(e->d, mfn(e->out[i] + j));
+        }
         if (guest_write_word(gva(e->x.out.extent_start), (chunk << e->out_order) + i, e->out[i]))
             rc = -EFAULT;
     }
@@ -135,15 +123,17 @@ static int exchange_chunk(struct exchange *e, u64 chunk)
     int rc = read_outputs(e, chunk);
 
     if (!rc)
-        rc = hold_inputs(e, chunk);
+        rc = withdraw_inputs(e, chunk);
     if (rc)
         return rc;
     rc = alloc_outputs(e);
-    if (!rc)
-        for (u64 i = 0; i < e->nr_frames; i++)
-            give_up(e->d, e->in[i], 1);
-    put_inputs(e, e->nr_frames);
-    return rc ? rc : publish_outputs(e, chunk);
+    if (rc) {
+        return_inputs(e, e->nr_frames);
+        return rc;
+    }
+    for (u64 i = 0; i < e->nr_frames; i++)
+        free_run(e->d, e->in[i], 1);
+    return publish_outputs(e, chunk);
 }
 
 static int check(const struct xen_memory_exchange *x)
@@ -175,11 +165,10 @@ static int begin(struct exchange *e)
     e->in_order = out > in ? out - in : 0;
     e->out_order = in > out ? in - out : 0;
     e->nr_frames = 1UL << max(in, out);
-    e->in = xzalloc_array(u64, e->nr_frames * 3 + nr_out(e) * 2);
+    e->in = xzalloc_array(u64, e->nr_frames + nr_out(e) * 2);
     if (!e->in)
         return -ENOMEM;
-    e->seen = e->in + e->nr_frames;
-    e->out = e->seen + 2 * e->nr_frames;
+    e->out = e->in + e->nr_frames;
     e->pfn = e->out + nr_out(e);
     return 0;
 }

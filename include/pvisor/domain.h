@@ -95,8 +95,9 @@ struct domain {
 
     /* Memory (RANK_P2M lock). A set bit in regions: d may own frames in that 2 MiB of RAM. */
     spinlock_t page_lock;
-    u64 tot_pages, max_pages, outstanding_pages /* claimed */;
+    u64 tot_pages, max_pages;       /* frames that it owns and that count, at any moment */
     u64 shared_frames;              /* not in tot_pages */
+    u64 outstanding_pages;          /* its claim: the heap's */
     u64 *regions;
 
     struct evtchn_domain *evtchn;
@@ -192,7 +193,6 @@ bool domain_has_registered_info(const struct domain *d);
  * comes out of it. -ENOMEM: not that much is free; -EINVAL: beyond its maximum, or it has more already.
  */
 int domain_claim(struct domain *d, u64 pages);
-u64 claimed_frames(void);                       /* set aside for all domains and not allocated yet */
 /* The VMASST_TYPE bits that d may set. */
 u64 vm_assist_valid(const struct domain *d);
 

@@ -28,19 +28,27 @@ enum frame_type {
 #define MEMF_BITS(n)   ((n) & 0x3f)   /* frames below 2^n bytes; 0: anywhere */
 #define MEMF_NO_ZERO   (1u << 8)      /* contents need not be zero */
 #define MEMF_NO_COUNT  (1u << 9)      /* a domain's frame that is not in its tot_pages (shared info, grant frames) */
-#define MEMF_REPLACES  (1u << 10)     /* for as many frames of the domain's, which are about to go: its limit does not count */
+#define MEMF_REPLACES  (1u << 10)     /* for as many withdrawn frames, whatever the domain's limit; the new are withdrawn, too */
 #define MEMF_LOW       MEMF_BITS(32)
 
 /* Hypervisor-owned 2^order frames, zeroed unless MEMF_NO_ZERO; INVALID_MFN when there are none. */
 mfn_t alloc_frames(unsigned order, unsigned flags);
 void free_frames(mfn_t m, unsigned order);
+/*
+ * Claims: frames set aside before they are allocated, so that two domains which are built at once do not both run out half-way.
+ * *claim is how many its owner may still count on; only the heap changes it, under its lock. alloc: out of the caller's claim, and none
+ * of what others have claimed. heap_claim: sets it anew; false if not so many are free that nobody else claimed.
+ */
+mfn_t alloc_claimed_frames(u64 *claim, unsigned order, unsigned flags);
+bool heap_claim(u64 *claim, u64 nr) must_check;
+u64 claimed_frames(void);                       /* all claims together */
 /* The same as a pointer into the direct map; NULL when there are none. */
 void *alloc_pages(unsigned order);
 void free_pages(void *p, unsigned order);
 
 /*
  * 2^order frames for d: owner d, one reference each (the allocation's), no type, counted in d->tot_pages unless
- * MEMF_NO_COUNT. INVALID_MFN if d->max_pages would be passed or memory is short (the log says which).
+ * MEMF_NO_COUNT. INVALID_MFN if d->max_pages would be passed, d is dying, or memory is short or others' by their claims.
  */
 mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags);
 
@@ -57,16 +65,25 @@ bool domain_give_up_frame(struct domain *d, mfn_t m) must_check;
 bool frames_drain_due(void);
 
 /*
- * True if nothing but the allocation and one reference of the caller's holds the frame, and it is its domain's to give
- * up: it is mapped nowhere and no table.
+ * For an exchange: takes a frame out of d's hands, in one step, if nothing but its allocation holds it: it is mapped nowhere, no
+ * table, and d's to give up. Nobody can take a reference any more, and d still has it in its count, until the caller says which way
+ * it goes: back to d (or to the heap, if d has begun to die), or to the heap.
  */
-bool frame_unused(mfn_t m);
+bool domain_withdraw_frame(struct domain *d, mfn_t m) must_check;
+void domain_return_frame(struct domain *d, mfn_t m);
+void domain_free_withdrawn(const struct domain *d, mfn_t m);
 
 /* True if anybody else than its owner for being its owner holds the frame: a moment's answer, nothing to free it by. */
 bool frame_held(mfn_t m);
 
 /* A frame of the hypervisor's made visible to d: owner d, not in tot_pages, type writable or (read_only) none for ever. */
 mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only);
+
+/*
+ * The invariant of d's accounts: as many frames are d's by the frame table as tot_pages and shared_frames say. It holds at any moment; the
+ * look walks over d's memory with its page_lock held, so it is for tests and debug builds.
+ */
+bool frame_accounts_hold(struct domain *d);
 
 /* True for frames of RAM that the frame table covers. */
 bool mfn_valid(mfn_t m);

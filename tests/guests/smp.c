@@ -570,6 +570,111 @@ TEST(reservation_is_exact)
             CHECK(spare_mfns[i / 8][i % 8] != spare_mfns[j / 8][j % 8]);
 }
 
+/*
+ * vCPU 0 exchanges frames while the others map one each. Who comes first has it; never is a frame exchanged and mapped all the same, or
+ * we would own more than we were given. Whether the mappers came too early or too late decides how long they wait the next time.
+ */
+#define TRADE_ROUNDS 250u
+#define TRADED 32u      /* a power of two: for one extent */
+static volatile word traded[TRADED];
+static volatile u32 trade_round, trade_answers, trade_delay, trades_done, trades_refused;
+static word trade_before;
+
+static bool exchange_traded(void)
+{
+    static word in[TRADED], out[1];
+    GUEST(xen_memory_exchange) x = {
+        .in = { .extent_start = P(in), .nr_extents = TRADED, .domid = DOMID_SELF },
+        .out = { .extent_start = P(out), .nr_extents = 1, .extent_order = 5, .domid = DOMID_SELF },
+    };
+
+    for (unsigned i = 0; i < TRADED; i++)
+        in[i] = traded[i];
+    out[0] = spare_pfn(TRADED - 1);
+    if (memory_op(XENMEM_exchange, &x))
+        return false;
+    for (unsigned i = 0; i < TRADED; i++)
+        traded[TRADED - 1 - i] = out[0] + i;        /* spare_pfn() counts down */
+    return true;
+}
+
+static void trade(void)
+{
+    if (exchange_traded()) {
+        trades_done++;
+        trade_delay -= trade_delay / 8;
+    } else {
+        trades_refused++;
+        trade_delay += trade_delay / 8 + 8;
+    }
+}
+
+/* A step of a round is over for a mapper when it has answered, and for vCPU 0 when all have. */
+static void begin_trade_step(void)
+{
+    trade_answers = 0;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    count_up(&trade_round);
+}
+
+static void await_answers(void)
+{
+    while (read_once(trade_answers) < VCPUS - 1)
+        yield();
+}
+
+static void await_trade_step(u32 step)
+{
+    while (read_once(trade_round) < step)
+        ;
+}
+
+static void map_traded(unsigned vcpu, u32 *seed)
+{
+    for (u32 n = next_random(seed) % (2 * trade_delay + 1); n; n--)
+        __builtin_ia32_pause();
+    (void)map_at(window(16 + vcpu), traded[next_random(seed) % 4], PTE_READ);
+    count_up(&trade_answers);
+}
+
+static void trade_against_mappers(unsigned vcpu)
+{
+    u32 seed = vcpu + 3;
+
+    for (u32 step = 1; step < 2 * TRADE_ROUNDS; step += 2) {
+        if (vcpu) {
+            await_trade_step(step);
+            map_traded(vcpu, &seed);
+            await_trade_step(step + 1);
+            EXPECT(unmap_at(window(16 + vcpu)) == 0);
+            count_up(&trade_answers);
+            continue;
+        }
+        begin_trade_step();
+        trade();
+        await_answers();
+        EXPECT_VALUE(reservation() <= trade_before, reservation() - trade_before);
+        begin_trade_step();
+        await_answers();
+    }
+}
+
+TEST(exchange_against_mapping)
+{
+    REQUIRE_VCPUS();
+    for (unsigned i = 0; i < TRADED; i++)
+        traded[i] = p2m[spare_pfn(i)];
+    trade_before = reservation();
+    trade_round = trades_done = trades_refused = 0;
+    trade_delay = 100;
+    on_all(trade_against_mappers);
+    for (unsigned i = 0; i < TRADED; i++)
+        p2m[spare_pfn(i)] = traded[i];
+    CHECK_EQ(reservation(), trade_before);
+    CHECK(trades_done);
+    CHECK(trades_refused);
+}
+
 /* ---- Events ---- */
 
 static volatile u32 port_owner[MAX_PORTS];

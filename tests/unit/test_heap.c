@@ -194,6 +194,31 @@ static void small_allocations_run_out(void **state)
     expect_all_free();
 }
 
+/* What one domain has claimed the other does not get, and neither claims it again; the hypervisor itself may have all. */
+static void claims_keep_others_out(void **state)
+{
+    struct domain *d = frames_domain(1, PT64), *other = frames_domain(2, PT64);
+    u64 n = 0;
+
+    (void)state;
+    assert_true(heap_claim(&d->outstanding_pages, 1000));
+    assert_false(heap_claim(&other->outstanding_pages, ARENA_NR - 999));
+    assert_true(heap_claim(&other->outstanding_pages, ARENA_NR - 1000));
+    assert_true(heap_claim(&other->outstanding_pages, 0));
+    assert_int_equal(claimed_frames(), 1000);
+    assert_true(mfn_eq(domain_alloc_frames(other, 12, MEMF_NO_ZERO), INVALID_MFN));
+    while (!mfn_eq(domain_alloc_frames(other, 0, MEMF_NO_ZERO), INVALID_MFN))
+        n++;
+    assert_int_equal(n, ARENA_NR - 1000);
+    assert_false(mfn_eq(alloc_frames(0, 0), INVALID_MFN));
+    assert_false(mfn_eq(domain_alloc_frames(d, 9, MEMF_NO_ZERO), INVALID_MFN));
+    assert_int_equal(claimed_frames(), 1000 - 512);
+    assert_true(heap_claim(&d->outstanding_pages, 0));
+    assert_int_equal(claimed_frames(), 0);
+    assert_false(mfn_eq(domain_alloc_frames(other, 0, MEMF_NO_ZERO), INVALID_MFN));
+    assert_true(frame_accounts_hold(d) && frame_accounts_hold(other));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +229,7 @@ int main(void)
         cmocka_unit_test_setup(random_blocks, setup),
         cmocka_unit_test_setup(small_allocations, setup),
         cmocka_unit_test_setup(small_allocations_run_out, setup),
+        cmocka_unit_test_setup(claims_keep_others_out, setup),
     };
 
     return cmocka_run_group_tests_name("heap", tests, NULL, NULL);

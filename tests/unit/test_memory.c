@@ -26,7 +26,8 @@
 struct e820_entry host_e820[E820_MAX] = { { 0, 0x9f000, 1 }, { 0x100000, 0x1f00000, 1 } };
 unsigned host_e820_nr = 2;
 static u64 m2p[FAKE_NR_FRAMES];
-static u64 heap_limit = FAKE_NR_FRAMES;
+static u64 heap_limit = FAKE_NR_FRAMES, claimed;
+static unsigned nr_allocations = ~0u;   /* before memory runs out */
 
 void m2p_set(mfn_t m, u64 gpfn) { m2p[m.v - FAKE_FIRST_MFN] = gpfn; }
 u64 heap_free_frames(void)
@@ -38,22 +39,36 @@ u64 heap_free_frames(void)
     return heap_limit - used;
 }
 
-/* Runs of any order, aligned to their size, and accounted. */
+bool heap_claim(u64 *claim, u64 nr)
+{
+    if (nr && nr + claimed - *claim > heap_free_frames())
+        return false;
+    claimed += nr - *claim;
+    *claim = nr;
+    return true;
+}
+
+u64 claimed_frames(void) { return claimed; }
+
+/* Runs of any order, aligned to their size, and accounted; d's claim plays no role here. */
 mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
 {
     u64 n = 1UL << order, i, j;
+    bool withdrawn = flags & MEMF_REPLACES;
 
     if (!(flags & (MEMF_NO_COUNT | MEMF_REPLACES)) && d->tot_pages + n > d->max_pages)
         return INVALID_MFN;
+    if (!nr_allocations)
+        return INVALID_MFN;
+    nr_allocations--;
     for (i = 0; i + n <= FAKE_NR_FRAMES; i += n) {
         for (j = 0; j < n && !fake_frames[i + j].used; j++)
             ;
         if (j < n)
             continue;
         for (j = 0; j < n; j++)
-            fake_frames[i + j] = (struct fake_frame){ .owner = d->id, .used = true, .allocated = true,
-                                                     .refs = 1,
-                                                      .shared = flags & MEMF_NO_COUNT };
+            fake_frames[i + j] = (struct fake_frame){ .owner = d->id, .used = true, .allocated = !withdrawn,
+                                                      .refs = !withdrawn, .shared = flags & MEMF_NO_COUNT };
         if (!(flags & MEMF_NO_COUNT))
             d->tot_pages += n;
         return mfn(FAKE_FIRST_MFN + i);
@@ -67,6 +82,15 @@ bool domain_give_up_frame(struct domain *d, mfn_t m)
         return false;
     d->tot_pages--;
     return true;
+}
+
+void domain_free_withdrawn(const struct domain *d, mfn_t m)
+{
+    struct fake_frame *f = fake_frame(m);
+
+    assert_true(f->used && f->owner == d->id && !f->refs && !f->allocated);
+    f->used = false;
+    ((struct domain *)d)->tot_pages--;
 }
 
 int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m)
@@ -266,6 +290,32 @@ static void a_chunk_is_exchanged_whole_or_not(void **state)
     assert_memory_equal(&before, &after, sizeof(before));
 }
 
+/* Nothing is exchanged, and what was allocated before the heap had no more goes back. */
+static void an_exchange_without_memory_changes_nothing(void **state)
+{
+    u64 in[8], pfn[8];
+    struct xen_memory_exchange x;
+    struct fake_usage before, after;
+
+    (void)state;
+    in[0] = domain_alloc_frames(dom, 3, 0).v;
+    before = fake_usage();
+    for (unsigned i = 0; i < 8; i++)
+        pfn[i] = 0x100 + i;
+    x = (struct xen_memory_exchange){
+        .in = { words(in, 1).v, 1, 3, 0, DOMID_SELF },
+        .out = { words(pfn, 8).v, 8, 0, 0, DOMID_SELF },
+    };
+    nr_allocations = 5;
+    assert_int_equal(exchange(&x), -ENOMEM);
+    nr_allocations = ~0u;
+    assert_int_equal(x.nr_exchanged, 0);
+    assert_int_equal(dom->tot_pages, 8);
+    after = fake_usage();
+    assert_memory_equal(&before, &after, sizeof(before));
+    assert_int_equal(exchange(&x), 0);
+}
+
 static void refuses_unequal_exchanges(void **state)
 {
     struct xen_memory_exchange x = {
@@ -284,22 +334,20 @@ static void refuses_unequal_exchanges(void **state)
     assert_int_equal(exchange(&x), -EPERM);
 }
 
-static void claims_keep_others_out(void **state)
+/* What a claim keeps from others: test_heap.c. */
+static void claims_what_there_is(void **state)
 {
-    gva_t list = words(NULL, 64);
-
     (void)state;
     heap_limit = 100;
+    assert_false(mfn_eq(domain_alloc_frames(other, 4, 0), INVALID_MFN));
     assert_int_equal(domain_claim(other, 90), 0);
-    assert_int_equal(claimed_frames(), 90);
-    /* two are shared_info */
-    assert_int_equal(reservation(XENMEM_populate_physmap, list, 64, 0, 0, DOMID_SELF), 8);
-    fake_run(other, 0);
-    assert_int_equal(reservation(XENMEM_populate_physmap, list, 64, 0, 0, DOMID_SELF), 64);
-    assert_int_equal(claimed_frames(), 26);
-    assert_int_equal(domain_claim(other, 100), -ENOMEM);
+    assert_int_equal(other->outstanding_pages, 74);
+    assert_int_equal(domain_claim(dom, 90), -ENOMEM);
     assert_int_equal(domain_claim(other, 10), -EINVAL);
+    assert_int_equal(domain_claim(other, 2001), -EINVAL);
     assert_int_equal(domain_claim(other, 0), 0);
+    other->dying = DOMAIN_DYING;
+    assert_int_equal(domain_claim(other, 90), -EINVAL);
     assert_int_equal(claimed_frames(), 0);
     heap_limit = FAKE_NR_FRAMES;
 }
@@ -418,8 +466,9 @@ int main(void)
         BOTH(each_frame_goes_once),
         BOTH(exchanges_singles_for_a_run),
         BOTH(a_chunk_is_exchanged_whole_or_not),
+        BOTH(an_exchange_without_memory_changes_nothing),
         BOTH(refuses_unequal_exchanges),
-        BOTH(claims_keep_others_out),
+        BOTH(claims_what_there_is),
         BOTH(answers_questions),
         BOTH(keeps_a_domains_memory_map),
         BOTH(gives_grant_frames_to_the_toolstack),

@@ -184,6 +184,7 @@ static void check_counts(void)
             compare(mfn(i));
     assert_true(dom->arch.nr_orphans <= partial);
     assert_int_equal(dom->refs, 1);
+    assert_true(frame_accounts_hold(dom) && frame_accounts_hold(other));
 }
 
 /* --- What TLBs may hold ----------------------------------------------------------------------------------- */
@@ -926,6 +927,69 @@ static void many_foreign_frames(void **state)
     assert_int_equal(other->tot_pages, 0);
 }
 
+/* A frame that is used in any way cannot be withdrawn, and one that is withdrawn cannot be used; the domain is charged all the time. */
+static void withdrawn_frames(void **state)
+{
+    mfn_t shared = domain_alloc_shared_frame(dom, false), m = frames_new(dom), theirs = frames_new(other);
+    struct tree t = make_tree();
+    u64 had;
+
+    (void)state;
+    assert_false(domain_withdraw_frame(dom, shared));
+    assert_true(domain_release_frame(dom, shared));
+    assert_int_equal(pin(t.table[top], top), 0);
+    for (unsigned level = 1; level <= top; level++)
+        assert_false(domain_withdraw_frame(dom, t.table[level]));
+    for (unsigned i = 0; i < 2; i++)
+        assert_false(domain_withdraw_frame(dom, t.data[i]));
+    assert_false(domain_withdraw_frame(dom, theirs));
+    assert_false(domain_withdraw_frame(dom, mfn(0)));
+    assert_false(domain_withdraw_frame(dom, mfn(~0UL)));
+    had = dom->tot_pages;
+    assert_true(domain_withdraw_frame(dom, m));
+    assert_false(domain_withdraw_frame(dom, m));
+    assert_false(frame_get(m, dom));
+    assert_int_equal(frame_get_writable(m, dom), -EINVAL);
+    assert_false(domain_give_up_frame(dom, m));
+    assert_int_not_equal(update(t.table[1], 9, pte_make(m, RO)), 0);
+    assert_int_equal(dom->tot_pages, had);
+    check_counts();
+    domain_return_frame(dom, m);
+    assert_int_equal(update(t.table[1], 9, pte_make(m, RO)), 0);
+    assert_false(domain_withdraw_frame(dom, m));
+    assert_int_equal(update(t.table[1], 9, 0), 0);
+    assert_true(domain_withdraw_frame(dom, m));
+    domain_free_withdrawn(dom, m);
+    check();
+    assert_int_equal(dom->tot_pages, had - 1);
+    assert_true(domain_give_up_frame(other, theirs));
+    relinquish();
+    expect_nothing_left();
+}
+
+/* What replaces a withdrawn frame is charged beyond the limit, and nobody's either; a domain that dies meanwhile gets nothing back. */
+static void withdrawn_while_the_domain_dies(void **state)
+{
+    mfn_t in = frames_new(dom), out;
+
+    (void)state;
+    dom->max_pages = 1;
+    assert_true(mfn_eq(domain_alloc_frames(dom, 0, 0), INVALID_MFN));
+    assert_true(domain_withdraw_frame(dom, in));
+    out = domain_alloc_frames(dom, 0, MEMF_REPLACES);
+    assert_int_equal(dom->tot_pages, 2);
+    assert_false(frame_get(out, dom));
+    check_counts();
+    dom->dying = DOMAIN_DYING;
+    relinquish();
+    assert_int_equal(dom->tot_pages, 2);
+    domain_return_frame(dom, in);
+    domain_return_frame(dom, out);
+    leave_hypervisor();
+    expect_nothing_left();
+    assert_true(frame_accounts_hold(dom));
+}
+
 /* --- Anything, in any order --------------------------------------------------------------------------------------- */
 
 static u64 seed;
@@ -1239,6 +1303,8 @@ int main(void)
         FORMATS(builds_and_takes_apart),
         FORMATS(changes_entries),
         FORMATS(refuses_entries),
+        FORMATS(withdrawn_frames),
+        FORMATS(withdrawn_while_the_domain_dies),
         FORMATS(nothing_absent_names_memory),
         FORMATS(caches_are_not_bypassed),
         FORMATS(keeps_the_hypervisors_entries),

@@ -170,63 +170,79 @@ static void note_region(struct domain *d, u64 m)
         d->regions[m >> 9 >> 6] |= 1UL << (m >> 9 & 63);
 }
 
-static bool account(struct domain *d, u64 nr, unsigned flags)
-{
-    bool ok = true;
+/*
+ * A frame's owner and whether it counts, and the owner's accounts, change together under the owner's page_lock: so the accounts hold
+ * (frame_accounts_hold()) at any moment.
+ */
+static u64 *account_of(struct domain *d, bool counted) { return counted ? &d->tot_pages : &d->shared_frames; }
 
-    spin_lock(&d->page_lock);
+/* Not to a domain that dies: the teardown may have looked for frames here already. */
+static bool may_have(const struct domain *d, u64 nr, unsigned flags)
+{
     if (flags & MEMF_NO_COUNT)
-        d->shared_frames += nr;
-    else if (d->dying || (d->tot_pages + nr > d->max_pages && !(flags & MEMF_REPLACES)))
-        ok = false;
-    else
-        d->tot_pages += nr;
-    spin_unlock(&d->page_lock);
-    return ok;
+        return true;
+    return !d->dying && (flags & MEMF_REPLACES || d->tot_pages + nr <= d->max_pages);
 }
 
-static void unaccount(struct domain *d, u64 nr, bool counted)
+/* The reference word of a frame that nothing but its allocation holds. */
+static u64 unused_word(const struct domain *d, bool counted)
 {
-    spin_lock(&d->page_lock);
-    if (counted)
-        d->tot_pages -= nr;
-    else
-        d->shared_frames -= nr;
-    spin_unlock(&d->page_lock);
+    return (u64)d->id << FR_OWNER_SHIFT | FR_ALLOCATED | (counted ? FR_COUNTED : 0) | 1;
 }
 
-/* False if the domain began to die since account(): the teardown may have looked for frames here already. */
-static bool give_frames(struct domain *d, u64 first, u64 nr, unsigned flags)
-{
-    bool alive;
+static u64 withdrawn_word(const struct domain *d) { return unused_word(d, true) & ~(FR_ALLOCATED | FR_COUNT_MASK); }
 
-    spin_lock(&d->page_lock);
-    alive = !d->dying || flags & MEMF_NO_COUNT;
-    for (u64 m = first; alive && m < first + nr; m++) {
+static void give_frames(struct domain *d, u64 first, u64 nr, unsigned flags)
+{
+    bool counted = !(flags & MEMF_NO_COUNT);
+
+    *account_of(d, counted) += nr;
+    for (u64 m = first; m < first + nr; m++) {
         note_region(d, m);
-        write_once(frame_refs[m], 1 | (u64)d->id << FR_OWNER_SHIFT | FR_ALLOCATED |
-                   (flags & MEMF_NO_COUNT ? 0 : FR_COUNTED));
+        write_once(frame_refs[m], flags & MEMF_REPLACES ? withdrawn_word(d) : unused_word(d, counted));
     }
-    spin_unlock(&d->page_lock);
-    return alive;
 }
 
 mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
 {
+    u64 nr = 1UL << order;
     mfn_t m;
+    bool ok;
 
-    if (!account(d, 1UL << order, flags))
+    /* This look only saves us from clearing frames in vain. */
+    if (!may_have(d, nr, flags))
         return INVALID_MFN;
-    m = alloc_frames(order, flags);
-    if (mfn_eq(m, INVALID_MFN)) {
-        unaccount(d, 1UL << order, !(flags & MEMF_NO_COUNT));
-        return INVALID_MFN;
-    }
-    if (give_frames(d, m.v, 1UL << order, flags))
+    m = alloc_claimed_frames(flags & MEMF_NO_COUNT ? NULL : &d->outstanding_pages, order, flags);
+    if (mfn_eq(m, INVALID_MFN))
+        return m;
+    spin_lock(&d->page_lock);
+    ok = may_have(d, nr, flags);
+    if (ok)
+        give_frames(d, m.v, nr, flags);
+    spin_unlock(&d->page_lock);
+    if (ok)
         return m;
     free_frames(m, order);
-    unaccount(d, 1UL << order, true);
     return INVALID_MFN;
+}
+
+bool frame_accounts_hold(struct domain *d)
+{
+    u64 counted = 0, shared = 0;
+    bool hold;
+
+    spin_lock(&d->page_lock);
+    for (u64 m = 0; m < nr_frames; m++) {
+        u64 w = frame_refs[m];
+
+        if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+            m |= 511;
+        else if (ref_owner(w) == d->id)
+            ++*(w & FR_COUNTED ? &counted : &shared);
+    }
+    hold = counted == d->tot_pages && shared == d->shared_frames;
+    spin_unlock(&d->page_lock);
+    return hold;
 }
 
 mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only)
@@ -261,11 +277,26 @@ static bool release(struct domain *d, mfn_t m, u64 need)
 bool domain_release_frame(struct domain *d, mfn_t m) { return release(d, m, FR_ALLOCATED); }
 bool domain_give_up_frame(struct domain *d, mfn_t m) { return release(d, m, FR_ALLOCATED | FR_COUNTED); }
 
-bool frame_unused(mfn_t m)
+bool domain_withdraw_frame(struct domain *d, mfn_t m)
 {
-    u64 w = read_once(frame_refs[m.v]);
+    u64 w = unused_word(d, true);
 
-    return (u32)w == 2 && (w & (FR_ALLOCATED | FR_COUNTED)) == (FR_ALLOCATED | FR_COUNTED);
+    return m.v < nr_frames && try_cmpxchg(&frame_refs[m.v], &w, withdrawn_word(d));
+}
+
+void domain_free_withdrawn(const struct domain *d, mfn_t m) { frame_final_put(m, withdrawn_word(d)); }
+
+void domain_return_frame(struct domain *d, mfn_t m)
+{
+    bool alive;
+
+    spin_lock(&d->page_lock);
+    alive = !d->dying;
+    if (alive)
+        write_once(frame_refs[m.v], unused_word(d, true));
+    spin_unlock(&d->page_lock);
+    if (!alive)
+        domain_free_withdrawn(d, m);
 }
 
 bool frame_held(mfn_t m) { return (u32)read_once(frame_refs[m.v]) > 1; }
@@ -279,10 +310,12 @@ void frame_final_put(mfn_t m, u64 w)
     BUG_ON(!d);
     ASSERT(!(frame_types[m.v] & (FW_COUNT_MASK | FW_PARTIAL)) || !(w & FR_COUNTED));
     m2p_set(m, M2P_INVALID);
-    unaccount(d, 1, w & FR_COUNTED);
+    spin_lock(&d->page_lock);
+    --*account_of(d, w & FR_COUNTED);
+    write_once(frame_refs[m.v], (u64)DOMID_INVALID << FR_OWNER_SHIFT);
+    spin_unlock(&d->page_lock);
     flags = irq_save();
     write_once(frame_types[m.v], p->head);
-    write_once(frame_refs[m.v], (u64)DOMID_INVALID << FR_OWNER_SHIFT);
     p->head = (u32)m.v;
     p->nr++;
     note_flush(p, &d->arch.dirty_cpus);

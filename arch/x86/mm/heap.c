@@ -25,6 +25,7 @@ static struct zone {
 
 static u32 filled;             /* zones that have anything free, a bit each */
 static u64 free_now;
+static u64 claimed;            /* the sum of all claims */
 static spinlock_t heap_lock = SPINLOCK_INIT(RANK_HEAP);
 static u64 total_frames;
 extern bool heap_ready;
@@ -127,17 +128,41 @@ static void set_hypervisor_owned(u64 m, unsigned order)
     }
 }
 
-mfn_t alloc_frames(unsigned order, unsigned flags)
+/* Are so many frames free besides what others have claimed? */
+static bool available(u64 claim, u64 nr) { return nr + (claimed - claim) <= free_now; }
+
+static void set_claim(u64 *claim, u64 nr)
 {
-    unsigned bits = flags & 0x3f;
+    claimed = claimed - *claim + nr;
+    write_once(*claim, nr);
+}
+
+/* claim: NULL for the hypervisor's own, which no claim holds up. */
+static u64 take(u64 *claim, unsigned bits, unsigned order)
+{
+    u64 nr = 1UL << order, m;
+
+    if (claim && !available(*claim, nr))
+        return NIL;
+    m = take_below(bits ? bits - min(bits, (unsigned)PAGE_SHIFT) : 64, order);
+    if (m == NIL)
+        return NIL;
+    set_hypervisor_owned(m, order);
+    if (claim && *claim)
+        set_claim(claim, *claim - min(*claim, nr));
+    return m;
+}
+
+mfn_t alloc_frames(unsigned order, unsigned flags) { return alloc_claimed_frames(NULL, order, flags); }
+
+mfn_t alloc_claimed_frames(u64 *claim, unsigned order, unsigned flags)
+{
     u64 m;
 
     if (order > MAX_ORDER)
         return INVALID_MFN;
     spin_lock(&heap_lock);
-    m = take_below(bits ? bits - min(bits, (unsigned)PAGE_SHIFT) : 64, order);
-    if (m != NIL)
-        set_hypervisor_owned(m, order);
+    m = take(claim, flags & 0x3f, order);
     spin_unlock(&heap_lock);
     if (m == NIL)
         return INVALID_MFN;
@@ -157,6 +182,20 @@ void free_frames(mfn_t m, unsigned order)
     free_block(m.v, order);
     spin_unlock(&heap_lock);
 }
+
+bool heap_claim(u64 *claim, u64 nr)
+{
+    bool ok;
+
+    spin_lock(&heap_lock);
+    ok = !nr || available(*claim, nr);
+    if (ok)
+        set_claim(claim, nr);
+    spin_unlock(&heap_lock);
+    return ok;
+}
+
+u64 claimed_frames(void) { return read_once(claimed); }
 
 void *alloc_pages(unsigned order)
 {

@@ -237,7 +237,7 @@ mfn_t fake_frame_of(struct domain *d) { return domain_alloc_frames(d, 0, 0); }
 
 FAKE bool frame_get(mfn_t m, const struct domain *owner)
 {
-    if (!mfn_valid(m) || !fake_frame(m)->used || fake_frame(m)->owner != owner->id)
+    if (!mfn_valid(m) || !fake_frame(m)->used || !read_once(fake_frame(m)->refs) || fake_frame(m)->owner != owner->id)
         return false;
     atomic_inc(&fake_frame(m)->refs);
     return true;
@@ -285,11 +285,22 @@ FAKE bool domain_release_frame(struct domain *d, mfn_t m)
     return true;
 }
 
-FAKE bool frame_unused(mfn_t m)
+FAKE bool domain_withdraw_frame(struct domain *d, mfn_t m)
 {
-    const struct fake_frame *f = fake_frame(m);
+    struct fake_frame *f = mfn_valid(m) ? fake_frame(m) : NULL;
 
-    return f->refs == 2 && f->allocated && !f->shared;
+    if (!f || f->owner != d->id || f->refs != 1 || !f->allocated || f->shared)
+        return false;
+    f->refs = 0;
+    f->allocated = false;
+    return true;
+}
+
+FAKE void domain_return_frame(struct domain *d, mfn_t m)
+{
+    (void)d;
+    fake_frame(m)->refs = 1;
+    fake_frame(m)->allocated = true;
 }
 
 FAKE bool frame_held(mfn_t m) { return fake_frame(m)->refs > 1; }
