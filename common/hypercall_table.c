@@ -72,7 +72,7 @@ PRIVILEGED(mca)
     CALL(kexec_op, control_kexec_op, 2, 0)                                            \
     CALL(argo_op, do_argo_op, 5, 0)                                                   \
     CALL(xenpmu_op, do_xenpmu_op, 2, 0)                                               \
-    CALL(pvisor_op, do_pvisor_op, 2, 0)                                               \
+    CALL(pvisor_op, do_pvisor_op, 3, 0)                                               \
     CALL(arch_0, control_mca, 1, 0)
 
 #pragma GCC diagnostic ignored "-Woverride-init"

@@ -82,7 +82,7 @@ struct arch_domain {
     u64 nr_tables;
     mfn_t known_l1, known_mirrored_l1;      /* pt_in_known_l1(); INVALID_MFN: none */
     bool names_roots;              /* a level-4 table of its has, or had, an entry for one: mm/isolation.c */
-    bool keep_going;               /* promotion and demotion do not give way: pv/format_switch.c */
+    u64 table_limit;               /* not 0: promotion and demotion do not give way, so there may be no more: pv/format_switch.c */
     mfn_t orphans[16];             /* tables whose demotion gave way: mm/ptype.c */
     unsigned nr_orphans;
     u64 relinquish_at;             /* progress of pt_relinquish() */

@@ -199,6 +199,54 @@ TEST(other_table_pinned)
 }
 
 #ifdef FORMAT_PT32P
+#define MANY 70u
+static const u8 *many_at(unsigned i) { return (const u8 *)0x40000000 + i * 0x200000UL; }
+
+/* A tree that needs many tables: entries that are not what they should be come last, after all the work. */
+static void make_large_tree(void)
+{
+    memset(new_root, 0, 4096);
+    for (unsigned i = 0; i < 40; i++) {
+        u32 *l1 = page_alloc();
+
+        memset(l1, 0, 4096);
+        if (i == 39)
+            l1[1023] = (u32)foreign_frame(0) << 12 | PTE_P;
+        new_root[i] = new_entry(l1, PTE_TABLE);
+    }
+}
+#endif
+
+/*
+ * Large trees are refused before anything is done to them, since between the old tables and the new nothing gives way. First the new
+ * ones are too many, then the old.
+ */
+TEST(large_trees)
+{
+#ifdef FORMAT_PT32P
+    new_root = page_alloc();
+    make_large_tree();
+    REQUIRE_OK(mmuext(MMUEXT_UNPIN_TABLE, current_base(), 0));
+    set_request();
+    request.root_mfn = (u32)virt_to_mfn(new_root);
+    CHECK_SAYS(E2BIG, "cannot be taken at once", switch_format());
+    check_alive();
+    for (unsigned i = 0; i < MANY; i++)
+        build_tables(many_at(i));
+    CHECK_SAYS(E2BIG, "cannot be taken apart at once", switch_format());
+    check_alive();
+    for (unsigned i = 0; i < MANY; i++)
+        CHECK_OK(pte_set(pte_at(table_of(many_at(i), 2), pte_index(many_at(i), 2)), 0));
+    set_request();
+    CHECK_EQ(switch_format(), -EINVAL);
+    check_alive();
+    CHECK_OK(mmuext(MMUEXT_PIN_L3_TABLE, current_base(), 0));
+#else
+    SKIP("only PAE guests can change");
+#endif
+}
+
+#ifdef FORMAT_PT32P
 static void check_segment(word selector)
 {
     CHECK_NO_FAULT(__asm__ volatile("mov %0, %%fs" : : "r"(selector)));

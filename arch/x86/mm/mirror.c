@@ -185,6 +185,8 @@ int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
         return refuse(-EINVAL, "table frame %#lx: a %s guest's lie below 4 GiB", m.v, d->arch.fmt->name);
     if (slot && *slot)
         return 0;
+    if (d->arch.table_limit && d->arch.nr_tables > d->arch.table_limit)
+        return refuse(-E2BIG, "more than %lu page tables cannot be taken at once", d->arch.table_limit);
     if (!within_limit(d, order))
         return refuse(-ENOMEM, "mirrors of d%u's tables take %lu frames, no more for a domain of %lu", d->id,
                       d->arch.nr_mirror_frames, d->tot_pages);

@@ -57,7 +57,7 @@ extern struct rangeset *mmio_ro_ranges;
 
 static int demote(struct domain *d, mfn_t m, unsigned level);
 
-static bool give_way(const struct domain *d) { return preempt_needed() && !d->arch.keep_going; }
+static bool give_way(const struct domain *d) { return preempt_needed() && !d->arch.table_limit; }
 
 static inline bool is_hv_slot(const struct pt_format *f, unsigned level, u32 type_word, unsigned i)
 {
@@ -1124,20 +1124,19 @@ static int relinquish_frame(struct domain *d, mfn_t m)
 
 int pt_relinquish(struct domain *d)
 {
-    u64 end = DIV_ROUND_UP(nr_frames, 512);
+    u64 m = d->arch.relinquish_at;
     int rc;
 
     pt_lock(d);
     rc = pt_drain_orphans(d);
-    for (u64 r = d->arch.relinquish_at; !rc && r < end; d->arch.relinquish_at = ++r) {
-        if (!(d->regions[r / 64] >> (r % 64) & 1))
-            continue;
+    /* A frame may be a table, with its entries: so there is a look after each. */
+    for (; !rc && m < nr_frames; d->arch.relinquish_at = ++m) {
+        if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+            m |= 511;
+        else if ((rc = relinquish_frame(d, mfn(m))) != 0)
+            break;
         if (preempt_needed())
             rc = -RESTART;
-        for (u64 m = r * 512; !rc && m < (r + 1) * 512 && m < nr_frames; m++)
-            rc = relinquish_frame(d, mfn(m));
-        if (rc)
-            break;
     }
     pt_unlock(d);
     return rc;

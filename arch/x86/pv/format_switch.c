@@ -2,8 +2,10 @@
  * A domain changes its page-table format: how a non-PAE kernel starts under a toolstack that builds none. The loader in
  * the domain (tools/loader) has built tables of the new format as plain data, and asks for them to become the real ones.
  *
- * No table of the old format may be left then, for a frame's type says "level 2", not of which format. So: drop the old
- * root, look whether any table is left, change the format, take the new root. Each refusal goes the same way back.
+ * No table of the old format may be left then, for a frame's type says "level 2", not of which format. So: look whether all tables hang
+ * at the old root and nowhere else, drop it, change the format, take the new root. A refusal goes the same way back.
+ *
+ * The guest has no tables between the two, so that part cannot give way. Hence neither tree may have more than MAX_ENTRIES entries.
  */
 #include <asm/mm.h>
 #include <asm/pv.h>
@@ -15,7 +17,9 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/softirq.h>
 
+#define MAX_ENTRIES 32768u      /* of level-1 tables: 128 MiB of address space */
 #define RESTART ERESTART_HYPERCALL
 
 static int check_vcpus(const struct domain *d)
@@ -26,17 +30,27 @@ static int check_vcpus(const struct domain *d)
     return 0;
 }
 
-static int check_reach(const struct domain *d, const struct pt_format *f)
+/*
+ * From *region on, 2 MiB each, which becomes where to go on. The guest's own word says where that is: it fools itself alone, about frames
+ * that it then cannot map.
+ */
+static int check_reach(const struct domain *d, const struct pt_format *f, u64 *region)
 {
-    for (u64 m = 1UL << 20; m < nr_frames; m++)
-        if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
-            m |= 511;
-        else if (frame_owner_id(mfn(m)) == d->id)
-            return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
+    for (u64 r = max(*region, 1UL << 11); r < DIV_ROUND_UP(nr_frames, 512); r++) {
+        if (!(d->regions[r / 64] >> (r % 64) & 1))
+            continue;
+        if (r > *region && preempt_needed()) {
+            *region = r;
+            return -RESTART;
+        }
+        for (u64 m = r * 512; m < (r + 1) * 512; m++)
+            if (frame_owner_id(mfn(m)) == d->id)
+                return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
+    }
     return 0;
 }
 
-static int check(const struct domain *d, const struct pvisor_switch_format *s)
+static int check(const struct domain *d, const struct pvisor_switch_format *s, u64 *region)
 {
     const struct pt_format *f = &pt_formats[PT32];
     int rc;
@@ -49,10 +63,65 @@ static int check(const struct domain *d, const struct pvisor_switch_format *s)
     rc = check_vcpus(d);
     if (!rc && domain_has_registered_info(d))
         rc = refuse(-EBUSY, "a vcpu_info is registered, and would have to go while others write to it");
-    return rc ? rc : check_reach(d, f);
+    return rc ? rc : check_reach(d, f, region);
 }
 
-/* The table is small: what a kernel has at its start. So nothing here gives way, nor leaves what gave way before. */
+/* A table that one entry, or a root register, holds and nobody else. */
+static bool held_once(mfn_t m)
+{
+    return (read_once(frame_types[m.v]) & (FW_COUNT_MASK | FW_PINNED | FW_PARTIAL)) == 1;
+}
+
+/* The tables below an L2 that are in use there alone; more than there can be if one is not. */
+static u64 count_l1(const struct pt_format *f, mfn_t l2)
+{
+    u64 n = 0;
+
+    for (unsigned i = 0; i < f->level[2].nr_entries; i++) {
+        u64 e = pt_load(f, mfn_to_virt(l2), i);
+        bool ours = frame_types[l2.v] & FW_HV && i >= f->hv_first && i <= f->hv_last;
+
+        if (!(e & PTE_P) || ours || mfn_eq(pte_mfn(e), l2))
+            continue;
+        if (!held_once(pte_mfn(e)))
+            return nr_frames;
+        n++;
+    }
+    return n;
+}
+
+/* Are there any tables but those that hang at the root, and only there? */
+static bool tables_elsewhere(const struct domain *d, mfn_t root)
+{
+    const struct pt_format *f = d->arch.fmt;
+    u64 n = 1;
+
+    if (!held_once(root))
+        return true;
+    for (unsigned i = 0; i < f->level[3].nr_entries; i++) {
+        u64 e = pt_load(f, mfn_to_virt(root), i);
+
+        if (!(e & PTE_P))
+            continue;
+        if (!held_once(pte_mfn(e)))
+            return true;
+        n += 1 + count_l1(f, pte_mfn(e));
+    }
+    return n != d->arch.nr_tables;
+}
+
+static int check_tables(const struct domain *d, mfn_t root)
+{
+    u64 limit = MAX_ENTRIES / d->arch.fmt->level[1].nr_entries;
+
+    if (tables_elsewhere(d, root))
+        return refuse(-EBUSY, "some of %lu page tables are pinned, half made or in use besides the root", d->arch.nr_tables);
+    if (d->arch.nr_tables > limit)
+        return refuse(-E2BIG, "%lu page tables, more than %lu cannot be taken apart at once: some must be unlinked before",
+                      d->arch.nr_tables, limit);
+    return 0;
+}
+
 static void drop_root(struct vcpu *v)
 {
     struct domain *d = v->domain;
@@ -61,7 +130,7 @@ static void drop_root(struct vcpu *v)
     v->arch.root_kernel = INVALID_MFN;
     mirror_clear_root(v);
     pv_load_cr3(v);
-    BUG_ON(pt_drain_orphans(d) || pt_put_table(d, m));
+    BUG_ON(pt_put_table(d, m) || d->arch.nr_tables);
 }
 
 static int take_root(struct vcpu *v, mfn_t m)
@@ -70,7 +139,7 @@ static int take_root(struct vcpu *v, mfn_t m)
     int rc = pt_get_table(d, m, d->arch.fmt->levels);
 
     if (rc)
-        return refuse(-EINVAL, "frame %#lx cannot be the root of a %s guest", m.v, d->arch.fmt->name);
+        return refuse(rc, "frame %#lx cannot be the root of a %s guest", m.v, d->arch.fmt->name);
     v->arch.root_kernel = m;
     mirror_set_root(v);
     pv_load_cr3(v);
@@ -87,14 +156,14 @@ static int switch_tables(struct vcpu *v, mfn_t root)
 {
     struct domain *d = v->domain;
     mfn_t old = v->arch.root_kernel;
-    int rc;
+    int rc = pt_drain_orphans(d);
 
-    drop_root(v);
-    if (d->arch.nr_tables) {
-        rc = refuse(-EBUSY, "%lu page tables are pinned, half made or in use besides the root", d->arch.nr_tables);
-        go_back(v, old);
+    if (!rc)
+        rc = check_tables(d, old);
+    if (rc)
         return rc;
-    }
+    d->arch.table_limit = MAX_ENTRIES / pt_formats[PT32].level[1].nr_entries + 1;
+    drop_root(v);
     rc = pv_set_format(d, PT32);
     if (!rc && (rc = take_root(v, root)) != 0)
         (void)pv_set_format(d, PT32P);
@@ -102,6 +171,7 @@ static int switch_tables(struct vcpu *v, mfn_t root)
         go_back(v, old);
     else if (pt_pin(d, root, d->arch.fmt->levels))
         domain_crash(d, "its new root cannot be pinned");
+    d->arch.table_limit = 0;
     return rc;
 }
 
@@ -136,7 +206,7 @@ static void begin_anew(struct vcpu *v, const struct pvisor_switch_format *s)
     vcpu_set_upcall_mask(v, true);
 }
 
-static s64 switch_format(gva_t arg)
+static s64 switch_format(gva_t arg, u64 region)
 {
     struct vcpu *v = current;
     struct domain *d = v->domain;
@@ -145,16 +215,16 @@ static s64 switch_format(gva_t arg)
 
     if (copy_from_guest(&s, arg, sizeof(s)))
         return -EFAULT;
-    rc = check(d, &s);
-    if (rc)
-        return rc;
-    pt_lock(d);
-    d->arch.keep_going = true;
-    rc = switch_tables(v, mfn(s.root_mfn));
-    d->arch.keep_going = false;
-    if (!rc)
-        drop_segments(v);
-    pt_unlock(d);
+    rc = check(d, &s, &region);
+    if (!rc) {
+        pt_lock(d);
+        rc = switch_tables(v, mfn(s.root_mfn));
+        if (!rc)
+            drop_segments(v);
+        pt_unlock(d);
+    }
+    if (rc == -RESTART)
+        return hypercall_restart(3, (u64)PVISOROP_switch_format, arg.v, region);
     if (rc)
         return rc;
     begin_anew(v, &s);
@@ -162,8 +232,8 @@ static s64 switch_format(gva_t arg)
     return 0;
 }
 
-s64 do_pvisor_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_pvisor_op(u64 cmd, u64 arg, u64 progress, u64 a3, u64 a4, u64 a5)
 {
-    (void)a2, (void)a3, (void)a4, (void)a5;
-    return cmd == PVISOROP_switch_format ? switch_format(gva(arg)) : -ENOSYS;
+    (void)a3, (void)a4, (void)a5;
+    return cmd == PVISOROP_switch_format ? switch_format(gva(arg), progress) : -ENOSYS;
 }
