@@ -289,52 +289,37 @@ static s64 console_read(gva_t buffer, u64 count)
 
 /* --- Guests' output ------------------------------------------------------------------------------------- */
 
-/* Lines of domUs in the making. A domain that finds no free one takes over the least recently used. */
-static struct guest_line {
-    u16 domid;
-    u16 len;
-    u32 used_at;
-    char text[160];
-} guest_lines[8];
-static spinlock_t guest_lines_lock = SPINLOCK_INIT(RANK_IRQ);
-static u32 guest_lines_clock;
-
-static void flush_guest_line(struct guest_line *line)
+static void flush_guest_line(struct domain *d)
 {
-    if (line->len)
-        printk(LOG_DEBUG "(d%u) %.*s\n", line->domid, line->len, line->text);
-    line->len = 0;
+    if (d->console.len)
+        guest_text_log(d, d->console.text, d->console.len);
+    d->console.len = 0;
 }
 
-static struct guest_line *guest_line_of(u16 domid)
+static void write_guest_line(struct domain *d, const char *s, size_t n)
 {
-    struct guest_line *oldest = guest_lines;
+    struct guest_console *line = &d->console;
+    u64 flags = spin_lock_irqsave(&line->lock);
 
-    for (struct guest_line *l = guest_lines; l < guest_lines + ARRAY_SIZE(guest_lines); l++) {
-        if (l->domid == domid && l->used_at)
-            return l;
-        if (l->used_at < oldest->used_at)
-            oldest = l;
-    }
-    flush_guest_line(oldest);
-    oldest->domid = domid;
-    return oldest;
-}
-
-static void write_guest_line(u16 domid, const char *s, size_t n)
-{
-    struct guest_line *line;
-    u64 flags = spin_lock_irqsave(&guest_lines_lock);
-
-    line = guest_line_of(domid);
-    line->used_at = ++guest_lines_clock;
     for (size_t i = 0; i < n; i++) {
         if (s[i] == '\n' || line->len == sizeof(line->text))
-            flush_guest_line(line);
+            flush_guest_line(d);
         if (s[i] != '\n')
             line->text[line->len++] = s[i];
     }
-    spin_unlock_irqrestore(&guest_lines_lock, flags);
+    spin_unlock_irqrestore(&line->lock, flags);
+}
+
+int console_domain_init(struct domain *d)
+{
+    spin_lock_init(&d->console.lock, RANK_IRQ);
+    return 0;
+}
+
+void console_domain_end(struct domain *d)
+{
+    flush_guest_line(d);
+    guest_log_end(d);
 }
 
 /* Drops what could move the terminal's cursor about or switch its modes; a domU's text must not fake our log. */
@@ -376,7 +361,7 @@ static s64 console_write_guest(gva_t buffer, u64 count)
         if (d->is_hardware)
             console_write(chunk, n);
         else
-            write_guest_line(d->id, chunk, keep_printable(chunk, n));
+            write_guest_line(d, chunk, keep_printable(chunk, n));
     }
     return 0;
 }

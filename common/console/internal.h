@@ -3,6 +3,7 @@
 #define CONSOLE_INTERNAL_H
 
 #include <pvisor/console.h>
+#include <pvisor/domain.h>
 
 /* With the lock held: text of the log, into the ring and to the devices; to the devices alone. */
 void console_emit_log(const char *s, size_t len);
@@ -12,12 +13,9 @@ void console_emit(const char *s, size_t len);
 void ring_put(const char *s, size_t len);
 void ring_resize(void);
 
-/* An all-purpose limiter: up to BURST events at once, then one every REFILL_NS. */
-struct ratelimit {
-    u64 last;        /* when tokens were last counted, ns */
-    u32 used;
-    u32 suppressed;  /* since the last one let through */
-};
-bool ratelimit_allow(struct ratelimit *r);
+/* A finished line of a domU's text, at LOG_DEBUG of guest_loglvl=; with no lock held that is not below the console's. */
+void guest_text_log(struct domain *d, const char *s, size_t len);
+/* How many lines of d's were suppressed since the last that was not, if any. */
+void guest_log_end(struct domain *d);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * The log's front: levels, thresholds and the limit on what guests can make us say. A threshold pair
  * lower/upper means: up to lower a line is always printed, up to upper it is printed at a limited rate, above
- * it is dropped.
+ * it is dropped. Each domain has a limit of its own, so that none silences another, and what it has too much costs no lock.
  */
+#include <asm/atomic.h>
 #include <asm/percpu.h>
 #include <public/errno.h>
 #include <pvisor/cmdline.h>
@@ -31,7 +32,7 @@ static struct thresholds host_level = { LEVEL_INFO + 1, LEVEL_INFO + 1 };
 static struct thresholds guest_level = { 0, LEVEL_WARNING + 1 };
 #endif
 
-static struct ratelimit host_limit, guest_limit;
+static struct ratelimit host_limit, early_limit;
 static char text[1024];           /* under the console lock */
 static bool mid_line, line_shown; /* likewise: the last text had no newline; whether it was let through */
 
@@ -76,24 +77,22 @@ CMDLINE_OPTION("loglvl", parse_loglvl);
 static int parse_guest_loglvl(const char *v) { return parse_levels(v, &guest_level); }
 CMDLINE_OPTION("guest_loglvl", parse_guest_loglvl);
 
-bool ratelimit_allow(struct ratelimit *r)
+/* Up to BURST at once, then one every REFILL_NS. */
+static bool ratelimit_allow(struct ratelimit *r)
 {
-    u64 now = now_ns();
-    u64 refill = now > r->last ? (now - r->last) / REFILL_NS : 0;
+    u64 now = now_ns(), due = read_once(r->due), from;
 
-    if (refill) {
-        r->used -= min((u64)r->used, refill);
-        r->last += refill * REFILL_NS;
-    }
-    if (r->used >= BURST) {
-        r->suppressed++;
-        return false;
-    }
-    r->used++;
+    do {
+        from = max(due, now);
+        if (from - now > (BURST - 1) * REFILL_NS) {
+            atomic_inc(&r->suppressed);
+            return false;
+        }
+    } while (!try_cmpxchg(&r->due, &due, from + REFILL_NS));
     return true;
 }
 
-/* Whether a line of this level is printed. Under the console lock. */
+/* Whether a line of this level is printed. */
 static bool level_passes(const struct thresholds *t, struct ratelimit *limit, unsigned level)
 {
     if (level < t->always)
@@ -163,37 +162,65 @@ void printk(const char *fmt, ...)
     va_end(args);
 }
 
-static void emit_suppressed(struct ratelimit *limit)
+/* With the console lock: begins a line about a guest, after what was kept back before it. */
+static void begin_guest_line(const char *who, struct ratelimit *limit)
 {
-    char line[64];
+    u32 n = read_once(limit->suppressed) ? xchg(&limit->suppressed, 0) : 0;
 
-    if (!limit->suppressed)
+    if (mid_line)
+        emit_lines("\n");
+    if (!n)
         return;
-    snprintf(line, sizeof(line), "%u lines about guests were suppressed\n", limit->suppressed);
-    limit->suppressed = 0;
-    emit_lines(line);
+    snprintf(text, sizeof(text), "%s%u lines before this were suppressed (guest_loglvl=)\n", who, n);
+    emit_lines(text);
 }
 
 void guest_log(const char *fmt, ...)
 {
     const struct vcpu *v = current;
+    struct ratelimit *limit = v ? &v->domain->console.limit : &early_limit;
     unsigned level = take_level(&fmt, LEVEL_WARNING);
-    u64 flags = console_lock();
+    char who[24] = "";
     va_list args;
+    u64 flags;
     int n;
 
-    if (level_passes(&guest_level, &guest_limit, level)) {
-        if (mid_line)
-            emit_lines("\n");
-        emit_suppressed(&guest_limit);
-        n = v ? snprintf(text, sizeof(text), "d%uv%u: ", v->domain->id, v->id) : 0;
-        va_start(args, fmt);
-        n += vsnprintf(text + n, sizeof(text) - n, fmt, args);
-        va_end(args);
-        n = min(n, (int)sizeof(text) - 2);
-        if (text[n - 1] != '\n')
-            strlcpy(text + n, "\n", sizeof(text) - n);
-        emit_lines(text);
-    }
+    if (!level_passes(&guest_level, limit, level))
+        return;
+    if (v)
+        snprintf(who, sizeof(who), "d%uv%u: ", v->domain->id, v->id);
+    flags = console_lock();
+    begin_guest_line(who, limit);
+    n = snprintf(text, sizeof(text), "%s", who);
+    va_start(args, fmt);
+    n += vsnprintf(text + n, sizeof(text) - n, fmt, args);
+    va_end(args);
+    n = min(n, (int)sizeof(text) - 2);
+    if (text[n - 1] != '\n')
+        strlcpy(text + n, "\n", sizeof(text) - n);
+    emit_lines(text);
     console_unlock(flags);
+}
+
+void guest_text_log(struct domain *d, const char *s, size_t len)
+{
+    char who[16];
+    u64 flags;
+
+    if (!level_passes(&guest_level, &d->console.limit, LEVEL_DEBUG))
+        return;
+    snprintf(who, sizeof(who), "(d%u) ", d->id);
+    flags = console_lock();
+    begin_guest_line(who, &d->console.limit);
+    snprintf(text, sizeof(text), "%s%.*s\n", who, (int)len, s);
+    emit_lines(text);
+    console_unlock(flags);
+}
+
+void guest_log_end(struct domain *d)
+{
+    u32 n = xchg(&d->console.limit.suppressed, 0);
+
+    if (n)
+        printk("d%u: its last %u lines were suppressed (guest_loglvl=)\n", d->id, n);
 }

@@ -104,6 +104,7 @@ static const struct part {
     int (*init)(struct domain *d);
     void (*fini)(struct domain *d);
 } parts[] = {
+    { "console",          console_domain_init,    console_domain_end },
     { "region map",       tables_init,            tables_fini },
     { "shared info",      shared_info_init,       shared_info_fini },
     { "machine part",     arch_domain_create,     arch_domain_destroy },

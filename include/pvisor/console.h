@@ -7,7 +7,10 @@
 #define PVISOR_CONSOLE_H
 
 #include <asm/regs.h>
+#include <pvisor/spinlock.h>
 #include <pvisor/types.h>
+
+struct domain;
 
 /*
  * A device. Its functions are called with the console's lock held. write() keeps nobody waiting once the machine is up: what a
@@ -47,6 +50,21 @@ void console_log(const char *s, size_t len);
  * cleared); returns the count, *index advances. clear: forgets what was read.
  */
 u32 console_ring_read(char *buf, u32 n, u32 *index, bool clear);
+
+/* What a domain has of the console: lines of a domU's text in the making, and how much of the log it may still fill. */
+#define GUEST_LINE 160
+struct ratelimit {
+    u64 due;                            /* when one event after the other would be over, ns */
+    u32 suppressed;                     /* since the last that was let through */
+};
+struct guest_console {
+    spinlock_t lock;                    /* of the text */
+    u32 len;
+    char text[GUEST_LINE];
+    struct ratelimit limit;
+};
+int console_domain_init(struct domain *d);
+void console_domain_end(struct domain *d);
 
 /* What guest_loglvl= lets through at LOG_DEBUG: the text of domUs' CONSOLEIO_write. False: refuse it. */
 bool guest_console_allowed(void);

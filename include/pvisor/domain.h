@@ -9,6 +9,7 @@
 #include <asm/nospec.h>
 #include <asm/percpu.h>
 #include <public/xen.h>
+#include <pvisor/console.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/list.h>
 #include <pvisor/sched.h>
@@ -117,6 +118,7 @@ struct domain {
     u64 node_affinity;
     u32 suspend_port;               /* XEN_DOMCTL_subscribe: told when it suspends; 0: none */
     bool has_polled;                /* one of its vCPUs has waited in SCHEDOP_poll, once: events look for such */
+    struct guest_console console;
     u32 cpupool;
     u32 teardown;                   /* progress of domain_kill() */
     u32 parts_ready;                /* progress of domain_create() */

@@ -1,8 +1,8 @@
 /*
  * The log: a ring that XEN_SYSCTL_readconsole reads, and the consoles named by console=.
  * A line starts with one of the levels; without one it counts as LOG_INFO. Guests' doings are
- * logged through guest_log() and refuse(), which obey guest_loglvl= and are rate-limited, so that
- * no guest can flood the console.
+ * logged through guest_log() and refuse(), which obey guest_loglvl= and are rate-limited for each domain, so that
+ * no guest can flood the console or keep others' lines out of it.
  */
 #ifndef PVISOR_PRINTK_H
 #define PVISOR_PRINTK_H
