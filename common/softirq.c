@@ -9,6 +9,7 @@
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
 #include <pvisor/spinlock.h>
+#include <pvisor/steps.h>
 
 static void (*handlers[NR_SOFTIRQS])(void);
 static struct cpu_info *info_of[NR_CPUS];   /* where each CPU's pending word is */
@@ -55,6 +56,7 @@ void do_softirq(void)
     u32 todo = read_once(cpu_info()->softirq_pending);
 
     spin_check_none_held("softirq");
+    steps_begin();
     irq_enable();
     while (todo) {
         unsigned n = find_first_set(todo);
@@ -63,6 +65,7 @@ void do_softirq(void)
         atomic_and(&cpu_info()->softirq_pending, ~(1u << n));
         if (n < NR_SOFTIRQS && handlers[n])
             handlers[n]();
+        steps_look();
     }
 }
 
@@ -79,7 +82,10 @@ bool preempt_needed(void)
     struct vcpu *v = current;
 
     /* Boot and idle work have nothing to restart. */
-    return v && !is_idle_vcpu(v) && (softirq_urgent() || vcpu_event_pending(v));
+    if (!v || is_idle_vcpu(v))
+        return false;
+    steps_look();
+    return softirq_urgent() || vcpu_event_pending(v);
 }
 
 void tasklet_schedule_on(unsigned cpu, struct tasklet *t)

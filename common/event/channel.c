@@ -4,6 +4,7 @@
 #include <pvisor/irq.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
+#include <pvisor/steps.h>
 
 s64 evtchn_alloc_unbound(struct domain *d, u16 remote_domid)
 {
@@ -141,6 +142,7 @@ static struct domain *far_domain(struct domain *d, const struct evtchn *chn)
 
 static int close_port(struct domain *d, struct evtchn *chn)
 {
+    steps_add(10);
     for (;;) {
         struct domain *rd = far_domain(d, chn);
         int rc = -EAGAIN;

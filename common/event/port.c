@@ -7,6 +7,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/steps.h>
 
 int evtchn_domain_init(struct domain *d, u32 max_port)
 {
@@ -110,6 +111,7 @@ int evtchn_port_take(struct domain *d, struct evtchn **chn)
     if (ed->dying)
         return refuse(-EINVAL, "d%u is dying", d->id);
     for (u32 port = ed->first_free;; port++) {
+        steps_add(port % 4 == 0);
         if (port > ed->max_port || port >= ed->format->nr_ports(d)) {
             if (!lower_busy)
                 ed->first_free = port;

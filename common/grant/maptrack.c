@@ -9,6 +9,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
+#include <pvisor/steps.h>
 
 static __attribute__((noinline)) bool add_chunk(struct grant_table *t)
 {
@@ -108,6 +109,7 @@ int gnttab_release_mappings(struct domain *d)
         return 0;
     while (t->release_next < t->nr_maps && t->nr_mapped) {
         release(t, t->release_next++);
+        steps_add(10);
         if (t->release_next % 256 == 0 && preempt_needed())
             return -ERESTART_HYPERCALL;
     }

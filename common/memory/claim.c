@@ -3,6 +3,7 @@
  * memory is allocated.
  */
 #include <pvisor/lib.h>
+#include <pvisor/steps.h>
 #include "internal.h"
 
 /* With the page lock, under which a domain gets frames and begins to die: then its claim has gone for good. */
@@ -79,7 +80,11 @@ static unsigned preferred_limit(const struct domain *d, u32 mem_flags)
 
 mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned flags)
 {
-    mfn_t m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)) | flags);
+    mfn_t m;
+
+    if (order > MAX_ORDER_GUEST)
+        steps_allow(20UL << order);
+    m = domain_alloc_frames(d, order, MEMF_BITS(preferred_limit(d, mem_flags)) | flags);
     if (mfn_eq(m, INVALID_MFN) && preferred_limit(d, mem_flags) != memory_width_limit(d, mem_flags))
         m = domain_alloc_frames(d, order, MEMF_BITS(memory_width_limit(d, mem_flags)) | flags);
     return m;

@@ -31,7 +31,8 @@ memory_fn mem_pod_target, mem_no_physmap, mem_no_sharing, mem_vnumainfo, mem_res
  */
 struct domain *memory_target(u32 domid, s64 *err);
 
-/* Largest extent that the current domain may ask for, as an order. */
+/* Largest extent that the current domain may ask for, as an order: this, or more for who has devices. */
+#define MAX_ORDER_GUEST 9
 unsigned memory_max_order(void);
 
 /*

@@ -7,7 +7,6 @@
 
 /* A guest with devices needs long runs for DMA; others have no use for more than a large page. */
 #define MAX_ORDER_CONTROL 12
-#define MAX_ORDER_GUEST   9
 
 unsigned memory_max_order(void)
 {

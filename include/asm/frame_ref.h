@@ -9,6 +9,7 @@
 #include <asm/mm.h>
 #include <pvisor/domain.h>
 #include <pvisor/printk.h>
+#include <pvisor/steps.h>
 
 static always_inline u16 frame_ref_owner(u64 ref_word) { return (u16)(ref_word >> FR_OWNER_SHIFT); }
 
@@ -20,6 +21,7 @@ static always_inline bool frame_take(mfn_t m, const struct domain *owner)
 
     if (unlikely(m.v >= nr_frames))
         return false;
+    steps_add(1);
     w = read_once(frame_refs[m.v]);
     do {
         /* A count of 0 is a frame on its way to the heap; one above 2^31 might wrap. */
@@ -35,6 +37,7 @@ static always_inline void frame_drop(mfn_t m)
     /* The count's half of the word alone: a decrement that says by itself whether it came to 0. */
     u32 count = atomic_add_return((u32 *)&frame_refs[m.v], ~0u);
 
+    steps_add(1);
     ASSERT(count != ~0u);
     if (unlikely(!count))
         frame_final_put(m, frame_refs[m.v]);    /* nobody else has it now */

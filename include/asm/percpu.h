@@ -32,6 +32,8 @@ struct cpu_info {
     u64 full_cr3;                 /* what every way in loads first; 0: that is loaded */
     u64 scratch_rax;              /* where it parks the guest's %rax for that */
     u32 iret_error, iret_vector;  /* of the fault that goes on at iret_fault */
+    u32 steps, steps_allowed;     /* debug builds: since the last look, in this call: pvisor/steps.h */
+    u64 pad;
 };
 
 /* Why a hypercall does not leave by the short way: hypercall_look() looks at it. */

@@ -5,6 +5,7 @@
 #include <asm/percpu.h>
 #include <pvisor/domain.h>
 #include <pvisor/softirq.h>
+#include <pvisor/steps.h>
 
 #ifdef HOST_TEST    /* the test says when */
 #define call_gives_way() preempt_needed()
@@ -13,6 +14,7 @@ static always_inline bool call_gives_way(void)
 {
     const struct cpu_info *c = cpu_info();
 
+    steps_look();
     /* No softirq at all, and no upcall pending, masked or not: the rest is for preempt_needed() to weigh. */
     if (likely(!read_once(c->softirq_pending) && !read_once(*(const u8 *)c->current_vcpu->info)))
         return false;

@@ -367,8 +367,27 @@ moving_entry:
     and eax, NR_HYPERCALLS_ - 1         ; should the CPU have expected another answer: asm/nospec.h
     lea r11, [hypercall_functions]
     mov rax, [r11 + rax * 8]
+%ifdef DEBUG
+    call counted_call
+%else
     call __x86_indirect_thunk_rax
+%endif
 %endmacro
+
+%ifdef DEBUG
+extern steps_look
+; The handler in rax, whose work is counted: pvisor/steps.h.
+counted_call:
+    mov r11, rsp
+    or r11, STACK_SIZE_ - 1
+    mov qword [r11 + 1 - CPUINFO_sizeof + CPUINFO_steps], 0     ; and steps_allowed
+    sub rsp, 8
+    call __x86_indirect_thunk_rax
+    mov [rsp], rax
+    call steps_look
+    pop rax
+    ret
+%endif
 
 global syscall_entry:function hidden
 align 16

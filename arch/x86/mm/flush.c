@@ -9,6 +9,7 @@
 #include <asm/smp.h>
 #include <asm/x86.h>
 #include <pvisor/domain.h>
+#include <pvisor/steps.h>
 
 void flush_tlb_local(void) { write_cr3(read_cr3()); }
 
@@ -22,6 +23,7 @@ static void flush_one(void *data) { invlpg((u64)data); }
 
 static void flush_on(const cpumask_t *m, void (*fn)(void *), void *data)
 {
+    steps_add(50);
     smp_mb();
     if (cpumask_test(m, this_cpu_id()))
         fn(data);

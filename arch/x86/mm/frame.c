@@ -467,6 +467,7 @@ void m2p_set(mfn_t m, u64 gpfn)
 {
     if (!mfn_valid(m))
         return;
+    steps_add(1);
     write_once(((u64 *)M2P_RW_START)[m.v], gpfn);
     if (unlikely(compat_m2p_ready))
         compat_m2p_set(m.v, gpfn);

@@ -13,6 +13,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/spinlock.h>
+#include <pvisor/steps.h>
 
 #define MAX_ORDER 18
 #define NR_ZONES  32           /* frame numbers have 32 bits here */
@@ -168,12 +169,14 @@ mfn_t alloc_claimed_frames(u64 *claim, unsigned order, unsigned flags)
         return INVALID_MFN;
     if (!(flags & MEMF_NO_ZERO))
         memset(mfn_to_virt(mfn(m)), 0, PAGE_SIZE << order);
+    steps_add((flags & MEMF_NO_ZERO ? 2UL : 10UL) << order);
     return mfn(m);
 }
 
 void free_frames(mfn_t m, unsigned order)
 {
     ASSERT(m.v + (1UL << order) <= nr_frames);
+    steps_add(2UL << order);
     spin_lock(&heap_lock);
     for (u64 i = 0; i < 1UL << order; i++) {
         frame_types[m.v + i] = 0;

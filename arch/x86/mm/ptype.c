@@ -50,6 +50,7 @@
 #include <pvisor/printk.h>
 #include <pvisor/rangeset.h>
 #include <pvisor/softirq.h>
+#include <pvisor/steps.h>
 
 #define RESTART ERESTART_HYPERCALL
 
@@ -343,6 +344,7 @@ static void retire(struct domain *d, mfn_t m, unsigned level)
  * not empty.
  */
 #define LINE_BYTES 64u
+#define EMPTY_TABLE_STEPS 16u   /* what reading a table takes, whatever is in it */
 
 static always_inline bool line_is_empty(const void *table, unsigned bytes, unsigned i)
 {
@@ -421,6 +423,7 @@ out:
 
 static int promote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned *at)
 {
+    steps_add(EMPTY_TABLE_STEPS);
     if (f->pte_bytes == 8)
         return level == 1 ? promote_range(d, f, m, 1, w, at, 8) : promote_range(d, f, m, level, w, at, 8);
     return level == 1 ? promote_range(d, f, m, 1, w, at, 4) : promote_range(d, f, m, level, w, at, 4);
@@ -468,6 +471,7 @@ static unsigned demote_entries(struct domain *d, const struct pt_format *f, mfn_
     if (level == 4)
         isolation_forget(d, m);
     note_stale(&d->arch);
+    steps_add(EMPTY_TABLE_STEPS);
     if (f->pte_bytes == 8)
         return level == 1 ? demote_range(d, f, m, 1, w, n, 8) : demote_range(d, f, m, level, w, n, 8);
     return level == 1 ? demote_range(d, f, m, 1, w, n, 4) : demote_range(d, f, m, level, w, n, 4);
@@ -1131,6 +1135,7 @@ int pt_relinquish(struct domain *d)
     rc = pt_drain_orphans(d);
     /* A frame may be a table, with its entries: so there is a look after each. */
     for (; !rc && m < nr_frames; d->arch.relinquish_at = ++m) {
+        steps_add(1);
         if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
             m |= 511;
         else if ((rc = relinquish_frame(d, mfn(m))) != 0)

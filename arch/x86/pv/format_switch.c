@@ -18,6 +18,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
+#include <pvisor/steps.h>
 
 #define MAX_ENTRIES 32768u      /* of level-1 tables: 128 MiB of address space */
 #define RESTART ERESTART_HYPERCALL
@@ -43,6 +44,7 @@ static int check_reach(const struct domain *d, const struct pt_format *f, u64 *r
             *region = r;
             return -RESTART;
         }
+        steps_add(256);
         for (u64 m = r * 512; m < (r + 1) * 512; m++)
             if (frame_owner_id(mfn(m)) == d->id)
                 return refuse(-EINVAL, "frame %#lx of the domain lies above the 4 GiB that a %s guest can map", m, f->name);
@@ -162,6 +164,7 @@ static int switch_tables(struct vcpu *v, mfn_t root)
         rc = check_tables(d, old);
     if (rc)
         return rc;
+    steps_allow(8UL * MAX_ENTRIES);
     d->arch.table_limit = MAX_ENTRIES / pt_formats[PT32].level[1].nr_entries + 1;
     drop_root(v);
     rc = pv_set_format(d, PT32);

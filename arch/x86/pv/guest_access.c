@@ -10,6 +10,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/steps.h>
 
 void __attribute__((cold)) guest_access_failed(u64 va)
 {
@@ -46,6 +47,7 @@ static size_t copy_raw(void *dst, const void *src, size_t len)
 
 int (copy_from_guest)(void *dst, gva_t src, size_t len)
 {
+    steps_add(1 + len / 128);
     if (unlikely(!guest_range_ok(current->domain, src.v, len)))
         return bad_guest_address(src.v);
     return likely(!copy_raw(dst, (const void *)src.v, len)) ? 0 : -EFAULT;
@@ -53,6 +55,7 @@ int (copy_from_guest)(void *dst, gva_t src, size_t len)
 
 int (copy_to_guest)(gva_t dst, const void *src, size_t len)
 {
+    steps_add(1 + len / 128);
     if (unlikely(!guest_range_ok(current->domain, dst.v, len)))
         return bad_guest_address(dst.v);
     return likely(!copy_raw((void *)dst.v, src, len)) ? 0 : -EFAULT;
