@@ -74,7 +74,7 @@ static __attribute__((cold)) s16 claim_part(struct side *s, const struct gnttab_
 
 static always_inline s16 claim_frame(struct side *s, const struct gnttab_copy *op, bool readonly)
 {
-    mfn_t m = mfn(s->what);
+    mfn_t m;
     int rc;
 
     if (s->is_ref) {
@@ -85,6 +85,8 @@ static always_inline s16 claim_frame(struct side *s, const struct gnttab_copy *o
         if (unlikely(pinned.status != GNTST_okay))
             return pinned.status;
         m = pinned.frame;
+    } else {
+        m = mfn(s->what);
     }
     rc = grant_frame_get(m, s->owner, readonly);
     if (unlikely(rc))

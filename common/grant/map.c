@@ -112,11 +112,11 @@ static always_inline s16 unmap_begin(struct grant_table *t, struct pv_grant_walk
     u->at = NULL;
     if (unlikely(!m))
         return refuse(GNTST_bad_handle, "%u is not the handle of a mapping", u->handle);
-    if (u->dev_bus_addr && u->dev_bus_addr != mfn_to_maddr(mfn(u->map.frame)).v)
+    if (u->dev_bus_addr && u->dev_bus_addr != mfn_to_maddr(mfn_kept(u->map.frame)).v)
         return refuse(GNTST_general_error, "handle %u: bus address %#lx, expected %#lx", u->handle,
-                      u->dev_bus_addr, mfn_to_maddr(mfn(u->map.frame)).v);
+                      u->dev_bus_addr, mfn_to_maddr(mfn_kept(u->map.frame)).v);
     if (u->map.parts & GNTMAP_host_map)
-        status = (s16)pv_grant_unmap(walk, u->host_addr, mfn(u->map.frame), u->new_addr, u->map.flags);
+        status = (s16)pv_grant_unmap(walk, u->host_addr, mfn_kept(u->map.frame), u->new_addr, u->map.flags);
     if (status == GNTST_okay) {
         map_claim(m, u->map.parts);
         u->at = m;
@@ -132,7 +132,7 @@ static always_inline void let_go(const struct map *m)
 
     if (!m->parts)
         return;
-    put_references(mfn(m->frame), readonly, nr);
+    put_references(mfn_kept(m->frame), readonly, nr);
     grant_unpin(m->granter, (struct pin){ .ref = m->ref, .readonly = readonly, .uses = nr });
 }
 

@@ -91,7 +91,7 @@ static void release(struct grant_table *t, u32 handle)
     if (!at)
         return;
     if (m.parts & GNTMAP_device_map)
-        grant_frame_put(mfn(m.frame), m.flags & GNTMAP_readonly);
+        grant_frame_put(mfn_kept(m.frame), m.flags & GNTMAP_readonly);
     grant_unpin(m.granter, (struct pin){ .ref = m.ref, .readonly = m.flags & GNTMAP_readonly,
                                          .uses = m.parts == MAP_PARTS ? 2 : 1 });
     spin_lock(&t->lock);

@@ -19,7 +19,7 @@ static always_inline bool frame_take(mfn_t m, const struct domain *owner)
     /* Without the flags above the owner: the owner, and a count from 1 on. */
     u64 first = (u64)owner->id << (FR_OWNER_SHIFT + 16) | 1UL << 16, w;
 
-    if (unlikely(m.v >= nr_frames))
+    if (unlikely(mfn_eq(m, INVALID_MFN)))
         return false;
     steps_add(1);
     w = read_once(frame_refs[m.v]);

@@ -29,7 +29,7 @@ static inline u64 pte_make(mfn_t m, u64 flags) { return m.v << PAGE_SHIFT | flag
 static inline u64 pte_number(u64 e) { return (e & PTE_MFN_MASK) >> PAGE_SHIFT; }
 static inline mfn_t pte_mfn(u64 e) { return mfn(pte_number(e)); }
 /* The same without a check, of an entry that holds a reference to a frame of RAM: each present one of an upper level does. */
-static inline mfn_t pte_held_mfn(u64 e) { return (mfn_t){ pte_number(e) }; }
+static inline mfn_t pte_held_mfn(u64 e) { return mfn_kept(pte_number(e)); }
 
 struct pt_level {
     u8 shift;             /* of the linear address */

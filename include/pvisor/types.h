@@ -27,6 +27,10 @@ typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
 
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define always_inline inline __attribute__((always_inline))
+
 typedef struct { u64 v; } mfn_t;
 typedef struct { u64 v; } maddr_t;
 typedef struct { u64 v; } pfn_t;
@@ -41,7 +45,15 @@ typedef struct { u64 v; } gva_t;
 
 extern u64 nr_frames;       /* the frame table's length: mm/frame.c */
 
-static inline mfn_t mfn(u64 v) { return v < nr_frames ? (mfn_t){ v } : INVALID_MFN; }
+static always_inline mfn_t mfn(u64 v)
+{
+    if (likely(v < nr_frames))
+        return (mfn_t){ v };
+    __asm__ volatile("");       /* a branch, then, which leads straight to where INVALID_MFN is refused, and no CMOV */
+    return INVALID_MFN;
+}
+/* Of a number that the hypervisor itself has put away, from an mfn_t. */
+static inline mfn_t mfn_kept(u64 v) { return (mfn_t){ v }; }
 static inline pfn_t pfn(u64 v) { return (pfn_t){ v }; }
 static inline maddr_t maddr(u64 v) { return (maddr_t){ v }; }
 static inline gva_t gva(u64 v) { return (gva_t){ v }; }
@@ -58,12 +70,9 @@ static inline gva_t gva_add(gva_t a, u64 n) { return (gva_t){ a.v + n }; }
 #define ROUND_UP(x, n)   (((x) + (n) - 1) / (n) * (n))
 #define DIV_ROUND_UP(x, n) (((x) + (n) - 1) / (n))
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
 #define noreturn_fn __attribute__((noreturn))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
 #define must_check  __attribute__((warn_unused_result))
-#define always_inline inline __attribute__((always_inline))
 /* Code and data used only until dom0 starts; the memory is freed then. */
 #define __init      __attribute__((section(".init.text"), cold))
 #define __initdata  __attribute__((section(".init.data")))

@@ -22,12 +22,12 @@ static u16 ref_owner(u64 w) { return frame_ref_owner(w); }
 
 bool mfn_valid(mfn_t m)
 {
-    return m.v < nr_frames && ref_owner(read_once(frame_refs[m.v])) != DOMID_IO;
+    return !mfn_eq(m, INVALID_MFN) && ref_owner(read_once(frame_refs[m.v])) != DOMID_IO;
 }
 
 u16 frame_owner_id(mfn_t m)
 {
-    return m.v < nr_frames ? ref_owner(read_once(frame_refs[m.v])) : DOMID_IO;
+    return !mfn_eq(m, INVALID_MFN) ? ref_owner(read_once(frame_refs[m.v])) : DOMID_IO;
 }
 
 unsigned frame_type_get(mfn_t m, bool *pinned)
@@ -261,7 +261,7 @@ static bool release(struct domain *d, mfn_t m, u64 need)
 {
     u64 w;
 
-    if (m.v >= nr_frames)
+    if (mfn_eq(m, INVALID_MFN))
         return false;
     w = read_once(frame_refs[m.v]);
     do {
@@ -338,7 +338,7 @@ void frames_drain_pending(void)
     irq_restore(flags);
     flush_tlb_mask(&list.flush);
     for (u32 i = 0; i < list.nr_foreign; i++) {
-        mfn_t m = mfn(list.foreign[i] & ~FOREIGN_RW);
+        mfn_t m = mfn_kept(list.foreign[i] & ~FOREIGN_RW);
 
         if (list.foreign[i] & FOREIGN_RW)
             frame_put_writable(m);
@@ -347,7 +347,7 @@ void frames_drain_pending(void)
     }
     while (list.nr--) {
         u32 next = frame_types[list.head] & FW_LINK_MASK;
-        free_frames(mfn(list.head), 0);
+        free_frames(mfn_kept(list.head), 0);
         list.head = next;
     }
 }

@@ -168,9 +168,9 @@ mfn_t alloc_claimed_frames(u64 *claim, unsigned order, unsigned flags)
     if (m == NIL)
         return INVALID_MFN;
     if (!(flags & MEMF_NO_ZERO))
-        memset(mfn_to_virt(mfn(m)), 0, PAGE_SIZE << order);
+        memset(mfn_to_virt(mfn_kept(m)), 0, PAGE_SIZE << order);
     steps_add((flags & MEMF_NO_ZERO ? 2UL : 10UL) << order);
-    return mfn(m);
+    return mfn_kept(m);
 }
 
 void free_frames(mfn_t m, unsigned order)

@@ -84,7 +84,7 @@ static u64 l3_copy(u64 e) { return e & PTE_P ? (e & (PTE_MFN_MASK | PTE_PWT | PT
 
 static char *block_of(const struct domain *d, mfn_t m)
 {
-    return mfn_to_virt(mfn(d->arch.mirror[m.v >> 10][m.v & 1023]));
+    return mfn_to_virt(mfn_kept(d->arch.mirror[m.v >> 10][m.v & 1023]));
 }
 
 void mirror_set_root(struct vcpu *v)
@@ -223,7 +223,7 @@ void mirror_free(struct domain *d, mfn_t m, unsigned level)
 void mirror_free_dead(u64 link)
 {
     while (link) {
-        mfn_t block = mfn(link >> 2);
+        mfn_t block = mfn_kept(link >> 2);
         unsigned order = link & DEAD_L2 ? L2_ORDER : L1_ORDER;
 
         link = *(u64 *)mfn_to_virt(block);
@@ -245,7 +245,7 @@ static void store_node_twins(const struct domain *d, char *block, unsigned idx, 
     u64 *linear = (u64 *)block, *l2 = (u64 *)(block + L2_AT * PAGE_SIZE) + idx * 2, twin = 0;
 
     if ((e & (PTE_P | PTE_A)) == (PTE_P | PTE_A))
-        twin = entry_to(block_of(d, pte_mfn(e)), e & (PTE_P | PTE_RW | PTE_US | PTE_PWT | PTE_PCD | PTE_A));
+        twin = entry_to(block_of(d, pte_held_mfn(e)), e & (PTE_P | PTE_RW | PTE_US | PTE_PWT | PTE_PCD | PTE_A));
     write_once(l2[0], twin);
     write_once(l2[1], twin ? twin + PAGE_SIZE : 0);
     write_once(linear[idx], e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US)) | PTE_A : 0);
@@ -294,7 +294,7 @@ bool mirror_fault(struct vcpu *v, u64 address, u32 error)
         return false;
     pt_lock(d);
     e2 = pt_load(f, mfn_to_virt(root), i2);
-    l1 = pte_mfn(e2);
+    l1 = pte_held_mfn(e2);      /* if it is present */
     if (e2 & PTE_P)
         e1 = pt_load(f, mfn_to_virt(l1), i1);
     ok = permits(e2, error) && permits(e1, error) && !smep_forbids(e2 & e1, error);

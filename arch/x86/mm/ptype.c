@@ -127,11 +127,12 @@ static __attribute__((noinline)) int get_other_leaf(const struct domain *d, cons
 static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner)
 {
     const struct pt_level *l = &f->level[1];
-    mfn_t m = pte_mfn(*e);
+    mfn_t m;
 
     if (unlikely(denied_flags(d, l, *e)))
         return refuse_leaf(d, f, *e);
     *e = (*e | l->forced) & l->kept;
+    m = pte_mfn(*e);
     if (unlikely(!frame_take(m, owner))) {
         u64 other = *e;     /* a copy, so that *e can be in a register */
         int rc = get_other_leaf(d, owner, &other);
@@ -148,7 +149,7 @@ static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u
 /* Is it a frame of d's own? Only of an entry that holds a reference: nobody else can own the frame meanwhile. */
 static always_inline bool is_own(const struct domain *d, mfn_t m)
 {
-    return likely(m.v < nr_frames) && likely(frame_ref_owner(read_once(frame_refs[m.v])) == d->id);
+    return likely(!mfn_eq(m, INVALID_MFN)) && likely(frame_ref_owner(read_once(frame_refs[m.v])) == d->id);
 }
 
 static __attribute__((noinline)) void put_others_leaf(struct domain *d, u64 e)
@@ -199,7 +200,7 @@ static __attribute__((cold, noinline)) int refuse_absent(u64 e)
 
 static bool names_linear(const struct pt_format *f, unsigned level, mfn_t m)
 {
-    u32 w = m.v < nr_frames ? read_once(frame_types[m.v]) : 0;
+    u32 w = !mfn_eq(m, INVALID_MFN) ? read_once(frame_types[m.v]) : 0;
 
     return level >= 2 && level >= f->hv_level && w & FW_VALID && w & FW_COUNT_MASK &&
            fw_type(w) == (enum frame_type)(FT_L1 + level - 1);
@@ -270,7 +271,7 @@ static int get_node(struct domain *d, const struct pt_format *f, unsigned level,
 
 static int put_node(struct domain *d, mfn_t table, u64 e)
 {
-    mfn_t m = pte_mfn(e);
+    mfn_t m = pte_held_mfn(e);
 
     if (mfn_eq(m, table))
         return 0;
@@ -738,7 +739,7 @@ static always_inline int update_leaf_flags(struct domain *d, const struct pt_for
 {
     const struct pt_level *l = &f->level[1];
     bool now = e & PTE_RW, before = old & PTE_RW;
-    mfn_t frame = pte_mfn(e);
+    mfn_t frame = pte_held_mfn(e);      /* if these differ: keeps_frame() */
 
     if (unlikely(denied_flags(d, l, e)))
         return refuse_leaf(d, f, e);
@@ -765,7 +766,7 @@ static always_inline int replace_leaf(struct domain *d, void *p, u64 e, u64 old,
                                       unsigned bytes)
 {
     const struct pt_format *f = d->arch.fmt;
-    mfn_t m = mfn(((u64)p - DIRECTMAP_START) >> PAGE_SHIFT);
+    mfn_t m = mfn_kept(((u64)p - DIRECTMAP_START) >> PAGE_SHIFT);
     unsigned idx = (unsigned)((u64)p & ~PAGE_MASK) >> (bytes == 8 ? 3 : 2);
 
     if (e & PTE_P) {
@@ -809,10 +810,10 @@ static __attribute__((noinline)) int drop_and_update_any_leaf(struct domain *d, 
 static __attribute__((noinline)) int update_kept_leaf(struct domain *d, u64 *p, u64 e, u64 old, unsigned flags)
 {
     const struct pt_level *l = &d->arch.fmt->level[1];
-    mfn_t frame = pte_mfn(e);
+    mfn_t frame = pte_held_mfn(e);      /* if PTE_RW differs */
     u64 diff = e ^ old;
 
-    if (diff & PTE_RW && unlikely(!is_own(d, frame) || (e & PTE_RW && !frame_take_writable(frame))))
+    if (diff & PTE_RW && unlikely(!is_own(d, pte_mfn(e)) || (e & PTE_RW && !frame_take_writable(frame))))
         return update_any_leaf(d, p, e, old, d, flags);
     if (unlikely(!store_8(p, (e | l->forced) & l->kept, old, flags))) {
         if (e & diff & PTE_RW)
@@ -1095,8 +1096,10 @@ int pt_write_va_mirrored(const struct vcpu *v, u64 va, u32 e, u32 *was)
     if (unlikely(!find_l1_mirrored(&m, va) || !is_l1(m)))
         return -ENOENT;
     entry = read_once(((u32 *)mfn_to_virt(m))[va >> PAGE_SHIFT & 1023]);
+    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P))
+        return -ENOENT;
     m = pte_mfn(entry);
-    if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P || !is_own_l1(d, m)))
+    if (unlikely(!is_own_l1(d, m)))
         return -ENOENT;
     p = (u32 *)((char *)mfn_to_virt(m) + (va & ~PAGE_MASK));
     *was = read_once(*p);

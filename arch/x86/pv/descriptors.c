@@ -101,13 +101,14 @@ void pv_destroy_gdt(struct vcpu *v)
     }
 }
 
+/* After that they are held, so that what frames has are numbers of ours. */
 static int get_pages(struct domain *d, const u64 *frames, unsigned nr)
 {
     for (unsigned i = 0; i < nr; i++) {
         if (!frame_get_segdesc(d, mfn(frames[i]), desc_check_page))
             continue;
         while (i--)
-            frame_put_segdesc(d, mfn(frames[i]));
+            frame_put_segdesc(d, mfn_kept(frames[i]));
         return -EINVAL;
     }
     return 0;
@@ -129,8 +130,8 @@ int pv_set_gdt(struct vcpu *v, const u64 *frames, u32 entries)
     pv_destroy_gdt(v);
     v->arch.gdt_entries = entries;
     for (unsigned i = 0; i < nr; i++) {
-        v->arch.gdt_frames[i] = mfn(frames[i]);
-        set_slot(v, i, pte_make(mfn(frames[i]), HYP_RW));
+        v->arch.gdt_frames[i] = mfn_kept(frames[i]);
+        set_slot(v, i, pte_make(mfn_kept(frames[i]), HYP_RW));
     }
     pt_unlock(v->domain);
     return 0;
@@ -160,7 +161,7 @@ void pv_destroy_ldt(struct vcpu *v)
         if (!(e & PTE_P))
             continue;
         set_slot(v, 16 + i, 0);
-        frame_put_segdesc(v->domain, pte_mfn(e));
+        frame_put_segdesc(v->domain, pte_held_mfn(e));
     }
 }
 
@@ -217,7 +218,7 @@ s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     struct domain *d = current->domain;
     u64 ma = a0, desc = a1;
-    mfn_t m = mfn(ma >> PAGE_SHIFT);
+    mfn_t m;
     u64 *slot;
     int rc = -EINVAL;
 
@@ -226,6 +227,7 @@ s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
         return refuse(-EINVAL, "address %#lx is not aligned to 8 bytes", ma);
     if (!check_descriptor(d, &desc))
         return refuse(-EINVAL, "descriptor %#018lx: neither segment nor call gate that a guest may have", desc);
+    m = mfn(ma >> PAGE_SHIFT);
     if (!frame_take(m, d))
         return refuse(-EINVAL, "frame %#lx is not d%u's", ma >> PAGE_SHIFT, d->id);
     pt_lock(d);
