@@ -33,6 +33,14 @@ static s64 fetch(struct mc_request *op)
     return ENCODE(xen_mc_fetch, op, &f);
 }
 
+/* A CPU that has machine checks may still be emulated without the register. */
+static u64 mcg_cap(void)
+{
+    u64 v;
+
+    return cpu_has(X86_FEATURE_MCA) && !rdmsr_safe(MSR_MCG_CAP, &v) ? v : 0;
+}
+
 /* What all CPUs have in common: they are of one model, and cores of one socket, as sysctls say. */
 static void describe_model(struct mcinfo_logical_cpu *c)
 {
@@ -43,7 +51,7 @@ static void describe_model(struct mcinfo_logical_cpu *c)
             [MC_CAPS_STD_EDX] = cpu_host.feat[FEATURESET_1d], [MC_CAPS_STD_ECX] = cpu_host.feat[FEATURESET_1c],
             [MC_CAPS_AMD_EDX] = cpu_host.feat[FEATURESET_e1d], [MC_CAPS_AMD_ECX] = cpu_host.feat[FEATURESET_e1c],
         },
-        .mc_nmsrvals = 1, .mc_msrvalues = { { MSR_MCG_CAP, cpu_has(X86_FEATURE_MCA) ? rdmsr(MSR_MCG_CAP) : 0 } },
+        .mc_nmsrvals = 1, .mc_msrvalues = { { MSR_MCG_CAP, mcg_cap() } },
     };
     strlcpy(c->mc_vendorid, cpu_host.vendor_id, sizeof(c->mc_vendorid));
     for (u32 leaf = 0; leaf < 3 && cpu_host.max_extended >= 0x80000004; leaf++) {

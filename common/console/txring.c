@@ -32,7 +32,7 @@ static void tell_of_lost(struct txring *r)
 /* At the start of a line: whether it is taken. */
 static bool takes_line(struct txring *r)
 {
-    if (room(r) < (r->lost ? TXRING_SIZE / 2 : LINE_ROOM))
+    if (room(r) < (r->lost ? TXRING_SIZE - TXRING_CROWDED : LINE_ROOM))
         return false;
     if (r->lost)
         tell_of_lost(r);

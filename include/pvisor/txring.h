@@ -8,8 +8,8 @@
 #include <pvisor/types.h>
 
 #define TXRING_SIZE (32u << 10)
-/* Writers that can wait leave the rest of the ring to those who cannot. */
-#define TXRING_CROWDED (TXRING_SIZE / 4 * 3)
+/* Writers that can wait leave the rest of the ring to those who cannot. With so much in it a line is taken even after some were lost. */
+#define TXRING_CROWDED (TXRING_SIZE / 2)
 
 struct txring {
     u32 in, out;       /* free-running; what is between them waits */

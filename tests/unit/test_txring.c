@@ -171,7 +171,25 @@ static void parts_of_lines_are_lines(void **state)
     assert_true(txring_is_empty(&ring));
 }
 
-static void writers_that_can_wait_leave_a_quarter(void **state)
+/* What was lost before is of writers that cannot wait. */
+static void who_waits_until_it_is_not_crowded_loses_nothing(void **state)
+{
+    u32 n = 0;
+
+    (void)state;
+    while (!ring.lost)
+        put_line(n++, 80);
+    while (txring_used(&ring) > TXRING_CROWDED)
+        drain(1);
+    n = ring.lost;
+    put("waited\n");
+    assert_int_equal(ring.lost, 0);
+    drain(~0u);
+    assert_non_null(strstr(out, "\nwaited\r\n"));
+    assert_int_equal(n, 1);
+}
+
+static void writers_that_can_wait_leave_room(void **state)
 {
     (void)state;
     while (txring_used(&ring) <= TXRING_CROWDED)
@@ -190,7 +208,8 @@ int main(void)
         cmocka_unit_test_setup(lines_come_again_only_with_half_the_ring_free, fresh),
         cmocka_unit_test_setup(a_text_without_end_is_cut_and_counted, fresh),
         cmocka_unit_test_setup(parts_of_lines_are_lines, fresh),
-        cmocka_unit_test_setup(writers_that_can_wait_leave_a_quarter, fresh),
+        cmocka_unit_test_setup(who_waits_until_it_is_not_crowded_loses_nothing, fresh),
+        cmocka_unit_test_setup(writers_that_can_wait_leave_room, fresh),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
