@@ -41,12 +41,14 @@ $(cache)/mm-storm: $(image_tools)/mm-storm.c
 	@$(CC) -O2 -Wall -static -pthread -o $@ $<
 $(cache)/clock-watch: $(image_tools)/clock-watch.c
 	@$(CC) -O2 -Wall -static -o $@ $<
+$(cache)/cpu-check: $(image_tools)/cpu-check.c
+	@$(CC) -O2 -Wall -Wextra -static -o $@ $< -lm
 $(cache)/domu.cpio: $(image_tools)/domu-init $(cache)/mm-storm $(cache)/clock-watch
 $(cache)/dom0-disk.cpio: $(image_tools)/dom0-disk-init
 dom0_files := $(addprefix $(image_tools)/,dom0-init dom0-start guest-run) $(wildcard $(image_tools)/dom0-etc/*)
 $(cache)/free-pages $(cache)/cpu-times: $(cache)/%: $(image_tools)/%.c
 	@$(CC) -O2 -Wall -o $@ $< -lxenctrl
-$(cache)/dom0.cpio: $(cache)/free-pages $(cache)/cpu-times $(cache)/mm-storm $(cache)/kernel/vmlinuz $(cache)/domu.cpio $(dom0_files)
+$(cache)/dom0.cpio: $(cache)/free-pages $(cache)/cpu-times $(cache)/cpu-check $(cache)/mm-storm $(cache)/kernel/vmlinuz $(cache)/domu.cpio $(dom0_files)
 
 # What `make bench` adds to both ramdisks, and its counter of instructions, a plugin for QEMU.
 bench_tools := tools/bench
