@@ -24,6 +24,7 @@
 struct fuzz {
     u64 state;
     u64 *buffer;            /* arguments: a page */
+    u64 *scratch;           /* the page after it, the only one of ours that a call may replace: arguments name its address */
     unsigned first_slot;
 };
 
@@ -44,6 +45,7 @@ static volatile u32 second_rounds, second_stopped;
  */
 #define VITAL_LIMIT (1u << 20)      /* frames: 4 GiB */
 static u64 vital[VITAL_LIMIT / 64];
+static u64 arguments[2][1024] __attribute__((aligned(4096)));   /* a page of them, and one that follows it, for each vCPU */
 
 /* ---- Numbers ---- */
 
@@ -122,7 +124,7 @@ static u64 any_value(struct fuzz *z)
     switch (below(z, 8)) {
     case 0 ... 2: return below(z, 12);
     case 3: return some_mfn(z);
-    case 4: return P(z->buffer) + 2048;
+    case 4: return P(z->scratch) + 2048;
     case 5: return some_domain(z);
     case 6: return next(z) >> below(z, 64);
     default: return 0;
@@ -627,7 +629,8 @@ static bool prepare(u64 seed)
         return false;
     status_frame = (word)first_status;
     for (unsigned i = 0; i < 2; i++)
-        fuzz[i] = (struct fuzz){ .state = seed * 2 + i + 1, .buffer = page_alloc(), .first_slot = i * NR_SLOTS };
+        fuzz[i] = (struct fuzz){ .state = seed * 2 + i + 1, .buffer = arguments[i], .scratch = arguments[i] + 512,
+                                 .first_slot = i * NR_SLOTS };
     for (unsigned i = 0; i < NR_VICTIMS; i++)
         victim[i] = table_alloc();
     for (word pfn = 0; pfn < start_info->nr_pages; pfn++)
@@ -680,7 +683,7 @@ TEST(random_calls)
         if (made[i])
             printf("call %u: %u of %u accepted\n", i, accepted[i], made[i]);
     second_stops = true;
-    CHECK(wait_change(&second_stopped, 0, 20000 * MS));
+    CHECK(wait_change(&second_stopped, 0, 100000 * MS));
     for (unsigned i = 0; i < NR_OTHERS; i++)
         end_domain(z, i);
     trap_hook = NULL;

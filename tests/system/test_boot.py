@@ -108,7 +108,7 @@ def memory_of_dom0(words, base=rig.HYPERVISOR_ARGS.split(" dom0_mem")[0], **sett
         return int(machine.ok("xl list | awk '$1 == \"Domain-0\" { print $3 }'"))
 
 
-@pytest.mark.parametrize("words, mib", [("dom0_mem=327680", 320), ("dom0_mem=300M", 300),
+@pytest.mark.parametrize("words, mib", [("dom0_mem=360448", 352), ("dom0_mem=340M", 340),
                                         ("dom0_mem=min:128M,max:384M", 384)])
 def test_dom0_mem(words, mib):
     assert memory_of_dom0(words) == pytest.approx(mib, abs=2)
