@@ -168,7 +168,7 @@ int evtchn_close(struct domain *d, u32 port)
 
 u32 evtchn_close_from(struct domain *d, u32 first)
 {
-    for (u32 port = first; port < d->evtchn->nr_ports; port++) {
+    for (u32 port = first; port < read_once(d->evtchn->nr_ports); port++) {     /* another vCPU may have it grow */
         struct evtchn *chn = evtchn_at(d, port);
 
         if (evtchn_is_open(chn))
