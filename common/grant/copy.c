@@ -58,11 +58,16 @@ static always_inline const struct gnttab_copy_ptr *side_ptr(const struct gnttab_
     return readonly ? &op->source : &op->dest;
 }
 
-/* Does the part that is granted have the operation's bytes, which are of one page? If not, it is unpinned. */
+/*
+ * What pinning said but GNTST_okay. Does the part that is granted have the operation's bytes, which are of one page? If not, it is
+ * unpinned.
+ */
 static __attribute__((cold)) s16 claim_part(struct side *s, const struct gnttab_copy *op, struct pinned granted, bool readonly)
 {
     u32 first = side_ptr(op, readonly)->offset, end = (u32)granted.first + granted.bytes;
 
+    if (granted.status != PINNED_PART)
+        return granted.status;
     if (first < granted.first || first + op->len > end) {
         grant_unpin(s->owner->gnttab, side_pin(s, readonly));
         return refuse(GNTST_general_error, "grant %u of d%u is of bytes %u to %u, not of %u from %u on", (u32)s->what,
@@ -80,9 +85,7 @@ static always_inline s16 claim_frame(struct side *s, const struct gnttab_copy *o
     if (s->is_ref) {
         struct pinned pinned = grant_pin(s->owner->gnttab, side_pin(s, readonly), current->domain->id);
 
-        if (unlikely(pinned.part))
-            pinned.status = claim_part(s, op, pinned, readonly);
-        if (unlikely(pinned.status != GNTST_okay))
+        if (unlikely(pinned.status != GNTST_okay) && (pinned.status = claim_part(s, op, pinned, readonly)) != GNTST_okay)
             return pinned.status;
         m = pinned.frame;
     } else {
@@ -153,7 +156,7 @@ s64 gnttab_copy(gva_t uop, u32 count)
             break;
         }
         status = copy_one(&op, &src, &dst);
-        if (copy_to_guest(gva_add(elem, status_at), &status, sizeof(status))) {
+        if (copy_to_guest_as(w, gva_add(elem, status_at), &status, sizeof(status))) {
             done = -EFAULT;
             break;
         }

@@ -21,10 +21,13 @@ struct pin {
 /* Two registers. */
 struct pinned {
     mfn_t frame;
-    s16 status;             /* GNTST_*; the rest is good for GNTST_okay */
-    bool part;              /* nothing but these bytes of the frame may be touched, and by this use only */
-    u16 first, bytes;
+    s16 status;             /* GNTST_*, with which nothing is pinned unless it is GNTST_okay; or PINNED_PART */
+    u16 first, bytes;       /* of a part */
 };
+
+/* Pinned, but nothing outside these bytes of the frame may be touched, and they by this use only. Errors are below 0. */
+#define PINNED_PART 1
+
 
 /* What an entry's first word, flags in the low half and domid in the high one, must have to grant a use, and gets by it. */
 struct terms {

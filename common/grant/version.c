@@ -60,7 +60,7 @@ static s16 mark_in_use_v2(const struct grant_table *t, const union grant_entry_v
     return refuse_use(t, pin.ref, *flags, terms);
 }
 
-/* With GNTST_okay and the bytes that may be touched, if that is restricted. */
+/* Without the frame. */
 static struct pinned check_entry_v2(struct grant_table *t, const union grant_entry_v2 *entry, struct pin pin, u16 grantee)
 {
     struct pinned pinned = { .status = check_uses(t, grant_active(t, pin.ref), pin, grantee) };
@@ -71,7 +71,7 @@ static struct pinned check_entry_v2(struct grant_table *t, const union grant_ent
     if (pinned.status != GNTST_okay) {
         unmark_v2(t, pin.ref, (GTF_reading | GTF_writing) & ~grant_uses(t, pin.ref));
     } else if (flags & GTF_sub_page) {
-        pinned.part = true;
+        pinned.status = PINNED_PART;
         pinned.first = read_once(entry->sub_page.page_off);
         pinned.bytes = read_once(entry->sub_page.length);
     }
@@ -89,7 +89,7 @@ struct pinned pin_v2(struct grant_table *t, u32 ref, u32 uses, bool readonly, bo
         return (struct pinned){ .status = refuse(GNTST_bad_gntref, "grant %u of d%u, its table has %u", ref, t->domid,
                                                  grant_entries(t)) };
     pinned = check_entry_v2(t, entry, pin, grantee);
-    if (pinned.status != GNTST_okay)
+    if (pinned.status < GNTST_okay)
         return pinned;
     a = grant_active(t, ref);
     if (!a->uses) {

@@ -191,7 +191,7 @@ static void pump(struct uart *u)
 
     for (unsigned n = most_at_once(u); n && is_ready(u) && txring_get(&u->tx, &c); n--) {
         send(u, c);
-        u->moved_at = now_ns();
+        write_once(u->moved_at, now_ns());
     }
     if (u->irq)
         set_interrupts(u, txring_is_empty(&u->tx) ? IER_RX : IER_RX | IER_TX);
@@ -227,7 +227,7 @@ static void write_buffered(struct uart *u, const char *s, size_t n)
     if (sent == n)
         return;
     if (!txring_used(&u->tx))
-        u->moved_at = now_ns();
+        write_once(u->moved_at, now_ns());
     txring_put(&u->tx, s + sent, n - sent);
     pump(u);
 }
@@ -247,13 +247,17 @@ static void uart_write(struct console_dev *dev, const char *s, size_t n)
     }
 }
 
-/* For a dead line nobody should wait: what comes then is dropped, and counted. */
+/*
+ * For a dead line nobody should wait: what comes then is dropped, and counted. No lock is held: the line may move, here by an
+ * interrupt or on another CPU, after the clock was read.
+ */
 static u32 uart_waiting(struct console_dev *dev)
 {
     struct uart *u = container_of(dev, struct uart, dev);
     u32 used = txring_used(&u->tx);
+    s64 still = (s64)(now_ns() - read_once(u->moved_at));
 
-    return used && now_ns() - u->moved_at > DEAD_AFTER ? 0 : used;
+    return used && still > (s64)DEAD_AFTER ? 0 : used;
 }
 
 static void uart_drain(struct console_dev *dev, u32 leave)
@@ -263,7 +267,7 @@ static void uart_drain(struct console_dev *dev, u32 leave)
 
     while ((!leave || txring_used(&u->tx) > leave) && wait_until_ready(u) && txring_get(&u->tx, &c)) {
         send(u, c);
-        u->moved_at = now_ns();
+        write_once(u->moved_at, now_ns());
     }
 }
 
