@@ -125,7 +125,7 @@ static bool make_domain(unsigned vcpus)
     return true;
 }
 
-static long give_context(unsigned vcpu, enum entry entry, unsigned ldt_entries)
+static vcpu_guest_context *make_context(enum entry entry, unsigned ldt_entries)
 {
     vcpu_guest_context *c = vcpu_context(1, (void (*)(void))(word)(CODE_VA + entry));
 
@@ -141,7 +141,12 @@ static long give_context(unsigned vcpu, enum entry entry, unsigned ldt_entries)
     c->user_regs.esp = DATA_VA + 0x800;
     c->ctrlreg[3] = XEN_PFN_TO_CR3_32(frame[TOP]);
 #endif
-    return DOMCTL(setvcpucontext, vcpucontext, .vcpu = vcpu, .ctxt = P(c));
+    return c;
+}
+
+static long give_context(unsigned vcpu, enum entry entry, unsigned ldt_entries)
+{
+    return DOMCTL(setvcpucontext, vcpucontext, .vcpu = vcpu, .ctxt = P(make_context(entry, ldt_entries)));
 }
 
 /* Its number is free again when nothing of the domain is left. */
@@ -209,5 +214,29 @@ TEST(vcpu_infos_are_apart)
     CHECK(wait_for(&data[AT_CR2], ~0u));
     CHECK_EQ(data[AT_CR2], FAULT_VA);    /* it was there for whose it is */
     give_back(DATA);
+    end_domain();
+}
+
+/* A breakpoint on I/O is legal by CR4.DE alone, which is in the same context. */
+TEST(debug_registers_are_restored)
+{
+    static const word dr[] = { 0x80, 0x1000, 0, 0, 0, 0, 0xffff4ff1, 0xe060e };
+    static vcpu_guest_context back;
+    vcpu_guest_context *c;
+
+    NEEDS_DOM0();
+    REQUIRE(make_domain(1));
+    for (unsigned de = 0; de < 2; de++) {
+        c = make_context(HANDLER, 0);
+        c->ctrlreg[4] = de ? 1 << 3 : 0;   /* CR4.DE */
+        for (unsigned i = 0; i < ARRAY_SIZE(dr); i++)
+            c->debugreg[i] = dr[i];
+        CHECK_OK(DOMCTL(setvcpucontext, vcpucontext, .vcpu = 0, .ctxt = P(c)));
+        CHECK_OK(DOMCTL(getvcpucontext, vcpucontext, .vcpu = 0, .ctxt = P(&back)));
+        CHECK_EQ(back.debugreg[0], dr[0]);
+        CHECK_EQ(back.debugreg[1], dr[1]);
+        CHECK_EQ(back.debugreg[6], dr[6]);
+        CHECK_EQ(back.debugreg[7], de ? dr[7] | 0x400 : 0x400);
+    }
     end_domain();
 }
