@@ -139,6 +139,12 @@ static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src
     return status;
 }
 
+/* Each word size by its own constant, of which the check of the address is made. */
+static always_inline int put_status(enum abi_word w, gva_t at, s16 status)
+{
+    return w == ABI_64 ? copy_to_guest_as(ABI_64, at, &status, sizeof(status)) : copy_to_guest_as(ABI_32, at, &status, sizeof(status));
+}
+
 s64 gnttab_copy(gva_t uop, u32 count)
 {
     enum abi_word w = current_word();
@@ -156,7 +162,7 @@ s64 gnttab_copy(gva_t uop, u32 count)
             break;
         }
         status = copy_one(&op, &src, &dst);
-        if (copy_to_guest_as(w, gva_add(elem, status_at), &status, sizeof(status))) {
+        if (put_status(w, gva_add(elem, status_at), status)) {
             done = -EFAULT;
             break;
         }

@@ -247,17 +247,16 @@ static void uart_write(struct console_dev *dev, const char *s, size_t n)
     }
 }
 
-/*
- * For a dead line nobody should wait: what comes then is dropped, and counted. No lock is held: the line may move, here by an
- * interrupt or on another CPU, after the clock was read.
- */
+/* Without the lock: the line may move, here by an interrupt or on another CPU, after the clock was read. */
+static bool is_dead(const struct uart *u) { return (s64)(now_ns() - read_once(u->moved_at)) > (s64)DEAD_AFTER; }
+
+/* For a dead line nobody should wait: what comes then is dropped, and counted. */
 static u32 uart_waiting(struct console_dev *dev)
 {
     struct uart *u = container_of(dev, struct uart, dev);
     u32 used = txring_used(&u->tx);
-    s64 still = (s64)(now_ns() - read_once(u->moved_at));
 
-    return used && still > (s64)DEAD_AFTER ? 0 : used;
+    return used && is_dead(u) ? 0 : used;
 }
 
 static void uart_drain(struct console_dev *dev, u32 leave)

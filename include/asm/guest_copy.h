@@ -19,6 +19,8 @@ static always_inline enum abi_word current_word(void) { return current->domain->
 /* w: the current domain's word size, for callers that know it. */
 static always_inline bool own_access_ok(enum abi_word w, gva_t at, size_t len)
 {
+    if (__builtin_constant_p(w) && w == ABI_32)
+        return is_guest_access_32(current->domain, at.v, len);
     return likely(w == ABI_64) ? is_guest_address_64(at.v) : guest_access_ok(current->domain, at.v, len);
 }
 

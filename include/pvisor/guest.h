@@ -77,7 +77,7 @@ static always_inline void abi_decode_inline(enum abi_word w, const struct abi_de
     if (likely((w) == ABI_64)) {                                                                                \
         rc_ = copy_from_guest_as(w, in_, src, sizeof(struct name));                                             \
         _Static_assert(sizeof(struct name) == sizeof(struct name##_l64), "the layout is ours");                 \
-    } else if ((rc_ = copy_from_guest(&raw_, src, sizeof(raw_))) == 0) {                                        \
+    } else if ((rc_ = copy_from_guest_as(ABI_32, &raw_, src, sizeof(raw_))) == 0) {                             \
         abi_decode_inline(ABI_32, &name##_desc, in_, &raw_);                                                    \
     }                                                                                                           \
     rc_; })
