@@ -24,15 +24,28 @@ def kept_waiting(pid):
     return waits
 
 
-class Patience:
+class Waits:
+    """How long the host keeps process pid waiting, from now on."""
+
+    def __init__(self, pid):
+        self.pid, self.begin, self.before = pid, time.monotonic(), kept_waiting(pid)
+
+    def elapsed(self):
+        return time.monotonic() - self.begin
+
+    def seconds(self):
+        """Of the thread that waited longest: others may have waited for it."""
+        return max((now - self.before.get(task, 0) for task, now in kept_waiting(self.pid).items()), default=0)
+
+
+class Patience(Waits):
     """What is left of a timeout of so many seconds for process pid, from now on."""
 
     def __init__(self, seconds, pid):
-        self.seconds, self.pid = seconds * TIMEOUT_SCALE, pid
-        self.begin, self.before = time.monotonic(), kept_waiting(pid)
+        super().__init__(pid)
+        self.timeout = seconds * TIMEOUT_SCALE
 
     def left(self):
-        """Seconds; not above 0 when it is used up. The thread that waited longest decides: others may have waited for it."""
-        elapsed = time.monotonic() - self.begin
-        waited = max((now - self.before.get(task, 0) for task, now in kept_waiting(self.pid).items()), default=0)
-        return self.seconds - max(elapsed - waited, elapsed / LIMIT)
+        """Seconds; not above 0 when it is used up."""
+        elapsed = self.elapsed()
+        return self.timeout - max(elapsed - self.seconds(), elapsed / LIMIT)
