@@ -230,28 +230,32 @@ static s64 swap_grant_ref(gva_t uop, u32 count)
     return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
 }
 
-/* The caller's own frame, or one of another's that it has mapped by a grant. */
-static int may_flush(mfn_t m)
+/* The caller's own frame, or one of another's that it has mapped by a grant. searched: as grant_maps() has it. */
+static int may_flush(mfn_t m, u32 *searched)
 {
+    int mapped;
+
     if (!mfn_valid(m))
         return refuse(-EINVAL, "address %#lx is not in RAM", mfn_to_maddr(m).v);
-    if (frame_owner_id(m) != current->domain->id && !grant_maps(current->domain->gnttab, m))
+    if (frame_owner_id(m) == current->domain->id)
+        return 0;
+    mapped = grant_maps(current->domain->gnttab, m, searched);
+    if (!mapped)
         return refuse(-EPERM, "frame %#lx is neither the caller's nor mapped by a grant", m.v);
-    return 0;
+    return mapped < 0 ? mapped : 0;
 }
 
 /*
  * Devices of x86 see what the caches hold; the lines are written back for who wants them in memory all the same. To
  * throw them away instead (INVAL alone), which would bring back what the memory held, no CPU offers.
  */
-static s64 cache_flush(gva_t uop, u32 count)
+static s64 cache_flush(gva_t uop, u32 *searched)
 {
     struct gnttab_cache_flush op;
     char *page;
     mfn_t m;
     int rc;
 
-    (void)count;
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
     if (op.offset >= PAGE_SIZE || (u32)op.offset + op.length > PAGE_SIZE ||
@@ -262,7 +266,7 @@ static s64 cache_flush(gva_t uop, u32 count)
     if (op.op & GNTTAB_CACHE_SOURCE_GREF || op.op == GNTTAB_CACHE_INVAL)
         return refuse(-EOPNOTSUPP, "operation %#x is not offered", op.op);
     m = maddr_to_mfn(maddr(op.a.dev_bus_addr));
-    rc = may_flush(m);
+    rc = may_flush(m, searched);
     if (rc)
         return rc;
     page = map_frame(m);
@@ -274,15 +278,21 @@ static s64 cache_flush(gva_t uop, u32 count)
 /* count is of no interest to ALONE, must be 1 for ONE, and is what it says for MANY. */
 enum counted { ALONE, ONE, MANY };
 
+/* What a call has searched for its first element, when it is made again, stands above the command, as in Xen. */
+#define CMD_BITS 12
+#define CMD_MASK ((1u << CMD_BITS) - 1)
+
+/* Elements of the array: some of them, or one, with where its search is to go on. */
 static const struct grant_call {
     s64 (*some)(gva_t uop, u32 count);
+    s64 (*search)(gva_t uop, u32 *searched);
     u8 counted;
     u16 size[ABI_NR];
 } calls[] = {
 #define PLAIN_CALL(name, fn, counted) \
-    { fn, counted, { sizeof(struct gnttab_##name), sizeof(struct gnttab_##name) } }
+    { fn, NULL, counted, { sizeof(struct gnttab_##name), sizeof(struct gnttab_##name) } }
 #define ABI_CALL(name, fn, counted) \
-    { fn, counted, { sizeof(struct gnttab_##name##_l64), sizeof(struct gnttab_##name##_l32) } }
+    { fn, NULL, counted, { sizeof(struct gnttab_##name##_l64), sizeof(struct gnttab_##name##_l32) } }
     [GNTTABOP_map_grant_ref] = PLAIN_CALL(map_grant_ref, gnttab_map, MANY),
     [GNTTABOP_unmap_grant_ref] = PLAIN_CALL(unmap_grant_ref, gnttab_unmap, MANY),
     [GNTTABOP_setup_table] = ABI_CALL(setup_table, setup_table, ONE),
@@ -295,12 +305,12 @@ static const struct grant_call {
     [GNTTABOP_get_status_frames] = ABI_CALL(get_status_frames, get_status_frames, ONE),
     [GNTTABOP_get_version] = PLAIN_CALL(get_version, get_version, ALONE),
     [GNTTABOP_swap_grant_ref] = PLAIN_CALL(swap_grant_ref, swap_grant_ref, MANY),
-    [GNTTABOP_cache_flush] = PLAIN_CALL(cache_flush, cache_flush, MANY),
+    [GNTTABOP_cache_flush] = { NULL, cache_flush, MANY, { sizeof(struct gnttab_cache_flush), sizeof(struct gnttab_cache_flush) } },
 };
 
 s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
-    u32 cmd = (u32)a0, count = (u32)a2, size;
+    u32 cmd = (u32)a0 & CMD_MASK, searched = (u32)a0 >> CMD_BITS, count = (u32)a2, size;
     const struct grant_call *c;
     gva_t uop = gva(a1);
 
@@ -310,20 +320,23 @@ s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     if (cmd >= ARRAY_SIZE(calls))
         return refuse(-ENOSYS, "unknown command %u", cmd);
     c = &array_nospec(calls, cmd);
+    if (unlikely(searched) && !c->search)
+        return refuse(-EINVAL, "command %u has nothing to go on with at %u", cmd, searched);
     if (c->counted == ONE && count != 1)
         return refuse(-EINVAL, "count %u for command %u, expected 1", count, cmd);
     if (c->counted == ALONE)
         count = 1;
     size = c->size[current_word()];
     while (count) {
-        s64 n = c->some(uop, count);
+        s64 n = likely(c->some != NULL) ? c->some(uop, count) : c->search(uop, &searched);
 
         if (n == -ERESTART_HYPERCALL)
-            return hypercall_restart(3, (u64)cmd, uop.v, (u64)count);
+            return hypercall_restart(3, (u64)(searched << CMD_BITS | cmd), uop.v, (u64)count);
         if (n < 0)
             return n;
         uop = gva_add(uop, (u64)n * size);
         count -= (u32)n;
+        searched = 0;
         if (count && preempt_needed())
             return hypercall_restart(3, (u64)cmd, uop.v, (u64)count);
     }

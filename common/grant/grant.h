@@ -186,8 +186,11 @@ static always_inline void map_publish(struct map *m, const struct map *as)
     smp_wmb();
     write_once(m->parts, as->parts);
 }
-/* Has t's domain a mapping of this frame? Without the lock; looks at every handle. */
-bool grant_maps(struct grant_table *t, mfn_t m);
+/*
+ * Has t's domain a mapping of this frame? 1 or 0. Without the lock; looks at every handle, in chunks from *chunk on, which a guest may
+ * have chosen. -ERESTART_HYPERCALL: the CPU is wanted, and *chunk is where to go on.
+ */
+int grant_maps(struct grant_table *t, mfn_t m, u32 *chunk);
 static inline struct map *map_at(const struct grant_table *t, u32 handle)
 {
     if (unlikely(handle >= t->nr_maps))

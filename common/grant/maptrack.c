@@ -11,6 +11,8 @@
 #include <pvisor/softirq.h>
 #include <pvisor/steps.h>
 
+static u32 nr_chunks(const struct grant_table *t) { return DIV_ROUND_UP(read_once(t->nr_maps), (u32)MAPS_PER_CHUNK); }
+
 static __attribute__((noinline)) bool add_chunk(struct grant_table *t)
 {
     u32 first = t->nr_maps, last = min(first + (u32)MAPS_PER_CHUNK, t->max_maps);
@@ -24,7 +26,7 @@ static __attribute__((noinline)) bool add_chunk(struct grant_table *t)
     if (!chunk)
         return false;
     t->chunk[first / MAPS_PER_CHUNK] = chunk;
-    t->nr_maps = last;
+    write_once(t->nr_maps, last);
     while (last-- > first)
         map_free(t, map_at(t, last), last);
     return true;
@@ -55,26 +57,32 @@ void maps_give_back(struct grant_table *t, const struct spare *spare, u32 nr)
     spin_unlock(&t->lock);
 }
 
-static bool chunk_maps(struct grant_table *t, u32 first, mfn_t m)
+/* Its chunks are whole pages: what is behind nr_maps in the last is 0. */
+static bool chunk_maps(struct grant_table *t, u32 chunk, mfn_t m)
 {
+    const struct map *map;
     bool found = false;
 
+    steps_add(MAPS_PER_CHUNK / 8);
     spin_lock(&t->lock);
-    for (u32 h = first; h < first + MAPS_PER_CHUNK && h < t->nr_maps && !found; h++) {
-        const struct map *map = map_at(t, h);
-
-        found = read_once(map->parts) && map->frame == m.v;
-    }
+    map = t->chunk[index_nospec(chunk, nr_chunks(t))];
+    for (u32 i = 0; i < MAPS_PER_CHUNK && !found; i++)
+        found = read_once(map[i].parts) && map[i].frame == m.v;
     spin_unlock(&t->lock);
     return found;
 }
 
-bool grant_maps(struct grant_table *t, mfn_t m)
+#define SEARCH_CHUNKS 16    /* between two looks whether to give way: some 10 us */
+
+int grant_maps(struct grant_table *t, mfn_t m, u32 *chunk)
 {
-    for (u32 first = 0; first < read_once(t->nr_maps); first += MAPS_PER_CHUNK)
-        if (chunk_maps(t, first, m))
-            return true;
-    return false;
+    while (*chunk < nr_chunks(t)) {
+        if (chunk_maps(t, (*chunk)++, m))
+            return 1;
+        if (*chunk % SEARCH_CHUNKS == 0 && preempt_needed())
+            return -ERESTART_HYPERCALL;
+    }
+    return 0;
 }
 
 /* A host mapping's reference goes with its page-table entry, a device mapping's goes here. */

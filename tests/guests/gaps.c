@@ -6,6 +6,7 @@
 #include <public/errno.h>
 #include <public/pvisor.h>
 #include "events.h"
+#include "grant.h"
 #include "hypercall.h"
 #include "log.h"
 #include "mm.h"
@@ -92,6 +93,22 @@ TEST(many_refusals)
         calls[i] = (GUEST(multicall_entry)){ .op = __HYPERVISOR_update_va_mapping, .args = { P(window(0)), ARG64(pte_make(foreign_frame(0), PTE_READ)) } };
     CHECK_OK(multicall(calls, ARRAY_SIZE(calls)));
     CHECK_EQ((long)calls[ARRAY_SIZE(calls) - 1].result, -EINVAL);
+}
+
+/* A search of all handles, for a frame that none of them maps. */
+TEST(many_handles)
+{
+    static struct gnttab_map_grant_ref op[512];
+    struct gnttab_cache_flush flush = { .a.dev_bus_addr = (u64)foreign_frame(0) << 12, .length = 64, .op = GNTTAB_CACHE_CLEAN };
+    grant_ref_t ref = grant_page(0, page_alloc());
+
+    for (unsigned i = 0; i < ARRAY_SIZE(op); i++)
+        op[i] = (struct gnttab_map_grant_ref){ .flags = GNTMAP_device_map | GNTMAP_readonly, .ref = ref, .dom = DOMID_SELF };
+    for (unsigned n = 0; n < 200000; n += ARRAY_SIZE(op)) {
+        REQUIRE_OK(grant_table_op(GNTTABOP_map_grant_ref, op, ARRAY_SIZE(op)));
+        REQUIRE(op[ARRAY_SIZE(op) - 1].status == GNTST_okay);
+    }
+    CHECK_EQ(grant_table_op(GNTTABOP_cache_flush, &flush, 1), -EPERM);
 }
 
 /* The last test, since what the suite itself bound goes too. */

@@ -593,6 +593,29 @@ static void flushes_caches_of_mapped_frames(void **state)
     assert_int_equal(CALL1(cache_flush, op), -EPERM);
 }
 
+/* The search of many handles gives way, and goes on where it was. Who lets it begin elsewhere has less found, and nothing else. */
+static void searches_of_handles_give_way(void **state)
+{
+    struct gnttab_cache_flush op = { .length = 64, .op = GNTTAB_CACHE_CLEAN };
+
+    (void)state;
+    grantee->gnttab->max_maps = 4096;
+    grant(granter, 8, grantee, 0);
+    op.a.dev_bus_addr = grant(granter, 9, grantee, 0).v << PAGE_SHIFT;
+    for (unsigned i = 0; i < 3000; i++)
+        assert_int_equal(map(0, GNTMAP_device_map, 8).status, GNTST_okay);
+    fake.preempt_every = 1;
+    memset(&fake_restart, 0, sizeof(fake_restart));
+    assert_int_equal(CALL1(cache_flush, op), -EPERM);
+    assert_int_equal(fake_restart.arg[0], 16 << 12 | GNTTABOP_cache_flush);
+    assert_int_equal(map(0, GNTMAP_device_map, 9).status, GNTST_okay);
+    assert_int_equal(CALL1(cache_flush, op), 0);
+    assert_int_equal(call(GNTTABOP_cache_flush | 17 << 12, &op, sizeof(op), 1), 0);
+    assert_int_equal(call(GNTTABOP_cache_flush | 18 << 12, &op, sizeof(op), 1), -EPERM);
+    assert_int_equal(call(GNTTABOP_cache_flush | 0xfffff000, &op, sizeof(op), 1), -EPERM);
+    assert_int_equal(call(GNTTABOP_unmap_grant_ref | 1 << 12, &op, sizeof(op), 0), -EINVAL);
+}
+
 static void flushes_caches_of_own_frames(void **state)
 {
     mfn_t mine = fake_frame_of(grantee), theirs = fake_frame_of(granter);
@@ -693,6 +716,7 @@ int main(void)
         T(maps_its_own_grants), T(copies_all_four_ways), T(copies_only_what_is_allowed), T(copies_batches),
         T(sets_up_tables), T(table_growth_needs_memory), T(refuses_politely),
         T(swaps_idle_entries), T(flushes_caches_of_own_frames), T(flushes_caches_of_mapped_frames),
+        T(searches_of_handles_give_way),
         T(random_calls_lose_nothing),
     };
 
