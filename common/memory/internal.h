@@ -37,7 +37,7 @@ unsigned memory_max_order(void);
 
 /*
  * domain_alloc_frames() for d under the rules of claims and address widths: mem_flags as in
- * xen_memory_reservation, flags 0 or MEMF_REPLACES. INVALID_MFN: there are none.
+ * xen_memory_reservation, flags MEMF_REPLACES, MEMF_WITHDRAWN. INVALID_MFN: there are none.
  */
 mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned flags);
 /* Frames of d's must lie below 2^n bytes, for it or for the caller; 0 where all RAM does. */

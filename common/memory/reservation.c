@@ -25,9 +25,9 @@ static void release_extent(struct domain *d, mfn_t m, unsigned order)
             guest_log("frame %#lx of an extent was given up meanwhile", m.v + i);
 }
 
-static mfn_t alloc_extent(struct domain *d, const struct xen_memory_reservation *r, u64 i)
+static mfn_t alloc_extent(struct domain *d, const struct xen_memory_reservation *r, u64 i, unsigned flags)
 {
-    mfn_t m = memory_alloc(d, r->extent_order, r->mem_flags, 0);
+    mfn_t m = memory_alloc(d, r->extent_order, r->mem_flags, flags);
 
     /* libxenguest tries large pages first and expects to fail now and then. */
     if (mfn_eq(m, INVALID_MFN) && !r->extent_order) {
@@ -42,7 +42,7 @@ static mfn_t alloc_extent(struct domain *d, const struct xen_memory_reservation 
 
 static bool increase_one(struct domain *d, const struct xen_memory_reservation *r, u64 i)
 {
-    mfn_t m = alloc_extent(d, r, i);
+    mfn_t m = alloc_extent(d, r, i, 0);
 
     if (mfn_eq(m, INVALID_MFN))
         return false;
@@ -52,6 +52,14 @@ static bool increase_one(struct domain *d, const struct xen_memory_reservation *
     return false;
 }
 
+/* Only then has d the frames: one that it gives up at once may be another's before the next line. */
+static void publish_extent(struct domain *d, mfn_t m, unsigned order, u64 gpfn)
+{
+    for (u64 i = 0; i < 1UL << order; i++)
+        m2p_set(mfn_add(m, i), gpfn + i);
+    domain_return_frames(d, m, 1UL << order);
+}
+
 static bool populate_one(struct domain *d, const struct xen_memory_reservation *r, u64 i)
 {
     u64 gpfn;
@@ -59,11 +67,10 @@ static bool populate_one(struct domain *d, const struct xen_memory_reservation *
 
     if (guest_read_word(&gpfn, gva(r->extent_start), i))
         return false;
-    m = alloc_extent(d, r, i);
+    m = alloc_extent(d, r, i, MEMF_WITHDRAWN);
     if (mfn_eq(m, INVALID_MFN))
         return false;
-    for (u64 j = 0; j < 1UL << r->extent_order; j++)
-        m2p_set(mfn_add(m, j), gpfn + j);
+    publish_extent(d, m, r->extent_order, gpfn);
     if (!guest_write_word(gva(r->extent_start), i, m.v))
         return true;
     release_extent(d, m, r->extent_order);

@@ -28,7 +28,8 @@ enum frame_type {
 #define MEMF_BITS(n)   ((n) & 0x3f)   /* frames below 2^n bytes; 0: anywhere */
 #define MEMF_NO_ZERO   (1u << 8)      /* contents need not be zero */
 #define MEMF_NO_COUNT  (1u << 9)      /* a domain's frame that is not in its tot_pages (shared info, grant frames) */
-#define MEMF_REPLACES  (1u << 10)     /* for as many withdrawn frames, whatever the domain's limit; the new are withdrawn, too */
+#define MEMF_REPLACES  (1u << 10)     /* for as many withdrawn frames, whatever the domain's limit */
+#define MEMF_WITHDRAWN (1u << 11)     /* not in the domain's hands before domain_return_frames() */
 #define MEMF_LOW       MEMF_BITS(32)
 
 /* Hypervisor-owned 2^order frames, zeroed unless MEMF_NO_ZERO; INVALID_MFN when there are none. */
@@ -65,12 +66,14 @@ bool domain_give_up_frame(struct domain *d, mfn_t m) must_check;
 bool frames_drain_due(void);
 
 /*
- * For an exchange: takes a frame out of d's hands, in one step, if nothing but its allocation holds it: it is mapped nowhere, no
- * table, and d's to give up. Nobody can take a reference any more, and d still has it in its count, until the caller says which way
- * it goes: back to d (or to the heap, if d has begun to die), or to the heap.
+ * Withdrawn: a frame out of d's hands. Nobody can take a reference, so d can neither use it nor give it up, and still has it in its count,
+ * until the caller says which way it goes: (back) to d, or to the heap, as it does if d has begun to die. For an exchange
+ * domain_withdraw_frame() takes one away, in one step, if nothing but its allocation holds it: it is mapped nowhere, no table, and
+ * d's to give up. New ones are withdrawn (MEMF_WITHDRAWN) until all is written of them that would be wrong of the next owner's.
  */
 bool domain_withdraw_frame(struct domain *d, mfn_t m) must_check;
-void domain_return_frame(struct domain *d, mfn_t m);
+void domain_return_frames(struct domain *d, mfn_t m, u64 nr);
+static inline void domain_return_frame(struct domain *d, mfn_t m) { domain_return_frames(d, m, 1); }
 void domain_free_withdrawn(const struct domain *d, mfn_t m);
 
 /* True if anybody else than its owner for being its owner holds the frame: a moment's answer, nothing to free it by. */

@@ -675,6 +675,78 @@ TEST(exchange_against_mapping)
     CHECK(trades_refused);
 }
 
+/*
+ * vCPU 0 is given large pages, of which the others give up the last frame as soon as it is there. It may be another domain's from then on:
+ * so nothing may be said of it in the machine-to-physical table that the large page would have had it be.
+ */
+#define LARGE_ROUNDS 100u
+#define LARGE_ORDER 9u
+#define LARGE (1u << LARGE_ORDER)
+static word large_mfns[LARGE];
+static volatile word last_of_large;
+static volatile bool no_more_large;
+static volatile u32 lasts_given_up;
+
+static bool give_up(word mfn, u32 order)
+{
+    GUEST(xen_memory_reservation) r = { .extent_start = P(&mfn), .nr_extents = 1, .extent_order = order, .domid = DOMID_SELF };
+
+    return memory_op(XENMEM_decrease_reservation, &r) == 1;
+}
+
+/* True if the last frame was given up by another. */
+static bool take_large(void)
+{
+    word pfn = spare_pfn(LARGE - 1), mfn = pfn;
+    GUEST(xen_memory_reservation) r = { .extent_start = P(&mfn), .nr_extents = 1, .extent_order = LARGE_ORDER, .domid = DOMID_SELF };
+    u32 before = read_once(lasts_given_up);
+
+    if (!EXPECT(memory_op(XENMEM_populate_physmap, &r) == 1))
+        return false;
+    last_of_large = mfn + LARGE - 1;
+    if (give_up(mfn, LARGE_ORDER))
+        return false;
+    while (read_once(lasts_given_up) == before)
+        yield();
+    EXPECT_VALUE(m2p_raw(mfn + LARGE - 1) != pfn + LARGE - 1, mfn + LARGE - 1);
+    return true;
+}
+
+static void large_pages_against_givers(unsigned vcpu)
+{
+    unsigned given = 0;
+
+    if (vcpu) {
+        while (!read_once(no_more_large))
+            if (give_up(read_once(last_of_large), 0))
+                count_up(&lasts_given_up);
+        return;
+    }
+    for (unsigned i = 0; i < LARGE_ROUNDS; i++)
+        given += take_large();
+    no_more_large = true;
+    EXPECT(given);
+}
+
+TEST(frames_are_nobodys_until_the_m2p_says_what_they_are)
+{
+    GUEST(xen_memory_reservation) r = { .extent_start = P(large_mfns), .nr_extents = LARGE, .domid = DOMID_SELF };
+    word before = reservation();
+
+    REQUIRE_VCPUS();
+    for (unsigned i = 0; i < LARGE; i++)
+        large_mfns[i] = p2m[spare_pfn(i)];
+    REQUIRE(memory_op(XENMEM_decrease_reservation, &r) == LARGE);
+    last_of_large = large_mfns[0];
+    on_all(large_pages_against_givers);
+    for (unsigned i = 0; i < LARGE; i++)
+        large_mfns[i] = spare_pfn(i);
+    CHECK_EQ(memory_op(XENMEM_populate_physmap, &r), LARGE);
+    for (unsigned i = 0; i < LARGE; i++)
+        p2m[spare_pfn(i)] = large_mfns[i];
+    CHECK_EQ(reservation(), before);
+}
+
 /* ---- Events ---- */
 
 static volatile u32 port_owner[MAX_PORTS];

@@ -29,7 +29,13 @@ static u64 m2p[FAKE_NR_FRAMES];
 static u64 heap_limit = FAKE_NR_FRAMES, claimed;
 static unsigned nr_allocations = ~0u;   /* before memory runs out */
 
-void m2p_set(mfn_t m, u64 gpfn) { m2p[m.v - FAKE_FIRST_MFN] = gpfn; }
+/* What a frame is to its owner is said while nobody can give it up. */
+void m2p_set(mfn_t m, u64 gpfn)
+{
+    assert_true(fake_frame(m)->used && !fake_frame(m)->refs);
+    m2p[m.v - FAKE_FIRST_MFN] = gpfn;
+}
+
 u64 heap_free_frames(void)
 {
     u64 used = 0;
@@ -54,7 +60,7 @@ u64 claimed_frames(void) { return claimed; }
 mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
 {
     u64 n = 1UL << order, i, j;
-    bool withdrawn = flags & MEMF_REPLACES;
+    bool withdrawn = flags & MEMF_WITHDRAWN;
 
     if (!(flags & (MEMF_NO_COUNT | MEMF_REPLACES)) && d->tot_pages + n > d->max_pages)
         return INVALID_MFN;

@@ -976,7 +976,7 @@ static void withdrawn_while_the_domain_dies(void **state)
     dom->max_pages = 1;
     assert_true(mfn_eq(domain_alloc_frames(dom, 0, 0), INVALID_MFN));
     assert_true(domain_withdraw_frame(dom, in));
-    out = domain_alloc_frames(dom, 0, MEMF_REPLACES);
+    out = domain_alloc_frames(dom, 0, MEMF_REPLACES | MEMF_WITHDRAWN);
     assert_int_equal(dom->tot_pages, 2);
     assert_false(frame_get(out, dom));
     check_counts();

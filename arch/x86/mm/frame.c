@@ -199,7 +199,7 @@ static void give_frames(struct domain *d, u64 first, u64 nr, unsigned flags)
     *account_of(d, counted) += nr;
     for (u64 m = first; m < first + nr; m++) {
         note_region(d, m);
-        write_once(frame_refs[m], flags & MEMF_REPLACES ? withdrawn_word(d) : unused_word(d, counted));
+        write_once(frame_refs[m], flags & MEMF_WITHDRAWN ? withdrawn_word(d) : unused_word(d, counted));
     }
 }
 
@@ -286,17 +286,17 @@ bool domain_withdraw_frame(struct domain *d, mfn_t m)
 
 void domain_free_withdrawn(const struct domain *d, mfn_t m) { frame_final_put(m, withdrawn_word(d)); }
 
-void domain_return_frame(struct domain *d, mfn_t m)
+void domain_return_frames(struct domain *d, mfn_t m, u64 nr)
 {
     bool alive;
 
     spin_lock(&d->page_lock);
     alive = !d->dying;
-    if (alive)
-        write_once(frame_refs[m.v], unused_word(d, true));
+    for (u64 i = 0; alive && i < nr; i++)
+        write_once(frame_refs[m.v + i], unused_word(d, true));
     spin_unlock(&d->page_lock);
-    if (!alive)
-        domain_free_withdrawn(d, m);
+    for (u64 i = 0; !alive && i < nr; i++)
+        domain_free_withdrawn(d, mfn_kept(m.v + i));
 }
 
 bool frame_held(mfn_t m) { return (u32)read_once(frame_refs[m.v]) > 1; }

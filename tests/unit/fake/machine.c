@@ -296,11 +296,13 @@ FAKE bool domain_withdraw_frame(struct domain *d, mfn_t m)
     return true;
 }
 
-FAKE void domain_return_frame(struct domain *d, mfn_t m)
+FAKE void domain_return_frames(struct domain *d, mfn_t m, u64 nr)
 {
     (void)d;
-    fake_frame(m)->refs = 1;
-    fake_frame(m)->allocated = true;
+    for (u64 i = 0; i < nr; i++) {
+        fake_frame(mfn_add(m, i))->refs = 1;
+        fake_frame(mfn_add(m, i))->allocated = true;
+    }
 }
 
 FAKE bool frame_held(mfn_t m) { return fake_frame(m)->refs > 1; }
