@@ -175,6 +175,21 @@ static void begin_guest_line(const char *who, struct ratelimit *limit)
     emit_lines(text);
 }
 
+static void say(const char *who, struct ratelimit *limit, const char *fmt, va_list args)
+{
+    u64 flags = console_lock();
+    int n;
+
+    begin_guest_line(who, limit);
+    n = snprintf(text, sizeof(text), "%s", who);
+    n += vsnprintf(text + n, sizeof(text) - n, fmt, args);
+    n = min(n, (int)sizeof(text) - 2);
+    if (text[n - 1] != '\n')
+        strlcpy(text + n, "\n", sizeof(text) - n);
+    emit_lines(text);
+    console_unlock(flags);
+}
+
 void guest_log(const char *fmt, ...)
 {
     const struct vcpu *v = current;
@@ -182,24 +197,28 @@ void guest_log(const char *fmt, ...)
     unsigned level = take_level(&fmt, LEVEL_WARNING);
     char who[24] = "";
     va_list args;
-    u64 flags;
-    int n;
 
     if (!level_passes(&guest_level, limit, level))
         return;
     if (v)
         snprintf(who, sizeof(who), "d%uv%u: ", v->domain->id, v->id);
-    flags = console_lock();
-    begin_guest_line(who, limit);
-    n = snprintf(text, sizeof(text), "%s", who);
     va_start(args, fmt);
-    n += vsnprintf(text + n, sizeof(text) - n, fmt, args);
+    say(who, limit, fmt, args);
     va_end(args);
-    n = min(n, (int)sizeof(text) - 2);
-    if (text[n - 1] != '\n')
-        strlcpy(text + n, "\n", sizeof(text) - n);
-    emit_lines(text);
-    console_unlock(flags);
+}
+
+void domain_log(struct domain *d, const char *fmt, ...)
+{
+    unsigned level = take_level(&fmt, LEVEL_WARNING);
+    char who[16];
+    va_list args;
+
+    if (!level_passes(&guest_level, &d->console.limit, level))
+        return;
+    snprintf(who, sizeof(who), "d%u: ", d->id);
+    va_start(args, fmt);
+    say(who, &d->console.limit, fmt, args);
+    va_end(args);
 }
 
 void guest_text_log(struct domain *d, const char *s, size_t len)

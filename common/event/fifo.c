@@ -62,7 +62,7 @@ static event_word_t *event_word(const struct domain *d, u32 port)
  * any time; BUSY asks it to hold on. One that never does keeps us no longer than this loop, and loses the
  * event.
  */
-static bool set_link(event_word_t *tail_word, u32 port)
+static bool set_link(struct domain *d, event_word_t *tail_word, u32 port)
 {
     event_word_t w = read_once(*tail_word);
 
@@ -78,17 +78,17 @@ static bool set_link(event_word_t *tail_word, u32 port)
             w = __atomic_or_fetch(tail_word, BUSY, __ATOMIC_SEQ_CST);
     }
     atomic_and(tail_word, ~BUSY);
-    guest_log("event word of a queue's tail changes too fast, port %u is lost", port);
+    domain_log(d, "event word of a queue's tail changes too fast, port %u is lost", port);    /* whoever sends */
     return true;
 }
 
 /* True if the queue was empty. With f's lock held. */
-static bool append(const struct domain *d, struct fifo_vcpu *f, unsigned priority, u32 port)
+static bool append(struct domain *d, struct fifo_vcpu *f, unsigned priority, u32 port)
 {
     u32 tail = f->tail[priority];
 
     f->tail[priority] = port;
-    if (tail && set_link(event_word(d, tail), port))
+    if (tail && set_link(d, event_word(d, tail), port))
         return false;
     write_once(f->cb->head[priority], port);
     return true;

@@ -24,6 +24,11 @@ int vsnprintf(char *buf, size_t size, const char *fmt, va_list args);
 /* One line about what the current domain did, prefixed with "d<domid>v<vcpu>: ". Without a level it is a LOG_WARNING: it was wrong. */
 void guest_log(const char *fmt, ...) printf_like(1, 2);
 
+struct domain;
+
+/* The same about d, out of its own allowance, where it shows while another one runs: prefixed with "d<domid>: ". */
+void domain_log(struct domain *d, const char *fmt, ...) printf_like(2, 3);
+
 /*
  * The refusal verb. Logs which check failed, on what and what was expected, and has the value err,
  * a negative errno:   return refuse(-EINVAL, "mfn %#lx is not yours", m);

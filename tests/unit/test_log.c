@@ -64,6 +64,22 @@ static void one_does_not_silence_another(void **state)
     assert_null(strstr(out, "suppressed"));
 }
 
+/* What a domain does while another runs is said of it, and takes nothing of the other's allowance. */
+static void said_of_another(void **state)
+{
+    (void)state;
+    fake_run(quiet, 0);
+    for (unsigned i = 0; i < 1000; i++)
+        domain_log(noisy, "noise");
+    assert_int_equal(lines(), ALLOWED);
+    assert_non_null(strstr(out, "d1: noise\n"));
+    guest_log("a word");
+    assert_non_null(strstr(out, "d2v0: a word\n"));
+    out[0] = '\0';
+    make_noise(1);
+    assert_int_equal(lines(), 0);
+}
+
 static void what_is_dropped_takes_no_lock(void **state)
 {
     (void)state;
@@ -110,6 +126,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(one_does_not_silence_another, setup),
+        cmocka_unit_test_setup(said_of_another, setup),
         cmocka_unit_test_setup(what_is_dropped_takes_no_lock, setup),
         cmocka_unit_test_setup(the_count_is_the_domains, setup),
         cmocka_unit_test_setup(the_allowance_comes_back, setup),

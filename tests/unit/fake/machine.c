@@ -82,6 +82,19 @@ FAKE void guest_log(const char *fmt, ...)
     va_end(args);
 }
 
+FAKE void domain_log(struct domain *d, const char *fmt, ...)
+{
+    va_list args;
+
+    if (!verbose())
+        return;
+    va_start(args, fmt);
+    fprintf(stderr, "d%u: ", d->id);
+    vprintk(fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
 FAKE void panic(const char *fmt, ...)
 {
     va_list args;
