@@ -19,6 +19,7 @@
 #include "event.h"
 #include <pvisor/frame.h>
 #include <pvisor/printk.h>
+#include <pvisor/steps.h>
 
 #define WORDS_PER_PAGE (PAGE_SIZE / sizeof(event_word_t))
 #define MAX_PAGES      (EVTCHN_FIFO_NR_CHANNELS / WORDS_PER_PAGE)
@@ -266,18 +267,23 @@ static int make_queues(struct domain *d)
     return 0;
 }
 
-/* Ports bound so far get default settings; what is pending stays so until the port has a word. */
+/*
+ * Ports bound so far get default settings; what is pending stays so until the port has a word. They are among those that two levels have.
+ * One beyond may have a queue from before a reset as its last: that vCPU is still there, and has no tail that names the port.
+ */
 static void switch_to_fifo(struct domain *d)
 {
     struct evtchn_domain *ed = d->evtchn;
+    u32 end = min(ed->nr_ports, evtchn_two_level.nr_ports(d));
 
-    for (u32 port = 1; port < ed->nr_ports; port++) {
+    steps_add(end / 2);
+    for (u32 port = 1; port < end; port++) {
         write_once(evtchn_at(d, port)->priority, EVTCHN_FIFO_PRIORITY_DEFAULT);
         write_once(evtchn_at(d, port)->last_queue, 0);
     }
     smp_wmb();
     write_once(ed->format, &evtchn_fifo);
-    for (u32 port = 1; port < ed->nr_ports; port++) {
+    for (u32 port = 1; port < end; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
         if (evtchn_is_open(chn) && evtchn_two_level.is_pending(d, chn))

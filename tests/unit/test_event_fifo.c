@@ -310,6 +310,31 @@ static void reset_goes_back_to_two_levels(void **state)
     assert_int_equal(CALL(reset, DOMID_SELF), 0);
 }
 
+/* A port beyond those of two levels keeps the queue that it was on last; in the next life that is no queue of its. */
+static void high_ports_after_a_reset(void **state)
+{
+    u32 got[4], high = EVTCHN_2L_NR_CHANNELS_64 + 100;
+
+    (void)state;
+    for (u32 vcpu = 4; vcpu-- > 0;) {
+        start_fifo();
+        while (nr_array < 5)
+            expand();
+        for (u32 port = 1; port <= high; port++)
+            assert_int_equal(evtchn_bind_ipi(one, vcpu), port);
+        for (unsigned i = 0; i < 2; i++) {
+            assert_int_equal(CALL(send, high - i), 0);
+            assert_int_equal(CALL(send, 1 + i), 0);
+        }
+        assert_int_equal(drain(vcpu, got, 4), 4);
+        assert_int_equal(got[0], high);
+        assert_int_equal(got[1], 1);
+        assert_int_equal(got[2], high - 1);
+        assert_int_equal(CALL(send, high), 0);      /* pending, and at a tail, when all ends */
+        assert_int_equal(CALL(reset, DOMID_SELF), 0);
+    }
+}
+
 /* Whatever the guest writes into its words and control blocks, calls end and touch nothing else. */
 static void survives_spoilt_words(void **state)
 {
@@ -413,7 +438,7 @@ int main(void)
         T(delivers_in_order), T(masked_events_are_not_linked), T(events_change_queues),
         T(pending_survives_the_switch),
         T(linked_ports_are_not_given_out), T(checks_its_arguments), T(port_zero_is_never_open), T(lack_of_memory_leaves_it_as_it_was),
-        T(has_many_ports), T(reset_goes_back_to_two_levels), T(survives_spoilt_words),
+        T(has_many_ports), T(reset_goes_back_to_two_levels), T(high_ports_after_a_reset), T(survives_spoilt_words),
         T(cpus_send_close_and_bind_at_once),
     };
 
