@@ -1,6 +1,7 @@
 /* Where a guest's kernel wants control: trap table, callbacks, kernel stack, segment bases. */
 #include <asm/guest_mem.h>
 #include <asm/mm.h>
+#include <asm/nospec.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/callback.h>
@@ -58,14 +59,15 @@ static int set_callback(struct vcpu *v, unsigned type, u64 cs, u64 eip, bool mas
         [CALLBACKTYPE_sysenter] = CB_SYSENTER, [6] = -1, [CALLBACKTYPE_syscall32] = CB_SYSCALL32,
     };
     struct domain *d = v->domain;
+    s8 id = type < ARRAY_SIZE(id_of) ? array_nospec(id_of, type) : -1;
 
-    if (type >= ARRAY_SIZE(id_of) || id_of[type] < 0)
+    if (id < 0)
         return refuse(-ENOSYS, "no callback of type %u", type);
     if (type == CALLBACKTYPE_syscall && d->arch.word == ABI_32)
         return refuse(-ENOSYS, "SYSCALL callback of a 32-bit guest");
     if (!address_ok(d, eip))
         return refuse(-EINVAL, "callback address %#lx is no guest address", eip);
-    v->arch.callback[id_of[type]] = (struct guest_callback){
+    v->arch.callback[id] = (struct guest_callback){
         .address = eip, .cs = fixup_selector(d, (u16)cs), .registered = true, .disables_events = masks_events,
     };
     if (type == CALLBACKTYPE_syscall)

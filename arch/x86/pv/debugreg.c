@@ -5,6 +5,7 @@
  * accesses would meet them: the emulation of IN and OUT looks at them.
  */
 #include <asm/emulate.h>
+#include <asm/nospec.h>
 #include <asm/percpu.h>
 #include <asm/x86.h>
 #include <asm/guest_mem.h>
@@ -120,6 +121,7 @@ static int register_number(const struct vcpu *v, unsigned n)
 {
     if (n > 7)
         return -EINVAL;
+    n = (unsigned)index_nospec(n, 8);
     if (n != 4 && n != 5)
         return (int)n;
     return v->arch.cr[4] & CR4_DE ? -ENODEV : (int)n + 2;
