@@ -114,9 +114,6 @@ static void copy_guests_slots(u64 *to, const u64 *from)
     copy_slots(to, from, HYP_L4_LAST + 1, 511);
 }
 
-/* Of a present entry of a level-4 table: its frame has the type that it was found to have, as long as we do not answer others' flushes. */
-static bool names_root(u64 e) { return e & PTE_P && fw_type(read_once(frame_types[pte_held_mfn(e).v])) == FT_L4; }
-
 /* The entry, at a level above 1, that stands for e, which names a root; 0: there is no room for its views. */
 static u64 entry_to_view(struct views *v, u64 e, unsigned level)
 {
@@ -131,11 +128,23 @@ static u64 entry_to_view(struct views *v, u64 e, unsigned level)
     return virt_to_maddr(v->at[i][level - 1]).v | (e & ~PTE_MFN_MASK);
 }
 
+/*
+ * What a level above 1 has for e, a present entry of a level-4 table as it was read. The table that e names may have left the tree since
+ * and lost its type; if its frame is to be freed, even before we are asked to flush. So what is not known to be a table of level 3 is not
+ * there: the copy is out of date by then, and a new one is made on the fault.
+ */
+static u64 guests_way(struct views *v, u64 e, unsigned level)
+{
+    enum frame_type type = fw_type(read_once(frame_types[pte_held_mfn(e).v]));
+
+    return type == FT_L3 ? e : type == FT_L4 ? entry_to_view(v, e, level) : 0;
+}
+
 static void lead_to_views(struct views *v, u64 *table, unsigned level)
 {
     for (unsigned i = 0; i < 512; i++)
-        if ((i < HYP_L4_FIRST || i > HYP_L4_LAST) && names_root(table[i]))
-            table[i] = entry_to_view(v, table[i], level);
+        if ((i < HYP_L4_FIRST || i > HYP_L4_LAST) && table[i] & PTE_P)
+            table[i] = guests_way(v, table[i], level);
 }
 
 static void make_views(struct views *v, u64 *copy)
