@@ -28,7 +28,7 @@ void smp_init(void);
 /* Where CPUs start: a page in the first MiB; 0: there is none. After smp_init(). */
 maddr_t smp_trampoline(void);
 /*
- * Control calls. cpu_online: 0, -EINVAL (no such CPU), -EEXIST, -EIO (it does not answer). cpu_offline: 0, -EINVAL, -EBUSY,
+ * Control calls. cpu_online: 0, -EINVAL (no such CPU), -EEXIST, -ENOMEM, -EIO (it does not answer). cpu_offline: 0, -EINVAL, -EBUSY,
  * or -ERESTART_HYPERCALL while the CPU has not finished what it was doing. The caller holds the control lock.
  */
 int cpu_online(unsigned cpu);

@@ -3,6 +3,8 @@
  * toolstack can do to a vCPU, and vCPUs of high numbers.
  */
 #include <public/domctl.h>
+#include <public/errno.h>
+#include <public/sysctl.h>
 #include "clock.h"
 #include "hypercall.h"
 #include "mm.h"
@@ -239,4 +241,41 @@ TEST(debug_registers_are_restored)
         CHECK_EQ(back.debugreg[7], de ? dr[7] | 0x400 : 0x400);
     }
     end_domain();
+
+static long bring_online(unsigned cpu)
+{
+    static struct xen_sysctl call;
+
+    call = (struct xen_sysctl){ .cmd = XEN_SYSCTL_cpu_hotplug, .interface_version = XEN_SYSCTL_INTERFACE_VERSION };
+    call.u.cpu_hotplug = (struct xen_sysctl_cpu_hotplug){ .cpu = cpu, .op = XEN_SYSCTL_CPU_HOTPLUG_ONLINE };
+    return HYPERCALL(__HYPERVISOR_sysctl, P(&call));
+}
+
+/* Gives the domain all that is free. */
+static void take_all_memory(void)
+{
+    static word pfns[512];
+    GUEST(xen_memory_reservation) r = { .extent_start = P(pfns), .domid = domid };
+
+    CHECK_OK(DOMCTL(max_mem, max_mem, .max_memkb = 64 << 20));
+    for (unsigned order = 10; order--;) {
+        r.extent_order = order;
+        r.nr_extents = 512 >> order;
+        do
+            for (unsigned i = 0; i < r.nr_extents; i++)
+                pfns[i] = NR_PAGES + i;
+        while (memory_op(XENMEM_populate_physmap, &r) == (long)r.nr_extents);
+    }
+}
+
+/* A CPU that has never run (maxcpus=) takes memory to start, of which there may be none. */
+TEST(cpu_without_memory)
+{
+    NEEDS_DOM0();
+    REQUIRE(make_domain(1));
+    take_all_memory();
+    CHECK_EQ(bring_online(2), -ENOMEM);
+    end_domain();
+    CHECK_OK(bring_online(2));
+    CHECK_EQ(bring_online(2), -EEXIST);
 }

@@ -183,15 +183,36 @@ void smp_init(void)
 
 /* --- Going offline and coming back --------------------------------------------------------------------------- */
 
+/*
+ * What a CPU that has never run takes from the heap: some 50 frames, of which its stacks are eight in one piece. Who takes them does
+ * not expect to find none, so this looks first whether they are there, and keeps them from domains meanwhile.
+ */
+#define ORDER_FOR_A_CPU 7
+
+static bool claim_memory(u64 *claim)
+{
+    mfn_t m = heap_claim(claim, 1UL << ORDER_FOR_A_CPU) ? alloc_frames(ORDER_FOR_A_CPU, MEMF_NO_ZERO) : INVALID_MFN;
+
+    if (mfn_eq(m, INVALID_MFN))
+        return false;
+    free_frames(m, ORDER_FOR_A_CPU);
+    return true;
+}
+
 int cpu_online(unsigned cpu)
 {
+    u64 claim = 0;
     int rc;
 
     if (cpu >= nr_known || leaving != NR_CPUS)
         return refuse(-EINVAL, "CPU %u of %u", cpu, nr_known);
     if (cpumask_test(&cpu_online_map, cpu))
         return -EEXIST;
-    rc = start_cpu(cpu, apic_ids[cpu]);
+    if (states[cpu] == CPU_STOPPED || claim_memory(&claim))
+        rc = start_cpu(cpu, apic_ids[cpu]);
+    else
+        rc = refuse(-ENOMEM, "no memory for what CPU %u needs to run", cpu);
+    (void)!heap_claim(&claim, 0);
     if (!rc)
         printk("CPU%u is online\n", cpu);
     return rc;
