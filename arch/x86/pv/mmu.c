@@ -682,11 +682,11 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
  */
 static unsigned writable_level(const struct domain *d, mfn_t m)
 {
-    u32 w;
+    /* Before the owner: a frame that nobody holds may be on its way to the heap, where it first loses its owner and then its type. */
+    u32 w = !mfn_eq(m, INVALID_MFN) ? read_once(frame_types[m.v]) : 0;
 
     if (frame_owner_id(m) != d->id)
         return 0;
-    w = read_once(frame_types[m.v]);
     if (!(w & FW_VALID) || !(w & FW_COUNT_MASK))
         return 0;
     if (likely(fw_type(w) == FT_L1))
