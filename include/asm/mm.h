@@ -2,6 +2,7 @@
 #ifndef ASM_MM_H
 #define ASM_MM_H
 
+#include <asm/domain.h>
 #include <asm/e820.h>
 #include <asm/layout.h>
 #include <asm/pt.h>
@@ -122,16 +123,15 @@ int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct 
  * takes the lock too, can end that, and then forgets it. So nothing of it needs a look, nor a reference. pt_know_l1(): the caller has
  * found it so. There being none is a number that no address has, and what is not that table's is no pointer.
  */
-#define pt_in_known_l1(d, ma, p) pt_in_known((d)->arch.known_l1, ma, (void **)(p))
+#define pt_in_known_l1(d, ma, p) pt_in_known(&(d)->arch.known_l1, ma, (void **)(p))
 /* The same of a mirrored table. */
-#define pt_in_known_mirrored_l1(d, ma, p) pt_in_known((d)->arch.known_mirrored_l1, ma, (void **)(p))
-static always_inline bool pt_in_known(mfn_t known, u64 ma, void **p)
+#define pt_in_known_mirrored_l1(d, ma, p) pt_in_known(&(d)->arch.known_mirrored_l1, ma, (void **)(p))
+static always_inline bool pt_in_known(const struct known_table *known, u64 ma, void **p)
 {
-    if (unlikely(ma >> PAGE_SHIFT != known.v))
+    if (unlikely(ma >> PAGE_SHIFT != known->mfn.v))
         return false;
-    /* By the table's number, not the guest's: should the CPU have expected another answer (asm/nospec.h), it is in that table still. */
-    __asm__("" : "+r"(known.v));
-    *p = (void *)(DIRECTMAP_START + (known.v << PAGE_SHIFT) + (ma & ~PAGE_MASK));
+    /* Not by the guest's number: should the CPU have expected another answer (asm/nospec.h), it is in that table still. */
+    *p = known->page + (ma & ~PAGE_MASK);
     return true;
 }
 void pt_know_l1(struct domain *d, mfn_t m);

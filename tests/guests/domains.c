@@ -241,6 +241,7 @@ TEST(debug_registers_are_restored)
         CHECK_EQ(back.debugreg[7], de ? dr[7] | 0x400 : 0x400);
     }
     end_domain();
+}
 
 static long bring_online(unsigned cpu)
 {

@@ -242,7 +242,7 @@ static void check_copies(void)
 /* The remembered table is what its users take it for. */
 static void check_known(void)
 {
-    mfn_t m = dom->arch.known_l1;
+    mfn_t m = dom->arch.known_l1.mfn;
 
     if (mfn_eq(m, INVALID_MFN))
         return;
@@ -1239,7 +1239,7 @@ static void nothing_is_known(void)
     for (unsigned bit = 0; bit < 64; bit++)
         assert_false(is_known(1UL << bit, NULL) || is_known(~0UL << bit, NULL) || is_known((1UL << bit) - DIRECTMAP_START, NULL));
     assert_false(is_known(0, NULL) || is_known(0 - DIRECTMAP_START, NULL));
-    assert_true(mfn_eq(dom->arch.known_l1, INVALID_MFN));
+    assert_true(mfn_eq(dom->arch.known_l1.mfn, INVALID_MFN));
 }
 
 static void remembers_a_table(void **state)

@@ -312,19 +312,16 @@ static void orphan_forget(struct domain *d, mfn_t m)
 
 void pt_know_l1(struct domain *d, mfn_t m)
 {
-    if (d->arch.fmt->mirrored)
-        d->arch.known_mirrored_l1 = m;
-    else
-        d->arch.known_l1 = m;
+    *(d->arch.fmt->mirrored ? &d->arch.known_mirrored_l1 : &d->arch.known_l1) = (struct known_table){ m, mfn_to_virt(m) };
 }
 
 /* Before a table's entries lose their references. */
 static void forget_l1(struct domain *d, mfn_t m)
 {
-    if (mfn_eq(d->arch.known_l1, m))
-        d->arch.known_l1 = INVALID_MFN;
-    if (mfn_eq(d->arch.known_mirrored_l1, m))
-        d->arch.known_mirrored_l1 = INVALID_MFN;
+    if (mfn_eq(d->arch.known_l1.mfn, m))
+        d->arch.known_l1.mfn = INVALID_MFN;
+    if (mfn_eq(d->arch.known_mirrored_l1.mfn, m))
+        d->arch.known_mirrored_l1.mfn = INVALID_MFN;
 }
 
 /* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
@@ -1052,17 +1049,20 @@ static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u
 {
     const struct domain *d = v->domain;
     u64 *mapping, entry;
+    char *page;
 
     if (unlikely(!find_entry_8(w, v->arch.root_kernel, va, &mapping)))
         return false;
     entry = read_once(*mapping);
     if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P))
         return false;
-    if (likely(pt_in_known_l1(d, (entry & PTE_MFN_MASK) | (va & ~PAGE_MASK), p)))
-        return true;
-    if (!is_own_l1(d, pte_mfn(entry)))
+    if (likely((entry & PTE_MFN_MASK) >> PAGE_SHIFT == d->arch.known_l1.mfn.v))
+        page = d->arch.known_l1.page;
+    else if (is_own_l1(d, pte_mfn(entry)))
+        page = mfn_to_virt(pte_mfn(entry));
+    else
         return false;
-    *p = (u64 *)((char *)mfn_to_virt(pte_mfn(entry)) + (va & ~PAGE_MASK));
+    *p = (u64 *)(page + (va & ~PAGE_MASK));
     return true;
 }
 

@@ -187,12 +187,12 @@ static __attribute__((noinline)) int update_other(const struct owners *o, const 
 }
 
 /* Most name their own frames, in the table that the last one named. */
-static always_inline int update_one(const struct owners *o, const struct mmu_update *u)
+static always_inline int update_one(const struct owners *o, const struct known_table *known, const struct mmu_update *u)
 {
     struct domain *d = o->pt;
     u64 *p;
 
-    if (unlikely(u->ptr & 4 || !pt_in_known_l1(d, u->ptr & ~3UL, &p) || o->pg != d))
+    if (unlikely(u->ptr & 4 || !pt_in_known(known, u->ptr & ~3UL, (void **)&p)))
         return update_other(o, u);
     switch (u->ptr & 3) {
     case MMU_NORMAL_PT_UPDATE:      return pt_update_known(d, p, u->val);
@@ -210,9 +210,11 @@ static always_inline int update_one(const struct owners *o, const struct mmu_upd
 /* Does requests from r[*i] on, before r[n]. -RESTART: what *i counts is done, but work is left over. */
 static always_inline int update_locked(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
 {
+    static const struct known_table none = { .mfn = INVALID_MFN };
+    const struct known_table *known = likely(o->pg == o->pt) ? &o->pt->arch.known_l1 : &none;
     int rc = 0;
 
-    for (u32 k = 0; k < n && !(rc = update_one(o, &r[k])); k++) {
+    for (u32 k = 0; k < n && !(rc = update_one(o, known, &r[k])); k++) {
         ++*i;
         if (unlikely(o->pt->arch.nr_orphans)) {
             rc = -RESTART;

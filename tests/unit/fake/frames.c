@@ -166,7 +166,7 @@ struct domain *frames_domain(u16 id, enum pt_format_id fmt)
 
     d->id = id;
     d->refs = 1;
-    d->arch.known_l1 = d->arch.known_mirrored_l1 = INVALID_MFN;
+    d->arch.known_l1.mfn = d->arch.known_mirrored_l1.mfn = INVALID_MFN;
     d->max_pages = ARENA_NR;
     d->arch.fmt = &pt_formats[fmt];
     d->arch.word = d->arch.fmt->word_bits == 64 ? ABI_64 : ABI_32;
