@@ -1,5 +1,5 @@
 /* ACPI tables made up here, whole and broken, in a small machine memory of our own. */
-// SOURCES: drivers/acpi/tables.c
+// SOURCES: tests/unit/fake/log.c drivers/acpi/tables.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 
 #include <pvisor/acpi.h>
 #include <pvisor/lib.h>
-#include <pvisor/printk.h>
+#include "fake/log.h"
 
 #define MEMORY 0x100000UL
 #define RSDP_AT 0xe4560UL
@@ -20,17 +20,6 @@
 #define MCFG_AT 0xf4000UL
 
 static u8 memory[MEMORY];
-static char log_text[4096];
-
-void printk(const char *fmt, ...)
-{
-    size_t n = strlen(log_text);
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(log_text + n, sizeof(log_text) - n, fmt, args);
-    va_end(args);
-}
 
 void *acpi_map(maddr_t a, size_t len)
 {
@@ -103,7 +92,7 @@ static int machine(void **state)
 {
     (void)state;
     memset(memory, 0, sizeof(memory));
-    log_text[0] = '\0';
+    log_clear();
     put_rsdp();
     put_madt();
     put_fadt();

@@ -1,5 +1,5 @@
 /* The command line: splitting, the kinds of value, and that a word without effect is named in the log. */
-// SOURCES: common/cmdline.c common/lib/text.c
+// SOURCES: tests/unit/fake/log.c common/cmdline.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,22 +10,11 @@
 #include <public/errno.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/lib.h>
-#include <pvisor/printk.h>
+#include "fake/log.h"
 
-static char log_text[4096];
 static bool quick;
 static u32 count;
 static char text[64];
-
-void printk(const char *fmt, ...)
-{
-    size_t n = strlen(log_text);
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(log_text + n, sizeof(log_text) - n, fmt, args);
-    va_end(args);
-}
 
 static int parse_quick(const char *v) { return cmdline_bool(v, &quick); }
 static int parse_count(const char *v) { return cmdline_uint(v, &count); }
@@ -54,7 +43,8 @@ __asm__(".globl __cmdline_end\n.set __cmdline_end, __cmdline_start + 64");
 static int reset(void **state)
 {
     (void)state;
-    log_text[0] = text[0] = '\0';
+    log_clear();
+    text[0] = '\0';
     quick = false;
     count = 0;
     return 0;

@@ -1,5 +1,5 @@
 /* The machine's memory map, and memory at boot: nothing of a firmware's map is lost without a word, and what grows with it fits. */
-// SOURCES: arch/x86/boot/e820.c arch/x86/boot/memory.c arch/x86/boot/multiboot.c common/lib/text.c
+// SOURCES: tests/unit/fake/log.c arch/x86/boot/e820.c arch/x86/boot/memory.c arch/x86/boot/multiboot.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include <asm/e820.h>
 #include <asm/mm.h>
 #include <pvisor/lib.h>
-#include <pvisor/printk.h>
+#include "fake/log.h"
 
 #define GIB (1UL << 30)
 #define TIB (1UL << 40)
@@ -19,19 +19,8 @@
 u64 fake_direct_map, nr_frames = ~0UL;
 char __image_start[1], __image_end[1];
 
-static char log_text[128 << 10];
 static u64 heap_frames, heap_lowest;
 static jmp_buf failed;
-
-void printk(const char *fmt, ...)
-{
-    size_t n = strlen(log_text);
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(log_text + n, sizeof(log_text) - n, fmt, args);
-    va_end(args);
-}
 
 void boot_failure(const char *fmt, ...)
 {
@@ -52,7 +41,7 @@ static int setup(void **state)
 {
     (void)state;
     entries = 0;
-    log_text[0] = '\0';
+    log_clear();
     heap_frames = 0;
     heap_lowest = ~0UL;
     boot_info.nr_modules = 0;
