@@ -36,8 +36,13 @@ enum { SITE_LEAVE, SITE_ARRIVE, SITE_RESUME, SITE_CLEAR };
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);
 /* Changes the wishes by one word of spec-ctrl=; -EINVAL: not one. len: of the word. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len);
-/* The same for xpti= and pv-l1tf=, as Xen has them: "default", a boolean, "dom0=" or "domu=" and a boolean. */
+/* By one word of xpti= or pv-l1tf=, as Xen has them: "default", a boolean, "dom0=" or "domu=" and a boolean. -EINVAL: not one. */
 int guests_parse_word(struct guest_wishes *w, const char *word, size_t len);
+/* What the command line says, all its options together. */
+struct spec_wishes spec_wished(void);
+
+/* Makes the code what s says; what it does not need costs nothing. Boot CPU, once. */
+void spec_patch(const struct spec *s);
 
 /* Boot CPU, after cpu_detect(): decides, tells the log, and patches the code. */
 void spec_init(void);

@@ -1,5 +1,5 @@
 /* Which defences against speculative execution a CPU gets, and what spec-ctrl= makes of it. */
-// SOURCES: arch/x86/cpu/spec.c
+// SOURCES: arch/x86/cpu/spec_choose.c arch/x86/cpu/spec_options.c
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

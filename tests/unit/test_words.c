@@ -2,9 +2,10 @@
  * Every word of the command line that the hypervisor knows: what is malformed changes nothing, and dom0's size. The sources are linked
  * for their parsers alone, which call nothing of the machine: what they name besides is left open.
  */
-// SOURCES: arch/x86/cpu/features.c arch/x86/cpu/hwdom.c arch/x86/cpu/idle.c arch/x86/cpu/power.c arch/x86/cpu/smp.c arch/x86/cpu/spec.c
-// SOURCES: arch/x86/cpu/watchdog.c arch/x86/irq/lapic.c arch/x86/pv/dom0_size.c arch/x86/time/time.c common/console/console.c
-// SOURCES: common/console/printk.c common/console/ring.c common/lib/text.c drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c
+// SOURCES: arch/x86/cpu/features.c arch/x86/cpu/hwdom.c arch/x86/cpu/idle.c arch/x86/cpu/power.c arch/x86/cpu/smp.c
+// SOURCES: arch/x86/cpu/spec_options.c arch/x86/cpu/watchdog.c arch/x86/irq/lapic.c arch/x86/pv/dom0_size.c arch/x86/time/time.c
+// SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c
+// SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c
 // LIBS: -no-pie -Wl,--unresolved-symbols=ignore-all -Wl,-T,cmdline.lds
 #include <setjmp.h>
 #include <stdarg.h>

@@ -27,7 +27,7 @@ section .ex_table progbits alloc noexec nowrite align=4
 section .entry_sites progbits alloc noexec nowrite align=4
 section .text.entry progbits alloc exec nowrite align=16
 
-; Places that are patched at boot, seven bytes each (cpu/spec.c). %1: SITE_*
+; Places that are patched at boot, seven bytes each (cpu/spec_patch.c). %1: SITE_*
 %macro SITE 1
 %%at:
 [section .entry_sites]

@@ -1,0 +1,26 @@
+/* Which defences against speculative execution a CPU gets: a function of what it says of itself and of the wishes alone. */
+#include <asm/features.h>
+#include <asm/spec.h>
+
+static bool granted(enum spec_wish wish, bool needed) { return wish == SPEC_AUTO ? needed : wish == SPEC_ON; }
+
+struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
+{
+    const u32 *f = h->feat;
+    bool intel = h->vendor == VENDOR_INTEL, has_ctrl = intel && feature_in(f, X86_FEATURE_IBRSB);
+    bool has_barrier = has_ctrl || feature_in(f, X86_FEATURE_IBPB);
+    bool meltdown = intel && !feature_in(f, X86_FEATURE_RDCL_NO);      /* who is spared this is spared L1TF */
+    bool mds = intel && !feature_in(f, X86_FEATURE_MDS_NO);
+    struct spec s;
+
+    s.ibrs = w->ibrs != SPEC_OFF && has_ctrl && feature_in(f, X86_FEATURE_EIBRS);
+    s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
+    s.rsb = w->rsb != SPEC_OFF;
+    s.verw = granted(w->verw, mds && feature_in(f, X86_FEATURE_MD_CLEAR));
+    s.isolate_dom0 = granted(w->xpti.dom0, meltdown);
+    s.isolate_domus = granted(w->xpti.domus, meltdown);
+    s.l1tf_dom0 = granted(w->l1tf.dom0, false);
+    s.l1tf_domus = granted(w->l1tf.domus, meltdown);
+    s.thunk = w->thunk == SPEC_OFF ? THUNK_JMP : w->thunk == SPEC_ON ? w->which : THUNK_RETPOLINE;
+    return s;
+}
