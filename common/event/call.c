@@ -8,6 +8,7 @@
 
 #define EVTCHNOP_reset_cont 14 /* a reset that gave way; not in the public interface */
 
+/* The argument of every command. The union in struct evtchn_op has those of the oldest ones alone, and its size is part of the ABI. */
 union arg {
     struct evtchn_alloc_unbound alloc_unbound;
     struct evtchn_bind_interdomain bind_interdomain;

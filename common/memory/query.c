@@ -139,7 +139,7 @@ s64 mem_machine_memory_map(gva_t arg, u32 start)
 
 static void set_map(struct domain *d, struct e820entry *e, u32 nr)
 {
-    void *old;
+    struct e820entry *old;
 
     spin_lock(&d->lock);
     old = d->arch.e820;

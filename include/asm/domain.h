@@ -28,6 +28,7 @@ struct guest_callback {
 
 enum callback_id { CB_EVENT, CB_FAILSAFE, CB_SYSCALL, CB_SYSCALL32, CB_SYSENTER, CB_NMI, NR_CALLBACKS };
 
+struct e820entry;   /* public/memory.h */
 struct fpu_state;   /* arch/x86/cpu/fpu.c */
 
 /* Why a trap is to be delivered on the way back to the guest. */
@@ -54,8 +55,8 @@ struct arch_vcpu {
 
     mfn_t root_kernel, root_user;  /* typed references held; INVALID_MFN when none */
     u64 cr3;                       /* what the CPU loads now */
-    void *monitor_l4;              /* 32-bit formats: hypervisor-owned top levels, else NULL */
-    void *monitor_l3;
+    u64 *monitor_l4;               /* 32-bit formats: hypervisor-owned top levels, else NULL */
+    u64 *monitor_l3;
 
     struct fpu_state *fpu;
     bool fpu_dirty;                /* the CPU's FPU registers hold this vCPU's state */
@@ -71,7 +72,7 @@ struct arch_domain {
     const struct pt_format *fmt;
     enum abi_word word;
     spinlock_t pt_lock;            /* all changes of this domain's page tables and frame types */
-    void *perdomain_l3;            /* shared by all page tables of the domain: slot 260 */
+    u64 *perdomain_l3;             /* shared by all page tables of the domain: slot 260 */
     mfn_t perdomain_l3_mfn;
     u64 stale, flushed;            /* see note_stale() */
     cpumask_t dirty_cpus;          /* union of its vCPUs' since the last full flush */
@@ -87,7 +88,7 @@ struct arch_domain {
     unsigned nr_orphans;
     u64 relinquish_at;             /* progress of pt_relinquish() */
     u64 e820_nr;
-    void *e820;                    /* XENMEM_set_memory_map */
+    struct e820entry *e820;        /* XENMEM_set_memory_map */
     u32 pci_cf8;                   /* last write to port 0xcf8 */
     bool tsc_native;               /* guest reads the TSC without a trap */
     u32 tsc_mode, tsc_incarnation;

@@ -58,7 +58,7 @@ struct plain_write {
     u8 len;
 };
 bool insn_plain_write(struct cpu_regs *regs, u64 text, struct plain_write *w);
-/* The same of 32-bit code: linear is the offset in DS, and the upper halves of *reg mean nothing. */
+/* insn_plain_write() of 32-bit code: linear is the offset in DS, and the upper halves of *reg mean nothing. */
 bool insn_plain_write_32(struct cpu_regs *regs, u64 text, struct plain_write *w);
 /* CMPXCHG8B, locked or not, of 32-bit code. */
 struct plain_cmpxchg8b {
@@ -201,7 +201,7 @@ bool debugreg_io(struct vcpu *v, u16 port, unsigned bytes);
 
 /* The guest takes a trap when we return to it; the error code counts only for vectors that have one. */
 void pv_inject_trap(u8 vector, u32 error_code);
-/* The same for a page fault at address. */
+/* The guest takes a page fault at address when we return to it. */
 void pv_inject_page_fault(u64 address, u32 error_code);
 /* Descriptor of a selector in v's GDT or LDT; false: null, out of bounds or not readable. v is current. */
 bool pv_read_descriptor(struct vcpu *v, u16 sel, u64 *desc);

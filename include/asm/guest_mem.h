@@ -29,7 +29,7 @@ static always_inline bool is_guest_access_32(const struct domain *d, u64 va, u64
 static always_inline bool is_canonical_guest_address(u64 va) { return va - HYP_VIRT_END < (1UL << 47) - HYP_VIRT_END; }
 
 /*
- * The same for accesses that go upwards from va without a gap of 4 KiB: one that begins between the two halves of a 64-bit
+ * Not ours, for accesses that go upwards from va without a gap of 4 KiB: one that begins between the two halves of a 64-bit
  * address space faults at once, so only where it begins needs a look.
  */
 static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 len)
@@ -70,7 +70,7 @@ fault:
     return false;
 }
 
-/* The same of a 32-bit guest, in its kernel's flat code segment. */
+/* guest_text_64() of a 32-bit guest that runs in its kernel's flat code segment. */
 static always_inline bool guest_text_32(const struct domain *d, const struct cpu_regs *regs, u64 *text)
 {
     if (unlikely(regs->cs != FLAT_RING1_CS || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(*text) ||

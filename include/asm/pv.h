@@ -25,9 +25,9 @@ void pv_deliver(struct vcpu *v, struct cpu_regs *regs, const struct delivery *t)
 void pv_deliver_trap(struct vcpu *v, struct cpu_regs *regs, u8 vector, u32 error);
 void pv_deliver_page_fault(struct vcpu *v, struct cpu_regs *regs, u64 address, u32 error);
 /*
- * The same for what is delivered all the time; _64: to 64-bit guests only. True: to a 64-bit guest's handler. Its address is
- * canonical, as all are that a guest may set, so that SYSRET will do, and of the frame's registers none has changed that C
- * functions preserve.
+ * Short ways of pv_deliver_trap() and pv_deliver_page_fault(), for what is delivered all the time; _64: to 64-bit guests only. True: to a
+ * 64-bit guest's handler. Its address is canonical, as all are that a guest may set, so that SYSRET will do, and of the frame's
+ * registers none has changed that C functions preserve.
  */
 bool pv_deliver_ud_64(struct vcpu *v, struct cpu_regs *regs);
 bool pv_deliver_page_fault_64(struct vcpu *v, struct cpu_regs *regs, u64 address, u64 error);

@@ -121,7 +121,7 @@ static inline void wrmsr(u32 msr, u64 v)
     __asm__ volatile("wrmsr" :: "c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
 
-/* The same, returning -EFAULT instead of faulting on an MSR that the CPU does not have. */
+/* rdmsr() and wrmsr() that return -EFAULT instead of faulting on an MSR that the CPU does not have; else 0. */
 int rdmsr_safe(u32 msr, u64 *v);
 int wrmsr_safe(u32 msr, u64 v);
 

@@ -18,6 +18,7 @@
 #include <pvisor/timer.h>
 
 struct evtchn_domain;   /* common/event/ */
+struct fifo_vcpu;       /* common/event/fifo.c */
 struct grant_table;     /* common/grant/ */
 struct pirq_table;      /* arch/x86/irq/ */
 struct cpu_policy;      /* arch/x86/cpu/ */
@@ -50,9 +51,9 @@ struct vcpu {
     u64 periodic_period;            /* ns, 0: off */
 
     /* Event channel ports bound to each virtual interrupt; 0: none. */
-    u32 virq_port[24];
+    u32 virq_port[NR_VIRQS];
     spinlock_t virq_lock;
-    void *fifo;                     /* common/event/fifo.c: control block state */
+    struct fifo_vcpu *fifo;         /* common/event/fifo.c: control block state */
     bool in_multicall;
     u64 bad_address;                /* last_bad_guest_address() */
 

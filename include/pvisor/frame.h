@@ -5,7 +5,7 @@
  * type word (type, state, count of typed references), in two arrays: 12 bytes a frame.
  *
  * A frame owned by a domain lives while its reference count is not 0; it has one reference for being
- * allocated (FRAME_ALLOCATED) and one for each mapping or other use. It has one type at a time,
+ * allocated (FR_ALLOCATED) and one for each mapping or other use. It has one type at a time,
  * which can change only while its count of typed references is 0. A frame is therefore never
  * writable by a guest and a page table at once: the invariant that all isolation rests on.
  */
@@ -32,6 +32,9 @@ enum frame_type {
 #define MEMF_WITHDRAWN (1u << 11)     /* not in the domain's hands before domain_return_frames() */
 #define MEMF_LOW       MEMF_BITS(32)
 
+/* The heap has memory. Before that there is only boot_alloc(). */
+extern bool heap_ready;
+
 /* Hypervisor-owned 2^order frames, zeroed unless MEMF_NO_ZERO; INVALID_MFN when there are none. */
 mfn_t alloc_frames(unsigned order, unsigned flags);
 void free_frames(mfn_t m, unsigned order);
@@ -43,7 +46,7 @@ void free_frames(mfn_t m, unsigned order);
 mfn_t alloc_claimed_frames(u64 *claim, unsigned order, unsigned flags);
 bool heap_claim(u64 *claim, u64 nr) must_check;
 u64 claimed_frames(void);                       /* all claims together */
-/* The same as a pointer into the direct map; NULL when there are none. */
+/* Zeroed frames as a pointer into the direct map; NULL when there are none. */
 void *alloc_pages(unsigned order);
 void free_pages(void *p, unsigned order);
 
@@ -59,7 +62,7 @@ mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags);
  */
 bool domain_release_frame(struct domain *d, mfn_t m) must_check;
 
-/* The same on the guest's own word: false for frames that we share with d (its shared info, grant table). */
+/* domain_release_frame() on the guest's own word: false for frames that we share with d (its shared info, grant table). */
 bool domain_give_up_frame(struct domain *d, mfn_t m) must_check;
 
 /* So many frames wait on this CPU for its way out of the hypervisor, which frees them, that a call should give way. */
@@ -90,7 +93,7 @@ bool frame_accounts_hold(struct domain *d);
 
 /* True for frames of RAM that the frame table covers. */
 bool mfn_valid(mfn_t m);
-/* Owner of a frame: NULL for free frames, the hypervisor's own and non-RAM. Only meaningful with a reference held. */
+/* Id of a frame's owner: no domain's for free frames, the hypervisor's own and non-RAM. Only meaningful with a reference held. */
 u16 frame_owner_id(mfn_t m);
 
 /* What a frame is now, and whether its guest pinned it. Only meaningful with a reference held. */

@@ -24,7 +24,7 @@ void gnttab_domain_destroy(struct domain *d);
  * grows the table. -EINVAL: beyond d's limit; -ENOMEM.
  */
 int gnttab_get_frame(struct domain *d, u32 idx, mfn_t *m);
-/* The same for its status frames, of which a table of nr frames has so many. -EINVAL in version 1, too. */
+/* Frame idx of d's status frames, likewise, of which a table of nr frames has so many. -EINVAL in version 1, too. */
 int gnttab_get_status_frame(struct domain *d, u32 idx, mfn_t *m);
 static inline u32 gnttab_status_frames(u32 nr) { return DIV_ROUND_UP(nr, 8u); }
 void gnttab_dump(struct domain *d);              /* debug key 'g' */

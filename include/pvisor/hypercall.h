@@ -16,7 +16,7 @@
 
 typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 
-/* There is one for every number, and it says itself who may call: callers look for nothing but the number. */
+/* There is one for every number, and each refuses those who may not call it: callers check nothing but the number. */
 extern hypercall_fn *const hypercall_functions[];
 extern const u64 nr_hypercalls;
 

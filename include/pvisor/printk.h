@@ -34,7 +34,7 @@ void domain_log(struct domain *d, const char *fmt, ...) printf_like(2, 3);
  * a negative errno:   return refuse(-EINVAL, "mfn %#lx is not yours", m);
  */
 #define refuse(err, fmt, ...) (guest_log("%s: " fmt, __func__, ##__VA_ARGS__), (err))
-/* The same where nothing is wrong: callers ask in order to learn that there is no such thing here. */
+/* A refusal where nothing is wrong: callers ask in order to learn that there is no such thing here. */
 #define decline(err, fmt, ...) (guest_log(LOG_INFO "%s: " fmt, __func__, ##__VA_ARGS__), (err))
 
 /* For tables that firmware or a boot loader fills: whether nr of max entries are all. Then one is left out, which the log says. */

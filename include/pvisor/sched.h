@@ -47,7 +47,7 @@ struct sched_domain {
 void sched_init(void);                   /* once, before any domain; makes idle_domain */
 /* On CPU cpu itself, on its final stack: softirqs, timers, run queue, and its idle vCPU as current. */
 void sched_init_cpu(unsigned cpu);
-/* The same for a CPU that was offline. */
+/* What sched_init_cpu() does, for a CPU that was offline. */
 void sched_return_cpu(unsigned cpu);
 /* For a CPU that has left cpu_online_map, called on another: moves its queue and timers away. */
 void sched_fini_cpu(unsigned cpu);

@@ -6,6 +6,7 @@
 #include <asm/percpu.h>
 #include <asm/smp.h>
 #include <asm/x86.h>
+#include <public/errno.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
 #include <pvisor/lib.h>
@@ -184,7 +185,7 @@ int rdmsr_safe(u32 msr, u64 *v)
     *v = lo | (u64)hi << 32;
     return 0;
 fault:
-    return -14;
+    return -EFAULT;
 }
 
 int wrmsr_safe(u32 msr, u64 v)
@@ -192,5 +193,5 @@ int wrmsr_safe(u32 msr, u64 v)
     __asm__ goto("1: wrmsr\n" EX_TABLE("1b", "%l[fault]") :: "c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory" : fault);
     return 0;
 fault:
-    return -14;
+    return -EFAULT;
 }

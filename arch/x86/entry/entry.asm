@@ -658,7 +658,7 @@ int82_entry:
     jmp .call
 
 ; The iret hypercall of a 32-bit guest; as short_iret. 32-bit code sees none of r8 to r15, so these are free. IRET checks the selectors as
-; it does for do_iret(), whose it is to refuse ring 0. A fault on mirrored tables may be mended here, under their lock.
+; it does for do_iret(), which is the one to refuse ring 0. A fault on mirrored tables may be mended here, under their lock.
 ;   at the guest's esp: eax eip cs eflags [esp ss]
 align 16
 short_iret_32:

@@ -27,7 +27,7 @@ static s64 op_eoi(struct domain *d, gva_t arg)
 
     READ(arg, op);
     if (op.irq >= max(pirq_limit(d), nr_gsis))
-        return refuse(-EINVAL, "eoi of pirq %u", op.irq);
+        return refuse(-EINVAL, "EOI of pirq %u, expected below %u", op.irq, max(pirq_limit(d), nr_gsis));
     if (d->arch.auto_unmask && (port = pirq_port(d, op.irq)) != 0)
         (void)evtchn_unmask(d, port);
     pirq_unmasked(d, op.irq);
@@ -82,12 +82,6 @@ static s64 op_free_vector(struct domain *d, gva_t arg)
     return 0;
 }
 
-/* The domain that a map call means, referenced. Only dom0 gets here, and it may act for others. */
-static struct domain *target(u16 domid)
-{
-    return domain_get(domid);
-}
-
 /* dom0 gives the segment in the upper half of bus with all types but the oldest. */
 static s64 map_message(struct domain *d, const struct physdev_map_pirq *op, s32 *pirq)
 {
@@ -122,6 +116,7 @@ static s64 map_for(struct domain *d, struct physdev_map_pirq *op)
     }
 }
 
+/* Of both map calls: only dom0 gets here, and it may act for others. */
 static s64 op_map_pirq(struct domain *caller, gva_t arg)
 {
     struct physdev_map_pirq op;
@@ -131,7 +126,7 @@ static s64 op_map_pirq(struct domain *caller, gva_t arg)
     (void)caller;
     if (guest_read_abi(physdev_map_pirq, &op, arg))
         return -EFAULT;
-    d = target(op.domid);
+    d = domain_get(op.domid);
     if (!d)
         return refuse(-ESRCH, "there is no domain %u", op.domid);
     ret = d->dying ? -EINVAL : map_for(d, &op);
@@ -151,7 +146,7 @@ static s64 op_unmap_pirq(struct domain *caller, gva_t arg)
 
     (void)caller;
     READ(arg, op);
-    d = target(op.domid);
+    d = domain_get(op.domid);
     if (!d)
         return refuse(-ESRCH, "there is no domain %u", op.domid);
     ret = pirq_unmap(d, op.pirq);

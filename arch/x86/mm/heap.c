@@ -29,7 +29,7 @@ static u64 free_now;
 static u64 claimed;            /* the sum of all claims */
 static spinlock_t heap_lock = SPINLOCK_INIT(RANK_HEAP);
 static u64 total_frames;
-extern bool heap_ready;
+bool heap_ready;
 
 static unsigned zone_nr(u64 m) { return m ? ilog2(m) : 0; }
 static struct zone *zone_of(u64 m) { return &zones[zone_nr(m)]; }

@@ -19,7 +19,6 @@ u64 boot_l3_low[512] __attribute__((aligned(4096), section(".bss.page_aligned"))
 u64 boot_l3_image[512] __attribute__((aligned(4096), section(".bss.page_aligned")));
 u64 boot_l2[4 * 512] __attribute__((aligned(4096), section(".bss.page_aligned")));
 
-bool heap_ready;
 static spinlock_t map_lock = SPINLOCK_INIT(RANK_VMAP);
 
 static u64 *new_table(void)

@@ -15,7 +15,7 @@
 
 static bool address_ok(const struct domain *d, u64 a)
 {
-    return d->arch.word == ABI_32 ? a < d->arch.fmt->hv_start : (u64)((s64)(a << 16) >> 16) == a;
+    return d->arch.word == ABI_32 ? a < d->arch.fmt->hv_start : is_canonical(a);
 }
 
 static struct trap_entry to_entry(const struct domain *d, const struct trap_info *t)
@@ -87,7 +87,7 @@ s64 do_set_callbacks(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
         return rc ? rc : set_callback(v, CALLBACKTYPE_failsafe, a2, a3, false);
     }
     if (!address_ok(v->domain, a0) || !address_ok(v->domain, a1) || !address_ok(v->domain, a2))
-        return refuse(-EINVAL, "callback addresses %#lx %#lx %#lx", a0, a1, a2);
+        return refuse(-EINVAL, "one of the callback addresses %#lx, %#lx and %#lx is no guest address", a0, a1, a2);
     set_callback(v, CALLBACKTYPE_event, 0, a0, true);
     set_callback(v, CALLBACKTYPE_failsafe, 0, a1, false);
     return set_callback(v, CALLBACKTYPE_syscall, 0, a2, false);
@@ -119,7 +119,7 @@ s64 do_callback_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
     if (cmd == CALLBACKOP_unregister)
         return callback_unregister(current, gva(arg));
     if (cmd != CALLBACKOP_register)
-        return refuse(-ENOSYS, "command %lu", cmd);
+        return refuse(-ENOSYS, "unknown command %lu", cmd);
     if (guest_read_abi(callback_register, &r, gva(arg)))
         return -EFAULT;
     return set_callback(current, r.type, r.cs, r.eip, r.flags & CALLBACKF_mask_events);
@@ -144,7 +144,7 @@ s64 do_set_segment_base(u64 which, u64 base, u64 a2, u64 a3, u64 a4, u64 a5)
     UNUSED2(a4, a5);
     if (v->domain->arch.word == ABI_32)
         return refuse(-ENOSYS, "called by a 32-bit guest");
-    if (which != SEGBASE_GS_USER_SEL && (u64)((s64)(base << 16) >> 16) != base)
+    if (which != SEGBASE_GS_USER_SEL && !is_canonical(base))
         return refuse(-EINVAL, "base %#lx is not canonical", base);
     switch (which) {
     case SEGBASE_FS:
@@ -169,6 +169,6 @@ bad:
         return refuse(-EFAULT, "selector %#x cannot be loaded", sel);
     }
     default:
-        return refuse(-EINVAL, "segment %lu", which);
+        return refuse(-EINVAL, "segment %lu, expected at most %u", which, SEGBASE_GS_USER_SEL);
     }
 }

@@ -149,7 +149,7 @@ static noreturn_fn void resume(struct vcpu *v)
 {
     if (is_idle_vcpu(v))
         stack_reset_jump(cpu_info(), sched_idle_loop);
-    /* It may have come while v was elsewhere, or the softirq have been taken off before v's turn. */
+    /* It may have come while v was elsewhere, or its softirq may have been handled before v's turn. */
     if (unlikely(read_once(v->arch.nmi_pending)))
         raise_softirq(SOFTIRQ_GUEST_NMI);
     stack_reset_jump(cpu_info(), ret_to_guest);

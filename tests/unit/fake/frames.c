@@ -15,7 +15,6 @@ void free(void *p);
 
 u64 fake_direct_map, fake_refs[ARENA_END], fake_m2p[ARENA_END];
 u32 fake_types[ARENA_END];
-bool heap_ready;
 u64 hyp_nx;
 struct e820_entry host_e820[E820_MAX];
 unsigned host_e820_nr;
