@@ -26,7 +26,7 @@ typedef s64 platform_fn(struct xen_platform_op *op);
 static s64 set_clock(u64 secs, u32 nsecs, u64 system_time)
 {
     if (nsecs >= SECONDS(1))
-        return refuse(-EINVAL, "%u ns are more than a second", nsecs);
+        return refuse(-EINVAL, "%u ns, expected less than a second", nsecs);
     wallclock_set(secs, nsecs, system_time);
     return 0;
 }

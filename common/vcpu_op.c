@@ -27,7 +27,7 @@ static s64 initialise(struct vcpu *v, gva_t arg)
         return refuse(-ENOMEM, "no memory for the context of vCPU %u", v->id);
     if (copy_from_guest(context, arg, size)) {
         xfree(context);
-        return refuse(-EFAULT, "context of %zu bytes at %#lx", size, arg.v);
+        return refuse(-EFAULT, "context of %zu bytes at %#lx cannot be read", size, arg.v);
     }
     spin_lock(&d->lock);
     rc = v->is_initialised ? refuse(-EEXIST, "vCPU %u is initialised already", v->id)
@@ -128,7 +128,7 @@ static s64 write_runstate(struct vcpu *v, gva_t to)
 
 static s64 get_runstate_info(struct vcpu *v, gva_t arg)
 {
-    return write_runstate(v, arg) ? refuse(-EFAULT, "runstate to %#lx", arg.v) : 0;
+    return write_runstate(v, arg) ? refuse(-EFAULT, "runstate cannot be written to %#lx", arg.v) : 0;
 }
 
 /* Kept up to date from now on whenever v begins to run. 0: no longer. */
@@ -137,9 +137,9 @@ static s64 register_runstate_area(struct vcpu *v, gva_t arg)
     struct vcpu_register_runstate_memory_area area;
 
     if (guest_read_abi(vcpu_register_runstate_memory_area, &area, arg))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if (area.addr && write_runstate(v, gva(area.addr)))
-        return refuse(-EFAULT, "runstate area at %#lx", area.addr);
+        return refuse(-EFAULT, "runstate area at %#lx cannot be written", area.addr);
     v->runstate_area = gva(area.addr);
     return 0;
 }
@@ -149,9 +149,9 @@ static s64 register_time_area(struct vcpu *v, gva_t arg)
     struct vcpu_register_time_memory_area area;
 
     if (guest_read_abi(vcpu_register_time_memory_area, &area, arg))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if (area.addr && clear_guest(gva(area.addr), sizeof(struct vcpu_time_info)))
-        return refuse(-EFAULT, "time area at %#lx", area.addr);
+        return refuse(-EFAULT, "time area at %#lx cannot be written", area.addr);
     v->time_area = gva(area.addr);
     v->arch.time_area_tsc = 0;
     if (v == current)
@@ -165,7 +165,7 @@ static s64 register_info(struct vcpu *v, gva_t arg)
     s64 rc;
 
     if (copy_from_guest(&r, arg, sizeof(r)))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     spin_lock(&v->domain->lock);
     rc = arch_vcpu_register_info(v, r.mfn, r.offset);
     spin_unlock(&v->domain->lock);
@@ -191,7 +191,7 @@ static s64 set_periodic(struct vcpu *v, gva_t arg)
     if (only_self(v))
         return -EINVAL;
     if (copy_from_guest(&p, arg, sizeof(p)))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if (p.period_ns < MILLISECS(1) || p.period_ns > SECONDS(3600UL * 24 * 365))
         return refuse(-EINVAL, "period %lu ns, expected 1 ms to a year", p.period_ns);
     write_once(v->periodic_period, p.period_ns);
@@ -215,7 +215,7 @@ static s64 set_singleshot(struct vcpu *v, gva_t arg)
     if (only_self(v))
         return -EINVAL;
     if (guest_read_abi(vcpu_set_singleshot_timer, &s, arg))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if ((s.flags & VCPU_SSHOTTMR_future) && s.timeout_abs_ns < now_ns())
         return -ETIME;    /* the answer that the flag asks for, nothing to log */
     timer_migrate(&v->singleshot, v->cpu);

@@ -37,7 +37,7 @@ s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t u)
 
     (void)u;
     if (!p->nr_ports || last > 0xffff)
-        return refuse(-EINVAL, "I/O ports %#x to %#lx", p->first_port, last);
+        return refuse(-EINVAL, "%u I/O ports from %#x on, expected at least 1, and none above 0xffff", p->nr_ports, p->first_port);
     return set_rights("I/O ports", current->domain->ioports, d->ioports, p->first_port, last,
                       p->allow_access);
 }

@@ -10,7 +10,7 @@ int bitmap_from_guest(void *bits, u32 nr_bits, const struct xenctl_bitmap *map)
     u32 n = min(DIV_ROUND_UP(theirs, 8), bytes);
 
     if (theirs > MAX_GUEST_BITS)
-        return refuse(-EINVAL, "a bitmap of %u bits", theirs);
+        return refuse(-EINVAL, "a bitmap of %u bits, at most %u are possible", theirs, MAX_GUEST_BITS);
     memset(bits, 0, bytes);
     if (copy_from_guest(bits, gva(map->bitmap), n))
         return -EFAULT;
@@ -24,7 +24,7 @@ int bitmap_to_guest(const struct xenctl_bitmap *map, const void *bits, u32 nr_bi
     u32 theirs = DIV_ROUND_UP(map->nr_bits, 8), n = min(theirs, DIV_ROUND_UP(nr_bits, 8));
 
     if (map->nr_bits > MAX_GUEST_BITS)
-        return refuse(-EINVAL, "a bitmap of %u bits", map->nr_bits);
+        return refuse(-EINVAL, "a bitmap of %u bits, at most %u are possible", map->nr_bits, MAX_GUEST_BITS);
     if (copy_to_guest(gva(map->bitmap), bits, n))
         return -EFAULT;
     return theirs > n && clear_guest(gva(map->bitmap + n), theirs - n) ? -EFAULT : 0;

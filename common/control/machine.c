@@ -107,7 +107,8 @@ s64 sc_cpu_hotplug(struct xen_sysctl *op)
     case XEN_SYSCTL_CPU_HOTPLUG_OFFLINE:
         return cpu_offline(h->cpu);
     }
-    return refuse(-EOPNOTSUPP, "operation %u", h->op);
+    return refuse(-EOPNOTSUPP, "operation %u, expected online (%u) or offline (%u)", h->op, XEN_SYSCTL_CPU_HOTPLUG_ONLINE,
+                  XEN_SYSCTL_CPU_HOTPLUG_OFFLINE);
 }
 
 s64 sc_availheap(struct xen_sysctl *op)
@@ -170,7 +171,8 @@ s64 sc_pcitopoinfo(struct xen_sysctl *op)
     struct xen_sysctl_pcitopoinfo *t = &op->u.pcitopoinfo;
 
     if (!t->devs || !t->nodes || t->num_devs > MAX_PCI_QUERY)
-        return refuse(-EINVAL, "%u devices at %#lx, nodes to %#lx", t->num_devs, t->devs, t->nodes);
+        return refuse(-EINVAL, "%u devices at %#lx, nodes to %#lx; at most %u, and both addresses, are expected", t->num_devs, t->devs,
+                      t->nodes, MAX_PCI_QUERY);
     return clear_guest(gva(t->nodes), t->num_devs * sizeof(u32));    /* all at node 0 */
 }
 

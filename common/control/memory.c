@@ -78,7 +78,7 @@ s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t u)
 
     (void)u;
     if (frame_get_writable(m, d))
-        return refuse(-EACCES, "frame %#lx is no data page of d%u", m.v, d->id);
+        return refuse(-EACCES, "frame %#lx is no data page of d%u", op->u.hypercall_init.gmfn, d->id);
     page = map_frame(m);
     arch_init_hypercall_page(d, page);
     unmap_frame(page);

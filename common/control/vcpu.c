@@ -41,6 +41,7 @@ static s64 reset(struct vcpu *v)
     return rc;
 }
 
+/* For a vCPU that is not there toolstacks know -EINVAL from this one, -ESRCH from the others. */
 s64 dc_setvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
 {
     const struct xen_domctl_vcpucontext *c = &op->u.vcpucontext;
@@ -125,7 +126,8 @@ s64 dc_setvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
         return -ESRCH;
     if (!(a->flags & (XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT)) ||
         a->flags & ~(XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT | XEN_VCPUAFFINITY_FORCE))
-        return refuse(-EINVAL, "flags %#x", a->flags);
+        return refuse(-EINVAL, "flags %#x, expected hard (%#x), soft (%#x) or both, and perhaps force (%#x)", a->flags,
+                      XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT, XEN_VCPUAFFINITY_FORCE);
     if (a->flags & XEN_VCPUAFFINITY_HARD)
         rc = bitmap_from_guest(&hard, NR_CPUS, &a->cpumap_hard);
     if (!rc && a->flags & XEN_VCPUAFFINITY_SOFT)

@@ -51,9 +51,10 @@ s64 dc_set_ext_vcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
         return -ESRCH;
     /* Machine-check state may be missing, and is ignored: guests have none. */
     if (e->size < offsetof(struct xen_domctl_ext_vcpucontext, mcg_cap))
-        return refuse(-EINVAL, "a context of %u bytes", e->size);
+        return refuse(-EINVAL, "a context of %u bytes, expected at least %zu", e->size,
+                      offsetof(struct xen_domctl_ext_vcpucontext, mcg_cap));
     if (!is_canonical(e->syscall32_callback_eip) || !is_canonical(e->sysenter_callback_eip))
-        return refuse(-EINVAL, "callbacks %#lx and %#lx are no addresses", e->syscall32_callback_eip,
+        return refuse(-EINVAL, "callbacks %#lx and %#lx: one is not canonical", e->syscall32_callback_eip,
                       e->sysenter_callback_eip);
     domain_pause(d);
     v->arch.callback[CB_SYSCALL32] = callback(d, e->syscall32_callback_eip, e->syscall32_callback_cs,
@@ -111,7 +112,7 @@ s64 dc_setvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t u)
     if (!v)
         return -ESRCH;
     if (e->size < 2 * sizeof(u64) || e->size > MAX_EXT_STATE)
-        return refuse(-EINVAL, "%lu bytes of state", e->size);
+        return refuse(-EINVAL, "%lu bytes of state, expected %zu to %u", e->size, 2 * sizeof(u64), MAX_EXT_STATE);
     buf = xzalloc_bytes(e->size);
     if (!buf)
         return -ENOMEM;
@@ -174,7 +175,7 @@ s64 dc_set_vcpu_msrs(struct domain *d, struct xen_domctl *op, gva_t u)
         if (copy_from_guest(&in, gva(m->msrs + i * sizeof(in)), sizeof(in)))
             rc = -EFAULT;
         else if (in.reserved || pv_vcpu_msr_set(v, in.index, in.value))
-            rc = refuse(-EINVAL, "MSR %#x cannot be %#lx", in.index, in.value);
+            rc = refuse(-EINVAL, "MSR %#x cannot be %#lx, or %#x is not 0", in.index, in.value, in.reserved);
     }
     vcpu_unpause(v);
     m->msr_count = rc ? i - 1 : i;

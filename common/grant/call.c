@@ -153,7 +153,7 @@ static s16 check_status(const struct domain *d, u32 nr)
     return GNTST_okay;
 }
 
-/* Entries of 64 bits for all. Status frames are never taken away, as above. */
+/* Entries of 64 bits for all. Status frames are never taken away while the domain lives, so the list needs no lock. */
 static int write_status_list(const struct domain *d, gva_t list, u32 nr)
 {
     for (u32 i = 0; i < nr; i++)
@@ -235,8 +235,6 @@ static int may_flush(mfn_t m, u32 *searched)
 {
     int mapped;
 
-    if (!mfn_valid(m))
-        return refuse(-EINVAL, "address %#lx is not in RAM", mfn_to_maddr(m).v);
     if (frame_owner_id(m) == current->domain->id)
         return 0;
     mapped = grant_maps(current->domain->gnttab, m, searched);
@@ -260,12 +258,14 @@ static s64 cache_flush(gva_t uop, u32 *searched)
         return -EFAULT;
     if (op.offset >= PAGE_SIZE || (u32)op.offset + op.length > PAGE_SIZE ||
         (op.op & ~(GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL | GNTTAB_CACHE_SOURCE_GREF)))
-        return refuse(-EINVAL, "offset %u, length %u, operation %#x", op.offset, op.length, op.op);
+        return refuse(-EINVAL, "%u bytes from offset %u on leave the page, or operation %#x is unknown", op.length, op.offset, op.op);
     if (!op.length || !op.op)
         return 1;
     if (op.op & GNTTAB_CACHE_SOURCE_GREF || op.op == GNTTAB_CACHE_INVAL)
         return refuse(-EOPNOTSUPP, "operation %#x is not offered", op.op);
     m = maddr_to_mfn(maddr(op.a.dev_bus_addr));
+    if (!mfn_valid(m))
+        return refuse(-EINVAL, "address %#lx is not in RAM", op.a.dev_bus_addr);
     rc = may_flush(m, searched);
     if (rc)
         return rc;
@@ -316,7 +316,7 @@ s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 
     (void)a3, (void)a4, (void)a5;
     if ((s32)count < 0)
-        return refuse(-EINVAL, "count %u", count);
+        return refuse(-EINVAL, "count %u, at most %u is possible", count, ~0u >> 1);
     if (cmd >= ARRAY_SIZE(calls))
         return refuse(-ENOSYS, "unknown command %u", cmd);
     c = &array_nospec(calls, cmd);

@@ -50,7 +50,7 @@ static s16 refuse_frame(const struct side *s, bool readonly, mfn_t m, int rc)
         grant_unpin(s->owner->gnttab, side_pin(s, readonly));
     if (rc == -EBUSY)
         return refuse(GNTST_general_error, "frame %#lx is in use as a table", m.v);
-    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", m.v, s->owner->id);
+    return refuse(GNTST_bad_page, "frame %#lx is not d%u's", s->is_ref ? m.v : s->what, s->owner->id);
 }
 
 static always_inline const struct gnttab_copy_ptr *side_ptr(const struct gnttab_copy *op, bool readonly)

@@ -87,6 +87,7 @@ static void free_run(const struct domain *d, u64 first, u64 n)
 static int alloc_outputs(struct exchange *e)
 {
     u64 per_extent = 1UL << e->x.out.extent_order;
+    unsigned bits = XENMEMF_get_address_bits(e->x.out.mem_flags);
 
     for (u64 i = 0; i < nr_out(e); i++) {
         mfn_t m = memory_alloc(e->d, e->x.out.extent_order, e->x.out.mem_flags, MEMF_REPLACES | MEMF_WITHDRAWN);
@@ -95,8 +96,8 @@ static int alloc_outputs(struct exchange *e)
             while (i--)
                 free_run(e->d, e->out[i], per_extent);
             /* Drivers' buffers are asked for below one limit after the other, from the lowest on. */
-            return decline(-ENOMEM, "no extent of %lu frames below 2^%u", per_extent,
-                           XENMEMF_get_address_bits(e->x.out.mem_flags));
+            return bits ? decline(-ENOMEM, "no extent of %lu frames below 2^%u", per_extent, bits)
+                        : decline(-ENOMEM, "no extent of %lu frames", per_extent);
         }
         e->out[i] = m.v;
     }
@@ -144,9 +145,10 @@ static int check(const struct xen_memory_exchange *x)
     if (in->extent_order > max || out->extent_order > max)
         return refuse(-EPERM, "orders %u and %u, at most %u are possible", in->extent_order,
                       out->extent_order, max);
-    if (in->domid != out->domid || x->nr_exchanged > in->nr_extents)
-        return refuse(-EINVAL, "domains %u and %u, %lu of %lu done", in->domid, out->domid, x->nr_exchanged,
-                      in->nr_extents);
+    if (in->domid != out->domid)
+        return refuse(-EINVAL, "frames of d%u for frames of d%u, expected one domain", in->domid, out->domid);
+    if (x->nr_exchanged > in->nr_extents)
+        return refuse(-EINVAL, "%lu extents done already, of %lu", x->nr_exchanged, in->nr_extents);
     if (in->nr_extents > ~0UL >> 16 || out->nr_extents > ~0UL >> 16)
         return refuse(-EINVAL, "%lu and %lu extents, at most %lu are possible", in->nr_extents, out->nr_extents, ~0UL >> 16);
     if (in->nr_extents << in->extent_order != out->nr_extents << out->extent_order)

@@ -38,7 +38,7 @@ static s64 op_shutdown(gva_t arg)
     struct sched_shutdown s;
 
     if (copy_from_guest(&s, arg, sizeof(s)))
-        return refuse(-EFAULT, "shutdown reason at %#lx", arg.v);
+        return refuse(-EFAULT, "shutdown reason at %#lx cannot be read", arg.v);
     domain_shutdown(current->domain, (u8)s.reason);
     return 0;
 }
@@ -53,7 +53,7 @@ static s64 check_ports(struct vcpu *v, const struct sched_poll *p)
         int pending;
 
         if (copy_from_guest(&port, gva_add(gva(p->ports), i * sizeof(port)), sizeof(port)))
-            return refuse(-EFAULT, "port %u of %u at %#lx", i, p->nr_ports, p->ports);
+            return refuse(-EFAULT, "port %u of %u at %#lx cannot be read", i, p->nr_ports, p->ports);
         pending = evtchn_port_pending(v->domain, port);
         if (pending)
             return pending;
@@ -77,7 +77,7 @@ static s64 op_poll(gva_t arg)
     s64 rc;
 
     if (guest_read_abi(sched_poll, &p, arg))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if (p.nr_ports > MAX_POLL_PORTS)
         return refuse(-EINVAL, "%u ports, expected at most %u", p.nr_ports, MAX_POLL_PORTS);
     timer_stop(&v->poll_timer);
@@ -108,7 +108,7 @@ static s64 op_remote_shutdown(gva_t arg)
     if (!is_control_domain(current->domain))
         return refuse(-EPERM, "only the control domain may shut others down");
     if (copy_from_guest(&r, arg, sizeof(r)))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     d = domain_get(r.domain_id);
     if (!d)
         return refuse(-ESRCH, "no domain %u", r.domain_id);
@@ -124,7 +124,7 @@ static s64 op_shutdown_code(gva_t arg)
     struct sched_shutdown s;
 
     if (copy_from_guest(&s, arg, sizeof(s)))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     spin_lock(&d->lock);
     if (d->shutdown_code == 0xff)
         d->shutdown_code = (u8)s.reason;
@@ -167,7 +167,7 @@ static s64 op_watchdog(gva_t arg)
     s64 rc;
 
     if (copy_from_guest(&w, arg, sizeof(w)))
-        return refuse(-EFAULT, "arguments at %#lx", arg.v);
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if (w.id > ARRAY_SIZE(d->sched.watchdog))
         return refuse(-EINVAL, "watchdog %u, expected at most %zu", w.id, ARRAY_SIZE(d->sched.watchdog));
     if (!w.id && !w.timeout)

@@ -179,7 +179,8 @@ static void check_same(void)
                    this_cpu_id(), lost, w);
     }
     if (cpu_host.xcr0 & ~mine.xcr0 || cpu_host.xsave_size != mine.xsave_size)
-        panic("CPU%u has extended state %#lx, the boot CPU %#lx", this_cpu_id(), mine.xcr0, cpu_host.xcr0);
+        panic("CPU%u has extended state %#lx in %u bytes, the boot CPU %#lx in %u", this_cpu_id(), mine.xcr0, mine.xsave_size,
+              cpu_host.xcr0, cpu_host.xsave_size);
     if (cpu_host.cr4 & ~wanted_cr4(&mine))
         panic("CPU%u cannot run with CR4 %#lx as the boot CPU does", this_cpu_id(), cpu_host.cr4);
 }

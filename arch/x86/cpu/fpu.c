@@ -383,7 +383,7 @@ static int check_header(const struct xsave_header *h, u64 accum, size_t size)
         if (h->reserved[i])
             return refuse(-EINVAL, "reserved bytes of the state's header are not zero");
     if (area_size(h->xstate_bv) > size)
-        return refuse(-EINVAL, "%zu bytes of state, components %#lx take more", size, h->xstate_bv);
+        return refuse(-EINVAL, "%zu bytes of state, components %#lx take %u", size, h->xstate_bv, area_size(h->xstate_bv));
     return 0;
 }
 
@@ -398,14 +398,14 @@ int fpu_ext_set(struct vcpu *v, const void *buf, size_t size)
     if (!cpu_host.xcr0)
         return refuse(-EOPNOTSUPP, "extended state on a processor without XSAVE");
     if (size < sizeof(*p) || size > sizeof(*p) + cpu_host.xsave_size)
-        return refuse(-EINVAL, "%zu bytes of extended state, expected up to %u", size, cpu_host.xsave_size);
+        return refuse(-EINVAL, "%zu bytes of extended state, expected %zu to %zu", size, sizeof(*p), sizeof(*p) + cpu_host.xsave_size);
     if (!xcr0_valid(p->xcr0, allowed) || (p->xcr0_accum & ~allowed) || (p->xcr0 & ~p->xcr0_accum))
         return refuse(-EINVAL, "XCR0 %#lx of %#lx, allowed %#lx", p->xcr0, p->xcr0_accum, allowed);
     accum = p->xcr0_accum | XCR0_SSE;
     size -= sizeof(*p);
     if (size != 0) {
         if (size < XSAVE_MIN_SIZE)
-            return refuse(-EINVAL, "%zu bytes of state, expected at least %zu", size, XSAVE_MIN_SIZE);
+            return refuse(-EINVAL, "%zu bytes of state behind XCR0, expected none or at least %zu", size, XSAVE_MIN_SIZE);
         err = check_header((const struct xsave_header *)(area + FPU_LEGACY_SIZE), accum, size);
         if (err)
             return err;

@@ -204,8 +204,10 @@ int cpu_online(unsigned cpu)
     u64 claim = 0;
     int rc;
 
-    if (cpu >= nr_known || leaving != NR_CPUS)
-        return refuse(-EINVAL, "CPU %u of %u", cpu, nr_known);
+    if (cpu >= nr_known)
+        return refuse(-EINVAL, "CPU %u, there are %u", cpu, nr_known);
+    if (leaving != NR_CPUS)
+        return refuse(-EINVAL, "CPU %u: one at a time, CPU %u is going offline", cpu, leaving);
     if (cpumask_test(&cpu_online_map, cpu))
         return -EEXIST;
     if (states[cpu] == CPU_STOPPED || claim_memory(&claim))

@@ -181,7 +181,7 @@ static void allocate_memory(struct builder *b)
             add_extent(b, got, m.v, 1UL << order);
             got += 1UL << order;
         } else if (!order--) {
-            boot_failure("dom0 needs %lu KiB, %lu KiB are free%s", (b->nr_pages - got) << 2, heap_free_frames() << 2,
+            boot_failure("dom0 needs %lu KiB more, %lu KiB are free%s", (b->nr_pages - got) << 2, heap_free_frames() << 2,
                   bits < 64 ? " (its format needs low memory)" : "");
         }
     }
