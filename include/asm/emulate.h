@@ -161,8 +161,8 @@ bool pv_decode_pt_write(struct cpu_regs *regs, struct pt_write *w);
  */
 bool pt_write_new_entry(const struct pt_write *w, unsigned entry_bytes, u64 old, u64 *new_entry);
 /*
- * After the entry was changed from old to what the above gave: writes registers and flags back and moves RIP on. success
- * false: old was no longer there; nothing is written back and the instruction runs again.
+ * After the entry was changed from old to what pt_write_new_entry() gave: writes registers and flags back and moves RIP on.
+ * success false: old was no longer there; nothing is written back and the instruction runs again.
  */
 void pv_finish_pt_write(struct cpu_regs *regs, const struct pt_write *w, unsigned entry_bytes, u64 old, bool success);
 

@@ -501,7 +501,7 @@ TEST(uncached_memory)
     page_free(page);
 }
 
-/* The same of tables, which are RAM: in entries that are changed, in ones that keep their table, in a table that becomes one. */
+/* Tables are RAM, too: in entries that are changed, in ones that keep their table, in a table that becomes one. */
 TEST(uncached_tables)
 {
     static const u64 flags[] = { PTE_PWT, PTE_PCD, PTE_PWT | PTE_PCD };

@@ -476,8 +476,8 @@ TEST(flushes)
 }
 
 /*
- * The same with whole trees, which hang in the top level. An entry that was empty needs no flush: what the hypervisor keeps of the top
- * level (it may run vCPUs on copies of it) must not show.
+ * Whole trees, which hang in the top level, come and go while others look. An entry that was empty needs no flush: what the hypervisor
+ * keeps of the top level (it may run vCPUs on copies of it) must not show.
  */
 #define TOP_ROUNDS 100u
 static volatile u32 *const far_away = (volatile u32 *)(word)0x080000000000ULL;     /* in 64 bits, an address below an unused top entry */

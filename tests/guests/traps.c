@@ -591,7 +591,7 @@ static void check_user_gp(struct fault f, word error)
     CHECK_EQ(f.regs.ip, (word)user_page(USER_CODE));
 }
 
-/* The same through a pointer in memory; and what gates must not do. */
+/* A call gate by a pointer in memory; and what gates must not do. */
 TEST(call_gate_bad)
 {
     static const u8 through_memory[] = { 0x6a, 1 << 3 | 3, 0x6a, 0x22, 0xff, 0x1c, 0x24 };

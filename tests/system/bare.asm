@@ -1,8 +1,8 @@
 ; The least kernel: says a line by the hypercall page and powers off. How it describes itself is what is tried:
 ;
 ;   nasm -f bin -DFORMAT_PT64             notes without an address but the hypercall page's: base 0, the ELF's own entry
-;   nasm -f bin -DFORMAT_PT32P            the same
-;   nasm -f bin -DFORMAT_PT32             the same
+;   nasm -f bin -DFORMAT_PT32P            such notes for PAE
+;   nasm -f bin -DFORMAT_PT32             such notes for non-PAE
 ;   nasm -f bin -DFORMAT_PT32 -DSTRING    a __xen_guest string without a base, and virtual addresses for physical ones
 
 %ifdef FORMAT_PT64
@@ -58,6 +58,7 @@
 %endif
 %endmacro
 
+; As tools/loader/start.asm has it, and not shared with it: either is to be read, and built, alone.
 %macro NOTE 2+ ; type, contents
     align 4, db 0
     dd 4, %%end - %%start, %1

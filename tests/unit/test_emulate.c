@@ -731,7 +731,7 @@ static void plain_writes(void **state)
     assert_int_equal(plain_writes_of(insn_plain_write, MODE_64, 8, SEG_DS, SEG_SS), 4 * 2 * 8 * (3 * 7 - 1));
 }
 
-/* The same of 32-bit code, whose offsets are in DS. */
+/* Whole-register writes of 32-bit code, whose offsets are in DS. */
 static void plain_writes_32(void **state)
 {
     (void)state;

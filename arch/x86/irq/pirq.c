@@ -113,7 +113,7 @@ static void enter(struct domain *d, u32 pirq, enum pirq_state state, u32 irq)
     write_once(d->pirqs->pirq[pirq].state, state);
 }
 
-/* The next three with map_lock held. */
+/* map_lock is held. */
 static int map_gsi(struct domain *d, s32 gsi, s32 *pirq)
 {
     s64 n;
@@ -145,6 +145,7 @@ int pirq_map_gsi(struct domain *d, s32 gsi, s32 *pirq)
     return err;
 }
 
+/* map_lock is held. */
 static int map_msi(struct domain *d, u32 sbdf, bool msix, u32 index, u64 table_base, s32 *pirq)
 {
     s64 n = choose(d, *pirq, true), irq;
@@ -181,6 +182,7 @@ s64 pirq_reserve(struct domain *d, bool msi)
     return n;
 }
 
+/* map_lock is held. */
 static void drop(struct domain *d, struct pirq *p)
 {
     bool msi = p->state == PIRQ_MSI;

@@ -11,7 +11,7 @@
 void console_init(void);
 /* %s %c %d %u %x %p, the numbers with l and ll, a width and 0. */
 void printf(const char *format, ...) printf_like(1, 2);
-/* The same into memory, cut to size - 1 characters and a NUL. */
+/* printf() into memory, cut to size - 1 characters and a NUL. */
 void snprintf(char *out, size_t size, const char *format, ...) printf_like(3, 4);
 void vprintf(const char *format, __builtin_va_list args);
 
