@@ -1,4 +1,4 @@
-# pvisor: make | make install | make uninstall | make run | make test | make bench | make clean. Choices live in Config.mk.
+# pvisor: make | make install | make uninstall | make run | make check | make test | make bench | make clean. Choices live in Config.mk.
 include Config.mk
 
 # OUT: where everything that is built goes.

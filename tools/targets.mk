@@ -89,7 +89,7 @@ build/disk.img: $(cache)/dom0.ext4 $(cache)/guest.ext4 $(cache)/dom0-disk.cpio $
 # What a newcomer calls first: the packages may still be missing, and with them libraries that the link line names. So these
 # install them, and then make themselves again.
 ifndef SETUP_DONE
-run test test-system bench:
+run test test-system check bench:
 	@tools/setup
 	@$(MAKE) --no-print-directory SETUP_DONE=1 $@
 else
@@ -108,6 +108,10 @@ test-system: images $(hypervisor_file)
 # Every suite, or the tests whose name contains T; the last line is "N passed, N failed".
 test: images $(hypervisor_file)
 	@tools/test-all $(T)
+
+# What can be said of a change without running it: form and static analysis. For each commit. BASE: the commit to compare with.
+check:
+	@tools/check $(BASE)
 
 # Ours beside Debian's Xen: make bench, or some by name: make bench NAMES='hypercall pin_unpin'. See docs/performance.md.
 bench: $(PVISOR) bench-images
@@ -149,4 +153,4 @@ setup:
 	@tools/setup
 
 FORCE:
-.PHONY: images bench-images loader inspect install uninstall run setup test test-system bench FORCE
+.PHONY: images bench-images loader inspect install uninstall run setup test test-system check bench FORCE
