@@ -247,7 +247,7 @@ static int may_flush(mfn_t m, u32 *searched)
  * Devices of x86 see what the caches hold; the lines are written back for who wants them in memory all the same. To
  * throw them away instead (INVAL alone), which would bring back what the memory held, no CPU offers.
  */
-static s64 cache_flush(gva_t uop, u32 *searched)
+static int cache_flush(gva_t uop, u32 *searched)
 {
     struct gnttab_cache_flush op;
     char *page;
@@ -260,7 +260,7 @@ static s64 cache_flush(gva_t uop, u32 *searched)
         (op.op & ~(GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL | GNTTAB_CACHE_SOURCE_GREF)))
         return refuse(-EINVAL, "%u bytes from offset %u on leave the page, or operation %#x is unknown", op.length, op.offset, op.op);
     if (!op.length || !op.op)
-        return 1;
+        return 0;
     if (op.op & GNTTAB_CACHE_SOURCE_GREF || op.op == GNTTAB_CACHE_INVAL)
         return refuse(-EOPNOTSUPP, "operation %#x is not offered", op.op);
     m = maddr_to_mfn(maddr(op.a.dev_bus_addr));
@@ -272,27 +272,43 @@ static s64 cache_flush(gva_t uop, u32 *searched)
     page = map_frame(m);
     clflush_range(page + op.offset, op.length);
     unmap_frame(page);
-    return 1;
+    return 0;
 }
-
-/* count is of no interest to ALONE, must be 1 for ONE, and is what it says for MANY. */
-enum counted { ALONE, ONE, MANY };
 
 /* What a call has searched for its first element, when it is made again, stands above the command, as in Xen. */
 #define CMD_BITS 12
 #define CMD_MASK ((1u << CMD_BITS) - 1)
 
-/* Elements of the array: some of them, or one, with where its search is to go on. */
+static s64 flush_caches(u32 searched, gva_t uop, u32 count)
+{
+    while (count) {
+        int rc = cache_flush(uop, &searched);
+
+        if (rc && rc != -ERESTART_HYPERCALL)
+            return rc;
+        if (!rc) {
+            uop = gva_add(uop, sizeof(struct gnttab_cache_flush));
+            count--;
+            searched = 0;
+        }
+        if (rc || (count && preempt_needed()))
+            return hypercall_restart(3, (u64)(searched << CMD_BITS | GNTTABOP_cache_flush), uop.v, (u64)count);
+    }
+    return 0;
+}
+
+/* count is of no interest to ALONE, must be 1 for ONE, and is what it says for MANY. */
+enum counted { ALONE, ONE, MANY };
+
 static const struct grant_call {
     s64 (*some)(gva_t uop, u32 count);
-    s64 (*search)(gva_t uop, u32 *searched);
     u8 counted;
     u16 size[ABI_NR];
 } calls[] = {
 #define PLAIN_CALL(name, fn, counted) \
-    { fn, NULL, counted, { sizeof(struct gnttab_##name), sizeof(struct gnttab_##name) } }
+    { fn, counted, { sizeof(struct gnttab_##name), sizeof(struct gnttab_##name) } }
 #define ABI_CALL(name, fn, counted) \
-    { fn, NULL, counted, { sizeof(struct gnttab_##name##_l64), sizeof(struct gnttab_##name##_l32) } }
+    { fn, counted, { sizeof(struct gnttab_##name##_l64), sizeof(struct gnttab_##name##_l32) } }
     [GNTTABOP_map_grant_ref] = PLAIN_CALL(map_grant_ref, gnttab_map, MANY),
     [GNTTABOP_unmap_grant_ref] = PLAIN_CALL(unmap_grant_ref, gnttab_unmap, MANY),
     [GNTTABOP_setup_table] = ABI_CALL(setup_table, setup_table, ONE),
@@ -305,12 +321,11 @@ static const struct grant_call {
     [GNTTABOP_get_status_frames] = ABI_CALL(get_status_frames, get_status_frames, ONE),
     [GNTTABOP_get_version] = PLAIN_CALL(get_version, get_version, ALONE),
     [GNTTABOP_swap_grant_ref] = PLAIN_CALL(swap_grant_ref, swap_grant_ref, MANY),
-    [GNTTABOP_cache_flush] = { NULL, cache_flush, MANY, { sizeof(struct gnttab_cache_flush), sizeof(struct gnttab_cache_flush) } },
 };
 
 s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
-    u32 cmd = (u32)a0 & CMD_MASK, searched = (u32)a0 >> CMD_BITS, count = (u32)a2, size;
+    u32 cmd = (u32)a0, count = (u32)a2, size;
     const struct grant_call *c;
     gva_t uop = gva(a1);
 
@@ -318,25 +333,23 @@ s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     if ((s32)count < 0)
         return refuse(-EINVAL, "count %u, at most %u is possible", count, ~0u >> 1);
     if (cmd >= ARRAY_SIZE(calls))
-        return refuse(-ENOSYS, "unknown command %u", cmd);
+        return (cmd & CMD_MASK) == GNTTABOP_cache_flush ? flush_caches(cmd >> CMD_BITS, uop, count)
+                                                        : refuse(-ENOSYS, "unknown command %u", cmd);
     c = &array_nospec(calls, cmd);
-    if (unlikely(searched) && !c->search)
-        return refuse(-EINVAL, "command %u has nothing to go on with at %u", cmd, searched);
     if (c->counted == ONE && count != 1)
         return refuse(-EINVAL, "count %u for command %u, expected 1", count, cmd);
     if (c->counted == ALONE)
         count = 1;
     size = c->size[current_word()];
     while (count) {
-        s64 n = likely(c->some != NULL) ? c->some(uop, count) : c->search(uop, &searched);
+        s64 n = c->some(uop, count);
 
         if (n == -ERESTART_HYPERCALL)
-            return hypercall_restart(3, (u64)(searched << CMD_BITS | cmd), uop.v, (u64)count);
+            return hypercall_restart(3, (u64)cmd, uop.v, (u64)count);
         if (n < 0)
             return n;
         uop = gva_add(uop, (u64)n * size);
         count -= (u32)n;
-        searched = 0;
         if (count && preempt_needed())
             return hypercall_restart(3, (u64)cmd, uop.v, (u64)count);
     }
