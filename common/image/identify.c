@@ -49,8 +49,8 @@ static int find_payload(const u8 *file, u64 size, struct image_wrap *w, struct i
     length = get_le(file + BZ_PAYLOAD_LENGTH, 4);
     if (w->boot_protocol < 0x208 || !length)
         return image_fail(err, -EOPNOTSUPP, "the boot image does not say where its kernel is "
-                          "(boot protocol %u.%02u, expected 2.08)", w->boot_protocol >> 8,
-                          w->boot_protocol & 0xff);
+                          "(boot protocol %u.%02u, expected 2.08)", w->boot_protocol / 256u,
+                          w->boot_protocol % 256u);
     if (!range_within(offset, length, size))
         return image_fail(err, -EINVAL, "kernel is truncated: payload ends at byte %llu, file has %llu",
                           (ull)(offset + length), (ull)size);

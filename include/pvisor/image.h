@@ -23,7 +23,7 @@
 
 struct image_error { char text[160]; };
 
-#define IMAGE_MAX_SEGMENTS 32
+#define IMAGE_MAX_SEGMENTS 32u
 #define IMAGE_MAX_UNPACKED (1ULL << 30)   /* bytes of ELF after unpacking */
 #define IMAGE_MAX_SPAN     (1ULL << 30)   /* bytes from virt_base to virt_kend */
 
