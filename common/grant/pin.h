@@ -28,7 +28,6 @@ struct pinned {
 /* Pinned, but nothing outside these bytes of the frame may be touched, and they by this use only. Errors are below 0. */
 #define PINNED_PART 1
 
-
 /* What an entry's first word, flags in the low half and domid in the high one, must have to grant a use, and gets by it. */
 struct terms {
     u32 looked_at, wanted, in_use;

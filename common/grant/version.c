@@ -60,7 +60,7 @@ static s16 mark_in_use_v2(const struct grant_table *t, const union grant_entry_v
     return refuse_use(t, pin.ref, *flags, terms);
 }
 
-/* Without the frame. */
+/* All but the frame: GNTST_okay, or PINNED_PART and the bytes that may be touched. */
 static struct pinned check_entry_v2(struct grant_table *t, const union grant_entry_v2 *entry, struct pin pin, u16 grantee)
 {
     struct pinned pinned = { .status = check_uses(t, grant_active(t, pin.ref), pin, grantee) };

@@ -89,3 +89,10 @@ mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned fla
         m = domain_alloc_frames(d, order, MEMF_BITS(memory_width_limit(d, mem_flags)) | flags);
     return m;
 }
+
+void memory_publish(struct domain *d, mfn_t m, unsigned order, u64 gpfn)
+{
+    for (u64 i = 0; i < 1UL << order; i++)
+        m2p_set(mfn_add(m, i), gpfn + i);
+    domain_return_frames(d, m, 1UL << order);
+}

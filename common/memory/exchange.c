@@ -106,13 +106,10 @@ static int alloc_outputs(struct exchange *e)
 
 static int publish_outputs(struct exchange *e, u64 chunk)
 {
-    u64 per_extent = 1UL << e->x.out.extent_order;
     int rc = 0;
 
     for (u64 i = 0; i < nr_out(e); i++) {
-        for (u64 j = 0; j < per_extent; j++)
-            m2p_set(mfn(e->out[i] + j), e->pfn[i] + j);
-        domain_return_frames(e->d, mfn(e->out[i]), per_extent);
+        memory_publish(e->d, mfn(e->out[i]), e->x.out.extent_order, e->pfn[i]);
         if (guest_write_word(gva(e->x.out.extent_start), (chunk << e->out_order) + i, e->out[i]))
             rc = -EFAULT;
     }

@@ -40,6 +40,8 @@ unsigned memory_max_order(void);
  * xen_memory_reservation, flags MEMF_REPLACES, MEMF_WITHDRAWN. INVALID_MFN: there are none.
  */
 mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned flags);
+/* d's withdrawn extent gets its numbers, and only then is in d's hands: what d gives up at once may be another's before the next line. */
+void memory_publish(struct domain *d, mfn_t m, unsigned order, u64 gpfn);
 /* Frames of d's must lie below 2^n bytes, for it or for the caller; 0 where all RAM does. */
 unsigned memory_width_limit(const struct domain *d, u32 mem_flags);
 /* True if mem_flags' address width leaves room for any frame. */

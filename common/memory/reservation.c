@@ -52,14 +52,6 @@ static bool increase_one(struct domain *d, const struct xen_memory_reservation *
     return false;
 }
 
-/* Only then has d the frames: one that it gives up at once may be another's before the next line. */
-static void publish_extent(struct domain *d, mfn_t m, unsigned order, u64 gpfn)
-{
-    for (u64 i = 0; i < 1UL << order; i++)
-        m2p_set(mfn_add(m, i), gpfn + i);
-    domain_return_frames(d, m, 1UL << order);
-}
-
 static bool populate_one(struct domain *d, const struct xen_memory_reservation *r, u64 i)
 {
     u64 gpfn;
@@ -70,7 +62,7 @@ static bool populate_one(struct domain *d, const struct xen_memory_reservation *
     m = alloc_extent(d, r, i, MEMF_WITHDRAWN);
     if (mfn_eq(m, INVALID_MFN))
         return false;
-    publish_extent(d, m, r->extent_order, gpfn);
+    memory_publish(d, m, r->extent_order, gpfn);
     if (!guest_write_word(gva(r->extent_start), i, m.v))
         return true;
     release_extent(d, m, r->extent_order);

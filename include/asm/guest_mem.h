@@ -8,22 +8,22 @@
 #include <pvisor/domain.h>
 #include <asm/pt.h>
 
-/* [va, va + len) holds no hypervisor address and, for a 32-bit guest, ends below its hole. */
-static always_inline bool guest_range_ok(const struct domain *d, u64 va, u64 len)
-{
-    if (likely(d->arch.word == ABI_64))
-        return (va + len <= (1UL << 47) && va + len >= va) || (va >= HYP_VIRT_END && va + len - 1 >= va);
-    return va + len >= va && va + len <= d->arch.fmt->hv_start;
-}
-
-/* An access that begins there does not reach the hypervisor's part; between the halves it faults by itself. */
-static always_inline bool is_guest_address_64(u64 va) { return va - HYP_VIRT_START >= HYP_VIRT_END - HYP_VIRT_START; }
-
 /* Of a 32-bit domain: what it may reach ends where the hypervisor's part begins. */
 static always_inline bool is_guest_access_32(const struct domain *d, u64 va, u64 len)
 {
     return va + len >= va && va + len <= d->arch.fmt->hv_start;
 }
+
+/* [va, va + len) holds no hypervisor address and, for a 32-bit guest, ends below its hole. */
+static always_inline bool guest_range_ok(const struct domain *d, u64 va, u64 len)
+{
+    if (likely(d->arch.word == ABI_64))
+        return (va + len <= (1UL << 47) && va + len >= va) || (va >= HYP_VIRT_END && va + len - 1 >= va);
+    return is_guest_access_32(d, va, len);
+}
+
+/* An access that begins there does not reach the hypervisor's part; between the halves it faults by itself. */
+static always_inline bool is_guest_address_64(u64 va) { return va - HYP_VIRT_START >= HYP_VIRT_END - HYP_VIRT_START; }
 
 /* Canonical and not ours: in arithmetic modulo 2^64, one range from the upper part of a guest's space to its lower half's end. */
 static always_inline bool is_canonical_guest_address(u64 va) { return va - HYP_VIRT_END < (1UL << 47) - HYP_VIRT_END; }

@@ -47,6 +47,7 @@ static inline void *mfn_to_virt(mfn_t m)
 extern u64 *hyp_l4;                      /* template: slots 256..271 go into every address space */
 extern u64 boot_l4[512];
 void hyp_map_init(void);
+extern const char zero_page[];           /* PAGE_SIZE bytes that stay 0 */
 void percpu_release(unsigned nr);         /* per-CPU data of all but the first nr CPUs */
 void hyp_release_init(void);             /* boot is over: nothing __init may run or be read any more */
 /* Maps nr 4 KiB pages at va; uses 2 MiB pages where alignment allows. Tables come from the frame allocator. */
@@ -121,8 +122,10 @@ int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct 
  * Whether ma, a machine address of a guest's and any number at all, lies in a table of d's that is known to be a level-1 table which
  * the hardware walks; then *p is the place. It was found so under the lock; only whoever drops a table's last typed reference, which
  * takes the lock too, can end that, and then forgets it. So nothing of it needs a look, nor a reference. pt_know_l1(): the caller has
- * found it so. There being none is a number that no address has, and what is not that table's is no pointer.
+ * found it so. There being none is a number that no address has, with a page that says nothing to a CPU that reads ahead of the
+ * comparison; and what is not that table's is no pointer.
  */
+extern const struct known_table no_known_table;
 #define pt_in_known_l1(d, ma, p) pt_in_known(&(d)->arch.known_l1, ma, (void **)(p))
 /* The same of a mirrored table. */
 #define pt_in_known_mirrored_l1(d, ma, p) pt_in_known(&(d)->arch.known_mirrored_l1, ma, (void **)(p))
@@ -131,7 +134,7 @@ static always_inline bool pt_in_known(const struct known_table *known, u64 ma, v
     if (unlikely(ma >> PAGE_SHIFT != known->mfn.v))
         return false;
     /* Not by the guest's number: should the CPU have expected another answer (asm/nospec.h), it is in that table still. */
-    *p = known->page + (ma & ~PAGE_MASK);
+    *p = (void *)(known->page + (ma & ~PAGE_MASK));
     return true;
 }
 void pt_know_l1(struct domain *d, mfn_t m);

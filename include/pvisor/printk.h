@@ -26,7 +26,7 @@ void guest_log(const char *fmt, ...) printf_like(1, 2);
 
 struct domain;
 
-/* The same about d, out of its own allowance, where it shows while another one runs: prefixed with "d<domid>: ". */
+/* One line about what d did, where it shows while another domain runs: out of d's allowance, prefixed with "d<domid>: ". */
 void domain_log(struct domain *d, const char *fmt, ...) printf_like(2, 3);
 
 /*

@@ -170,10 +170,11 @@ void hyp_release_init(void)
     printk(LOG_INFO "%lu KiB of initial code and data freed\n", nr << 2);
 }
 
+const char zero_page[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+
 /* Before other CPUs run. */
 __init void percpu_release(unsigned nr)
 {
-    static const u8 zeros[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
     u64 freed = 0;
 
     for (const struct percpu_array *a = __percpu_start; a < __percpu_end; a++) {
@@ -183,7 +184,7 @@ __init void percpu_release(unsigned nr)
         if (from >= to)
             continue;
         for (u64 va = from; va < to; va += PAGE_SIZE)
-            BUG_ON(hyp_map(va, virt_to_maddr(zeros), 1, HYP_RO) < 0);
+            BUG_ON(hyp_map(va, virt_to_maddr(zero_page), 1, HYP_RO) < 0);
         flush_tlb_local();
         heap_init_region(virt_to_mfn((void *)from), (to - from) >> PAGE_SHIFT);
         freed += to - from;

@@ -310,6 +310,8 @@ static void orphan_forget(struct domain *d, mfn_t m)
     }
 }
 
+const struct known_table no_known_table = { INVALID_MFN, zero_page };
+
 void pt_know_l1(struct domain *d, mfn_t m)
 {
     *(d->arch.fmt->mirrored ? &d->arch.known_mirrored_l1 : &d->arch.known_l1) = (struct known_table){ m, mfn_to_virt(m) };
@@ -319,9 +321,9 @@ void pt_know_l1(struct domain *d, mfn_t m)
 static void forget_l1(struct domain *d, mfn_t m)
 {
     if (mfn_eq(d->arch.known_l1.mfn, m))
-        d->arch.known_l1.mfn = INVALID_MFN;
+        d->arch.known_l1 = no_known_table;
     if (mfn_eq(d->arch.known_mirrored_l1.mfn, m))
-        d->arch.known_mirrored_l1.mfn = INVALID_MFN;
+        d->arch.known_mirrored_l1 = no_known_table;
 }
 
 /* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
@@ -1049,7 +1051,7 @@ static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u
 {
     const struct domain *d = v->domain;
     u64 *mapping, entry;
-    char *page;
+    const char *page;
 
     if (unlikely(!find_entry_8(w, v->arch.root_kernel, va, &mapping)))
         return false;

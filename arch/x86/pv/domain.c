@@ -42,7 +42,8 @@ int arch_domain_create(struct domain *d)
     take_format(d, &pt_formats[PT64]);
     d->arch.perdomain_l3 = l3;
     d->arch.perdomain_l3_mfn = virt_to_mfn(l3);
-    d->arch.pirq_eoi_mfn = d->arch.known_l1.mfn = d->arch.known_mirrored_l1.mfn = INVALID_MFN;
+    d->arch.pirq_eoi_mfn = INVALID_MFN;
+    d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     tsc_domain_init(d);
     return 0;

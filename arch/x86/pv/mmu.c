@@ -210,8 +210,7 @@ static always_inline int update_one(const struct owners *o, const struct known_t
 /* Does requests from r[*i] on, before r[n]. -RESTART: what *i counts is done, but work is left over. */
 static always_inline int update_locked(const struct owners *o, const struct mmu_update *r, u32 n, u32 *i)
 {
-    static const struct known_table none = { .mfn = INVALID_MFN };
-    const struct known_table *known = likely(o->pg == o->pt) ? &o->pt->arch.known_l1 : &none;
+    const struct known_table *known = likely(o->pg == o->pt) ? &o->pt->arch.known_l1 : &no_known_table;
     int rc = 0;
 
     for (u32 k = 0; k < n && !(rc = update_one(o, known, &r[k])); k++) {

@@ -159,13 +159,16 @@ void frames_reset(void)
     isolation_any = true;
 }
 
+const char zero_page[PAGE_SIZE];
+__attribute__((weak)) const struct known_table no_known_table = { INVALID_MFN, zero_page };    /* else mm/ptype.c's */
+
 struct domain *frames_domain(u16 id, enum pt_format_id fmt)
 {
     struct domain *d = domains[id] = calloc(1, sizeof(*d));
 
     d->id = id;
     d->refs = 1;
-    d->arch.known_l1.mfn = d->arch.known_mirrored_l1.mfn = INVALID_MFN;
+    d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
     d->max_pages = ARENA_NR;
     d->arch.fmt = &pt_formats[fmt];
     d->arch.word = d->arch.fmt->word_bits == 64 ? ABI_64 : ABI_32;
