@@ -4,11 +4,11 @@ By name only: make test T=smp_long.
 """
 import os
 import re
-import socket
 import subprocess
 
 import pytest
 
+import debugger
 import rig
 from smp import HPTOOL, LONG_STORM, STOP, Guests, build, free_pages, no_complaints, storm
 
@@ -70,35 +70,6 @@ def test_idle_by_mwait(images):
         no_complaints(machine)
 
 
-class Debugger:
-    """As little of GDB's remote protocol as it takes to make one CPU go on somewhere else."""
-
-    RIP = 0x10
-
-    def __init__(self, path):
-        self.link = socket.socket(socket.AF_UNIX)
-        self.link.settimeout(60)
-        self.link.connect(path)
-        self.pending = b""
-
-    def ask(self, text):
-        self.link.sendall(f"${text}#{sum(text.encode()) & 0xff:02x}".encode())
-        while True:
-            while not (answer := re.search(rb"\$([^#]*)#..", self.pending)):
-                self.pending += self.link.recv(4096)
-            self.pending = self.pending[answer.end():]
-            self.link.sendall(b"+")
-            if not answer[1].startswith(b"T"):      # in between it may tell that the machine has stopped
-                return answer[1].decode()
-
-    def move(self, cpu, address):
-        self.ask("qXfer:features:read:target.xml:0,ffb")    # it takes single registers only from one that knows their names
-        assert self.ask(f"Hg{cpu + 1:02x}") == "OK"
-        assert self.ask(f"P{self.RIP:x}={address.to_bytes(8, 'little').hex()}") == "OK"
-        self.link.sendall(b"$D#44")
-        self.link.close()
-
-
 def halting_loop():
     """Where the hypervisor would halt a CPU for good: CLI, HLT and a jump back."""
     code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", rig.TOP / "build/xen-syms"], capture_output=True, text=True,
@@ -109,13 +80,12 @@ def halting_loop():
 @pytest.mark.pvisor_only
 def test_the_watchdog_names_a_stuck_cpu(images, tmp_path):
     """CPU 1 is put, from outside, into the loop where a crashed machine ends, with interrupts off."""
-    if rig.hypervisor_path().resolve() != (rig.TOP / "build/xen.gz").resolve():
-        pytest.skip("the symbols are those of build/xen.gz")
-    gdb = f"{tmp_path}/gdb"
-    with boot("stuck", 2, cmdline="dom0_max_vcpus=1", extra=["-gdb", f"unix:{gdb},server=on,wait=off"]) as machine:
+    debugger.needs_symbols()
+    with boot("stuck", 2, cmdline="dom0_max_vcpus=1", extra=debugger.arguments(tmp_path)) as machine:
         machine.wait_for_dom0(400)
         machine.ok("xl vcpu-pin 0 0 0")
-        Debugger(gdb).move(1, halting_loop())
+        with debugger.Debugger(tmp_path) as gdb:
+            gdb.move(1, halting_loop())
         machine.expect(r"Watchdog: CPU1 has been stuck for \d+ s", 60)
         assert machine.ok("echo alive") == "alive"
 

@@ -104,12 +104,15 @@ static bool panicking;
 
 static noreturn_fn void panic_end(const struct cpu_regs *r)
 {
+    bool hardware = r->entry_vector == X86_VEC_MC;
+
     show_regs(r);
     show_stack(r);
     if (current && !is_idle_vcpu(current))
         printk(LOG_ERR "While serving d%uv%u\n", current->domain->id, current->id);
     nmi_stop_others(true);
-    printk(LOG_ERR "The machine has been stopped. This is a bug in pvisor; please report the lines above.\n");
+    printk(LOG_ERR "The machine has been stopped. %s\n", hardware ? "Its hardware reported an error that cannot be corrected." :
+           "This is a bug in pvisor; please report the lines above.");
     machine_crashed();
 }
 
@@ -157,10 +160,26 @@ void boot_failure(const char *fmt, ...)
     machine_crashed();
 }
 
+/* IA32_MCi_STATUS is MSR 401H + 4 i; its bit 63: the bank has something to say (SDM volume 3, 16.3.2). */
+#define MSR_MC_STATUS(bank) (0x401 + 4 * (bank))
+#define MC_STATUS_VALID (1UL << 63)
+
+static void show_machine_check_banks(void)
+{
+    u64 status = 0;
+
+    for (u32 bank = 0; bank < 32; bank++)
+        if (!rdmsr_safe(MSR_MC_STATUS(bank), &status) && status & MC_STATUS_VALID)
+            printk(LOG_ERR "Machine check: bank %u, status %#lx\n", bank, status);
+}
+
+/* Nothing is printed before panic_begin(): a machine check or a double fault may have come while this CPU held the console. */
 noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what)
 {
     panic_begin();
-    printk(LOG_ERR "Panic on CPU %u: unexpected %s in the hypervisor\n", this_cpu_id(), what);
+    if (r->entry_vector == X86_VEC_MC)
+        show_machine_check_banks();
+    printk(LOG_ERR "Panic on CPU %u: unexpected %s in %s\n", this_cpu_id(), what, r->cs & 3 ? "a guest" : "the hypervisor");
     panic_end(r);
 }
 

@@ -84,16 +84,7 @@ static void trap_debug(struct cpu_regs *r)
 }
 
 static void trap_double_fault(struct cpu_regs *r) { fatal_trap(r, "double fault"); }
-
-static void trap_machine_check(struct cpu_regs *r)
-{
-    u64 status = 0;
-
-    for (u32 bank = 0; bank < 32; bank++)
-        if (!rdmsr_safe(0x401 + 4 * bank, &status) && status >> 63)
-            printk(LOG_ERR "Machine check: bank %u, status %#lx\n", bank, status);
-    fatal_trap(r, "machine check");
-}
+static void trap_machine_check(struct cpu_regs *r) { fatal_trap(r, "machine check"); }
 
 static __attribute__((noinline)) bool other_ud(struct cpu_regs *r)
 {
