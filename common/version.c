@@ -3,7 +3,7 @@
  * the version with their own, so it is that of the ABI we speak; our own name is in the other strings.
  */
 #include <asm/nospec.h>
-#include <asm/pt.h>
+#include <asm/pt_format.h>
 #include <public/errno.h>
 #include <public/version.h>
 #include <pvisor/cmdline.h>

@@ -2,7 +2,7 @@
 #include <asm/desc.h>
 #include <asm/layout.h>
 #include <asm/percpu.h>
-#include <asm/pt.h>
+#include <asm/pt_format.h>
 #include <asm/pv.h>
 #include <asm/smp.h>
 #include <asm/spec.h>

@@ -1,5 +1,5 @@
 /* Control calls on a domain's memory. */
-#include <asm/pt.h>
+#include <asm/pt_format.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/frame.h>
 #include "internal.h"
@@ -45,7 +45,7 @@ s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t u)
     const struct xen_domctl_getpageframeinfo3 *g = &op->u.getpageframeinfo3;
 
     (void)u;
-    if (d->arch.fmt->mirrored)
+    if (d->arch.mirrored)
         return refuse(-EOPNOTSUPP, "d%u: the tools that save a domain know no %s tables", d->id, d->arch.fmt->name);
     if (g->num > MAX_FRAMES_PER_CALL)
         return refuse(-E2BIG, "%lu frames, at most %u in one call", g->num, MAX_FRAMES_PER_CALL);

@@ -180,7 +180,7 @@ static struct domain *new_domain(u16 id, const struct domain_config *cfg, bool c
     d->node_affinity = 1;
     memcpy(d->handle, cfg->handle, sizeof(d->handle));
     spin_lock_init(&d->lock, RANK_DOMAIN);
-    spin_lock_init(&d->page_lock, RANK_P2M);
+    spin_lock_init(&d->page_lock, RANK_PAGES);
     list_init(&d->node);
     d->destroy = (struct tasklet){ .fn = domain_destroy, .data = d };
     return d;

@@ -1,5 +1,5 @@
 /* What debug keys tell about domains: q all of them, e event channels, g grant tables, m memory. */
-#include <asm/pt.h>
+#include <asm/pt_format.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>

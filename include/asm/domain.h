@@ -71,20 +71,21 @@ struct arch_vcpu {
 struct arch_domain {
     const struct pt_format *fmt;
     enum abi_word word;
+    bool mirrored;                 /* the hardware walks tables of ours that shadow the guest's: pt/mirror.c */
     spinlock_t pt_lock;            /* all changes of this domain's page tables and frame types */
     u64 *perdomain_l3;             /* shared by all page tables of the domain: slot 260 */
     mfn_t perdomain_l3_mfn;
     u64 stale, flushed;            /* see note_stale() */
     cpumask_t dirty_cpus;          /* union of its vCPUs' since the last full flush */
     u32 **mirror;                  /* pt32: guest frame -> first frame of its mirror, by two levels of 1024 */
-    u64 mirror_dead;               /* list of mirrors that wait for a flush: mm/mirror.c */
+    u64 mirror_dead;               /* list of mirrors that wait for a flush: pt/mirror.c */
     u32 nr_mirror_dead;            /* since the last flush on their account */
     u64 nr_mirror_frames;          /* of mirrors that are in use */
     u64 nr_tables;
     struct known_table { mfn_t mfn; const char *page; } known_l1, known_mirrored_l1;    /* pt_in_known_l1(), no_known_table */
     bool names_roots;              /* a level-4 table of its has, or had, an entry for one: mm/isolation.c */
     u64 table_limit;               /* not 0: promotion and demotion do not give way, so there may be no more: pv/format_switch.c */
-    mfn_t orphans[16];             /* tables whose demotion gave way: mm/ptype.c */
+    mfn_t orphans[16];             /* tables whose demotion gave way: pt/table.c */
     unsigned nr_orphans;
     u64 relinquish_at;             /* progress of pt_relinquish() */
     u64 e820_nr;
@@ -110,7 +111,7 @@ static inline void note_stale(struct arch_domain *a) { a->stale++; }
 struct vcpu;
 struct cpu_regs *vcpu_regs(struct vcpu *v);
 
-/* arch/x86/pv/domain.c */
+/* arch/x86/pv/domain.c, context.c */
 int arch_domain_create(struct domain *d);
 void arch_domain_destroy(struct domain *d);
 int arch_vcpu_create(struct vcpu *v);

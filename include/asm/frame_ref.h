@@ -1,12 +1,12 @@
 /*
  * References to frames, in line, for the paths that take and drop thousands: page-table entries. The rules are those of
- * pvisor/frame.h; mm/frame.c has the same as functions, and all that is not the common case.
+ * pvisor/frame.h; pt/frame.c has the same as functions, and all that is not the common case.
  */
 #ifndef ASM_FRAME_REF_H
 #define ASM_FRAME_REF_H
 
 #include <asm/atomic.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <pvisor/domain.h>
 #include <pvisor/printk.h>
 #include <pvisor/steps.h>

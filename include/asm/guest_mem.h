@@ -6,7 +6,7 @@
 #include <asm/layout.h>
 #include <public/arch-x86.h>
 #include <pvisor/domain.h>
-#include <asm/pt.h>
+#include <asm/pt_format.h>
 
 /* Of a 32-bit domain: what it may reach ends where the hypervisor's part begins. */
 static always_inline bool is_guest_access_32(const struct domain *d, u64 va, u64 len)

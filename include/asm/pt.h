@@ -1,69 +1,175 @@
 /*
- * Page tables as data. One canonical entry: 64 bits with the hardware's PAE/long-mode bit positions,
- * whatever the guest's format. pt_load() widens an entry, pt_store() narrows it; everything between sees only this form.
+ * Typed page tables: direct paging.
+ *
+ * A guest's page tables are its own frames, walked by the hardware and readable by the guest. What keeps the
+ * guest inside its memory is that a frame becomes a table of level n only after every entry in it
+ * has been checked, and that from then on entries change through pt_update_leaf() and _node() alone:
+ *
+ *      root (pinned, or in a CR3) --typed ref--> L4 frame --typed ref--> L3 --> L2 --> L1 --ref--> data frame
+ *                                                                            \--typed ref (writable)--> ...
+ *
+ * Each present entry holds a general reference to the frame it names; a writable leaf also a writable
+ * reference, an upper entry a reference of the table type one level down. So a frame that is mapped writable has the type
+ * "writable" and cannot become a table, and a table cannot be mapped writable.
+ *
+ *   pt_get_table()    take a typed reference, promoting the frame if it is the first
+ *   pt_put_table()    drop one, demoting the frame if it was the last
+ *   promote, demote   check or release all entries; preemptible
+ *   pt_update_*()     take what the new entry needs, store it, release what the old one held
+ *
+ * All of it runs under the owner's pt_lock. Writable references alone are taken without it, by
+ * compare-and-exchange on the type word, which therefore changes only atomically here too.
+ *
+ * Preemption. A table that is half promoted or half demoted is PARTIAL: the entries below the number in its count
+ * field hold references, the others none, nobody holds a typed reference, and the state itself holds one
+ * general reference. Promotion and demotion both go on from any partial state. Nobody owns the rest of a demotion
+ * that gave way, so its frames go on the domain's orphan list, tables before those below them. Every operation that could
+ * add to the list empties it first, from its end and without letting go of the lock, and gives way itself as soon as
+ * something was added: so the list holds one chain of each level at most, whatever the guest and its CPUs do when.
+ *
+ * Linear mappings. An entry may name a table of its own level, read-only, so that the guest sees its tables
+ * through the address space: the table that it is in, or another, which must be complete and is held. Another's chain
+ * ends there: a table that others name so names none itself, or demotion would recurse as deep as the guest likes.
+ *
+ * Stale translations. When an entry's reference to a frame goes, CPUs may still hold translations through or to it. The
+ * domain remembers that (note_stale()), and a frame changes type only after a flush if so. Other domains' frames
+ * are held until the flush (frame_put_foreign()).
  */
 #ifndef ASM_PT_H
 #define ASM_PT_H
 
-#include <asm/layout.h>
-#include <pvisor/pt_format_id.h>
+#include <asm/mm.h>
+#include <asm/pt_format.h>
+#include <pvisor/domain.h>
+#include <pvisor/frame.h>
 #include <pvisor/types.h>
 
-#define PTE_P    (1UL << 0)
-#define PTE_RW   (1UL << 1)
-#define PTE_US   (1UL << 2)
-#define PTE_PWT  (1UL << 3)
-#define PTE_PCD  (1UL << 4)
-#define PTE_A    (1UL << 5)
-#define PTE_D    (1UL << 6)
-#define PTE_PS   (1UL << 7)    /* level 2 and up: large page */
-#define PTE_PAT  (1UL << 7)    /* level 1 */
-#define PTE_G    (1UL << 8)
-#define PTE_NX   (1UL << 63)
-#define PTE_AVAIL_LOW  0xe00UL
-#define PTE_AVAIL_HIGH (0x7ffUL << 52)
-#define PTE_MFN_MASK   0x000ffffffffff000UL
+/* --- Frame words (pt/frame.c) --- */
+#define FR_COUNT_MASK  0xffffffffUL
+#define FR_OWNER_SHIFT 32
+#define FR_ALLOCATED   (1UL << 48)
+#define FR_COUNTED     (1UL << 49)
+#define FW_TYPE_SHIFT 29
+static inline enum frame_type fw_type(u32 w) { return (enum frame_type)(w >> FW_TYPE_SHIFT); }
+#define frame_refs  ((u64 *)FRAME_REF_START)
+#define frame_types ((u32 *)FRAME_TYPE_START)
 
-static inline u64 pte_make(mfn_t m, u64 flags) { return m.v << PAGE_SHIFT | flags; }
-/* The frame that an entry names: device memory's number is no mfn_t. */
-static inline u64 pte_number(u64 e) { return (e & PTE_MFN_MASK) >> PAGE_SHIFT; }
-static inline mfn_t pte_mfn(u64 e) { return mfn(pte_number(e)); }
-/* pte_mfn() without its check, of an entry that holds a reference to a frame of RAM: each present one of an upper level does. */
-static inline mfn_t pte_held_mfn(u64 e) { return mfn_kept(pte_number(e)); }
+#define FW_TYPE(t)    ((u32)(t) << FW_TYPE_SHIFT)
+#define FW_FREE       7u                 /* type value of a block on the heap's lists */
+#define FW_PINNED     (1u << 28)
+#define FW_VALID      (1u << 27)
+#define FW_PARTIAL    (1u << 26)         /* entries below the count field's value hold references */
+#define FW_HV         (1u << 25)         /* PAE: the L2 that has the hypervisor's entries */
+#define FW_LINEAR     (1u << 24)         /* another table of its level names it */
+#define FW_COUNT_MASK ((1u << 24) - 1)
+#define FW_LINK_MASK  0xffffffffu        /* type word of a frame that waits for a flush */
 
-struct pt_level {
-    u8 shift;             /* of the linear address */
-    u16 nr_entries;
-    u64 denied;           /* flag bits that a present entry may not have */
-    u64 forced;           /* flag bits that we add to a present entry */
-    u64 kept;             /* all bits but those flags that we then drop without complaint */
-};
-
-struct pt_format {
-    const char *name;
-    const char *capability;      /* in XENVER_capabilities */
-    enum pt_format_id id;
-    u8 levels;
-    u8 pte_bytes;
-    u8 word_bits;
-    bool mirrored;               /* hardware walks tables of ours that shadow the guest's entries */
-    /* Linear range that belongs to the hypervisor, and the entries of one level that cover it. */
-    u64 hv_start, hv_end;
-    u8 hv_level;
-    u16 hv_first, hv_last;
-    struct pt_level level[5];    /* by level, 1 to levels */
-};
-
-extern const struct pt_format pt_formats[NR_PT_FORMATS];
-
-static inline unsigned pt_index(const struct pt_format *f, unsigned level, u64 va)
+/* The level of a complete page table that is in use, from its type word; 0: it is none. */
+static always_inline unsigned pt_live_level(u32 w)
 {
-    return va >> f->level[level].shift & (f->level[level].nr_entries - 1);
+    return w & FW_VALID && w & FW_COUNT_MASK && fw_type(w) >= FT_L1 && fw_type(w) <= FT_L4 ? fw_type(w) - FT_L1 + 1u : 0;
 }
 
-static inline u64 pt_load(const struct pt_format *f, const void *table, unsigned i)
+void frame_final_put(mfn_t m, u64 ref_word);
+/*
+ * A page-table entry of d's gave up its reference of another domain's frame: dropped once d's CPUs are flushed, on the
+ * way out of the hypervisor at the latest.
+ */
+void frame_put_foreign(const struct domain *d, mfn_t m, bool writable);
+void frames_drain_pending(void);         /* SOFTIRQ: flush, then drop what waited for it and free frames */
+
+/* --- Typed page tables; d's pt_lock is held --- */
+int pt_get_table(struct domain *d, mfn_t m, unsigned level);
+int pt_put_table(struct domain *d, mfn_t m);
+int pt_pin(struct domain *d, mfn_t m, unsigned level);
+int pt_unpin(struct domain *d, mfn_t m);
+int pt_drain_orphans(struct domain *d);
+#define PT_PRESERVE_AD (1u << 0)
+/* Replaces entry idx of table m (type level, valid), which lies in the page. owner: whose frames a leaf entry may map. */
+int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct domain *owner, unsigned flags);
+/*
+ * Whether ma, a machine address of a guest's and any number at all, lies in a table of d's that is known to be a level-1 table which
+ * the hardware walks; then *p is the place. It was found so under the lock; only whoever drops a table's last typed reference, which
+ * takes the lock too, can end that, and then forgets it. So nothing of it needs a look, nor a reference. pt_know_l1(): the caller has
+ * found it so. There being none is a number that no address has, with a page that says nothing to a CPU that reads ahead of the
+ * comparison; and what is not that table's is no pointer.
+ */
+extern const struct known_table no_known_table;
+static always_inline bool pt_in_known(const struct known_table *known, u64 ma, u64 **p)
 {
-    return f->pte_bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
+    if (unlikely(ma >> PAGE_SHIFT != known->mfn.v))
+        return false;
+    /* Not by the guest's number: should the CPU have expected another answer (asm/nospec.h), it is in that table still. */
+    *p = (u64 *)(known->page + (ma & ~PAGE_MASK));
+    return true;
 }
+static always_inline bool pt_in_known_l1(const struct domain *d, u64 ma, u64 **p) { return pt_in_known(&d->arch.known_l1, ma, p); }
+/* As pt_in_known_l1(), of a mirrored table. */
+static always_inline bool pt_in_known_mirrored_l1(const struct domain *d, u64 ma, u32 **p)
+{
+    u64 *at;
+    bool known = pt_in_known(&d->arch.known_mirrored_l1, ma, &at);
+
+    *p = known ? (u32 *)at : NULL;
+    return known;
+}
+void pt_know_l1(struct domain *d, mfn_t m);
+/* pt_update_leaf() of the entry at p, in such a table, for d's own frames. */
+int pt_update_known(struct domain *d, u64 *p, u64 e);
+int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */
+int pt_update_known_mirrored(struct domain *d, u32 *p, u32 e);  /* of a mirrored table that is known */
+/* The same for the entry that maps va in v's current tables; -EINVAL, with a word in the log, if there is no such table. */
+int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner);
+/*
+ * A write of e to va by v's 64-bit kernel, which maps one of its level-1 tables there, read-only: 0 with what was there. -ENOENT: it
+ * is none. -EAGAIN, only if it exchanges: the entry changed meanwhile. Other errors: it may not have that entry.
+ */
+int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was);
+/* The same by v's PAE kernel, of an entry that must be expected: 0 too, with what was there, if it is another. It is aligned. */
+int pt_compare_write_va_pae(const struct vcpu *v, u64 va, u64 expected, u64 e, u64 *was);
+/* The same by v's non-PAE kernel, without a comparison: nobody else changes such entries. va is aligned. */
+int pt_write_va_mirrored(const struct vcpu *v, u64 va, u32 e, u32 *was);
+int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags);
+/*
+ * For emulated writes, which must be atomic to hardware that sets accessed and dirty bits: the same for a leaf of d's
+ * own, if it still is old; -EAGAIN if not.
+ */
+int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e);
+unsigned pt_own_level(const struct domain *d, mfn_t m);        /* pt_live_level(), of d's own frames; 0 of others, and of any number */
+/* The L1 entry that maps va in v's current tables: its table frame and index; false if there is no L1 table. */
+bool pt_find_l1(const struct vcpu *v, u64 va, mfn_t *table, unsigned *idx);
+bool pt_find_l1_below(const struct domain *d, mfn_t root, u64 va, mfn_t *table, unsigned *idx);
+/* Raw store of an entry that stands for references the caller accounts for. */
+void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
+#define pt_lock(d)   spin_lock(&(d)->arch.pt_lock)
+#define pt_unlock(d) spin_unlock(&(d)->arch.pt_lock)
+/* Mirrored formats (pt/mirror.c): the tables that the hardware walks in place of the guest's. */
+int mirror_init_domain(struct domain *d);      /* once d is mirrored, or is not; 0 or -ENOMEM */
+void mirror_free_domain(struct domain *d);
+int mirror_alloc(struct domain *d, mfn_t m, unsigned level);   /* no effect if there is one; 0, -ENOMEM, -EINVAL */
+void mirror_free(struct domain *d, mfn_t m, unsigned level);   /* no effect if there is none */
+/* Mirrors that were given up: taken before a flush, freed after it. */
+#define mirror_take_dead(d) (read_once((d)->arch.mirror_dead) ? xchg(&(d)->arch.mirror_dead, 0) : 0)
+void mirror_free_dead(u64 list);
+/*
+ * 32-bit formats: the top levels that are ours. init makes them for v's present format (64-bit: frees them). set_root takes
+ * v's root; clear_root leaves only the hypervisor's half.
+ */
+int mirror_init_vcpu(struct vcpu *v);
+void mirror_free_vcpu(struct vcpu *v);
+void mirror_set_root(struct vcpu *v);
+void mirror_clear_root(struct vcpu *v);
+/* PAE: entry idx of a level-3 table changed, which vCPUs may have as their root. */
+void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e);
+void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
+/* Grants: replaces a leaf entry of d by one whose references the caller holds; the old entry's are dropped. 0 or -errno. */
+int pt_replace_leaf(struct domain *d, mfn_t table, unsigned idx, u64 e);
+/* Frames typed as segment descriptors. */
+int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct domain *d, void *page));
+void frame_put_segdesc(struct domain *d, mfn_t m);
+int pt_relinquish(struct domain *d);
+void pt_walk_dump(const struct vcpu *v, u64 va);
+void pt_fill_hv_slots(struct domain *d, u64 *root);
+void pt_fill_top(const struct domain *d, u64 *l4);   /* the hypervisor's slots of a level-4 table */
 
 #endif

@@ -63,7 +63,7 @@ static inline u16 fixup_selector(const struct domain *d, u16 sel)
     return (sel & 3) < ring ? (u16)((sel & ~3) | ring) : sel;
 }
 
-/* --- pv/mmu --- */
+/* --- pv/mmu.c, pv/write_fault.c --- */
 int pv_new_root(struct vcpu *v, mfn_t m, bool user);  /* installs a root, dropping the old one */
 bool pv_pt_write_fault(struct cpu_regs *regs, u64 address);  /* true: emulated */
 /*
@@ -74,7 +74,7 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address);  /* true: emulated *
 bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write);
 bool mirror_fault(struct vcpu *v, u64 address, u32 error);   /* pt32: true if the mirror was brought up to date */
 
-/* --- pv/domain.c --- */
+/* --- pv/domain.c, pv/context.c --- */
 int pv_set_format(struct domain *d, enum pt_format_id id);
 void pv_forget_addresses(struct vcpu *v);        /* where its kernel wants things written: another address space begins */
 void arch_init_hypercall_page(struct domain *d, void *page);

@@ -50,7 +50,7 @@ void spec_init(void);
 /*
  * L1TF (CVE-2018-3620): a CPU speculates with an entry that is not present as if it were, and finds what its first-level cache has of
  * that address, whoever's it is. So a guest that is not trusted may write none that names memory. Linux since 4.19 writes none: it
- * inverts the addresses of what it has swapped out or closed. Tables of 32-bit non-PAE guests are not walked (mm/mirror.c).
+ * inverts the addresses of what it has swapped out or closed. Tables of 32-bit non-PAE guests are not walked (pt/mirror.c).
  *
  * A PAE kernel clears and fills entries by halves, the lower one first or last, so entries come by that are not present and have an
  * upper half, of frames below 16 GiB. These may be, and the three frames that they name are given to nobody (boot/memory.c).

@@ -95,7 +95,7 @@ struct domain {
     struct domain *hash_next;
     spinlock_t lock;                /* RANK_DOMAIN */
 
-    /* Memory (RANK_P2M lock). A set bit in regions: d may own frames in that 2 MiB of RAM. */
+    /* Memory (RANK_PAGES lock). A set bit in regions: d may own frames in that 2 MiB of RAM. */
     spinlock_t page_lock;
     u64 tot_pages, max_pages;       /* frames that it owns and that count, at any moment */
     u64 shared_frames;              /* not in tot_pages */

@@ -3,7 +3,7 @@
  * answers of xen_version and vm_assist. Handlers here are the test's own.
  */
 // SOURCES: common/hypercall.c common/multicall.c common/version.c common/abi.c common/lib/text.c
-// SOURCES: arch/x86/mm/format.c tests/unit/fake/machine.c
+// SOURCES: arch/x86/pt/format.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <asm/pt.h>
+#include <asm/pt_format.h>
 #include <public/errno.h>
 #include <public/version.h>
 #include <pvisor/guest.h>

@@ -3,7 +3,7 @@
  * and going on. Runs for both word sizes.
  */
 // SOURCES: common/memory/op.c common/memory/claim.c common/memory/reservation.c common/memory/exchange.c
-// SOURCES: common/memory/query.c common/memory/resource.c common/abi.c arch/x86/mm/format.c
+// SOURCES: common/memory/query.c common/memory/resource.c common/abi.c arch/x86/pt/format.c
 // SOURCES: tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>

@@ -10,7 +10,7 @@
 #include <asm/emulate.h>
 #include <asm/features.h>
 #include <asm/percpu.h>
-#include <asm/pt.h>
+#include <asm/pt_format.h>
 #include <asm/time.h>
 #include <public/errno.h>
 #include <pvisor/cpu_policy.h>

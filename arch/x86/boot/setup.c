@@ -4,6 +4,7 @@
 #include <asm/features.h>
 #include <asm/idle.h>
 #include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/smp.h>
 #include <asm/spec.h>

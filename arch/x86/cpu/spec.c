@@ -8,7 +8,7 @@
  *   MDS, TAA and their kind    VERW on every way out to a guest, where microcode makes it clear the buffers
  *   Meltdown                   page tables that have next to nothing of ours, for 64-bit guests (mm/isolation.c)
  *   bounds-check bypass        guests' numbers are cut to their arrays by arithmetic, after the check (asm/nospec.h)
- *   L1TF                       entries of page tables that are not present and name memory are refused (mm/ptype.c)
+ *   L1TF                       entries of page tables that are not present and name memory are refused (pt/entry.c)
  *
  * The code is built with all of it; what a CPU does not need is patched out at boot, so that it costs nothing there. Bounds-check
  * bypass, which spares no CPU, costs three instructions a number, always.
@@ -74,7 +74,7 @@ u64 spec_l1tf_span(const struct domain *d)
 {
     bool on = d->is_hardware ? spec.l1tf_dom0 : spec.l1tf_domus;
 
-    return on && !d->arch.fmt->mirrored ? max(nr_frames << PAGE_SHIFT, 1UL << 32) - PAGE_SIZE : 0;
+    return on && !d->arch.mirrored ? max(nr_frames << PAGE_SHIFT, 1UL << 32) - PAGE_SIZE : 0;
 }
 
 u32 spec_ctrl_ours(void) { return spec.ibrs ? SPEC_CTRL_IBRS : 0; }

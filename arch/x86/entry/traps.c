@@ -4,7 +4,7 @@
 #include <asm/extable.h>
 #include <asm/fpu.h>
 #include <asm/guest_mem.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <pvisor/console.h>
@@ -158,7 +158,7 @@ static bool fix_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
     /* Only the CPU's own reading of a descriptor: an access of the guest's would fault again for ever. */
     if (is_ldt_area(v, address))
         return !(r->error_code & (PF_WRITE | PF_USER | PF_PRESENT)) && pv_ldt_fault(v, address - VCPU_LDT_START(v->id));
-    return f->mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code);
+    return v->domain->arch.mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code);
 }
 
 /* Of a guest's kernel to what is mapped read-only: mostly a page table of its own. */
@@ -214,7 +214,7 @@ static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcp
 {
     if (!from_guest(r) || !is_guest_address_64(address))
         return special_fault(r, v, address);
-    return unlikely(v->domain->arch.fmt->mirrored) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
+    return unlikely(v->domain->arch.mirrored) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
 }
 
 /* Most are a 64-bit guest's own, and are quickly passed on. */

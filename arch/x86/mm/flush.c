@@ -5,7 +5,7 @@
  * looking at the set: one of the two sees the other.
  */
 #include <asm/atomic.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/smp.h>
 #include <asm/x86.h>
 #include <pvisor/domain.h>

@@ -7,7 +7,7 @@
  * of the back link; the reference word holds the links under an owner that nobody has, so that a guest's attempt to take a
  * reference fails like on any frame that is not its own.
  */
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <public/errno.h>
 #include <public/xen.h>
 #include <pvisor/lib.h>

@@ -2,7 +2,7 @@
 #include <asm/atomic.h>
 #include <asm/desc.h>
 #include <asm/isolation.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/percpu.h>
 #include <asm/smp.h>
 #include <pvisor/cpumask.h>

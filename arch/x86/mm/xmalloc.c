@@ -2,7 +2,7 @@
  * Small allocations: slab classes of 32 to 512 bytes, and of the sizes of which three and two fit into a frame; each slab is
  * a frame with its header at the start. Larger ones are whole frames.
  */
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/list.h>

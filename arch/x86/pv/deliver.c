@@ -8,7 +8,7 @@
  * Facts: Xen 4.17 public/arch-x86/xen-x86_64.h and xen-x86_32.h, and Linux's arch/x86/xen/xen-asm.S that consumes them.
  */
 #include <asm/guest_mem.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/arch-x86.h>

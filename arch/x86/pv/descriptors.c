@@ -6,7 +6,7 @@
 #include <asm/desc.h>
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/errno.h>

@@ -10,7 +10,7 @@
 #include <asm/atomic.h>
 #include <asm/boot.h>
 #include <asm/fpu.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/elfnote.h>

@@ -7,7 +7,7 @@
  *
  * The guest has no tables between the two, so that part cannot give way. Hence neither tree may have more than MAX_ENTRIES entries.
  */
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/arch-x86.h>

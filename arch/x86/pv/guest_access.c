@@ -1,6 +1,6 @@
 /* Copies to and from the current guest: direct accesses through its own page tables, with faults caught. */
 #include <asm/guest_mem.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/percpu.h>
 #include <asm/pv.h>
 #include <asm/x86.h>

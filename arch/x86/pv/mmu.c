@@ -1,8 +1,8 @@
-/* The page-table hypercalls: mmu_update, mmuext_op, update_va_mapping, and grant mappings. */
+/* The page-table hypercalls: mmu_update, mmuext_op, update_va_mapping. */
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
 #include <asm/isolation.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -133,6 +133,7 @@ static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 va
     mfn_t m = mfn(ptr >> PAGE_SHIFT);
     unsigned idx = (unsigned)(ptr & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
     u32 w, *p;
+    unsigned level;
     int rc;
 
     if (unlikely(ptr & (f->pte_bytes - 1) & ~3UL))
@@ -144,11 +145,12 @@ static always_inline int update_pt_entry(const struct owners *o, u64 ptr, u64 va
     if (unlikely(!frame_take(m, o->pt)))
         return refuse(-EINVAL, "table frame %#lx is not d%u's (owner d%u)", ptr >> PAGE_SHIFT, o->pt->id, frame_owner_id(m));
     w = frame_types[m.v];
-    if (likely(fw_type(w) == FT_L1 && w & FW_VALID && w & FW_COUNT_MASK)) {
+    level = pt_live_level(w);
+    if (likely(level == 1)) {
         pt_know_l1(o->pt, m);
         rc = pt_update_leaf(o->pt, m, idx, val, o->pg, flags);
-    } else if (fw_type(w) > FT_L1 && fw_type(w) <= FT_L4 && w & FW_VALID && w & FW_COUNT_MASK) {
-        rc = pt_update_node(o->pt, m, fw_type(w) - FT_L1 + 1, idx, val, flags);
+    } else if (level) {
+        rc = pt_update_node(o->pt, m, level, idx, val, flags);
     } else if ((rc = frame_get_writable(m, o->pt)) == 0) {
         /* Not a page table (yet): any content goes. */
         if (f->pte_bytes == 8)
@@ -192,7 +194,7 @@ static always_inline int update_one(const struct owners *o, const struct known_t
     struct domain *d = o->pt;
     u64 *p;
 
-    if (unlikely(u->ptr & 4 || !pt_in_known(known, u->ptr & ~3UL, (void **)&p)))
+    if (unlikely(u->ptr & 4 || !pt_in_known(known, u->ptr & ~3UL, &p)))
         return update_other(o, u);
     switch (u->ptr & 3) {
     case MMU_NORMAL_PT_UPDATE:      return pt_update_known(d, p, u->val);
@@ -674,321 +676,3 @@ s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5
         return ext_single(d, uops);
     return ext_list(uops, ucount, pdone, foreigndom);
 }
-
-/* --- Direct writes to page tables --- */
-
-/*
- * The level of a table that its guest may write: 0 if it is none. Level 1; of 32-bit guests also level 2, whose entries
- * GNU Mach sets so on its way up.
- */
-static unsigned writable_level(const struct domain *d, mfn_t m)
-{
-    /* Before the owner: a frame that nobody holds may be on its way to the heap, where it first loses its owner and then its type. */
-    u32 w = !mfn_eq(m, INVALID_MFN) ? read_once(frame_types[m.v]) : 0;
-
-    if (frame_owner_id(m) != d->id)
-        return 0;
-    if (!(w & FW_VALID) || !(w & FW_COUNT_MASK))
-        return 0;
-    if (likely(fw_type(w) == FT_L1))
-        return 1;
-    return fw_type(w) == FT_L2 && d->arch.word == ABI_32 ? 2 : 0;
-}
-
-static int write_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 old, u64 e)
-{
-    if (e == old)
-        return 0;
-    return likely(level == 1) ? pt_compare_update_leaf(d, m, idx, old, e) : pt_update_node(d, m, level, idx, e, 0);
-}
-
-/* 0, with *was the entry before; -ERESTART_HYPERCALL: the instruction is to run again; else the fault is the guest's own. */
-static int emulate_write(struct domain *d, const struct pt_write *w, mfn_t m, u64 *was)
-{
-    const struct pt_format *f = d->arch.fmt;
-    unsigned level = writable_level(d, m), idx = (unsigned)(w->linear & ~PAGE_MASK) >> (f->pte_bytes == 8 ? 3 : 2);
-    u64 new_entry;
-    int rc;
-
-    if (!level)
-        return -EINVAL;
-    do {
-        *was = pt_load(f, mfn_to_virt(m), idx);
-        if (!pt_write_new_entry(w, f->pte_bytes, *was, &new_entry))
-            return -EINVAL;
-        rc = write_entry(d, m, level, idx, *was, new_entry);
-    } while (unlikely(rc == -EAGAIN));
-    return rc;
-}
-
-static __attribute__((noinline)) bool write_by_decoder(struct cpu_regs *regs, u64 address)
-{
-    struct vcpu *v = current;
-    struct domain *d = v->domain;
-    struct pt_write w;
-    mfn_t l1;
-    unsigned idx;
-    u64 e, was = 0;
-    int rc = -EFAULT;
-
-    /* Decoded before anything is locked. A write of the kernel's to what it may not write is seldom anything else. */
-    if (!pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
-        return false;
-    pt_lock(d);
-    if (pt_find_l1(v, address, &l1, &idx)) {
-        e = pt_load(d->arch.fmt, mfn_to_virt(l1), idx);
-        /* Only a present read-only mapping of one of the guest's own tables. */
-        if ((e & (PTE_P | PTE_RW)) == PTE_P)
-            rc = emulate_write(d, &w, pte_mfn(e), &was);
-    }
-    pt_unlock(d);
-    /* Not under the lock: single-stepping, this writes to the guest's stack, and a fault there may take the lock too. */
-    if (!rc)
-        pv_finish_pt_write(regs, &w, d->arch.fmt->pte_bytes, was, true);
-    return !rc || rc == -RESTART;
-}
-
-enum written { WRITTEN, REFUSED, NOT_PLAIN };
-
-static enum written not_written(int rc) { return rc == -ENOENT || rc == -EAGAIN ? NOT_PLAIN : REFUSED; }
-
-static always_inline enum written written(struct cpu_regs *regs, unsigned len)
-{
-    regs->rip += len;
-    regs->rflags &= ~RFLAGS_RF;
-    return WRITTEN;
-}
-
-/* rc, was: of the write. */
-static always_inline enum written finish_plain_write(struct cpu_regs *regs, const struct plain_write *w, int rc, u64 was)
-{
-    if (unlikely(rc))
-        return not_written(rc);
-    if (w->exchanges)
-        *w->reg = was;
-    return written(regs, w->len);
-}
-
-/* What 64-bit kernels do all the time; what is anything but plain is left to the general way. */
-static always_inline enum written write_plainly(struct vcpu *v, struct cpu_regs *regs, u64 address)
-{
-    struct domain *d = v->domain;
-    struct plain_write w;
-    u64 text, was;
-    int rc;
-
-    if (!guest_text_64(d, regs, &text) || !insn_plain_write(regs, text, &w) || w.linear != address || address & 7 ||
-        regs->rflags & RFLAGS_TF)
-        return NOT_PLAIN;
-    pt_lock(d);
-    rc = pt_write_va(v, address, *w.reg, w.exchanges, &was);
-    pt_unlock(d);
-    return finish_plain_write(regs, &w, rc, was);
-}
-
-static always_inline enum written compare_plainly_pae(struct vcpu *v, struct cpu_regs *regs, u64 text, u64 address)
-{
-    struct plain_cmpxchg8b c;
-    u64 was;
-    int rc;
-
-    if (!insn_plain_cmpxchg8b(regs, text, &c) || c.linear != address || address & 7)
-        return NOT_PLAIN;
-    pt_lock(v->domain);
-    rc = pt_compare_write_va_pae(v, address, c.expected, c.value, &was);
-    pt_unlock(v->domain);
-    if (unlikely(rc))
-        return not_written(rc);
-    if (likely(was == c.expected)) {
-        regs->rflags |= RFLAGS_ZF;
-    } else {
-        regs->rflags &= ~RFLAGS_ZF;
-        regs->rax = (u32)was;
-        regs->rdx = was >> 32;
-    }
-    return written(regs, c.len);
-}
-
-static always_inline enum written write_plainly_mirrored(struct vcpu *v, struct cpu_regs *regs, u64 text, u64 address)
-{
-    struct plain_write w;
-    u32 was;
-    int rc;
-
-    if (!insn_plain_write_32(regs, text, &w) || w.linear != address || address & 3)
-        return NOT_PLAIN;
-    pt_lock(v->domain);
-    rc = pt_write_va_mirrored(v, address, (u32)*w.reg, &was);
-    pt_unlock(v->domain);
-    return finish_plain_write(regs, &w, rc, was);
-}
-
-/* In segments that begin at 0 and have no end, offsets are linear addresses. */
-static always_inline enum written write_plainly_32(struct vcpu *v, struct cpu_regs *regs, u64 address)
-{
-    u64 text;
-    u16 ds;
-
-    __asm__ volatile("mov %%ds, %0" : "=r"(ds));
-    if (!guest_text_32(v->domain, regs, &text) || !is_flat_data_32(ds) || regs->rflags & RFLAGS_TF)
-        return NOT_PLAIN;
-    return v->domain->arch.fmt->mirrored ? write_plainly_mirrored(v, regs, text, address)
-                                         : compare_plainly_pae(v, regs, text, address);
-}
-
-static __attribute__((noinline)) bool write_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address)
-{
-    enum written how = write_plainly_32(v, regs, address);
-
-    return likely(how != NOT_PLAIN) ? how == WRITTEN : write_by_decoder(regs, address);
-}
-
-bool pv_pt_write_fault(struct cpu_regs *regs, u64 address)
-{
-    struct vcpu *v = current;
-    enum written how;
-
-    if (unlikely(v->domain->arch.word != ABI_64))
-        return write_fault_32(v, regs, address);
-    how = write_plainly(v, regs, address);
-    return likely(how != NOT_PLAIN) ? how == WRITTEN : write_by_decoder(regs, address);
-}
-
-/* --- Grant mappings --- */
-
-/* 2 MiB: what one L1 table maps in some formats, and half of it in others. */
-#define REGION_SHIFT 21
-
-/* What is found may be no L1 table even so: then the walk knows nothing. */
-static __attribute__((noinline)) bool walk_to_region(struct pv_grant_walk *walk, u64 va)
-{
-    unsigned idx;
-
-    walk->region = ~0UL;
-    if (!pt_find_l1(current, va, &walk->table, &idx))
-        return false;
-    walk->region = va >> REGION_SHIFT;
-    walk->plain = current->domain->arch.fmt->mirrored ? NULL : mfn_to_virt(walk->table);
-    return true;
-}
-
-void pv_grant_begin(struct pv_grant_walk *walk, u64 first)
-{
-    struct domain *d = current->domain;
-
-    pt_lock(d);
-    walk->pte_flags = PTE_P | PTE_A | PTE_D | (d->arch.word == ABI_64 ? PTE_US : 0);
-    (void)walk_to_region(walk, first);
-}
-
-void pv_grant_end(void)
-{
-    pt_unlock(current->domain);
-}
-
-/* pt_find_l1(); of a batch's addresses most are in one table, which stays what it is while the lock is held. */
-static always_inline bool grant_find_l1(struct pv_grant_walk *walk, u64 va)
-{
-    return likely(va >> REGION_SHIFT == walk->region) || walk_to_region(walk, va);
-}
-
-static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table, unsigned *idx)
-{
-    if (!(flags & GNTMAP_contains_pte)) {
-        if (!grant_find_l1(walk, host_addr))
-            return false;
-        *table = walk->table;
-        *idx = pt_index(d->arch.fmt, 1, host_addr);
-        return true;
-    }
-    *table = mfn(host_addr >> PAGE_SHIFT);
-    *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
-    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && writable_level(d, *table) == 1;
-}
-
-/* The same, for what most are: a linear address in the region, in a table of the hardware's. NULL: ask grant_entry(). */
-static always_inline u64 *grant_plain_entry(const struct pv_grant_walk *walk, u64 host_addr, u32 flags)
-{
-    if (unlikely(host_addr >> REGION_SHIFT != walk->region || flags & GNTMAP_contains_pte || !walk->plain))
-        return NULL;
-    return walk->plain + (host_addr >> PAGE_SHIFT & 511);
-}
-
-static always_inline u64 grant_pte(const struct pv_grant_walk *walk, mfn_t m, u32 flags)
-{
-    u64 e = pte_make(m, walk->pte_flags);
-
-    if (!(flags & GNTMAP_readonly))
-        e |= PTE_RW;
-    if (flags & GNTMAP_application_map)
-        e |= PTE_US;
-    e |= (u64)(flags >> _GNTMAP_guest_avail0 & 7) << 9;
-    return e;
-}
-
-static __attribute__((noinline)) int grant_map_any(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
-{
-    struct domain *d = current->domain;
-    mfn_t table;
-    unsigned idx;
-
-    if (d->arch.fmt->pte_bytes == 4 && m.v >> 20) {
-        guest_log("granted frame %#lx is above the 4 GiB that a %s guest can map", m.v, d->arch.fmt->name);
-        return GNTST_address_too_big;
-    }
-    if (!grant_entry(d, walk, host_addr, flags, &table, &idx) || pt_replace_leaf(d, table, idx, grant_pte(walk, m, flags)))
-        return GNTST_general_error;
-    return GNTST_okay;
-}
-
-int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
-{
-    u64 *p = grant_plain_entry(walk, host_addr, flags);
-
-    /* Where there was no entry there is nothing to do but a store. */
-    if (unlikely(!p || read_once(*p) & PTE_P))
-        return grant_map_any(walk, host_addr, m, flags);
-    write_once(*p, grant_pte(walk, m, flags));
-    return GNTST_okay;
-}
-
-/* The references belong to the entry: it must be the one that the map call made. */
-static always_inline bool is_granted_entry(u64 e, mfn_t m, u32 flags)
-{
-    return e & PTE_P && mfn_eq(pte_mfn(e), m) && !(e & PTE_RW) == !!(flags & GNTMAP_readonly);
-}
-
-static __attribute__((noinline)) int grant_unmap_any(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
-{
-    struct domain *d = current->domain;
-    mfn_t table, new_table;
-    unsigned idx, new_idx;
-    u64 new_entry = 0;
-
-    if (!grant_entry(d, walk, host_addr, flags, &table, &idx))
-        return GNTST_bad_virt_addr;
-    if (!is_granted_entry(pt_load(d->arch.fmt, mfn_to_virt(table), idx), m, flags))
-        return GNTST_general_error;
-    if (new_addr) {
-        /* The same entry under two addresses would stay, and its reference would be dropped. */
-        if (!pt_find_l1(current, new_addr, &new_table, &new_idx) ||
-            (mfn_eq(new_table, table) && new_idx == idx))
-            return GNTST_bad_virt_addr;
-        new_entry = pt_load(d->arch.fmt, mfn_to_virt(new_table), new_idx);
-        pt_store(d, new_table, 1, new_idx, 0);
-    }
-    pt_store(d, table, 1, idx, new_entry);
-    return GNTST_okay;
-}
-
-int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags)
-{
-    u64 *p = grant_plain_entry(walk, host_addr, flags);
-
-    if (unlikely(!p || new_addr || !is_granted_entry(read_once(*p), m, flags)))
-        return grant_unmap_any(walk, host_addr, m, new_addr, flags);
-    write_once(*p, 0);
-    return GNTST_okay;
-}
-
-void pv_grant_flush(struct domain *d) { flush_tlb_mask(&d->arch.dirty_cpus); }

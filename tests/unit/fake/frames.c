@@ -16,8 +16,6 @@ void free(void *p);
 u64 fake_direct_map, fake_refs[ARENA_END], fake_m2p[ARENA_END];
 u32 fake_types[ARENA_END];
 u64 hyp_nx;
-struct e820_entry host_e820[E820_MAX];
-unsigned host_e820_nr;
 struct rangeset *mmio_ro_ranges;
 void (*on_flush)(u16 domid);
 void (*on_root_change)(mfn_t root);
@@ -29,10 +27,6 @@ static bool work_waits;
 
 /* --- What the code under test wants of the machine --------------------------------------------------- */
 
-maddr_t boot_alloc_aligned(u64 nr, u64 align) { panic("boot_alloc_aligned(%lu, %lu)", nr, align); }
-u64 hyp_lookup(u64 va) { (void)va; return 0; }
-maddr_t boot_alloc(u64 nr_pages) { panic("boot_alloc(%lu)", nr_pages); }
-int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags) { (void)va, (void)pa, (void)nr, (void)flags; return -1; }
 void raise_softirq(enum softirq n) { work_waits |= n == SOFTIRQ_FREE_FRAMES; }
 
 static void flushed(u16 id)
@@ -109,12 +103,10 @@ bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
     return r == (struct rangeset *)&domains[1] && first == DEVICE_MFN && last == DEVICE_MFN;
 }
 
-/* Entries that no guest may have, to see that nothing takes them for a guest's. */
-void pt_fill_hv_slots(struct domain *d, u64 *table)
-{
-    for (unsigned i = d->arch.fmt->hv_first; i <= d->arch.fmt->hv_last; i++)
-        table[i] = pte_make(mfn(0x77), PTE_P | PTE_RW);
-}
+/* The hypervisor's entries: ones that no guest may have, to see that nothing takes them for a guest's. */
+#define HYP_ENTRY (0x77UL << PAGE_SHIFT | PTE_P | PTE_RW)
+u64 *hyp_l4 = (u64[512]){ [0 ... 511] = HYP_ENTRY };
+u64 compat_m2p_l2e(unsigned nth) { (void)nth; return HYP_ENTRY; }
 
 int mirror_alloc(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; return -1; }
 void mirror_free(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; }
@@ -176,7 +168,7 @@ struct domain *frames_domain(u16 id, enum pt_format_id fmt)
     d->iomem = (struct rangeset *)&domains[id];
     cpumask_set(&d->arch.dirty_cpus, id);
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
-    spin_lock_init(&d->page_lock, RANK_P2M);
+    spin_lock_init(&d->page_lock, RANK_PAGES);
     vcpus[id].domain = d;
     if (id == 1)
         cpu_info()->current_vcpu = &vcpus[id];

@@ -1,11 +1,11 @@
 /*
- * Machine memory for tests of arch/x86/mm on the host: an arena whose frames straddle 4 GiB, a frame table over it,
+ * Machine memory for tests of arch/x86/pt on the host: an arena whose frames straddle 4 GiB, a frame table over it,
  * domains that own frames and a model of their TLBs. Needs fake/machine.c for the rest.
  */
 #ifndef FAKE_FRAMES_H
 #define FAKE_FRAMES_H
 
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <pvisor/domain.h>
 
 #define ARENA_FIRST ((1u << 20) - 2048)

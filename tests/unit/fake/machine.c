@@ -367,7 +367,7 @@ struct domain *fake_domain(u16 id, enum abi_word word, u32 nr_vcpus, bool contro
     d->max_vcpus = nr_vcpus;
     d->vcpu = calloc(nr_vcpus, sizeof(*d->vcpu));
     spin_lock_init(&d->lock, RANK_DOMAIN);
-    spin_lock_init(&d->page_lock, RANK_P2M);
+    spin_lock_init(&d->page_lock, RANK_PAGES);
     d->shared_info_mfn = domain_alloc_shared_frame(d, false);
     d->shared_info = map_frame(d->shared_info_mfn);
     for (u32 i = 0; i < nr_vcpus; i++)

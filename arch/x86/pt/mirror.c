@@ -24,13 +24,14 @@
  * the dead until domain_flush_stale() has flushed. The list's links lie in entry 0, as entries that are not present.
  */
 #include <asm/atomic.h>
-#include <asm/mm.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/errno.h>
 #include <pvisor/domain.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include "internal.h"
 
 #define TOP_FLAGS (PTE_P | PTE_RW | PTE_US | PTE_A)
 #define L2_AT     2      /* first frame of a block's level-2 tables */
@@ -95,7 +96,7 @@ void mirror_set_root(struct vcpu *v)
 
     /* Else another vCPU may change an entry between our look at it and our copy: mirror_root_changed(). */
     ASSERT(spin_is_held(&d->arch.pt_lock));
-    if (d->arch.fmt->mirrored) {
+    if (d->arch.mirrored) {
         l3 = (u64 *)(block_of(d, root) + L3_AT * PAGE_SIZE);
     } else {
         const u64 *guests = mfn_to_virt(root);
@@ -127,7 +128,7 @@ void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e)
 
 int mirror_init_domain(struct domain *d)
 {
-    if (!d->arch.fmt->mirrored || d->arch.mirror)
+    if (!d->arch.mirrored || d->arch.mirror)
         return 0;
     d->arch.mirror = xzalloc_array(u32 *, 1024);
     return d->arch.mirror ? 0 : -ENOMEM;
@@ -300,7 +301,7 @@ bool mirror_fault(struct vcpu *v, u64 address, u32 error)
     ok = permits(e2, error) && permits(e1, error) && !smep_forbids(e2 & e1, error);
     if (ok) {
         set_bits(d, root, 2, i2, e2, PTE_A);
-        if (fw_type(frame_types[l1.v]) == FT_L1)
+        if (is_l1(l1))
             set_bits(d, l1, 1, i1, e1, PTE_A | (error & PF_WRITE ? PTE_D : 0));
     }
     pt_unlock(d);

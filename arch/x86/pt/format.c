@@ -29,13 +29,12 @@ const struct pt_format pt_formats[NR_PT_FORMATS] = {
         .level = {
             [1] = LEVEL(12, 512, LEAF_FLAGS | HIGH_FLAGS, 0, PTE_G),
             [2] = LEVEL(21, 512, NODE_FLAGS | HIGH_FLAGS, 0, PTE_G),
-            /* Hardware in PAE mode knows only P, PWT, PCD here, builders set more; long mode walks copies (mm/mirror.c). */
+            /* Hardware in PAE mode knows only P, PWT, PCD here, builders set more; long mode walks copies (pt/mirror.c). */
             [3] = LEVEL(30, 4, PTE_P | PTE_PWT | PTE_PCD | PTE_AVAIL_LOW | PTE_A | PTE_D | PTE_RW | PTE_US, 0, 0),
         },
     },
     [PT32] = {
         .name = "32-bit non-PAE", .capability = "xen-3.0-x86_32", .id = PT32, .levels = 2, .pte_bytes = 4, .word_bits = 32,
-        .mirrored = true,
         .hv_start = 0xfc000000UL, .hv_end = 0x100000000UL, .hv_level = 2, .hv_first = 1008, .hv_last = 1023,
         .level = {
             [1] = LEVEL(12, 1024, LEAF_FLAGS, 0, PTE_G),

@@ -1,0 +1,191 @@
+/*
+ * What the files of arch/x86/pt share: what an entry takes and gives back, in line, for those that do it by thousands; the store; the walks.
+ * Under the owner's pt_lock.
+ */
+#ifndef PT_INTERNAL_H
+#define PT_INTERNAL_H
+
+#include <asm/frame_ref.h>
+#include <asm/guest_mem.h>
+#include <asm/pt.h>
+#include <asm/spec.h>
+#include <pvisor/domain.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/printk.h>
+
+#define RESTART ERESTART_HYPERCALL
+
+/* --- table.c --- */
+int get_table(struct domain *d, mfn_t m, unsigned level, u32 hv);      /* pt_get_table(); hv: FW_HV or 0 */
+
+/* --- entry.c --- */
+int refuse_leaf(const struct domain *d, const struct pt_format *f, u64 e);
+int refuse_writable(mfn_t m, const struct domain *owner);
+int refuse_absent(u64 e);
+/* What get_leaf() does not see every day: e's frame could not be had. */
+int get_other_leaf(const struct domain *d, const struct domain *owner, u64 *e);
+void put_others_leaf(struct domain *d, u64 e);
+/* References that upper entry e, number idx of a table, needs; *e becomes what is to be stored. */
+int get_node(struct domain *d, const struct pt_format *f, unsigned level, mfn_t table, unsigned idx, u64 *e);
+/* The general way of replacing a leaf of d's at p, which was old. */
+int update_any_leaf(struct domain *d, void *p, u64 e, u64 old, const struct domain *owner, unsigned flags);
+int update_mirrored_leaf(struct domain *d, u32 *p, u32 e, u32 old);
+
+static inline bool is_hv_slot(const struct pt_format *f, unsigned level, u32 type_word, unsigned i)
+{
+    if (level != f->hv_level || i < f->hv_first || i > f->hv_last)
+        return false;
+    return f->id != PT32P || type_word & FW_HV;
+}
+
+/* --- Leaf entries --- */
+
+/*
+ * Flags of a leaf that d may not set. RAM of a memory type other than write-back is for those who have devices: a guest that
+ * reads past the caches may find what was another's, where our zeroes have not arrived yet.
+ */
+#define CACHE_FLAGS (PTE_PWT | PTE_PCD | PTE_PAT)
+
+static always_inline u64 denied_flags(const struct domain *d, const struct pt_level *l, u64 e)
+{
+    u64 denied = e & l->denied;
+
+    if (unlikely(e & CACHE_FLAGS) && !d->is_hardware && mfn_valid(pte_mfn(e)))
+        denied |= e & CACHE_FLAGS;
+    return denied;
+}
+
+static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner)
+{
+    const struct pt_level *l = &f->level[1];
+    mfn_t m;
+
+    if (unlikely(denied_flags(d, l, *e)))
+        return refuse_leaf(d, f, *e);
+    *e = (*e | l->forced) & l->kept;
+    m = pte_mfn(*e);
+    if (unlikely(!frame_take(m, owner))) {
+        u64 other = *e;     /* a copy, so that *e can be in a register */
+        int rc = get_other_leaf(d, owner, &other);
+
+        *e = other;
+        return rc;
+    }
+    if (!(*e & PTE_RW) || likely(frame_take_writable(m)))
+        return 0;
+    frame_drop(m);
+    return frame_get_writable(m, owner) ? refuse_writable(m, owner) : 0;
+}
+
+/* Is it a frame of d's own? Only of an entry that holds a reference: nobody else can own the frame meanwhile. */
+static always_inline bool is_own(const struct domain *d, mfn_t m)
+{
+    return likely(!mfn_eq(m, INVALID_MFN)) && likely(frame_ref_owner(read_once(frame_refs[m.v])) == d->id);
+}
+
+/* The type before the owner: a frame that nobody holds may be on its way to the heap, where it first loses its owner and then its type. */
+static always_inline unsigned own_level(const struct domain *d, mfn_t m)
+{
+    u32 w = likely(!mfn_eq(m, INVALID_MFN)) ? read_once(frame_types[m.v]) : 0;
+
+    return is_own(d, m) ? pt_live_level(w) : 0;
+}
+
+/* After note_stale(), for what may be writable. */
+static always_inline void put_noted_leaf(struct domain *d, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (unlikely(!is_own(d, m)))
+        put_others_leaf(d, e);
+    else if (e & PTE_RW)
+        frame_drop_writable(m);
+    else
+        frame_drop(m);
+}
+
+static always_inline void put_leaf(struct domain *d, u64 e)
+{
+    if (e & PTE_RW)
+        note_stale(&d->arch);
+    put_noted_leaf(d, e);
+}
+
+/* --- Entries that are not present --- */
+
+/* e is not present; mostly it is empty. */
+static always_inline bool l1tf_exposes(const struct domain *d, u64 e)
+{
+    u64 address = e & l1tf_addresses;
+
+    return unlikely(e) && unlikely(address - PAGE_SIZE < d->arch.l1tf_span) && address & ~L1TF_HALVES;
+}
+
+/* --- Upper entries --- */
+
+static inline int put_node(struct domain *d, mfn_t table, u64 e)
+{
+    mfn_t m = pte_held_mfn(e);
+
+    if (mfn_eq(m, table))
+        return 0;
+    return pt_put_table(d, m);
+}
+
+/* --- Stores --- */
+
+/* A flag of changes besides PT_PRESERVE_AD: store only if the entry still is old. */
+#define COMPARE (1u << 31)
+
+static always_inline bool store_8(u64 *p, u64 e, u64 old, unsigned flags)
+{
+    if (flags & COMPARE)
+        return try_cmpxchg(p, &old, e);
+    if (!(flags & PT_PRESERVE_AD))
+        write_once(*p, e);
+    else
+        while (!try_cmpxchg(p, &old, e | (old & (PTE_A | PTE_D))))
+            ;
+    return true;
+}
+
+/* --- Walks --- */
+
+/*
+ * The three formats' walks: constants, so that each becomes straight code. No table of a guest's has large pages, but the last one
+ * may be ours, through a linear mapping.
+ */
+static always_inline bool walk_to_l1(mfn_t *m, u64 va, unsigned levels, unsigned bytes, unsigned bits)
+{
+#pragma GCC unroll 4
+    for (unsigned level = levels; level > 1; level--) {
+        unsigned i = va >> (PAGE_SHIFT + bits * (level - 1)) & ((1u << bits) - 1);
+        const void *table = mfn_to_virt(*m);
+        u64 e = bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
+
+        if (unlikely((e & (level == 2 ? PTE_P | PTE_PS : PTE_P)) != PTE_P))
+            return false;
+        *m = pte_held_mfn(e);
+    }
+    return true;
+}
+
+static always_inline bool find_l1_pae(mfn_t *m, u64 va)
+{
+    return !mfn_eq(*m, INVALID_MFN) && likely(va < pt_formats[PT32P].hv_start) && walk_to_l1(m, va, 3, 8, 9);
+}
+
+static always_inline bool find_l1_mirrored(mfn_t *m, u64 va)
+{
+    return !mfn_eq(*m, INVALID_MFN) && likely(va < pt_formats[PT32].hv_start) && walk_to_l1(m, va, 2, 4, 10);
+}
+
+static always_inline bool find_l1_64(mfn_t *m, u64 va)
+{
+    return !mfn_eq(*m, INVALID_MFN) && likely(is_canonical_guest_address(va)) && walk_to_l1(m, va, 4, 8, 9);
+}
+
+/* Through a linear mapping the last table is of a higher level: not ours to treat as L1. */
+static always_inline bool is_l1(mfn_t m) { return fw_type(frame_types[m.v]) == FT_L1; }
+
+#endif
