@@ -118,21 +118,21 @@ void pt_know_l1(struct domain *d, mfn_t m);
 int pt_update_known(struct domain *d, u64 *p, u64 e);
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */
 int pt_update_known_mirrored(struct domain *d, u32 *p, u32 e);  /* of a mirrored table that is known */
-/* The same for the entry that maps va in v's current tables; -EINVAL, with a word in the log, if there is no such table. */
+/* pt_update_leaf() of the entry that maps va in v's current tables; -EINVAL, with a word in the log, if there is no such table. */
 int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner);
 /*
  * A write of e to va by v's 64-bit kernel, which maps one of its level-1 tables there, read-only: 0 with what was there. -ENOENT: it
  * is none. -EAGAIN, only if it exchanges: the entry changed meanwhile. Other errors: it may not have that entry.
  */
 int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was);
-/* The same by v's PAE kernel, of an entry that must be expected: 0 too, with what was there, if it is another. It is aligned. */
+/* pt_write_va() by v's PAE kernel, of an entry that must be expected: 0 too, with what was there, if it is another. It is aligned. */
 int pt_compare_write_va_pae(const struct vcpu *v, u64 va, u64 expected, u64 e, u64 *was);
-/* The same by v's non-PAE kernel, without a comparison: nobody else changes such entries. va is aligned. */
+/* pt_write_va() by v's non-PAE kernel, without a comparison: nobody else changes such entries. va is aligned. */
 int pt_write_va_mirrored(const struct vcpu *v, u64 va, u32 e, u32 *was);
 int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags);
 /*
- * For emulated writes, which must be atomic to hardware that sets accessed and dirty bits: the same for a leaf of d's
- * own, if it still is old; -EAGAIN if not.
+ * pt_update_leaf() of a leaf of d's own, if it still is old; -EAGAIN if not. For emulated writes, which must be atomic to hardware that
+ * sets accessed and dirty bits.
  */
 int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e);
 unsigned pt_own_level(const struct domain *d, mfn_t m);        /* pt_live_level(), of d's own frames; 0 of others, and of any number */

@@ -27,7 +27,7 @@ static int get_mmio(const struct domain *d, const struct domain *owner, u64 *e)
     return 0;
 }
 
-/* The same of an upper entry: the table that it names is RAM. */
+/* denied_flags() of an upper entry: the table that it names is RAM. */
 static u64 denied_node_flags(const struct domain *d, const struct pt_level *l, u64 e)
 {
     return e & (l->denied | (d->is_hardware ? 0 : PTE_PWT | PTE_PCD));
@@ -222,14 +222,7 @@ static always_inline int replace_leaf(struct domain *d, void *p, u64 e, u64 old,
     } else if (l1tf_exposes(d, e)) {
         return refuse_absent(e);
     }
-    if (!store_entry(d, f, m, 1, idx, e, old, flags)) {
-        if (e & PTE_P)
-            put_leaf(d, e);
-        return -EAGAIN;
-    }
-    if (old & PTE_P)
-        put_leaf(d, old);
-    return 0;
+    return leaf_replaced(d, store_entry(d, f, m, 1, idx, e, old, flags), e, old);
 }
 
 __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, u64 e, u64 old, const struct domain *owner, unsigned flags)

@@ -9,6 +9,7 @@
 #include <asm/guest_mem.h>
 #include <asm/pt.h>
 #include <asm/spec.h>
+#include <public/errno.h>
 #include <pvisor/domain.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
@@ -109,6 +110,19 @@ static always_inline void put_leaf(struct domain *d, u64 e)
     if (e & PTE_RW)
         note_stale(&d->arch);
     put_noted_leaf(d, e);
+}
+
+/* After the store, which was done or not: the references of the leaf that is not in the table go. 0 or -EAGAIN. */
+static always_inline int leaf_replaced(struct domain *d, bool stored, u64 e, u64 old)
+{
+    if (unlikely(!stored)) {
+        if (e & PTE_P)
+            put_leaf(d, e);
+        return -EAGAIN;
+    }
+    if (old & PTE_P)
+        put_leaf(d, old);
+    return 0;
 }
 
 /* --- Entries that are not present --- */

@@ -59,14 +59,7 @@ static always_inline int update_own_leaf(struct domain *d, u64 *p, u64 e, u64 ol
     } else if (l1tf_exposes(d, e)) {
         return refuse_absent(e);
     }
-    if (unlikely(!store_8(p, e, old, flags))) {
-        if (e & PTE_P)
-            put_leaf(d, e);
-        return -EAGAIN;
-    }
-    if (old & PTE_P)
-        put_leaf(d, old);
-    return 0;
+    return leaf_replaced(d, store_8(p, e, old, flags), e, old);
 }
 
 int pt_update_known_mirrored(struct domain *d, u32 *p, u32 e) { return update_mirrored_leaf(d, p, e, read_once(*p)); }

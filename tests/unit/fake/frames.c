@@ -152,7 +152,7 @@ void frames_reset(void)
 }
 
 const char zero_page[PAGE_SIZE];
-__attribute__((weak)) const struct known_table no_known_table = { INVALID_MFN, zero_page };    /* else mm/ptype.c's */
+__attribute__((weak)) const struct known_table no_known_table = { INVALID_MFN, zero_page };    /* else pt/table.c's */
 
 struct domain *frames_domain(u16 id, enum pt_format_id fmt)
 {
