@@ -52,6 +52,8 @@ void percpu_release(unsigned nr);         /* per-CPU data of all but the first n
 void hyp_release_init(void);             /* boot is over: nothing __init may run or be read any more */
 /* Maps nr 4 KiB pages at va; uses 2 MiB pages where alignment allows. Tables come from the frame allocator. */
 int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags);
+/* Boot only: each page of va's 512 GiB that is not mapped yet becomes the given one, for good; hyp_map() must not be asked there again. */
+void hyp_map_holes(u64 va, maddr_t page, u64 flags);
 void hyp_unmap(u64 va, u64 nr);
 u64 hyp_lookup(u64 va);                   /* the leaf entry, large or not, that maps va; 0: none */
 #define HYP_RW (PTE_P | PTE_RW | PTE_A | PTE_D | hyp_nx)

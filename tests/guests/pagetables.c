@@ -501,6 +501,28 @@ TEST(machphys_update)
     page_free(page);
 }
 
+/*
+ * The M2P has no holes: what is not RAM is no domain's, and nobody may write that. Each of the pages about the first 4 GiB, and one of
+ * each 2 MiB after them.
+ */
+TEST(m2p_has_no_holes)
+{
+    GUEST(xen_machphys_mapping) m;
+    long last = memory_op(XENMEM_maximum_ram_page, NULL);
+    const word invalid = (word)0x5555555555555555ULL;
+    const volatile word *entry;
+    unsigned long others = 0;
+
+    CHECK_OK(memory_op(XENMEM_machphys_mapping, &m));
+    for (u64 va = m.v_start; va < m.v_end; va += (va - m.v_start) / sizeof(word) < 1 << 20 ? 4096 : 2 << 20) {
+        entry = (const volatile word *)(word)va;
+        others += (s64)((va - m.v_start) / sizeof(word)) > last && *entry != invalid;
+    }
+    CHECK_EQ(others, 0);
+    CHECK_EQ(((const volatile word *)(word)m.v_start)[m.max_mfn], invalid);
+    CHECK_FAULT(VECTOR_PF, write_once(((word *)(word)m.v_start)[m.max_mfn], 0));
+}
+
 TEST(m2p_is_readonly)
 {
     word *m2p_entry = (word *)format.m2p_start + virt_to_mfn(table_of(window(0), 1));

@@ -703,11 +703,11 @@ TEST(user_memory)
     CHECK_EQ(f.error & 7, 4);
 }
 
-/* Neither the kernel's memory nor the hypervisor's. */
+/* Neither the kernel's memory nor the hypervisor's, which begins behind the M2P. */
 TEST(user_reaches_no_kernel)
 {
     const word addresses[] = { (word)trap_table, (word)start_info, (word)shared_info,
-                               format.hv_start + 0x2000000 };
+                               format.hv_start + (sizeof(word) == 8 ? (word)(1ULL << 39) : 0x2000000) };
 
     for (unsigned i = 0; i < ARRAY_SIZE(addresses); i++) {
         struct fault f = user_read(addresses[i]);

@@ -1,7 +1,8 @@
 /*
  * The machine-to-physical table of 32-bit guests: 4-byte entries, read-only in the guests' hole, supervisor pages (their
  * kernels run in ring 1). A copy of the 64-bit one, made when the first 32-bit domain appears. Its level-1 tables are
- * shared by all 32-bit domains: one for each 2 GiB of RAM, up to the 16 GiB that a PAE guest's hole has room for.
+ * shared by all 32-bit domains: one for each 2 GiB, up to the 16 GiB that a PAE guest's hole has room for. As in the 64-bit
+ * one, what describes no RAM is a single page that says so.
  */
 #include <asm/mm.h>
 #include <asm/x86.h>
@@ -16,14 +17,15 @@
 
 bool compat_m2p_ready;
 static u64 *l1[NR_L1];
+static u64 *no_ram_l1, no_ram;      /* a table of nothing but entries like no_ram */
 static spinlock_t build_lock = SPINLOCK_INIT(RANK_VMAP);
 
+/* NULL: m is not RAM, or further up than a guest can see. */
 static u32 *slot_of(u64 m)
 {
-    const u64 *t = m < NR_L1 * L1_FRAMES ? l1[m / L1_FRAMES] : NULL;
-    u64 e = t ? t[m / PAGE_ENTRIES % 512] : 0;
+    u64 e = m < NR_L1 * L1_FRAMES ? l1[m / L1_FRAMES][m / PAGE_ENTRIES % 512] : no_ram;
 
-    return e ? (u32 *)maddr_to_virt(maddr(e & PTE_MFN_MASK)) + m % PAGE_ENTRIES : NULL;
+    return e != no_ram ? (u32 *)maddr_to_virt(maddr(e & PTE_MFN_MASK)) + m % PAGE_ENTRIES : NULL;
 }
 
 void compat_m2p_set(u64 m, u64 gpfn)
@@ -36,7 +38,7 @@ void compat_m2p_set(u64 m, u64 gpfn)
 
 u64 compat_m2p_l2e(unsigned nth)
 {
-    return nth < NR_L1 && l1[nth] ? virt_to_maddr(l1[nth]).v | PTE_P | PTE_A : 0;
+    return nth < NR_L1 ? virt_to_maddr(l1[nth]).v | PTE_P | PTE_A : 0;
 }
 
 static bool has_ram(u64 first)
@@ -47,18 +49,43 @@ static bool has_ram(u64 first)
     return false;
 }
 
+/* What a failure leaves is used by the next try. */
+static int make_no_ram(void)
+{
+    u64 *page = no_ram_l1 ? NULL : alloc_pages(0);
+
+    if (no_ram_l1)
+        return 0;
+    if (!page || !(no_ram_l1 = alloc_pages(0))) {
+        free_pages(page, 0);
+        return -ENOMEM;
+    }
+    memset(page, (u8)M2P_INVALID, PAGE_SIZE);
+    no_ram = virt_to_maddr(page).v | HYP_RO;
+    for (unsigned i = 0; i < 512; i++)
+        no_ram_l1[i] = no_ram;
+    for (unsigned i = 0; i < NR_L1; i++)
+        l1[i] = no_ram_l1;
+    return 0;
+}
+
 static int back_page(u64 m)
 {
-    u64 **t = &l1[m / L1_FRAMES], *page;
+    u64 **t = &l1[m / L1_FRAMES], *e, *page;
 
-    if (!*t && !(*t = alloc_pages(0)))
-        return -ENOMEM;
-    if ((*t)[m / PAGE_ENTRIES % 512])
+    if (*t == no_ram_l1) {
+        page = alloc_pages(0);
+        if (!page)
+            return -ENOMEM;
+        *t = memcpy(page, no_ram_l1, PAGE_SIZE);
+    }
+    e = &(*t)[m / PAGE_ENTRIES % 512];
+    if (*e != no_ram)
         return 0;
     page = alloc_pages(0);
     if (!page)
         return -ENOMEM;
-    (*t)[m / PAGE_ENTRIES % 512] = virt_to_maddr(page).v | HYP_RO;
+    *e = virt_to_maddr(page).v | HYP_RO;
     return 0;
 }
 
@@ -78,6 +105,8 @@ static int build(void)
 {
     u64 end = min(nr_frames, NR_L1 * L1_FRAMES);
 
+    if (make_no_ram())
+        return -ENOMEM;
     for (u64 m = 0; m < end; m += PAGE_ENTRIES)
         if (has_ram(m) && back_page(m))
             return -ENOMEM;

@@ -80,11 +80,24 @@ static __init void back_m2p_chunk(u64 m)
     }
 }
 
+/*
+ * What describes no RAM is one page that says so, and that nobody can write. A kernel that looks through its page tables reads the
+ * entry of each frame: of 65536 device registers' when it starts, and each was a page fault and a fixup in the kernel.
+ */
+static __init void back_m2p_holes(void)
+{
+    u64 pa = boot_alloc(1).v;
+
+    memset(maddr_to_virt(maddr(pa)), (u8)M2P_INVALID, PAGE_SIZE);
+    hyp_map_holes(M2P_RO_START, maddr(pa), HYP_RO | PTE_US);
+}
+
 static __init void back_m2p(void)
 {
     for (u64 m = 0; m < nr_frames; m += M2P_CHUNK_MFNS)
         if (ram_in(m, M2P_CHUNK_MFNS))
             back_m2p_chunk(m);
+    back_m2p_holes();
     /* What the frame table left of the tail, on a machine so small that it has no use for it. */
     if (m2p_tail.next < m2p_tail.end)
         memset(maddr_to_virt(maddr(m2p_tail.next)), 0, m2p_tail.end - m2p_tail.next);
@@ -94,7 +107,7 @@ mfn_t m2p_chunk(u64 i)
 {
     u64 e = i * M2P_CHUNK_MFNS < nr_frames ? hyp_lookup(M2P_RO_START + (i << 21)) : 0;
 
-    return e ? pte_mfn(e) : INVALID_MFN;
+    return e & PTE_RW ? pte_mfn(e) : INVALID_MFN;
 }
 
 /* Owns, for those who may map them, the frames that we show to the toolstack. Never goes away. */

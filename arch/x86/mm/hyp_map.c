@@ -93,6 +93,35 @@ int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags)
     return rc;
 }
 
+/* A table whose entries are all e. */
+static __init u64 *uniform_table(u64 e)
+{
+    u64 *t = new_table();
+
+    for (unsigned i = 0; i < 512; i++)
+        t[i] = e;
+    return t;
+}
+
+/* fill[level]: what an entry becomes, in the table t of some level or one below it, that leads nowhere. */
+static __init void fill_table(u64 *t, unsigned level, const u64 *fill)
+{
+    for (unsigned i = 0; i < 512; i++)
+        if (!(t[i] & PTE_P))
+            t[i] = fill[level];
+        else if (level > 1 && !(t[i] & PTE_PS))
+            fill_table(table_of(t[i]), level - 1, fill);
+}
+
+__init void hyp_map_holes(u64 va, maddr_t page, u64 flags)
+{
+    u64 fill[4] = { 0, page.v | flags };
+
+    for (unsigned level = 2; level <= 3; level++)
+        fill[level] = virt_to_maddr(uniform_table(fill[level - 1])).v | PTE_P | PTE_RW | PTE_US | PTE_A;
+    fill_table(walk(va, 3, true), 3, fill);
+}
+
 void hyp_unmap(u64 va, u64 nr)
 {
     spin_lock(&map_lock);
