@@ -406,6 +406,7 @@ static struct vcpu *make_idle_vcpu(unsigned cpu)
     v->sched.state = SV_RUNNING;
     list_init(&v->sched.node);
     v->sched.hard_affinity = v->sched.soft_affinity = cpumask_of(cpu);
+    v->sched.only_cpu = cpu;
     v->runstate.state = RUNSTATE_running;
     v->runstate.entry_time = now_ns();
     return v;
@@ -436,7 +437,7 @@ void sched_init_cpu(unsigned cpu)
     rq->cpu = cpu;
     rq->idle = rq->curr = make_idle_vcpu(cpu);
     list_init(&rq->queue);
-    rq->nr_queued = 0;
+    rq->nr_queued = rq->nr_movable = 0;
     rq->busy = false;
     timer_init(&rq->slice, slice_over, NULL, cpu);
     cpu_info()->current_vcpu = rq->idle;

@@ -36,6 +36,7 @@ struct runq {
 
     /* Read by other CPUs without the lock. */
     u32 nr_queued;
+    u32 nr_movable;              /* of these, such as may run elsewhere: the others are nothing to look at this queue for */
     bool busy;                   /* curr is not the idle vCPU */
     u64 head;                    /* vruntime of the first in the queue */
 };
@@ -86,7 +87,11 @@ unsigned choose_cpu(const struct vcpu *v);                 /* where to put v, wh
 bool better_elsewhere(const struct vcpu *v, unsigned cpu); /* must leave cpu, or likes another that is idle */
 void kick_idle_for(const struct vcpu *v);                  /* v waits in a queue: has an idle CPU fetch it */
 void pass_on_work(void);                                   /* no lock held: the same for all that wait */
-/* Brings the vCPU that is most behind to this CPU's queue; no lock held. best: what we have, if have. */
+/*
+ * Brings the vCPU that is most behind to this CPU's queue; no lock held. best: what we have, if have. True: one came, or a queue could
+ * not be looked at just now. Nobody stands in line for another's queue: where CPUs are threads of a busy host, a line of ten who all
+ * wait their turn to see that there is nothing for them keeps the queue's own CPU from its work for good.
+ */
 bool steal_work(struct runq *rq, bool have, u64 best);
 void update_lag_floor(void);                                 /* looks at all CPUs' virtual clocks */
 u64 lag_floor(void);

@@ -30,6 +30,7 @@ int sched_init_vcpu(struct vcpu *v)
     init_domain(v->domain);
     list_init(&v->sched.node);
     cpumask_fill(&v->sched.hard_affinity);
+    v->sched.only_cpu = NR_CPUS;
     cpumask_fill(&v->sched.soft_affinity);
     /* Spread until it runs for the first time and is placed properly. */
     for (u32 i = 0; first < NR_CPUS && i <= v->id; i++) {
@@ -84,6 +85,20 @@ static void affinity_changed(struct vcpu *v)
         vcpu_wake(v);
 }
 
+/* v's queue is locked. */
+static void write_hard_affinity(struct runq *rq, struct vcpu *v, const cpumask_t *m)
+{
+    unsigned first = cpumask_next(m, 0);
+    bool queued = v->sched.state == SV_QUEUED;
+
+    if (queued)
+        rq_remove(rq, v);
+    v->sched.hard_affinity = *m;
+    v->sched.only_cpu = cpumask_next(m, first + 1) == NR_CPUS ? first : NR_CPUS;
+    if (queued)
+        rq_insert(rq, v);
+}
+
 int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m)
 {
     cpumask_t online = cpumask_and(m, &cpu_online_map);
@@ -93,7 +108,7 @@ int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m)
     if (cpumask_empty(&online))
         return refuse(-EINVAL, "d%uv%u: no online CPU in its hard affinity", v->domain->id, v->id);
     rq = lock_rq_of(v, &flags);
-    v->sched.hard_affinity = *m;
+    write_hard_affinity(rq, v, m);
     unlock_rq(rq, flags);
     affinity_changed(v);
     return 0;

@@ -121,7 +121,7 @@ void pass_on_work(void)
     if (cpumask_empty(&idle_cpus))
         return;
     for_each_online_cpu(cpu)
-        if (read_once(rq_of(cpu)->nr_queued))
+        if (read_once(rq_of(cpu)->nr_movable))
             kick_idle_for_queue(rq_of(cpu));
 }
 
@@ -145,16 +145,23 @@ static struct vcpu *candidate(struct runq *from, unsigned cpu, bool have, u64 be
     return second;
 }
 
-static bool take_over(struct runq *rq, struct runq *from, bool have, u64 best)
+/* *missed: someone else has from locked. */
+static bool take_over(struct runq *rq, struct runq *from, bool have, u64 best, bool *missed)
 {
-    u64 flags = spin_lock_irqsave(&from->lock);
-    struct vcpu *v = candidate(from, rq->cpu, have, best);
+    u64 flags = irq_save();
+    struct vcpu *v = NULL;
 
-    if (v) {
-        rq_remove(from, v);
-        write_once(v->cpu, rq->cpu);
+    if (spin_trylock(&from->lock)) {
+        v = candidate(from, rq->cpu, have, best);
+        if (v) {
+            rq_remove(from, v);
+            write_once(v->cpu, rq->cpu);
+        }
+        spin_unlock(&from->lock);
+    } else {
+        *missed = true;
     }
-    spin_unlock_irqrestore(&from->lock, flags);
+    irq_restore(flags);
     if (!v)
         return false;
     /* In between v is nowhere, but whoever wants it locks our queue now, and may have queued it already. */
@@ -173,11 +180,11 @@ static bool take_over(struct runq *rq, struct runq *from, bool have, u64 best)
  */
 static bool worth_a_look(const struct runq *from, bool have, u64 best)
 {
-    u32 waiting = read_once(from->nr_queued);
-
+    if (!read_once(from->nr_movable))
+        return false;
     if (!have)
-        return waiting > 1 || (waiting && read_once(from->busy));
-    return waiting && vt_before(read_once(from->head) + STEAL_MARGIN, best);
+        return read_once(from->nr_queued) > 1 || read_once(from->busy);
+    return vt_before(read_once(from->head) + STEAL_MARGIN, best);
 }
 
 /* The queue whose head is furthest behind, of those not looked at yet; NULL: none. */
@@ -201,11 +208,12 @@ bool steal_work(struct runq *rq, bool have, u64 best)
 {
     cpumask_t seen = { { 0 } };
     struct runq *from;
+    bool missed = false;
 
     while ((from = most_behind(rq, &seen, have, best)) != NULL) {
-        if (take_over(rq, from, have, best))
+        if (take_over(rq, from, have, best, &missed))
             return true;
         cpumask_set(&seen, from->cpu);
     }
-    return false;
+    return missed;
 }

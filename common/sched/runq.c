@@ -83,11 +83,17 @@ static struct list *insertion_point(struct runq *rq, u64 vruntime)
     return l;
 }
 
+static u32 movable(const struct runq *rq, const struct vcpu *v)
+{
+    return v->sched.only_cpu != rq->cpu;
+}
+
 void rq_insert(struct runq *rq, struct vcpu *v)
 {
     list_add(&v->sched.node, insertion_point(rq, v->sched.vruntime));
     write_once(v->sched.state, SV_QUEUED);
     write_once(rq->nr_queued, rq->nr_queued + 1);
+    write_once(rq->nr_movable, rq->nr_movable + movable(rq, v));
     publish(rq);
 }
 
@@ -96,6 +102,7 @@ void rq_remove(struct runq *rq, struct vcpu *v)
     list_del(&v->sched.node);
     write_once(v->sched.state, SV_OFF);
     write_once(rq->nr_queued, rq->nr_queued - 1);
+    write_once(rq->nr_movable, rq->nr_movable - movable(rq, v));
     publish(rq);
 }
 

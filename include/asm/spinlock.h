@@ -30,7 +30,7 @@ static inline void ticket_lock(spinlock_t *l)
 
 static inline bool ticket_trylock(spinlock_t *l)
 {
-    u16 serving = __atomic_load_n(&l->t.serving, __ATOMIC_RELAXED);
+    u16 serving = __atomic_load_n(&l->t.serving, __ATOMIC_ACQUIRE);   /* its last holder's release */
     u16 expected = serving;
 
     return __atomic_compare_exchange_n(&l->t.next, &expected, (u16)(serving + 1), false,

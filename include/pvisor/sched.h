@@ -26,6 +26,7 @@ struct sched_vcpu {
     u64 start;                   /* its last switch-in, ns */
     u64 charged;                 /* service is accounted up to here */
     cpumask_t hard_affinity, soft_affinity;
+    u32 only_cpu;                /* that hard_affinity has; NR_CPUS: it has several */
     u8 state;                    /* SV_*, private to the scheduler */
     bool yielding;
     bool migrating;              /* to be placed anew once its registers are saved */

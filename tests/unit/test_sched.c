@@ -17,6 +17,7 @@
 #include <public/errno.h>
 #include <pvisor/sched.h>
 #include <pvisor/time.h>
+#include <common/sched/internal.h>
 #include "fake/cpus.h"
 
 #define FOREVER 0, 0
@@ -217,6 +218,43 @@ static void hard_affinity_binds(void **state)
         assert_true(cpu == 1 || !v[1]->ran_on[cpu]);
     }
     assert_int_equal(vcpu_set_hard_affinity(&v[0]->v, &(cpumask_t){ .w = { 1UL << 40 } }), -22);
+}
+
+/* Its lock is held: whoever took it would wait here for ever. */
+static bool finds_work(unsigned cpu, struct runq *locked)
+{
+    bool found;
+    u64 flags;
+
+    sim_on(locked->cpu);
+    flags = spin_lock_irqsave(&locked->lock);
+    sim_on(cpu);
+    found = steal_work(rq_of(cpu), false, 0);
+    sim_on(locked->cpu);
+    spin_unlock_irqrestore(&locked->lock, flags);
+    return found;
+}
+
+static void nobody_stands_in_line_for_a_queue(void **state)
+{
+    cpumask_t first = cpumask_of(0), two = { .w = { 3 } };
+    struct sim_vcpu *v[3];
+
+    (void)state;
+    sim_start(3);
+    for (unsigned i = 0; i < 3; i++) {
+        v[i] = sim_vcpu(sim_domain(256, 0), FOREVER);
+        assert_int_equal(vcpu_set_hard_affinity(&v[i]->v, &first), 0);
+    }
+    sim_settle();
+    assert_int_equal(rq_of(0)->nr_queued, 2);
+    assert_false(finds_work(1, rq_of(0)));      /* nobody there may move: it is not even looked at */
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(vcpu_set_hard_affinity(&v[i]->v, &two), 0);
+    sim_settle();
+    assert_int_equal(rq_of(0)->nr_queued + rq_of(1)->nr_queued, 1);
+    assert_true(finds_work(2, rq_of(rq_of(1)->nr_queued)));     /* it cannot be told now: to be looked at again */
+    assert_int_equal(rq_of(2)->nr_queued, 0);
 }
 
 static void soft_affinity_is_preferred(void **state)
@@ -592,6 +630,7 @@ int main(void)
         cmocka_unit_test(caps_make_up_for_missed_periods),
         cmocka_unit_test(caps_count_all_vcpus),
         cmocka_unit_test(hard_affinity_binds),
+        cmocka_unit_test(nobody_stands_in_line_for_a_queue),
         cmocka_unit_test(soft_affinity_is_preferred),
         cmocka_unit_test(wakers_are_served_quickly),
         cmocka_unit_test(rate_limit_is_shorter_than_a_disk),

@@ -375,8 +375,25 @@ static void check_waiting(const struct vcpu *v)
             panic("CPU%u idles while d%uv%u waits on CPU%u", i, v->domain->id, v->id, v->cpu);
 }
 
+static void check_counts(const struct runq *rq)
+{
+    u32 queued = 0, movable = 0;
+    struct vcpu *v;
+
+    list_for_each(v, &rq->queue, sched.node) {
+        cpumask_t others = v->sched.hard_affinity;
+
+        cpumask_clear(&others, rq->cpu);
+        queued++;
+        movable += !cpumask_empty(&others);
+    }
+    BUG_ON(rq->nr_queued != queued || rq->nr_movable != movable);
+}
+
 void sim_check(void)
 {
+    for (unsigned i = 0; i < nr_cpus; i++)
+        check_counts(rq_of(i));
     for (unsigned i = 0; i < nr_vcpus; i++) {
         struct vcpu *v = &vcpus[i]->v;
         u64 time[4], entry;
