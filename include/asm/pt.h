@@ -38,13 +38,42 @@
 #ifndef ASM_PT_H
 #define ASM_PT_H
 
+#include <asm/isolation.h>
 #include <asm/mm.h>
 #include <asm/pt_format.h>
 #include <pvisor/domain.h>
 #include <pvisor/frame.h>
 #include <pvisor/types.h>
 
-/* --- Frame words (pt/frame.c) --- */
+/*
+ * --- Frame words (pt/frame.c) ---
+ *
+ * The reference word: whose the frame is, and how many users it has.
+ *
+ *      heap's --domain_alloc_frames()--> owner, ALLOCATED, count 1 <--frame_get(), _put()--> count n
+ *        ^                                   | domain_release_frame(): one, by compare-and-exchange
+ *        |                                   v
+ *        +---- after a flush ---- count 0 <--frame_final_put()-- owner, count of what still uses it
+ *
+ *   The owner and COUNTED change under the owner's page_lock, with its accounts; ALLOCATED and the count by atomic operations, by anybody.
+ *
+ * The type word: what a frame that has an owner is in use as. A type that nobody counts any more stays until the next one takes its place,
+ * so that this one flushes what CPUs may still know of it.
+ *
+ *                  frame_get_writable()                      pt_get_table()
+ *      WRITABLE, n <------------------- any type, count 0 -------------------> L1..L4, 1, not VALID
+ *         |                                  ^   ^                                |         |  gives way
+ *         +------ frame_put_writable() ------+   |                      promoted  |         v
+ *                                                |                                |      PARTIAL, entries done
+ *      SEGDESC, n <--- frame_get_segdesc() ------+                                v         |  ^  pt_drain_orphans() goes on
+ *                                                +---- demoted, the last put -- VALID, n    |  |  gives way
+ *                                                +------------------------------------------+--+
+ *
+ *   To and from L1..L4, PARTIAL, SEGDESC, PINNED, HV, LINEAR: under the owner's pt_lock. To WRITABLE and its count: without, so all changes
+ *   are compare-and-exchanges or atomic. VALID of WRITABLE is set by whoever changed the type, once it has flushed; others wait for it.
+ *
+ * The words of a frame that has no owner are notes of its keeper's: frame_notes.
+ */
 #define FR_COUNT_MASK  0xffffffffUL
 #define FR_OWNER_SHIFT 32
 #define FR_ALLOCATED   (1UL << 48)
@@ -54,15 +83,20 @@ static inline enum frame_type fw_type(u32 w) { return (enum frame_type)(w >> FW_
 #define frame_refs  ((u64 *)FRAME_REF_START)
 #define frame_types ((u32 *)FRAME_TYPE_START)
 
+/*
+ * A frame without an owner has no type. In the place of it there is what its keeper notes: the hypervisor's allocator the order of a large
+ * block (mm/xmalloc.c); a frame that waits for a flush the next such frame (pt/frame.c); the heap, which looks at words of frames that
+ * may have an owner, a link with a mark that no type has (mm/heap.c).
+ */
+#define frame_notes frame_types
+#define NOTE_HEAP     7u                 /* in the place of the type */
 #define FW_TYPE(t)    ((u32)(t) << FW_TYPE_SHIFT)
-#define FW_FREE       7u                 /* type value of a block on the heap's lists */
 #define FW_PINNED     (1u << 28)
 #define FW_VALID      (1u << 27)
 #define FW_PARTIAL    (1u << 26)         /* entries below the count field's value hold references */
 #define FW_HV         (1u << 25)         /* PAE: the L2 that has the hypervisor's entries */
 #define FW_LINEAR     (1u << 24)         /* another table of its level names it */
 #define FW_COUNT_MASK ((1u << 24) - 1)
-#define FW_LINK_MASK  0xffffffffu        /* type word of a frame that waits for a flush */
 
 /* The level of a complete page table that is in use, from its type word; 0: it is none. */
 static always_inline unsigned pt_live_level(u32 w)
@@ -136,6 +170,33 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
  */
 int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e);
 unsigned pt_own_level(const struct domain *d, mfn_t m);        /* pt_live_level(), of d's own frames; 0 of others, and of any number */
+/*
+ * A walk down from a root, of a guest's or one of its vCPU's: the entry for va in the table of each level. Under pt_lock.
+ *
+ *      struct pt_walk w = pt_walk_from(f, root);
+ *      while (pt_walk_down(&w, va))
+ *          ... w.entry, which is entry w.idx of table w.table, of level w.level
+ *
+ * It ends below level 1 and below an entry that names no table; w has that entry then.
+ * (Kernels' own updates walk in straight code, one for each format: pt/internal.h.)
+ */
+struct pt_walk { const struct pt_format *f; mfn_t table; unsigned level, idx; u64 entry; };
+static inline struct pt_walk pt_walk_from(const struct pt_format *f, mfn_t root)
+{
+    return (struct pt_walk){ .f = f, .level = f->levels + 1u, .entry = mfn_eq(root, INVALID_MFN) ? 0 : pte_make(root, PTE_P) };
+}
+
+static inline bool pt_walk_down(struct pt_walk *w, u64 va)
+{
+    /* No table of a guest's has large pages, but through a linear mapping the last one may be ours. */
+    if (w->level == 1 || (w->entry & (PTE_P | PTE_PS)) != PTE_P)
+        return false;
+    w->table = pte_held_mfn(w->entry);
+    w->level--;
+    w->idx = pt_index(w->f, w->level, va);
+    w->entry = pt_load(w->f, mfn_to_virt(w->table), w->idx);
+    return true;
+}
 /* The L1 entry that maps va in v's current tables: its table frame and index; false if there is no L1 table. */
 bool pt_find_l1(const struct vcpu *v, u64 va, mfn_t *table, unsigned *idx);
 bool pt_find_l1_below(const struct domain *d, mfn_t root, u64 va, mfn_t *table, unsigned *idx);
@@ -170,6 +231,16 @@ void frame_put_segdesc(struct domain *d, mfn_t m);
 int pt_relinquish(struct domain *d);
 void pt_walk_dump(const struct vcpu *v, u64 va);
 void pt_fill_hv_slots(struct domain *d, u64 *root);
+/* With VMASST_TYPE_m2p_strict, user space does not see the M2P: its root lacks that slot. */
+static inline void pt_show_m2p(const struct domain *d, mfn_t root, bool user)
+{
+    unsigned slot = M2P_RO_START >> 39 & 511;
+
+    if (likely(!(d->vm_assist >> VMASST_TYPE_m2p_strict & 1)) || mfn_eq(root, INVALID_MFN))
+        return;
+    write_once(((u64 *)mfn_to_virt(root))[slot], user ? 0 : hyp_l4[slot]);
+    isolation_forget(d, root);
+}
 void pt_fill_top(const struct domain *d, u64 *l4);   /* the hypervisor's slots of a level-4 table */
 
 #endif

@@ -43,17 +43,17 @@ static void count_free(unsigned zone, s64 by)
 
 static bool is_free_head(u64 m, unsigned order)
 {
-    return m < nr_frames && fw_type(frame_types[m]) == FW_FREE && (frame_types[m] >> 24 & 31) == order;
+    return m < nr_frames && frame_notes[m] >> FW_TYPE_SHIFT == NOTE_HEAP && (frame_notes[m] >> 24 & 31) == order;
 }
 
 static void set_links(u64 m, unsigned order, u32 next, u32 prev)
 {
-    frame_types[m] = FW_TYPE(FW_FREE) | order << 24 | prev >> 16;
+    frame_notes[m] = FW_TYPE(NOTE_HEAP) | order << 24 | prev >> 16;
     frame_refs[m] = next | (u64)DOMID_INVALID << FR_OWNER_SHIFT | (u64)(prev & 0xffff) << 48;
 }
 
 static u32 link_next(u64 m) { return (u32)frame_refs[m]; }
-static u32 link_prev(u64 m) { return (frame_types[m] & 0xffff) << 16 | (u32)(frame_refs[m] >> 48); }
+static u32 link_prev(u64 m) { return (frame_notes[m] & 0xffff) << 16 | (u32)(frame_refs[m] >> 48); }
 
 static void list_push(u64 m, unsigned order)
 {

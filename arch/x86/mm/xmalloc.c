@@ -89,14 +89,14 @@ static void small_free(struct slab *s, void *p)
     }
 }
 
-/* A large block starts on a page boundary; its order is kept in the frame's type word, which nobody else uses. */
+/* A large block starts on a page boundary; its order is noted beside its frame. */
 static void *large_alloc(size_t size)
 {
     unsigned order = size <= PAGE_SIZE ? 0 : 64 - (unsigned)__builtin_clzl((size - 1) >> PAGE_SHIFT);
     void *p = alloc_pages(order);
 
     if (p)
-        frame_types[virt_to_mfn(p).v] = order;
+        frame_notes[virt_to_mfn(p).v] = order;
     return p;
 }
 
@@ -122,7 +122,7 @@ void xfree(void *p)
     if (!p)
         return;
     if ((void *)s == p) {
-        free_pages(p, frame_types[virt_to_mfn(p).v]);
+        free_pages(p, frame_notes[virt_to_mfn(p).v]);
         return;
     }
     BUG_ON(s->magic != SLAB_MAGIC);

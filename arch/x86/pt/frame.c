@@ -12,6 +12,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
+#include "internal.h"
 
 u64 nr_frames;
 
@@ -64,7 +65,7 @@ static __attribute__((noinline)) int type_get_writable(mfn_t m, const struct dom
         } else {
             break;
         }
-        if (!try_cmpxchg(&frame_types[m.v], &w, n))
+        if (!type_try_change(m, &w, n))
             continue;
         if (unlikely(!(n & FW_VALID))) {
             /* It was a table until now: a CPU may still walk it. */
@@ -138,14 +139,14 @@ int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct doma
         atomic_inc(&frame_types[m.v]);
         return 0;
     }
-    if (w & (FW_COUNT_MASK | FW_PARTIAL) || !try_cmpxchg(&frame_types[m.v], &w, FW_TYPE(FT_SEGDESC) | 1))
+    if (w & (FW_COUNT_MASK | FW_PARTIAL) || !type_try_change(m, &w, FW_TYPE(FT_SEGDESC) | 1))
         goto busy;
     domain_flush_stale(d);
     if (check(d, mfn_to_virt(m))) {
         atomic_or(&frame_types[m.v], FW_VALID);
         return 0;
     }
-    write_once(frame_types[m.v], 0);
+    type_change(m, 0);
 busy:
     frame_put(m);
     return -EINVAL;
@@ -249,7 +250,7 @@ mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only)
 
     /* A type reference that never goes away: the frame can be no page table. A read-only one takes a type no mapping has. */
     if (!mfn_eq(m, INVALID_MFN))
-        write_once(frame_types[m.v], FW_TYPE(read_only ? FT_SEGDESC : FT_WRITABLE) | FW_VALID | 1);
+        type_change(m, FW_TYPE(read_only ? FT_SEGDESC : FT_WRITABLE) | FW_VALID | 1);
     return m;
 }
 
@@ -312,7 +313,7 @@ void frame_final_put(mfn_t m, u64 w)
     write_once(frame_refs[m.v], (u64)DOMID_INVALID << FR_OWNER_SHIFT);
     spin_unlock(&d->page_lock);
     flags = irq_save();
-    write_once(frame_types[m.v], p->head);
+    write_once(frame_notes[m.v], p->head);
     p->head = (u32)m.v;
     p->nr++;
     note_flush(p, &d->arch.dirty_cpus);
@@ -343,7 +344,7 @@ void frames_drain_pending(void)
             frame_put(m);
     }
     while (list.nr--) {
-        u32 next = frame_types[list.head] & FW_LINK_MASK;
+        u32 next = frame_notes[list.head];
         free_frames(mfn_kept(list.head), 0);
         list.head = next;
     }

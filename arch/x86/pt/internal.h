@@ -16,6 +16,15 @@
 
 #define RESTART ERESTART_HYPERCALL
 
+/*
+ * --- Changes of type ---
+ *
+ * Of a frame that has an owner, each is one of these two. So whoever must hear of them (a device's translation tables, a log of what is
+ * written) has one place to be told. Counts, and the flags of a table that stays one, are no changes.
+ */
+static always_inline bool type_try_change(mfn_t m, u32 *was, u32 to) { return try_cmpxchg(&frame_types[m.v], was, to); }
+static always_inline void type_change(mfn_t m, u32 to) { write_once(frame_types[m.v], to); }
+
 /* --- table.c --- */
 int get_table(struct domain *d, mfn_t m, unsigned level, u32 hv);      /* pt_get_table(); hv: FW_HV or 0 */
 
@@ -146,7 +155,12 @@ static inline int put_node(struct domain *d, mfn_t table, u64 e)
     return pt_put_table(d, m);
 }
 
-/* --- Stores --- */
+/*
+ * --- Stores ---
+ *
+ * All that is stored in a guest's table passes store_8(), or mirror_store() if its domain is mirrored. (The hypervisor's own slots apart:
+ * pt_fill_hv_slots().)
+ */
 
 /* A flag of changes besides PT_PRESERVE_AD: store only if the entry still is old. */
 #define COMPARE (1u << 31)
@@ -165,17 +179,23 @@ static always_inline bool store_8(u64 *p, u64 e, u64 old, unsigned flags)
 
 /* --- Walks --- */
 
-/*
- * The three formats' walks: constants, so that each becomes straight code. No table of a guest's has large pages, but the last one
- * may be ours, through a linear mapping.
- */
+/* bytes: of an entry, bits: of an address that a level takes: constants, so that what is made of these becomes straight code. */
+static always_inline u64 load_entry(const void *table, unsigned bytes, unsigned i)
+{
+    return bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
+}
+
+static always_inline unsigned index_at(u64 va, unsigned level, unsigned bits)
+{
+    return va >> (PAGE_SHIFT + bits * (level - 1)) & ((1u << bits) - 1);
+}
+
+/* pt_walk_down() to level 1, in each format. */
 static always_inline bool walk_to_l1(mfn_t *m, u64 va, unsigned levels, unsigned bytes, unsigned bits)
 {
 #pragma GCC unroll 4
     for (unsigned level = levels; level > 1; level--) {
-        unsigned i = va >> (PAGE_SHIFT + bits * (level - 1)) & ((1u << bits) - 1);
-        const void *table = mfn_to_virt(*m);
-        u64 e = bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
+        u64 e = load_entry(mfn_to_virt(*m), bytes, index_at(va, level, bits));
 
         if (unlikely((e & (level == 2 ? PTE_P | PTE_PS : PTE_P)) != PTE_P))
             return false;

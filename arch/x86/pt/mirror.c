@@ -38,6 +38,9 @@
 #define L3_AT     6
 #define L1_ORDER  1
 #define L2_ORDER  3
+/* The format that is mirrored. */
+#define ENTRY_BYTES 4
+#define INDEX_BITS  10
 #define DEAD_MAX  64     /* blocks */
 #define DEAD_L2   2UL    /* in a link: the block is of L2_ORDER */
 #define MIN_LIMIT 1024   /* frames */
@@ -285,19 +288,18 @@ static void set_bits(struct domain *d, mfn_t m, unsigned level, unsigned idx, u6
 bool mirror_fault(struct vcpu *v, u64 address, u32 error)
 {
     struct domain *d = v->domain;
-    const struct pt_format *f = d->arch.fmt;
     mfn_t root = v->arch.root_kernel, l1;
-    unsigned i2 = pt_index(f, 2, address), i1 = pt_index(f, 1, address);
+    unsigned i2 = index_at(address, 2, INDEX_BITS), i1 = index_at(address, 1, INDEX_BITS);
     u64 e2, e1 = 0;
     bool ok;
 
     if (error & PF_RSVD || mfn_eq(root, INVALID_MFN))
         return false;
     pt_lock(d);
-    e2 = pt_load(f, mfn_to_virt(root), i2);
+    e2 = load_entry(mfn_to_virt(root), ENTRY_BYTES, i2);
     l1 = pte_held_mfn(e2);      /* if it is present */
     if (e2 & PTE_P)
-        e1 = pt_load(f, mfn_to_virt(l1), i1);
+        e1 = load_entry(mfn_to_virt(l1), ENTRY_BYTES, i1);
     ok = permits(e2, error) && permits(e1, error) && !smep_forbids(e2 & e1, error);
     if (ok) {
         set_bits(d, root, 2, i2, e2, PTE_A);

@@ -20,7 +20,7 @@ static bool give_way(const struct domain *d) { return preempt_needed() && !d->ar
 
 static void set_partial(mfn_t m, u32 w, unsigned progress)
 {
-    write_once(frame_types[m.v], (w & (FW_TYPE(7) | FW_HV)) | FW_PARTIAL | progress);
+    type_change(m, (w & (FW_TYPE(7) | FW_HV)) | FW_PARTIAL | progress);
 }
 
 /* at: how many there were before the operation that leaves m behind; what it left before are tables below m. */
@@ -71,7 +71,7 @@ static void retire(struct domain *d, mfn_t m, unsigned level)
     if (d->arch.mirrored)
         mirror_free(d, m, level);
     note_stale(&d->arch);
-    write_once(frame_types[m.v], FW_TYPE(FT_L1 + level - 1));
+    type_change(m, FW_TYPE(FT_L1 + level - 1));
 }
 
 /* --- Promotion --- */
@@ -93,11 +93,6 @@ static always_inline bool line_is_empty(const void *table, unsigned bytes, unsig
 
 static always_inline unsigned line_start(unsigned i, unsigned bytes) { return i & ~(LINE_BYTES / bytes - 1); }
 static always_inline unsigned line_end(unsigned i, unsigned bytes) { return line_start(i, bytes) + LINE_BYTES / bytes; }
-
-static always_inline u64 load_entry(const void *table, unsigned bytes, unsigned i)
-{
-    return bytes == 8 ? read_once(((const u64 *)table)[i]) : read_once(((const u32 *)table)[i]);
-}
 
 /* mirrored: a constant, d's. What a mirror stands for is stored once more, for the twin. */
 static always_inline int promote_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned i, u64 e, bool mirrored)
@@ -277,7 +272,7 @@ static __attribute__((noinline)) int get_held_table(struct domain *d, mfn_t m, u
             }
             from = (int)(w & FW_COUNT_MASK);
             orphan_forget(d, m);
-            write_once(frame_types[m.v], FW_TYPE(type) | hv | 1);
+            type_change(m, FW_TYPE(type) | hv | 1);
             frame_put(m);       /* the partial state's own */
             break;
         }
@@ -289,7 +284,7 @@ static __attribute__((noinline)) int get_held_table(struct domain *d, mfn_t m, u
             atomic_inc(&frame_types[m.v]);
             return 0;
         }
-        if (try_cmpxchg(&frame_types[m.v], &w, FW_TYPE(type) | hv | 1)) {
+        if (type_try_change(m, &w, FW_TYPE(type) | hv | 1)) {
             d->arch.nr_tables++;
             domain_flush_stale(d);
             break;

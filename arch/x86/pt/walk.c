@@ -4,11 +4,14 @@
 #include <pvisor/printk.h>
 #include "internal.h"
 
+static mfn_t current_root(const struct vcpu *v)
+{
+    return v->domain->arch.fmt->levels == 4 && !v->arch.kernel_mode ? v->arch.root_user : v->arch.root_kernel;
+}
+
 bool pt_find_l1(const struct vcpu *v, u64 va, mfn_t *table, unsigned *idx)
 {
-    bool user = v->domain->arch.fmt->levels == 4 && !v->arch.kernel_mode;
-
-    return pt_find_l1_below(v->domain, user ? v->arch.root_user : v->arch.root_kernel, va, table, idx);
+    return pt_find_l1_below(v->domain, current_root(v), va, table, idx);
 }
 
 bool pt_find_l1_below(const struct domain *d, mfn_t m, u64 va, mfn_t *table, unsigned *idx)
@@ -32,14 +35,9 @@ bool pt_find_l1_below(const struct domain *d, mfn_t m, u64 va, mfn_t *table, uns
 void pt_walk_dump(const struct vcpu *v, u64 va)
 {
     const struct pt_format *f = v->domain->arch.fmt;
-    mfn_t m = f->levels == 4 && !v->arch.kernel_mode ? v->arch.root_user : v->arch.root_kernel;
+    struct pt_walk w = pt_walk_from(f, current_root(v));
 
     printk(LOG_ERR "Page walk of %#lx (%s tables):\n", va, f->name);
-    for (unsigned level = f->levels; level && !mfn_eq(m, INVALID_MFN) && mfn_valid(m); level--) {
-        u64 e = pt_load(f, mfn_to_virt(m), pt_index(f, level, va));
-        printk(LOG_ERR " L%u[%03x] = %016lx  pfn %016lx\n", level, pt_index(f, level, va), e, m2p_get(pte_mfn(e)));
-        if (!(e & PTE_P))
-            break;
-        m = pte_mfn(e);
-    }
+    while (pt_walk_down(&w, va))
+        printk(LOG_ERR " L%u[%03x] = %016lx  pfn %016lx\n", w.level, w.idx, w.entry, m2p_get(pte_mfn(w.entry)));
 }

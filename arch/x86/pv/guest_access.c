@@ -126,18 +126,16 @@ static bool user_page(const struct vcpu *v, u64 va, bool write, u32 *error)
 {
     const struct pt_format *f = v->domain->arch.fmt;
     u64 need = PTE_US | (write ? PTE_RW : 0);
-    mfn_t m = v->arch.root_kernel;
-    bool allowed = va < f->hv_start;
+    struct pt_walk w = pt_walk_from(f, v->arch.root_kernel);
+    bool allowed = true;
 
-    *error = PF_USER | (write ? PF_WRITE : 0);
-    for (unsigned level = f->levels; level && va < f->hv_start; level--) {
-        u64 e = pt_load(f, mfn_to_virt(m), pt_index(f, level, va));
-
-        if (!(e & PTE_P))
-            return false;
-        allowed &= level == 3 || (e & need) == need;
-        m = pte_mfn(e);
-    }
+    *error = PF_USER | (write ? PF_WRITE : 0) | (va < f->hv_start ? 0 : PF_PRESENT);
+    if (va >= f->hv_start)
+        return false;
+    while (pt_walk_down(&w, va))
+        allowed &= w.level == 3 || (w.entry & need) == need;
+    if (!(w.entry & PTE_P))
+        return false;
     *error |= PF_PRESENT;
     return allowed;
 }

@@ -1,7 +1,6 @@
 /* The page-table hypercalls: mmu_update, mmuext_op, update_va_mapping. */
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
-#include <asm/isolation.h>
 #include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
@@ -423,17 +422,6 @@ s64 do_update_va_mapping_otherdomain(u64 va, u64 a1, u64 a2, u64 a3, u64 a4, u64
 
 /* --- Roots --- */
 
-/* With VMASST_TYPE_m2p_strict, user space does not see the M2P: its root lacks that slot. */
-static void show_m2p(const struct domain *d, mfn_t root, bool user)
-{
-    unsigned slot = M2P_RO_START >> 39 & 511;
-
-    if (likely(!(d->vm_assist >> VMASST_TYPE_m2p_strict & 1)) || mfn_eq(root, INVALID_MFN))
-        return;
-    write_once(((u64 *)mfn_to_virt(root))[slot], user ? 0 : hyp_l4[slot]);
-    isolation_forget(d, root);
-}
-
 int pv_new_root(struct vcpu *v, mfn_t m, bool user)
 {
     struct domain *d = v->domain;
@@ -454,7 +442,7 @@ int pv_new_root(struct vcpu *v, mfn_t m, bool user)
         return rc == -RESTART ? rc : refuse(rc, "frame %#lx cannot be a root", m.v);
     }
     *root = user && !m.v ? INVALID_MFN : m;
-    show_m2p(d, *root, user);
+    pt_show_m2p(d, *root, user);
     if (!user)
         pv_destroy_ldt(v);
     if (v->arch.monitor_l4)

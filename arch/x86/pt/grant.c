@@ -5,6 +5,7 @@
 #include <public/grant_table.h>
 #include <pvisor/gnttab.h>
 #include <pvisor/printk.h>
+#include "internal.h"
 
 /* 2 MiB: what one L1 table maps in some formats, and half of it in others. */
 #define REGION_SHIFT 21
@@ -56,7 +57,7 @@ static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_a
     return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && pt_own_level(d, *table) == 1;
 }
 
-/* The same, for what most are: a linear address in the region, in a table of the hardware's. NULL: ask grant_entry(). */
+/* grant_entry() for what most are: a linear address in the region, in a table of the hardware's. NULL: ask grant_entry(). */
 static always_inline u64 *grant_plain_entry(const struct pv_grant_walk *walk, u64 host_addr, u32 flags)
 {
     if (unlikely(host_addr >> REGION_SHIFT != walk->region || flags & GNTMAP_contains_pte || !walk->plain))
@@ -98,7 +99,7 @@ int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags)
     /* Where there was no entry there is nothing to do but a store. */
     if (unlikely(!p || read_once(*p) & PTE_P))
         return grant_map_any(walk, host_addr, m, flags);
-    write_once(*p, grant_pte(walk, m, flags));
+    (void)store_8(p, grant_pte(walk, m, flags), 0, 0);
     return GNTST_okay;
 }
 
@@ -137,7 +138,7 @@ int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_a
 
     if (unlikely(!p || new_addr || !is_granted_entry(read_once(*p), m, flags)))
         return grant_unmap_any(walk, host_addr, m, new_addr, flags);
-    write_once(*p, 0);
+    (void)store_8(p, 0, 0, 0);
     return GNTST_okay;
 }
 
