@@ -72,7 +72,7 @@ void asm_offsets(void)
     OFFSET(VCPU_cr3, struct vcpu, arch.cr3);
     OFFSET(VCPU_kernel_sp, struct vcpu, arch.kernel_sp);
     OFFSET(VCPU_syscall_address, struct vcpu, arch.callback[CB_SYSCALL].address);
-    OFFSET(VCPU_syscall_disables_events, struct vcpu, arch.syscall_disables_events);
+    OFFSET(VCPU_syscall_disables_events, struct vcpu, arch.callback[CB_SYSCALL].disables_events);
     OFFSET(DOMAIN_vm_assist, struct domain, vm_assist);
     OFFSET(DOMAIN_fmt, struct domain, arch.fmt);
     OFFSET(FORMAT_id, struct pt_format, id);

@@ -36,7 +36,7 @@ struct arch_vcpu {
     struct cpu_regs regs;          /* while descheduled; cpu_info()->guest_regs while it runs */
     bool kernel_mode;              /* 64-bit: which of the two page-table roots and GS bases is in use */
     bool ts;                       /* the guest's CR0.TS (fpu_taskswitch) */
-    bool syscall_disables_events, nmi_pending, nmi_masked;
+    bool nmi_pending, nmi_masked;
     u8 iopl;
     u64 kernel_sp;
     u16 kernel_ss;

@@ -51,6 +51,7 @@ void lapic_timer_set(u64 expires_ns);                   /* system time; 0: off *
 /* Domain side: pirqs (include/public/physdev.h). */
 int pirq_domain_init(struct domain *d);
 void pirq_domain_destroy(struct domain *d);             /* unbinds and unmaps all */
+void pirq_unshare_eoi_map(struct domain *d);            /* gives back the frame of PHYSDEVOP_pirq_eoi_gmfn; d's vCPUs run no more */
 /* Binds pirq of v's domain to deliver to event port; -EPERM, -EINVAL, -EBUSY. */
 int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable);
 void pirq_unbind(struct domain *d, u32 pirq, u32 port);

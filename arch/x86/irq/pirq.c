@@ -207,13 +207,18 @@ int pirq_unmap(struct domain *d, s32 pirq)
     return err;
 }
 
-static void unshare_eoi_map(struct domain *d)
+void pirq_unshare_eoi_map(struct domain *d)
 {
-    if (!d->arch.pirq_eoi_map)
-        return;
-    unmap_frame(d->arch.pirq_eoi_map);
-    frame_put_writable(d->arch.pirq_eoi_mfn);
+    void *map;
+
+    spin_lock(&map_lock);
+    map = d->arch.pirq_eoi_map;
     d->arch.pirq_eoi_map = NULL;
+    spin_unlock(&map_lock);
+    if (!map)
+        return;
+    unmap_frame(map);
+    frame_put_writable(d->arch.pirq_eoi_mfn);
 }
 
 void pirq_domain_destroy(struct domain *d)
@@ -225,7 +230,7 @@ void pirq_domain_destroy(struct domain *d)
     xfree(d->pirqs);
     d->pirqs = NULL;
     spin_unlock(&map_lock);
-    unshare_eoi_map(d);
+    pirq_unshare_eoi_map(d);
 }
 
 /* --- Use ------------------------------------------------------------------------------------------------------ */

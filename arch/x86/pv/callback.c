@@ -70,8 +70,6 @@ static int set_callback(struct vcpu *v, unsigned type, u64 cs, u64 eip, bool mas
     v->arch.callback[id] = (struct guest_callback){
         .address = eip, .cs = fixup_selector(d, (u16)cs), .registered = true, .disables_events = masks_events,
     };
-    if (type == CALLBACKTYPE_syscall)
-        v->arch.syscall_disables_events = masks_events;
     return 0;
 }
 

@@ -52,6 +52,7 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
 {
     struct domain *d = v->domain;
     unsigned level = d->arch.fmt->levels;
+    mfn_t last = kernel;
     int rc;
 
     pt_lock(d);
@@ -59,7 +60,7 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
     if (!rc)
         rc = pt_get_table(d, kernel, level);
     if (!rc && user.v) {
-        rc = pt_get_table(d, user, level);
+        rc = pt_get_table(d, last = user, level);
         if (rc)
             pt_put_table(d, kernel);
     }
@@ -71,7 +72,7 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
             mirror_set_root(v);
     }
     pt_unlock(d);
-    return rc == -ERESTART_HYPERCALL ? rc : rc ? refuse(-EINVAL, "frame %#lx cannot be the root", kernel.v) : 0;
+    return rc == -ERESTART_HYPERCALL ? rc : rc ? refuse(-EINVAL, "frame %#lx cannot be the %s root", last.v, mfn_eq(last, kernel) ? "kernel's" : "user's") : 0;
 }
 
 /* What both layouts say, widened. */
@@ -182,7 +183,6 @@ static void take_callbacks(struct vcpu *v, const struct context *c)
     v->arch.callback[CB_FAILSAFE] = (struct guest_callback){ c->failsafe.eip, fixup_selector(d, (u16)c->failsafe.cs), true,
                                                             c->flags & VGCF_failsafe_disables_events };
     v->arch.callback[CB_SYSCALL] = (struct guest_callback){ c->syscall.eip, 0, true, c->flags & VGCF_syscall_disables_events };
-    v->arch.syscall_disables_events = c->flags & VGCF_syscall_disables_events;
 }
 
 static void take_traps(struct vcpu *v, const char *raw)
@@ -285,7 +285,7 @@ void arch_vcpu_get_context(struct vcpu *v, void *raw)
     c.flags = VGCF_i387_valid | (v->arch.kernel_mode ? VGCF_in_kernel : 0) |
               (v->pause_flags & VPF_DOWN ? 0 : VGCF_online) |
               (v->arch.callback[CB_FAILSAFE].disables_events ? VGCF_failsafe_disables_events : 0) |
-              (v->arch.syscall_disables_events ? VGCF_syscall_disables_events : 0);
+              (v->arch.callback[CB_SYSCALL].disables_events ? VGCF_syscall_disables_events : 0);
     c.ldt_base = v->arch.ldt_base;
     c.ldt_ents = v->arch.ldt_entries;
     c.gdt_ents = v->arch.gdt_entries;

@@ -221,7 +221,7 @@ void pv_guest_syscall(struct cpu_regs *regs)
 {
     struct vcpu *v = current;
     const struct guest_callback *cb = &v->arch.callback[CB_SYSCALL];
-    struct delivery t = { .address = cb->address, .disables_events = v->arch.syscall_disables_events };
+    struct delivery t = { .address = cb->address, .disables_events = cb->disables_events };
 
     if (unlikely(!cb->address)) {
         regs->rip -= 2;

@@ -13,6 +13,7 @@
 #include <pvisor/evtchn.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/time.h>
 #include <pvisor/printk.h>
@@ -43,7 +44,6 @@ int arch_domain_create(struct domain *d)
     take_format(d, &pt_formats[PT64]);
     d->arch.perdomain_l3 = l3;
     d->arch.perdomain_l3_mfn = virt_to_mfn(l3);
-    d->arch.pirq_eoi_mfn = INVALID_MFN;
     d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     tsc_domain_init(d);
@@ -215,11 +215,7 @@ int arch_domain_relinquish(struct domain *d)
     for_each_vcpu(d, v)
         if ((rc = arch_vcpu_reset(v)) != 0)
             return rc;
-    if (!mfn_eq(d->arch.pirq_eoi_mfn, INVALID_MFN)) {
-        frame_put_writable(d->arch.pirq_eoi_mfn);
-        d->arch.pirq_eoi_mfn = INVALID_MFN;
-        d->arch.pirq_eoi_map = NULL;
-    }
+    pirq_unshare_eoi_map(d);
     return pt_relinquish(d);
 }
 
