@@ -352,8 +352,11 @@ TEST(port_zero)
     __atomic_fetch_or(pending, 1, __ATOMIC_SEQ_CST);
     CHECK_OK(port_unmask(port));
     CHECK(read_once(shared_info->evtchn_mask.word[0]) & 1);
-    CHECK_OK(poll(P(&port), 1, deadline));
-    CHECK(system_time() >= deadline);
+    /* Who waits for a port that is none is woken by each event, such as the console's. Its bit would end the wait at once, each time. */
+    for (unsigned n = 0; system_time() < deadline; n++) {
+        REQUIRE(n < 20);
+        CHECK_OK(poll(P(&port), 1, deadline));
+    }
     port_clear(port);
     events_on();
     CHECK_OK(close_port((unsigned)neighbour));
