@@ -87,15 +87,6 @@ static s64 is_up(struct vcpu *v, gva_t arg)
     return !(read_once(v->pause_flags) & VPF_DOWN);
 }
 
-/* A vCPU that is on its way to another CPU looks there: resume() in arch/x86/pv/switch.c. The exchange is the barrier. */
-void vcpu_send_nmi(struct vcpu *v)
-{
-    if (!xchg(&v->arch.nmi_pending, true)) {
-        vcpu_unblock(v);
-        raise_softirq_on(read_once(v->cpu), SOFTIRQ_GUEST_NMI);
-    }
-}
-
 static s64 send_nmi(struct vcpu *v, gva_t arg)
 {
     if (arg.v)

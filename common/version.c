@@ -1,6 +1,6 @@
 /*
- * What the hypervisor says of itself: xen_version, and the assists that a guest may switch on. Tools compare
- * the version with their own, so it is that of the ABI we speak; our own name is in the other strings.
+ * What the hypervisor says of itself: xen_version. Tools compare the version with their own, so it is that of the ABI we speak; our own
+ * name is in the other strings.
  */
 #include <asm/nospec.h>
 #include <asm/pt_format.h>
@@ -156,37 +156,4 @@ s64 do_xen_version(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
     if (cmd >= ARRAY_SIZE(commands) || !commands[cmd])
         return refuse(-ENOSYS, "unknown command %lu", cmd);
     return array_nospec(commands, cmd)(gva(arg));
-}
-
-#define ASSIST(name) (1UL << VMASST_TYPE_##name)
-
-/* 4 GiB segments are the way of 32-bit guests alone; the strict M2P is one that only 64-bit ones can have. */
-u64 vm_assist_valid(const struct domain *d)
-{
-    u64 all = ASSIST(writable_pagetables) | ASSIST(pae_extended_cr3) | ASSIST(architectural_iopl) |
-              ASSIST(runstate_update_flag);
-
-    /* 64-bit kernels ask for the segment assists too; for them they mean nothing. */
-    all |= ASSIST(4gb_segments) | ASSIST(4gb_segments_notify);
-    return domain_word(d) == ABI_64 ? all | ASSIST(m2p_strict) : all;
-}
-
-s64 do_vm_assist(u64 cmd, u64 type, u64 a2, u64 a3, u64 a4, u64 a5)
-{
-    struct domain *d = current->domain;
-
-    (void)a2, (void)a3, (void)a4, (void)a5;
-    cmd = (u32)cmd;
-    type = (u32)type;
-    if (type >= 64 || !(vm_assist_valid(d) >> type & 1))
-        return refuse(-EINVAL, "assist %lu is not for this kind of guest", type);
-    switch (cmd) {
-    case VMASST_CMD_enable:
-        atomic_or(&d->vm_assist, 1UL << type);
-        return 0;
-    case VMASST_CMD_disable:
-        atomic_and(&d->vm_assist, ~(1UL << type));
-        return 0;
-    }
-    return refuse(-ENOSYS, "unknown command %lu", cmd);
 }

@@ -1,9 +1,9 @@
 /*
  * Debug keys: one letter, one report. Pressed on the console's hypervisor side or sent by `xl debug-keys`.
  */
+#include <asm/atomic.h>
 #include <public/errno.h>
 #include <pvisor/console.h>
-#include <pvisor/domain.h>
 #include <pvisor/lib.h>
 #include <pvisor/power.h>
 #include <pvisor/printk.h>
@@ -82,19 +82,6 @@ static void key_all(char key, struct cpu_regs *regs)
             run_key(k, regs);
 }
 
-static void key_dom0_registers(char key, struct cpu_regs *regs)
-{
-    struct vcpu *v;
-
-    (void)key, (void)regs;
-    if (!dom0)
-        return;
-    for_each_vcpu(dom0, v) {
-        printk("*** Domain 0, vCPU %u ***\n", v->id);
-        vcpu_show_registers(v);
-    }
-}
-
 static void key_reboot(char key, struct cpu_regs *regs)
 {
     (void)key, (void)regs;
@@ -112,7 +99,6 @@ void debug_keys_init(void)
 {
     debug_key_register('h', key_help, "show this message");
     debug_key_register('*', key_all, "print all diagnostics");
-    debug_key_register('0', key_dom0_registers, "dump dom0 registers");
     debug_key_register_irq('C', key_crash, "stop the machine, with registers and a call trace");
     debug_key_register_irq('R', key_reboot, "reboot machine");
 }

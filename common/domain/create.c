@@ -18,8 +18,6 @@
 #define DEFAULT_GRANT_FRAMES    64
 #define DEFAULT_MAPTRACK_FRAMES 1024
 
-struct domain *dom0;
-
 static int tables_init(struct domain *d)
 {
     u64 chunks = (max_ram_mfn().v >> 9) + 1;

@@ -63,8 +63,22 @@ static void key_memory(char key, struct cpu_regs *regs)
            claimed_frames() << 2);
 }
 
+static void key_dom0_registers(char key, struct cpu_regs *regs)
+{
+    struct vcpu *v;
+
+    (void)key, (void)regs;
+    if (!dom0)
+        return;
+    for_each_vcpu(dom0, v) {
+        printk("*** Domain 0, vCPU %u ***\n", v->id);
+        vcpu_show_registers(v);
+    }
+}
+
 void domain_debug_keys_init(void)
 {
+    debug_key_register('0', key_dom0_registers, "dump dom0 registers");
     debug_key_register('q', key_domains, "dump domains and their vCPUs");
     debug_key_register('e', key_events, "dump event channels");
     debug_key_register('g', key_grants, "dump grant tables");

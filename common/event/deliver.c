@@ -12,13 +12,6 @@
  */
 #include "event.h"
 
-bool vcpu_event_pending(const struct vcpu *v)
-{
-    const struct upcall_flags *f = v->info;
-
-    return read_once(f->pending) && !read_once(f->mask);
-}
-
 void vcpu_mark_events_pending(struct vcpu *v) { evtchn_mark(v); }
 
 /* The upcall was not pending before. */

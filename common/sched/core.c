@@ -16,8 +16,6 @@
 #include <pvisor/softirq.h>
 #include "internal.h"
 
-struct domain *idle_domain;
-
 bool vcpu_runnable(const struct vcpu *v)
 {
     return !read_once(v->pause_flags);

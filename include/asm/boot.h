@@ -23,8 +23,9 @@ extern struct boot_info boot_info;
 
 /* Fills boot_info and host_e820; false if the magic number is neither Multiboot's nor Multiboot 2's. */
 bool multiboot_parse(u32 magic, u32 info);
-/* Sorts and trims host_e820 and readies boot_alloc(). */
+/* Readies boot_alloc() for what host_e820 says, without our image; keeps it from the bytes from start to end, which are somebody's. */
 void memory_init(void);
+void boot_reserve(u64 start, u64 end);
 /* What boot_alloc() left goes to the heap. */
 void memory_to_heap(void);
 /* A module's memory, or the initial code and data, goes to the heap. */

@@ -1,4 +1,4 @@
-/* The machine's memory map (boot/e820.c). */
+/* The machine's memory map (mm/e820.c). */
 #ifndef ASM_E820_H
 #define ASM_E820_H
 

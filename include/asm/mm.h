@@ -62,7 +62,7 @@ u64 hyp_lookup(u64 va);                   /* the leaf entry, large or not, that 
 #define HYP_UNCACHED (HYP_RW | PTE_PCD | PTE_PWT)
 extern u64 hyp_nx;                       /* PTE_NX if the CPU has it */
 
-/* --- RAM found at boot (boot/memory.c) --- */
+/* --- RAM found at boot (mm/boot_alloc.c) --- */
 /*
  * What lies below is the machine's, RAM or not: firmware keeps tables and data there, and its bugs write there. So it is nobody's
  * memory. It is device memory, which the hardware domain may map; CPUs start in a page of it (cpu/smp.c).

@@ -9,7 +9,7 @@
 #include <pvisor/cpumask.h>
 #include <pvisor/types.h>
 
-/* What a starting CPU finds at the end of the trampoline's page (boot/trampoline.asm has the same order). */
+/* What a starting CPU finds at the end of the trampoline's page (cpu/trampoline.asm has the same order). */
 struct trampoline_data {
     u64 stack;                  /* taken by exchange against 0: one CPU only goes on from here */
     u64 hyp_cr3, entry;
@@ -33,7 +33,7 @@ maddr_t smp_trampoline(void);
  */
 int cpu_online(unsigned cpu);
 int cpu_offline(unsigned cpu);
-/* The idle loop of a CPU that is no longer in cpu_online_map ends here. */
+/* The idle loop of a CPU that is no longer in cpu_online_map ends here (leave.c). */
 void smp_leave(void) noreturn_fn;
 
 /* arch/x86/cpu/call.c */
@@ -50,8 +50,12 @@ static inline void smp_call_poll(void) { }
 void smp_call_poll(void);
 #endif
 
-/* arch/x86/cpu/nmi.c */
+/* arch/x86/pv/nmi.c */
 void nmi_init(void);
+
+/* arch/x86/cpu/nmi.c */
+/* What port 0x61 said at this CPU's last NMI, with 0x100; 0: there was none since the last call. */
+u32 nmi_take_reason(void);
 /* For the end of the machine's run: stops all other CPUs where they are, by NMI; tell: and prints where that was. */
 void nmi_stop_others(bool tell);
 /* Prints where a CPU is, and how it came there. */

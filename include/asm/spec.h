@@ -53,7 +53,7 @@ void spec_init(void);
  * inverts the addresses of what it has swapped out or closed. Tables of 32-bit non-PAE guests are not walked (pt/mirror.c).
  *
  * A PAE kernel clears and fills entries by halves, the lower one first or last, so entries come by that are not present and have an
- * upper half, of frames below 16 GiB. These may be, and the three frames that they name are given to nobody (boot/memory.c).
+ * upper half, of frames below 16 GiB. These may be, and the three frames that they name are given to nobody (mm/boot_alloc.c).
  *
  * l1tf_addresses: an entry's bits that a cache can look at. span: of the addresses from the first page's end that are somebody's
  * memory; 0: d may write what it likes.

@@ -29,7 +29,9 @@ struct console_dev {
 void console_register(struct console_dev *dev);
 void console_init(void);                 /* after the command line is parsed: serial lines. Needs no memory */
 void console_init_late(void);            /* once alloc_frames() and ioremap() work: VGA, larger ring */
-void console_endboot(void);              /* dom0 is about to start: input goes to it, VGA is its own unless vga=keep */
+/* dom0 is about to start: input goes to it, character by character in interrupts, by to_dom0(); VGA is its own unless vga=keep. */
+void console_endboot(void (*to_dom0)(char c));
+void console_input_to_dom0(char c);
 void console_input(char c, struct cpu_regs *regs);   /* from a device's interrupt */
 void console_write(const char *s, size_t len);       /* devices only, no ring prefix; used by panic too */
 void console_start_sync(void);           /* panic: break locks, wait for the device from now on */

@@ -27,7 +27,8 @@ extern u32 nr_irqs;   /* above them: irqs made for MSIs */
 /* Every external interrupt, from entry code, interrupts off; regs->entry_vector says which. */
 void do_interrupt(struct cpu_regs *regs);
 
-void irq_init(void);      /* after acpi_init() and lapic_init_bsp(), with a heap */
+/* After acpi_init() and lapic_init_bsp(), with a heap. A guest's interrupt calls set_pending(), with interrupts off. */
+void irq_init(void (*set_pending)(struct domain *d, u32 port));
 /* A handler of the hypervisor's own for a GSI (serial console). 0 or -errno. */
 int irq_request(u32 gsi, void (*fn)(void *data, struct cpu_regs *regs), void *data);
 /* A function for one of our own vectors (IPIs); called with interrupts off, after the APIC's EOI. */

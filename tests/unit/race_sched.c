@@ -5,7 +5,7 @@
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
 // SOURCES: common/sched/core.c common/sched/runq.c common/sched/place.c common/sched/cap.c common/sched/params.c
-// SOURCES: common/sched/vcpu_timer.c common/timer.c common/softirq.c common/domain/pause.c
+// SOURCES: common/sched/vcpu_timer.c common/timer.c common/softirq.c common/preempt.c common/domain/pause.c
 // SOURCES: common/spinlock.c
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
  */
 // SOURCES: tests/unit/fake/machine.c common/abi.c
 // SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c
-// SOURCES: common/event/deliver.c common/event/two_level.c common/event/fifo.c
+// SOURCES: common/event/deliver.c common/event/pending.c common/event/two_level.c common/event/fifo.c
 // LIBS: -lpthread
 #include <pthread.h>
 #include "fake/event_rig.h"

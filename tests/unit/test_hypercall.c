@@ -2,7 +2,7 @@
  * What belongs to hypercalls as such: multicall, arguments that a 32-bit guest passes in halves, and the
  * answers of xen_version and vm_assist. Handlers here are the test's own.
  */
-// SOURCES: common/hypercall.c common/multicall.c common/version.c common/abi.c common/lib/text.c
+// SOURCES: common/hypercall_log.c common/multicall.c common/version.c arch/x86/pv/assist.c common/abi.c common/lib/text.c
 // SOURCES: arch/x86/pt/format.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>

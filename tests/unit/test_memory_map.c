@@ -1,5 +1,5 @@
 /* The machine's memory map, and memory at boot: nothing of a firmware's map is lost without a word, and what grows with it fits. */
-// SOURCES: tests/unit/fake/log.c arch/x86/boot/e820.c arch/x86/boot/memory.c arch/x86/boot/multiboot.c common/lib/text.c
+// SOURCES: tests/unit/fake/log.c arch/x86/mm/e820.c arch/x86/mm/boot_alloc.c arch/x86/boot/multiboot.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -169,6 +169,7 @@ static void no_memory_of_the_first_mib_is_given_out(void **state)
     boot_info.module[0].size = 0x100000;
     read_map();
     memory_init();
+    boot_reserve(0x80000, 0x180000);
     memory_to_heap();
     boot_release(boot_info.module[0].start, boot_info.module[0].size);
     assert_true(heap_lowest >= 0x100);

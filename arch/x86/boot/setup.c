@@ -8,6 +8,7 @@
 #include <asm/pv.h>
 #include <asm/smp.h>
 #include <asm/spec.h>
+#include <asm/time.h>
 #include <asm/x86.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
@@ -15,6 +16,7 @@
 #include <pvisor/cpu_policy.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/domain.h>
+#include <pvisor/evtchn.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/pci.h>
@@ -56,6 +58,8 @@ __init noreturn_fn void start_pvisor(u32 magic, u32 info)
     cpu_detect();
     e820_log();
     memory_init();
+    for (unsigned i = 0; i < boot_info.nr_modules; i++)
+        boot_reserve(boot_info.module[i].start.v, boot_info.module[i].start.v + boot_info.module[i].size);
     hyp_map_init();
     frame_table_init();
     memory_to_heap();
@@ -80,10 +84,11 @@ static noreturn_fn void start_on_final_stack(void)
     lapic_init_bsp();
     smp_call_init();
     nmi_init();
-    irq_init();
+    irq_init(evtchn_set_pending);
     irq_enable();
     time_init();
     time_init_cpu();
+    guest_time_init();
     cpu_policy_init();
     idle_init();
     smp_init();
@@ -91,7 +96,7 @@ static noreturn_fn void start_on_final_stack(void)
     if (!boot_info.nr_modules)
         boot_failure("no dom0 kernel: the boot loader's first module must be the kernel for dom0");
     dom0_build(&boot_info.module[0], boot_info.nr_modules > 1 ? &boot_info.module[1] : NULL);
-    console_endboot();
+    console_endboot(console_input_to_dom0);
     watchdog_start();
     hyp_release_init();
     domain_unpause_by_controller(dom0);

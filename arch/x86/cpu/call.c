@@ -22,8 +22,6 @@ struct inbox {
 };
 STATIC_PERCPU(struct inbox, inboxes);
 
-cpumask_t cpu_live_map;
-
 /* fn and data stay as they are until the count is taken down. */
 static void answer(unsigned asker)
 {
@@ -47,12 +45,6 @@ void smp_call_poll(void)
         if (test_and_clear_bit(c, in->from.w))
             answer(c);
     irq_restore(flags);
-}
-
-static void call_interrupt(struct cpu_regs *regs)
-{
-    (void)regs;
-    smp_call_poll();
 }
 
 /* A CPU that goes offline leaves the live map first and answers once more then: one of the two sees the other. */
@@ -84,10 +76,4 @@ void smp_call(const cpumask_t *cpus, void (*fn)(void *data), void *data)
         smp_call_poll();
         cpu_relax();
     }
-}
-
-void smp_call_init(void)
-{
-    cpumask_set(&cpu_live_map, 0);
-    vector_set_handler(VEC_CALL, call_interrupt);
 }

@@ -22,8 +22,6 @@
 #define HT_WINDOW 0xfd00000000UL
 #define HT_WINDOW_END 0xffffffffffUL
 
-struct rangeset *mmio_ro_ranges;
-
 static const struct port_range { u16 first, last; } kept_ports[] = {
     { 0x20, 0x21 }, { 0xa0, 0xa1 }, { 0x4d0, 0x4d1 },   /* 8259s and their trigger modes */
     { 0x40, 0x43 }, { 0x61, 0x61 },                     /* PIT and its gate */

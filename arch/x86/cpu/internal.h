@@ -1,4 +1,4 @@
-/* What panic.c and nmi.c share. */
+/* What files of cpu/ share. */
 #ifndef ARCH_X86_CPU_INTERNAL_H
 #define ARCH_X86_CPU_INTERNAL_H
 
@@ -6,7 +6,8 @@
 
 /* A line with the function that a lies in; nothing if it lies outside our code. */
 void print_symbol(u64 a);
-/* Return addresses on this CPU's stack, from the frame pointer bp on; their number, at most max. */
-unsigned stack_trace(u64 bp, u64 *trace, unsigned max);
+
+enum cpu_state { CPU_ABSENT, CPU_STARTING, CPU_RUNNING, CPU_STOPPED };
+extern u8 cpu_states[];     /* enum cpu_state of each CPU: smp.c, and leave.c when one stops */
 
 #endif

@@ -2,6 +2,7 @@
 #include <asm/atomic.h>
 #include <asm/percpu.h>
 #include <asm/smp.h>
+#include <asm/symbols.h>
 #include <asm/x86.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/domain.h>
@@ -45,28 +46,12 @@ void trap_nmi(struct cpu_regs *r)
             halt_forever();
         return;
     }
-    /* The hardware's: told by tell_of_nmi(), once printing is safe. */
+    /* The hardware's: told by tell_of_nmi() (pv/nmi.c), once printing is safe. */
     write_once(this_cpu(nmi_reason), inb(0x61) | 0x100);
     raise_softirq(SOFTIRQ_NMI);
 }
 
-/*
- * What the hardware says by NMI (memory and bus errors, a button) is for the domain that has the hardware. Port 0x61, bit 7:
- * memory parity or SERR#; bit 6: I/O channel check (Intel ICH datasheets, "NMI_SC").
- */
-static void tell_of_nmi(void)
-{
-    u32 reason = xchg(&this_cpu(nmi_reason), 0u);
-
-    if (!reason)
-        return;
-    printk(LOG_WARNING "CPU%u: NMI, reason %#x%s%s\n", this_cpu_id(), reason & 0xff,
-           reason & 0x80 ? ", memory or PCI system error" : "", reason & 0x40 ? ", I/O channel check" : "");
-    if (dom0)
-        vcpu_send_nmi(dom0->vcpu[0]);
-}
-
-void nmi_init(void) { softirq_register(SOFTIRQ_NMI, tell_of_nmi); }
+u32 nmi_take_reason(void) { return xchg(&this_cpu(nmi_reason), 0u); }
 
 static void ask(unsigned cpu)
 {

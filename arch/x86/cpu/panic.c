@@ -1,10 +1,10 @@
 /* What a bug of ours leaves behind: registers, a symbolic stack, and a machine that stands still. */
 #include <asm/atomic.h>
 #include <asm/desc.h>
-#include <asm/extable.h>
 #include <asm/mm.h>
 #include <asm/percpu.h>
 #include <asm/smp.h>
+#include <asm/symbols.h>
 #include <asm/x86.h>
 #include <public/errno.h>
 #include <pvisor/console.h>
@@ -15,36 +15,7 @@
 #include <pvisor/spinlock.h>
 #include "internal.h"
 
-extern const u64 syms_count;
-extern const u32 syms_addr[], syms_name[];
-extern const char syms_text[];
-extern char __text_start[], __text_end[];
 void capture_regs(struct cpu_regs *r);
-
-static bool is_code(u64 a)
-{
-    return a >= (u64)__text_start && a < (u64)__text_end;
-}
-
-/* Name of the function that a lies in, and its start; NULL outside our code. */
-const char *symbol_lookup(u64 a, u64 *start, u64 *size)
-{
-    u64 lo = 0, hi = syms_count;
-    u32 off = (u32)a;
-
-    if (!is_code(a) || !syms_count)
-        return NULL;
-    while (hi - lo > 1) {
-        u64 mid = (lo + hi) / 2;
-        if (syms_addr[mid] <= off)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    *start = (a & ~0xffffffffUL) | syms_addr[lo];
-    *size = lo + 1 < syms_count ? syms_addr[lo + 1] - syms_addr[lo] : 0;
-    return syms_text + syms_name[lo];
-}
 
 void print_symbol(u64 a)
 {
@@ -53,27 +24,6 @@ void print_symbol(u64 a)
 
     if (name)
         printk(LOG_ERR "   [<%016lx>] %s+%#lx/%#lx\n", a, name, a - start, size);
-}
-
-static bool on_this_stack(u64 a)
-{
-    u64 sp = (u64)__builtin_frame_address(0);
-    return a >= sp && a < ((sp & ~(STACK_SIZE - 1)) + STACK_SIZE - sizeof(struct cpu_info)) && !(a & 7);
-}
-
-/* Frame pointers lead the way (we are built with them). The first may be a guest's, whatever that is: see hypercalls' entry. */
-unsigned stack_trace(u64 bp, u64 *trace, unsigned max)
-{
-    unsigned n = 0;
-
-    while (n < max && on_this_stack(bp) && on_this_stack(bp + 8)) {
-        u64 next = ((u64 *)bp)[0];
-        trace[n++] = ((u64 *)bp)[1];
-        if (next <= bp)
-            break;
-        bp = next;
-    }
-    return n;
 }
 
 void show_stack(const struct cpu_regs *r)
@@ -181,36 +131,4 @@ noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what)
         show_machine_check_banks();
     printk(LOG_ERR "Panic on CPU %u: unexpected %s in %s\n", this_cpu_id(), what, r->cs & 3 ? "a guest" : "the hypervisor");
     panic_end(r);
-}
-
-/* --- Exception table --- */
-
-struct ex_entry { s32 insn, fixup; };
-extern const struct ex_entry __ex_table_start[], __ex_table_end[];
-
-u64 extable_find(u64 rip)
-{
-    for (const struct ex_entry *e = __ex_table_start; e < __ex_table_end; e++)
-        if ((u64)&e->insn + (s64)e->insn == rip)
-            return (u64)&e->fixup + (s64)e->fixup;
-    return 0;
-}
-
-int rdmsr_safe(u32 msr, u64 *v)
-{
-    u32 lo, hi;
-
-    __asm__ goto("1: rdmsr\n" EX_TABLE("1b", "%l[fault]") : "=a"(lo), "=d"(hi) : "c"(msr) :: fault);
-    *v = lo | (u64)hi << 32;
-    return 0;
-fault:
-    return -EFAULT;
-}
-
-int wrmsr_safe(u32 msr, u64 v)
-{
-    __asm__ goto("1: wrmsr\n" EX_TABLE("1b", "%l[fault]") :: "c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory" : fault);
-    return 0;
-fault:
-    return -EFAULT;
 }

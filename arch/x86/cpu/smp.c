@@ -27,6 +27,7 @@
 #include <pvisor/sched.h>
 #include <pvisor/softirq.h>
 #include <pvisor/time.h>
+#include "internal.h"
 
 #define ANSWER_TIMEOUT SECONDS(2)      /* from SIPI to the first instruction of ours */
 #define START_TIMEOUT SECONDS(20)      /* from there to running; emulators share few real CPUs */
@@ -35,14 +36,9 @@
 extern char trampoline_start[], trampoline_64[], trampoline_gdt[], trampoline_data[], trampoline_end[], secondary_entry[];
 void start_secondary(void) noreturn_fn;
 
-cpumask_t cpu_online_map;
-unsigned nr_cpus = 1;
-
 static u32 opt_maxcpus = NR_CPUS;
 CMDLINE_UINT("maxcpus", opt_maxcpus);
 
-enum cpu_state { CPU_ABSENT, CPU_STARTING, CPU_RUNNING, CPU_STOPPED };
-static u8 states[NR_CPUS];
 static u32 apic_ids[NR_CPUS];          /* of the CPUs known, online or not */
 static unsigned nr_known = 1;
 static u64 trampoline_page;            /* machine address; 0: there is no room */
@@ -92,10 +88,10 @@ static void write_trampoline(unsigned cpu)
 void start_secondary(void)
 {
     unsigned cpu = this_cpu_id();
-    bool back = states[cpu] == CPU_STOPPED;
+    bool back = cpu_states[cpu] == CPU_STOPPED;
 
     desc_init_cpu(cpu);
-    write_once(states[cpu], CPU_STARTING);
+    write_once(cpu_states[cpu], CPU_STARTING);
     cpu_init_features();
     lapic_init_cpu();
     cpumask_set(&cpu_live_map, cpu);
@@ -106,7 +102,7 @@ void start_secondary(void)
     time_init_cpu();
     watchdog_init_cpu();
     cpumask_set(&cpu_online_map, cpu);
-    write_once(states[cpu], CPU_RUNNING);
+    write_once(cpu_states[cpu], CPU_RUNNING);
     vcpu_start_on_cpu(current);
 }
 
@@ -126,7 +122,7 @@ static bool wait_until_running(unsigned cpu)
 {
     u64 end = now_ns() + START_TIMEOUT;
 
-    while (read_once(states[cpu]) != CPU_RUNNING) {
+    while (read_once(cpu_states[cpu]) != CPU_RUNNING) {
         if (now_ns() > end)
             return false;
         time_sync_serve();
@@ -157,13 +153,25 @@ static int start_cpu(unsigned cpu, u32 apic_id)
     return 0;
 }
 
+static void call_interrupt(struct cpu_regs *regs)
+{
+    (void)regs;
+    smp_call_poll();
+}
+
+void smp_call_init(void)
+{
+    cpumask_set(&cpu_live_map, 0);
+    vector_set_handler(VEC_CALL, call_interrupt);
+}
+
 void smp_init(void)
 {
     find_trampoline_page();
     if (!trampoline_page)
         printk(LOG_ERR "No memory below 1 MiB: only the boot CPU is used\n");
     apic_ids[0] = lapic_id();
-    states[0] = CPU_RUNNING;
+    cpu_states[0] = CPU_RUNNING;
     watchdog_init_cpu();
     for (unsigned i = 0; i < acpi_info.nr_cpus && trampoline_page && nr_known < NR_CPUS; i++) {
         const struct acpi_cpu *c = &acpi_info.cpu[i];
@@ -210,7 +218,7 @@ int cpu_online(unsigned cpu)
         return refuse(-EINVAL, "CPU %u: one at a time, CPU %u is going offline", cpu, leaving);
     if (cpumask_test(&cpu_online_map, cpu))
         return -EEXIST;
-    if (states[cpu] == CPU_STOPPED || claim_memory(&claim))
+    if (cpu_states[cpu] == CPU_STOPPED || claim_memory(&claim))
         rc = start_cpu(cpu, apic_ids[cpu]);
     else
         rc = refuse(-ENOMEM, "no memory for what CPU %u needs to run", cpu);
@@ -241,25 +249,11 @@ int cpu_offline(unsigned cpu)
     if (this_cpu_id() == cpu)
         return -ERESTART_HYPERCALL;
     sched_fini_cpu(cpu);
-    if (read_once(states[cpu]) != CPU_STOPPED)
+    if (read_once(cpu_states[cpu]) != CPU_STOPPED)
         return -ERESTART_HYPERCALL;
     sched_fini_cpu(cpu);
     irq_cpu_gone(cpu);
     leaving = NR_CPUS;
     printk("CPU%u is offline\n", cpu);
     return 0;
-}
-
-void smp_leave(void)
-{
-    unsigned cpu = this_cpu_id();
-
-    watchdog_fini_cpu();
-    time_fini_cpu();
-    irq_disable();
-    cpumask_clear(&cpu_live_map, cpu);
-    smp_call_poll();
-    write_once(states[cpu], CPU_STOPPED);
-    halt_forever();
-    __builtin_unreachable();
 }

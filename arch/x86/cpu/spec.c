@@ -1,7 +1,7 @@
 /*
  * Defences against speculative execution (Intel's and AMD's guidance for software; Intel SDM vol. 4 for the MSRs).
  *
- *   branch target injection    our indirect calls go through thunks (entry/thunk.asm), which are retpolines. Enhanced IBRS,
+ *   branch target injection    our indirect calls go through thunks (lib/thunk.asm), which are retpolines. Enhanced IBRS,
  *                              where the CPU has it, is on too, but alone it does not do: it keeps predictions made in user
  *                              mode apart, and the kernels of 32-bit guests run in ring 1, which counts as supervisor mode
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another

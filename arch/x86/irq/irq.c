@@ -122,13 +122,16 @@ static void mask(struct irq_desc *desc)
         desc->chip->mask(desc);
 }
 
+/* Makes a port of a guest's pending: what an interrupt is to it. */
+static void (*tell_guest)(struct domain *d, u32 port);
+
 static void deliver(struct irq_desc *desc)
 {
     for (unsigned i = 0; i < desc->nr_guests; i++) {
         struct irq_guest *g = &desc->guest[i];
 
         g->awaits_eoi = desc->level;
-        evtchn_set_pending(g->d, g->port);
+        tell_guest(g->d, g->port);
     }
 }
 
@@ -209,8 +212,9 @@ static void dump_key(char key, struct cpu_regs *regs)
     irq_dump();
 }
 
-void irq_init(void)
+void irq_init(void (*set_pending)(struct domain *d, u32 port))
 {
+    tell_guest = set_pending;
     ioapic_init();
     nr_irqs = nr_gsis + NR_DYNAMIC;
     irq_descs = xzalloc_array(struct irq_desc, nr_irqs);

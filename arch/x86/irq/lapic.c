@@ -14,18 +14,12 @@
 #include <pvisor/time.h>
 #include <pvisor/timer.h>
 #include "internal.h"
+#include "lapic.h"
 
-enum { REG_ID = 0x20, REG_VERSION = 0x30, REG_TPR = 0x80, REG_EOI = 0xb0, REG_LDR = 0xd0, REG_SVR = 0xf0, REG_ESR = 0x280,
-       REG_ICR = 0x300, REG_ICR_HIGH = 0x310, REG_LVT_TIMER = 0x320, REG_LVT_THERMAL = 0x330, REG_LVT_PMC = 0x340,
-       REG_LVT_LINT0 = 0x350, REG_LVT_LINT1 = 0x360, REG_LVT_ERROR = 0x370, REG_TIMER_INITIAL = 0x380,
-       REG_TIMER_CURRENT = 0x390, REG_TIMER_DIVIDE = 0x3e0 };
-
-#define X2APIC_MSR 0x800
 #define XAPIC_ID_MAX 254
 #define CPUID1_ECX_X2APIC (1u << 21)
 #define APIC_BASE_ENABLE (1UL << 11)
 #define APIC_BASE_X2APIC (1UL << 10)
-#define APIC_BASE_ADDRESS 0x000ffffffffff000UL
 #define DEFAULT_BASE 0xfee00000UL
 #define MSR_TSC_DEADLINE 0x6e0
 #define SVR_ENABLE 0x100
@@ -35,18 +29,9 @@ enum { REG_ID = 0x20, REG_VERSION = 0x30, REG_TPR = 0x80, REG_EOI = 0xb0, REG_LD
 #define LVT_NMI (4u << 8)
 #define TIMER_DEADLINE (2u << 17)
 #define DIVIDE_BY_1 0xb
-#define ICR_PENDING (1u << 12)
-#define ICR_ASSERT (1u << 14)
-#define ICR_LEVEL (1u << 15)
-#define ICR_NMI (4u << 8)
-#define ICR_INIT (5u << 8)
-#define ICR_STARTUP (6u << 8)
 
-static volatile u8 *page;
-static bool x2apic;
 static bool has_deadline;
 static u64 timer_khz;                 /* of the counter; 0 until calibrated */
-static u32 apic_ids[NR_CPUS];
 
 /* By default only where the machine has CPUs that xAPIC mode cannot name. */
 static bool x2apic_chosen, want_x2apic;
@@ -59,41 +44,6 @@ static int parse_x2apic(const char *v)
     return rc;
 }
 CMDLINE_OPTION("x2apic", parse_x2apic);
-
-static u32 lapic_read(unsigned reg)
-{
-    return x2apic ? (u32)rdmsr(X2APIC_MSR + (reg >> 4)) : *(volatile u32 *)(page + reg);
-}
-
-static void lapic_write(unsigned reg, u32 v)
-{
-    if (x2apic)
-        wrmsr(X2APIC_MSR + (reg >> 4), v);
-    else
-        *(volatile u32 *)(page + reg) = v;
-}
-
-maddr_t lapic_base(void)
-{
-    return maddr(rdmsr(MSR_APIC_BASE) & APIC_BASE_ADDRESS);
-}
-
-void lapic_eoi(void)
-{
-    lapic_write(REG_EOI, 0);
-}
-
-u32 lapic_id(void)
-{
-    u32 id = lapic_read(REG_ID);
-
-    return x2apic ? id : id >> 24;
-}
-
-u32 cpu_apic_id(unsigned cpu)
-{
-    return apic_ids[cpu];
-}
 
 /* --- Set-up ----------------------------------------------------------------------------------------------- */
 
@@ -156,7 +106,7 @@ static void set_up(bool boot_cpu)
     lapic_write(REG_LVT_TIMER, VEC_TIMER | (has_deadline ? TIMER_DEADLINE : 0));
     /* The SDM wants a fence between this mode's selection and the first deadline, when it was selected by memory access. */
     __asm__ volatile("mfence" ::: "memory");
-    apic_ids[this_cpu_id()] = lapic_id();
+    cpu_apic_ids[this_cpu_id()] = lapic_id();
 }
 
 static bool x2apic_needed(void)
@@ -169,7 +119,7 @@ static bool x2apic_needed(void)
 
 bool lapic_can_name(u32 apic_id)
 {
-    return x2apic || apic_id <= XAPIC_ID_MAX;
+    return lapic_by_msr || apic_id <= XAPIC_ID_MAX;
 }
 
 static void enter_x2apic(void)
@@ -184,15 +134,15 @@ void lapic_init_bsp(void)
     if (!(c.d & 1u << 9))
         panic("this CPU has no local APIC");
     has_deadline = c.c & 1u << 24;
-    x2apic = rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC;
-    if (!x2apic && (x2apic_chosen ? want_x2apic : x2apic_needed()) && (c.c & CPUID1_ECX_X2APIC)) {
+    lapic_by_msr = rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC;
+    if (!lapic_by_msr && (x2apic_chosen ? want_x2apic : x2apic_needed()) && (c.c & CPUID1_ECX_X2APIC)) {
         enter_x2apic();
-        x2apic = true;
+        lapic_by_msr = true;
     }
-    if (!x2apic) {
+    if (!lapic_by_msr) {
         wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
-        page = ioremap(lapic_base(), PAGE_SIZE);
-        if (!page)
+        lapic_page = ioremap(lapic_base(), PAGE_SIZE);
+        if (!lapic_page)
             panic("the local APIC at %#lx cannot be mapped", lapic_base().v);
     }
     /* While LINT0 still lets them through: QEMU keeps an interrupt of theirs pending for ever if it is closed first. */
@@ -200,56 +150,29 @@ void lapic_init_bsp(void)
     vector_set_handler(VEC_TIMER, clock_interrupt);
     vector_set_handler(VEC_ERROR, error_interrupt);
     set_up(true);
-    printk("Local APIC: id %u, %s, timer by %s\n", lapic_id(), x2apic ? "x2APIC" : "xAPIC",
+    printk("Local APIC: id %u, %s, timer by %s\n", lapic_id(), lapic_by_msr ? "x2APIC" : "xAPIC",
            has_deadline ? "TSC deadline" : "bus clock");
 }
 
 void lapic_init_cpu(void)
 {
-    if (x2apic)
+    if (lapic_by_msr)
         enter_x2apic();
     else
         wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
     set_up(false);
 }
 
-/* --- IPIs --------------------------------------------------------------------------------------------------- */
-
-static void send(u32 apic_id, u32 command)
-{
-    u64 flags;
-
-    if (x2apic) {
-        smp_mb();   /* the MSR write does not wait for earlier stores */
-        wrmsr(X2APIC_MSR + (REG_ICR >> 4), (u64)apic_id << 32 | command);
-        return;
-    }
-    flags = irq_save();
-    while (lapic_read(REG_ICR) & ICR_PENDING)
-        cpu_relax();
-    lapic_write(REG_ICR_HIGH, apic_id << 24);
-    lapic_write(REG_ICR, command);
-    irq_restore(flags);
-}
-
-void lapic_send_ipi(unsigned cpu, u8 vector)
-{
-    send(apic_ids[cpu], ICR_ASSERT | vector);
-}
-
-void lapic_send_nmi(unsigned cpu)
-{
-    send(apic_ids[cpu], ICR_ASSERT | ICR_NMI);
-}
+/* --- Starting a CPU ------------------------------------------------------------------------------------------ */
 
 void lapic_send_init_sipi(u32 apic_id, u8 start_page)
 {
-    send(apic_id, ICR_INIT | ICR_ASSERT | ICR_LEVEL);
+    lapic_send(apic_id, ICR_INIT | ICR_ASSERT | ICR_LEVEL);
     delay_us(200);
-    send(apic_id, ICR_INIT | ICR_LEVEL);
+    lapic_send(apic_id, ICR_INIT | ICR_LEVEL);
     delay_us(10000);
     for (unsigned i = 0; i < 2; i++) {
-        send(apic_id, ICR_STARTUP | ICR_ASSERT | start_page);
+        lapic_send(apic_id, ICR_STARTUP | ICR_ASSERT | start_page);
         delay_us(300);
     }
 }

@@ -33,16 +33,3 @@ static void flush_on(const cpumask_t *m, void (*fn)(void *), void *data)
 
 void flush_tlb_mask(const cpumask_t *m) { flush_on(m, flush_all, NULL); }
 void flush_va_mask(const cpumask_t *m, u64 va) { flush_on(m, flush_one, (void *)va); }
-
-void domain_flush_stale(struct domain *d)
-{
-    u64 now = read_once(d->arch.stale), done = read_once(d->arch.flushed), dead;
-
-    if (done >= now)
-        return;
-    dead = mirror_take_dead(d);
-    flush_tlb_mask(&d->arch.dirty_cpus);
-    mirror_free_dead(dead);
-    while (done < now && !try_cmpxchg(&d->arch.flushed, &done, now))
-        ;
-}

@@ -232,7 +232,14 @@ u64 wallclock_now_secs(void)
     return (read_once(wallclock_base) + now_ns()) / SECONDS(1);
 }
 
-void wallclock_init(void)
+static void tell_current(void)
+{
+    if (!is_idle_vcpu(current))
+        vcpu_time_update(current);
+}
+
+void guest_time_init(void)
 {
     wallclock_base = rtc_read() * SECONDS(1) - now_ns();
+    time_on_rebase(tell_current);
 }

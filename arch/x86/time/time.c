@@ -139,17 +139,20 @@ static bool can_follow_reference(void)
     return reference->mask / reference->hz > 2 * REBASE_PERIOD / SECONDS(1);
 }
 
+static void (*tell_of_rebase)(void);
+
+void time_on_rebase(void (*tell)(void)) { tell_of_rebase = tell; }
+
 static void rebase(void *data)
 {
     struct cpu_clock *c = data;
-    struct vcpu *v = current;
 
     if (tsc_constant)
         rebase_constant(c);
     else
         rebase_unsteady(c);
-    if (!is_idle_vcpu(v))
-        vcpu_time_update(v);
+    if (tell_of_rebase)
+        tell_of_rebase();
     timer_set(&c->rebase, now_ns() + REBASE_PERIOD);
 }
 
@@ -216,7 +219,6 @@ void time_init(void)
     tsc_base = rdtsc_ordered();
     tsc_synchronous = tsc_constant;
     start_clock(&this_cpu(clocks));
-    wallclock_init();
     printk(LOG_INFO "TSC %lu.%03lu MHz by %s%s\n", tsc_hz / 1000000, tsc_hz / 1000 % 1000, reference->name,
            tsc_constant ? "" : ", not constant");
 }

@@ -21,7 +21,7 @@ static __init void add_region(u64 start, u64 end)
     regions[nr_regions++] = (struct region){ start, end };
 }
 
-static __init void reserve(u64 start, u64 end)
+__init void boot_reserve(u64 start, u64 end)
 {
     start &= PAGE_MASK;
     end = ROUND_UP(end, PAGE_SIZE);
@@ -38,7 +38,7 @@ static __init void reserve(u64 start, u64 end)
 static __init void reserve_halves(void)
 {
     for (u64 at = L1TF_HALF_STEP; at <= L1TF_HALVES; at += L1TF_HALF_STEP)
-        reserve(at, at + PAGE_SIZE);
+        boot_reserve(at, at + PAGE_SIZE);
 }
 
 __init void memory_init(void)
@@ -46,11 +46,9 @@ __init void memory_init(void)
     for (unsigned i = 0; i < host_e820_nr; i++)
         if (host_e820[i].type == E820_RAM)
             add_region(ROUND_UP(host_e820[i].start, PAGE_SIZE), (host_e820[i].start + host_e820[i].size) & PAGE_MASK);
-    reserve(0, FIRST_MIB);
+    boot_reserve(0, FIRST_MIB);
     reserve_halves();
-    reserve(virt_to_maddr(__image_start).v, virt_to_maddr(__image_end).v);
-    for (unsigned i = 0; i < boot_info.nr_modules; i++)
-        reserve(boot_info.module[i].start.v, boot_info.module[i].start.v + boot_info.module[i].size);
+    boot_reserve(virt_to_maddr(__image_start).v, virt_to_maddr(__image_end).v);
 }
 
 static u64 alloc_limit __initdata = 1UL << 32;      /* what the boot page tables map */

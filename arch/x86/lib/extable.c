@@ -1,0 +1,34 @@
+/* Instructions of ours that may fault, and those that read and write MSRs which a CPU may not have. */
+#include <asm/extable.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+
+struct ex_entry { s32 insn, fixup; };
+extern const struct ex_entry __ex_table_start[], __ex_table_end[];
+
+u64 extable_find(u64 rip)
+{
+    for (const struct ex_entry *e = __ex_table_start; e < __ex_table_end; e++)
+        if ((u64)&e->insn + (s64)e->insn == rip)
+            return (u64)&e->fixup + (s64)e->fixup;
+    return 0;
+}
+
+int rdmsr_safe(u32 msr, u64 *v)
+{
+    u32 lo, hi;
+
+    __asm__ goto("1: rdmsr\n" EX_TABLE("1b", "%l[fault]") : "=a"(lo), "=d"(hi) : "c"(msr) :: fault);
+    *v = lo | (u64)hi << 32;
+    return 0;
+fault:
+    return -EFAULT;
+}
+
+int wrmsr_safe(u32 msr, u64 v)
+{
+    __asm__ goto("1: wrmsr\n" EX_TABLE("1b", "%l[fault]") :: "c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory" : fault);
+    return 0;
+fault:
+    return -EFAULT;
+}
