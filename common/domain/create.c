@@ -85,6 +85,7 @@ static int grants_init(struct domain *d)
 static int vcpus_init(struct domain *d)
 {
     d->vcpu = xzalloc_array(struct vcpu *, d->max_vcpus);
+    domain_watchdogs_init(d);
     return d->vcpu ? 0 : -ENOMEM;
 }
 
@@ -92,6 +93,7 @@ static void vcpus_fini(struct domain *d)
 {
     vcpus_destroy(d);
     sched_destroy_domain(d);
+    domain_watchdogs_kill(d);
     xfree(d->vcpu);
     d->max_vcpus = 0;
     d->vcpu = NULL;

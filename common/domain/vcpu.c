@@ -73,6 +73,7 @@ struct vcpu *vcpu_create(struct domain *d, u32 id)
         goto free;
     if (sched_init_vcpu(v))
         goto destroy;
+    vcpu_timers_init(v);
     vcpu_reset_info(v);
     evtchn_vcpu_init(v);
     domain_add_vcpu(v);
@@ -94,6 +95,7 @@ void vcpus_destroy(struct domain *d)
         if (!v)
             continue;
         sched_destroy_vcpu(v);
+        vcpu_timers_kill(v);
         arch_vcpu_destroy(v);
         write_once(d->vcpu[i], NULL);
         xfree(v);

@@ -111,12 +111,9 @@ void vcpu_unpark(struct vcpu *v);
 /* params.c */
 void sched_init_dump(void);
 
-/* vcpu_timer.c: a vCPU's timers and a domain's watchdogs. */
-void vcpu_timers_init(struct vcpu *v);
-void vcpu_timers_kill(struct vcpu *v);
+/* ticks.c */
+void vcpu_set_next_tick(struct vcpu *v);
 /* v begins to run here: is_running is set, by a full barrier, and its queue locked. */
 void vcpu_ticks_again(struct vcpu *v);
-void domain_watchdogs_init(struct domain *d);
-void domain_watchdogs_kill(struct domain *d);
 
 #endif

@@ -20,7 +20,6 @@ static void init_domain(struct domain *d)
         return;
     d->sched.weight = SCHED_WEIGHT_DEFAULT;
     cap_init(d);
-    domain_watchdogs_init(d);
 }
 
 int sched_init_vcpu(struct vcpu *v)
@@ -43,7 +42,6 @@ int sched_init_vcpu(struct vcpu *v)
     v->sched.vruntime = lag_floor();
     v->runstate.state = RUNSTATE_offline;
     v->runstate.entry_time = now_ns();
-    vcpu_timers_init(v);
     return 0;
 }
 
@@ -53,13 +51,11 @@ void sched_destroy_vcpu(struct vcpu *v)
     /* The refill walks the domain's vCPUs. */
     if (v->domain->dying != DOMAIN_ALIVE)
         cap_destroy(v->domain);
-    vcpu_timers_kill(v);
 }
 
 void sched_destroy_domain(struct domain *d)
 {
     cap_destroy(d);
-    domain_watchdogs_kill(d);
 }
 
 /* --- Parameters ------------------------------------------------------------------------------------ */

@@ -9,18 +9,6 @@ static void singleshot_over(void *data)
     send_guest_vcpu_virq(data, VIRQ_TIMER);
 }
 
-/* Keeps to the period's own beat; for all that v missed meanwhile it has the one tick that is pending. */
-static void set_next_tick(struct vcpu *v)
-{
-    u64 period = read_once(v->periodic_period), now = now_ns(), next = read_once(v->periodic.expires) + period;
-
-    if (!period)
-        return;
-    if (next <= now)
-        next += (now - next) / period * period + period;
-    timer_set(&v->periodic, next);
-}
-
 /*
  * The tick wakes v if it is blocked. The next one is set only if v runs, else when it does (vcpu_ticks_again()): so a vCPU that
  * is down, paused, waits or cannot be woken takes one interrupt of others' time for each time it ran, and no more.
@@ -35,16 +23,7 @@ static void periodic_over(void *data)
     send_guest_vcpu_virq(v, VIRQ_TIMER);
     smp_mb();
     if (read_once(v->is_running))
-        set_next_tick(v);
-}
-
-void vcpu_ticks_again(struct vcpu *v)
-{
-    if (likely(!read_once(v->periodic_period)))
-        return;
-    timer_migrate(&v->periodic, v->cpu);
-    if (!timer_armed(&v->periodic))
-        set_next_tick(v);
+        vcpu_set_next_tick(v);
 }
 
 static void poll_over(void *data)

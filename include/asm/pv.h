@@ -4,6 +4,7 @@
 
 #include <asm/domain.h>
 #include <asm/emulate.h>
+#include <asm/mm.h>
 #include <pvisor/pt_format_id.h>
 #include <pvisor/domain.h>
 
@@ -35,7 +36,14 @@ bool pv_deliver_page_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address
 bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs);     /* the event callback */
 
 /* --- pv/switch.c --- */
-void pv_make_cr3(struct vcpu *v);                /* v->arch.cr3 from its roots */
+/* v->arch.cr3 from its roots. */
+static inline void pv_make_cr3(struct vcpu *v)
+{
+    mfn_t root = v->arch.kernel_mode || v->domain->arch.word == ABI_32 ? v->arch.root_kernel : v->arch.root_user;
+
+    v->arch.cr3 = v->arch.monitor_l4 ? virt_to_maddr(v->arch.monitor_l4).v : root.v << PAGE_SHIFT;
+}
+
 /* The current vCPU, a 64-bit guest's, goes from user to kernel mode or back: its page tables, which are its own, and GS base. */
 static inline void pv_change_mode(struct vcpu *v, bool kernel)
 {

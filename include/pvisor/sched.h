@@ -54,8 +54,13 @@ void sched_return_cpu(unsigned cpu);
 void sched_fini_cpu(unsigned cpu);
 int sched_init_vcpu(struct vcpu *v);     /* v is VPF_DOWN and has domain and id; 0 */
 void vcpu_start_ticking(struct vcpu *v); /* v has its first context */
-void sched_destroy_vcpu(struct vcpu *v); /* no longer runnable, not running; its timers end */
+void sched_destroy_vcpu(struct vcpu *v); /* no longer runnable, not running */
 void sched_destroy_domain(struct domain *d);
+/* vcpu_timer.c: a vCPU's timers, after sched_init_vcpu(); a domain's watchdogs. */
+void vcpu_timers_init(struct vcpu *v);
+void vcpu_timers_kill(struct vcpu *v);
+void domain_watchdogs_init(struct domain *d);
+void domain_watchdogs_kill(struct domain *d);
 
 /* What an idle vCPU runs, for ever, from the base of its CPU's stack. */
 void sched_idle_loop(void) __attribute__((noreturn));

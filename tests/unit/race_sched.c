@@ -5,7 +5,7 @@
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
 // SOURCES: common/sched/core.c common/sched/runq.c common/sched/place.c common/sched/cap.c common/sched/params.c
-// SOURCES: common/sched/vcpu_timer.c common/timer.c common/softirq.c common/preempt.c common/domain/pause.c
+// SOURCES: common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c common/softirq.c common/preempt.c common/domain/pause.c
 // SOURCES: common/spinlock.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -256,6 +256,7 @@ static struct domain *domain_of(u16 id)
     spin_lock_init(&d->lock, RANK_DOMAIN);
     for (u32 i = 0; i < VCPUS; i++)
         assert_int_equal(sched_init_vcpu(d->vcpu[i]), 0);
+        vcpu_timers_init(d->vcpu[i]);
     assert_int_equal(sched_set_params(d, 256, 0), 0);
     return d;
 }

@@ -62,6 +62,10 @@ int arch_domain_relinquish(struct domain *d)
 int sched_init_vcpu(struct vcpu *v) { (void)v; return 0; }
 void sched_destroy_vcpu(struct vcpu *v) { (void)v; }
 void sched_destroy_domain(struct domain *d) { (void)d; }
+void vcpu_timers_init(struct vcpu *v) { (void)v; }
+void vcpu_timers_kill(struct vcpu *v) { (void)v; }
+void domain_watchdogs_init(struct domain *d) { (void)d; }
+void domain_watchdogs_kill(struct domain *d) { (void)d; }
 void vcpu_wake(struct vcpu *v) { (void)v; }
 void vcpu_sleep_nowait(struct vcpu *v) { (void)v; }
 void vcpu_sleep_sync(struct vcpu *v) { (void)v; }

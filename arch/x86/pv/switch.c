@@ -26,13 +26,6 @@ struct cpu_regs *vcpu_regs(struct vcpu *v) { return v == current ? guest_regs() 
 
 /* --- Address spaces --- */
 
-void pv_make_cr3(struct vcpu *v)
-{
-    mfn_t root = v->arch.kernel_mode || v->domain->arch.word == ABI_32 ? v->arch.root_kernel : v->arch.root_user;
-
-    v->arch.cr3 = v->arch.monitor_l4 ? virt_to_maddr(v->arch.monitor_l4).v : root.v << PAGE_SHIFT;
-}
-
 void pv_load_cr3(struct vcpu *v)
 {
     cpumask_set(&v->domain->arch.dirty_cpus, this_cpu_id());

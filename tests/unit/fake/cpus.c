@@ -350,6 +350,7 @@ struct sim_vcpu *sim_vcpu(struct domain *d, u64 burst, u64 pause)
     s->pause = pause;
     s->born = sim_now;
     BUG_ON(sched_init_vcpu(&s->v));
+    vcpu_timers_init(&s->v);
     vcpus[nr_vcpus++] = s;
     if (burst != ~0UL) {
         s->v.pause_flags = 0;
