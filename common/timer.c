@@ -8,6 +8,7 @@
 #include <asm/x86.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 #include <pvisor/softirq.h>
 #include <pvisor/spinlock.h>
 #include <pvisor/time.h>
@@ -209,7 +210,7 @@ static struct timer_queue *lock_queue_to_arm(struct timer *t, u64 *flags)
 /* What a guest does all the time: its timer, with none below it, goes to a later time. Then the heap stays as it is. */
 static bool can_stay(const struct timer *t, u64 expires)
 {
-    return t->state == TIMER_ARMED && !t->child && expires >= t->expires;
+    return short_way(t->state == TIMER_ARMED) && !t->child && expires >= t->expires;
 }
 
 void timer_set(struct timer *t, u64 expires)

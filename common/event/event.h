@@ -19,6 +19,7 @@
 #include <public/event_channel.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
+#include <pvisor/short_way.h>
 
 enum port_state {
     PORT_FREE = 0,
@@ -139,7 +140,7 @@ static inline void evtchn_mark(struct vcpu *v)
 {
     struct upcall_flags *f = read_once(v->info);
 
-    if (!xchg(&f->pending, 1) && (v != current || !f->mask))
+    if (!xchg(&f->pending, 1) && (!short_way(v == current) || !f->mask))
         evtchn_notify(v);
 }
 

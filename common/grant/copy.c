@@ -7,6 +7,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/preempt.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 
 /* The grant is of a part of a page: claimed for one operation, whose bytes were checked, and anew for the next. */
 #define PART (1UL << 32)
@@ -107,7 +108,7 @@ static always_inline s16 side_claim(struct side *s, const struct gnttab_copy *op
     u64 what = is_ref ? (u32)ptr->u : ptr->u;
     s16 status;
 
-    if (s->owner && s->what == what && s->domid == ptr->domid && s->is_ref == is_ref)
+    if (short_way(s->owner) && s->what == what && s->domid == ptr->domid && s->is_ref == is_ref)
         return GNTST_okay;
     side_release(s, readonly);
     if (!is_ref && ptr->domid != DOMID_SELF)

@@ -35,6 +35,7 @@
 #include <pvisor/domain.h>
 #include <pvisor/frame.h>
 #include <pvisor/gnttab.h>
+#include <pvisor/short_way.h>
 
 #define V1_PER_FRAME      (PAGE_SIZE / sizeof(struct grant_entry_v1))
 #define V2_PER_FRAME      (PAGE_SIZE / sizeof(union grant_entry_v2))
@@ -252,7 +253,7 @@ static inline void peer_put(struct peer *p)
 /* NULL if there is no such domain. */
 static inline struct domain *peer_get(struct peer *p, u16 domid)
 {
-    if (p->d && p->domid == domid)
+    if (short_way(p->d) && p->domid == domid)
         return p->d;
     peer_put(p);
     p->d = domain_get(domid);

@@ -9,6 +9,7 @@
 #include <asm/pt.h>
 #include <pvisor/domain.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 #include <pvisor/steps.h>
 
 static always_inline u16 frame_ref_owner(u64 ref_word) { return (u16)(ref_word >> FR_OWNER_SHIFT); }
@@ -67,7 +68,7 @@ static always_inline bool frame_take_writable(mfn_t m)
 {
     u32 w = read_once(frame_types[m.v]);
 
-    return likely(w - (FW_TYPE(FT_WRITABLE) | FW_VALID) < FW_COUNT_MASK) && try_cmpxchg(&frame_types[m.v], &w, w + 1);
+    return likely(short_way(w - (FW_TYPE(FT_WRITABLE) | FW_VALID) < FW_COUNT_MASK)) && try_cmpxchg(&frame_types[m.v], &w, w + 1);
 }
 
 #endif

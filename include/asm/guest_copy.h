@@ -4,6 +4,7 @@
 
 #include <asm/guest_mem.h>
 #include <public/errno.h>
+#include <pvisor/short_way.h>
 
 static always_inline enum abi_word domain_word(const struct domain *d) { return d->arch.word; }
 static always_inline enum abi_word current_word(void) { return current->domain->arch.word; }
@@ -60,7 +61,7 @@ fault:
     return -EFAULT;
 }
 
-#define IS_SMALL_COPY(len, unit) (__builtin_constant_p(len) && (len) % (unit) == 0 && (len) <= SMALL_COPY_WORDS * 8)
+#define IS_SMALL_COPY(len, unit) short_way(__builtin_constant_p(len) && (len) % (unit) == 0 && (len) <= SMALL_COPY_WORDS * 8)
 #define copy_from_guest_as(w, dst, src, len) \
     (IS_SMALL_COPY(len, 4) ? copy_words_from_guest(w, dst, src, len) : (copy_from_guest)(dst, src, len))
 #define copy_to_guest_as(w, dst, src, len) \

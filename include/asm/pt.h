@@ -43,6 +43,7 @@
 #include <asm/pt_format.h>
 #include <pvisor/domain.h>
 #include <pvisor/frame.h>
+#include <pvisor/short_way.h>
 #include <pvisor/types.h>
 
 /*
@@ -131,7 +132,7 @@ int pt_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 e, const struct 
 extern const struct known_table no_known_table;
 static always_inline bool pt_in_known(const struct known_table *known, u64 ma, u64 **p)
 {
-    if (unlikely(ma >> PAGE_SHIFT != known->mfn.v))
+    if (unlikely(!short_way(ma >> PAGE_SHIFT == known->mfn.v)))
         return false;
     /* Not by the guest's number: should the CPU have expected another answer (asm/nospec.h), it is in that table still. */
     *p = (u64 *)(known->page + (ma & ~PAGE_MASK));

@@ -26,6 +26,7 @@
 #ifndef PVISOR_ABI_H
 #define PVISOR_ABI_H
 
+#include <pvisor/short_way.h>
 #include <pvisor/types.h>
 
 /* Word size and alignment of a guest's structures; an index into every pair below. */
@@ -79,7 +80,7 @@ bool abi_encode(enum abi_word w, const struct abi_desc *d, void *raw, const void
 #define abi_read(name, w, internal, raw) do {                                       \
     struct name *in_ = (internal);                                                  \
     const void *raw_ = (raw);                                                       \
-    if (name##_is_same_64() && (w) == ABI_64)                                       \
+    if (short_way(name##_is_same_64()) && (w) == ABI_64)                            \
         __builtin_memcpy(in_, raw_, sizeof(*in_));                                  \
     else                                                                            \
         abi_decode(w, &name##_desc, in_, raw_);                                     \

@@ -36,8 +36,8 @@ int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src) must_ch
 int guest_write_abi_(const struct abi_desc *d, gva_t dst, const void *internal) must_check;
 #define guest_read_abi(name, internal, src) ({                                                                  \
     struct name *in_ = (internal);                                                                              \
-    name##_is_same_64() && current_word() == ABI_64 ? copy_from_guest(in_, src, sizeof(struct name))            \
-                                                    : guest_read_abi_(&name##_desc, in_, src); })
+    short_way(name##_is_same_64()) && current_word() == ABI_64 ? copy_from_guest(in_, src, sizeof(struct name)) \
+                                                               : guest_read_abi_(&name##_desc, in_, src); })
 /*
  * abi_decode() in line, where w and d are constants: a straight line of moves. A STRUCT in the structure must be one, not an array, and
  * have none itself: its fields are moved like the structure's own.
@@ -74,7 +74,9 @@ static always_inline void abi_decode_inline(enum abi_word w, const struct abi_de
     struct name *in_ = (internal);                                                                              \
     struct name##_l32 raw_;                                                                                     \
     int rc_;                                                                                                    \
-    if (likely((w) == ABI_64)) {                                                                                \
+    if (!short_way(true)) {                                                                                     \
+        rc_ = guest_read_abi_(&name##_desc, in_, src);                                                          \
+    } else if (likely((w) == ABI_64)) {                                                                         \
         rc_ = copy_from_guest_as(w, in_, src, sizeof(struct name));                                             \
         _Static_assert(sizeof(struct name) == sizeof(struct name##_l64), "the layout is ours");                 \
     } else if ((rc_ = copy_from_guest_as(ABI_32, &raw_, src, sizeof(raw_))) == 0) {                             \
@@ -97,6 +99,7 @@ enum abi_word domain_word(const struct domain *d);
 #define copy_to_guest_as(w, dst, src, len) ((void)(w), copy_to_guest(dst, src, len))
 #else
 #include <asm/guest_copy.h>
+#include <pvisor/short_way.h>
 #endif
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <asm/percpu.h>
 #include <pvisor/domain.h>
+#include <pvisor/short_way.h>
 #include <pvisor/softirq.h>
 #include <pvisor/steps.h>
 
@@ -16,7 +17,7 @@ static always_inline bool call_gives_way(void)
 
     steps_look();
     /* No softirq at all, and no upcall pending, masked or not: the rest is for preempt_needed() to weigh. */
-    if (likely(!read_once(c->softirq_pending) && !read_once(*(const u8 *)c->current_vcpu->info)))
+    if (likely(short_way(!read_once(c->softirq_pending)) && !read_once(*(const u8 *)c->current_vcpu->info)))
         return false;
     return preempt_needed();
 }

@@ -754,6 +754,66 @@ TEST(user_flags)
     CHECK(f.regs.flags & EFLAGS_IF);
 }
 
+/* ---- The assist that puts the I/O privilege level into frames ---- */
+
+#define IOPL(n)        ((word)(n) << 12)
+#define IOPL_OF(flags) ((flags) >> 12 & 3)
+
+static word iopl_in_trap, iopl_to_set;
+
+static bool exchange_in_trap(struct trap_regs *regs)
+{
+    if (regs->vector != VECTOR_BP)
+        return false;
+    iopl_in_trap = IOPL_OF(regs->flags);
+    regs->flags = (regs->flags & ~IOPL(3)) | IOPL(iopl_to_set);
+    return true;
+}
+
+/* The level that a trap's frame shows; its iret, to the kernel, sets another. */
+static word exchange_iopl(unsigned to_set)
+{
+    iopl_to_set = to_set;
+    trap_hook = exchange_in_trap;
+    __asm__ volatile("int3");
+    trap_hook = NULL;
+    return iopl_in_trap;
+}
+
+static void check_user_iopl(const u8 *code, unsigned n, unsigned iopl, unsigned vector, unsigned seen)
+{
+    struct fault f = user_run_flags(code, n, IOPL(iopl));
+
+    CHECK_EQ(f.vector, vector);
+    CHECK_EQ(IOPL_OF(f.regs.flags), seen);
+}
+
+/*
+ * All frames show the level, and iret to kernel or user mode sets it; the kernel counts as ring 0. Without the assist none of that is so.
+ * This is what the hypervisor's short ways of iret and system calls leave to the long ones.
+ */
+TEST(architectural_iopl)
+{
+    static const u8 in[] = { 0xe4, 0x80 }, system_call[] = { IS64 ? 0x0f : 0xcd, IS64 ? 0x05 : 0x80 };
+
+    set_iopl(0);
+    CHECK_EQ(exchange_iopl(2), 0);
+    CHECK_EQ(exchange_iopl(0), 0);
+    REQUIRE_OK(vm_assist(VMASST_CMD_enable, VMASST_TYPE_architectural_iopl));
+    CHECK_EQ(exchange_iopl(2), 0);
+    CHECK_EQ(exchange_iopl(1), 2);
+    CHECK_EQ(exchange_iopl(0), 1);
+    CHECK_NO_FAULT(__asm__ volatile("inb $0x80, %%al" : : : "eax"));
+    check_user_iopl(in, sizeof(in), 3, VECTOR_UD, 3);
+    check_user_iopl(in, sizeof(in), 2, VECTOR_GP, 2);
+    check_user_iopl(system_call, sizeof(system_call), 3, IS64 ? VECTOR_SYSCALL : 0x80, 3);
+    check_user_iopl(system_call, sizeof(system_call), 1, IS64 ? VECTOR_SYSCALL : 0x80, 1);
+    CHECK_OK(vm_assist(VMASST_CMD_disable, VMASST_TYPE_architectural_iopl));
+    set_iopl(0);
+    check_user_iopl(in, sizeof(in), 3, VECTOR_GP, 0);
+    check_user_iopl(system_call, sizeof(system_call), 3, IS64 ? VECTOR_SYSCALL : 0x80, 0);
+}
+
 TEST(user_cpuid)
 {
     struct fault f = USER_RUN(0xb8, 0, 0, 0, 0x40, 0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2);

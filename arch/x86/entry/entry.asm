@@ -27,6 +27,13 @@ section .ex_table progbits alloc noexec nowrite align=4
 section .entry_sites progbits alloc noexec nowrite align=4
 section .text.entry progbits alloc exec nowrite align=16
 
+; Before a short way: to the long one, %1, in a build that has no others (pvisor/short_way.h).
+%macro SHORT_WAY_OR 1
+%ifdef LONG_WAYS
+    jmp %1
+%endif
+%endmacro
+
 ; Places that are patched at boot, seven bytes each (cpu/spec_patch.c). %1: SITE_*
 %macro SITE 1
 %%at:
@@ -281,6 +288,7 @@ ist_entry:
 ; A trap of a 64-bit guest was delivered, with interrupts off. rsp: the frame, which is whole.
 align 16
 delivered:
+    SHORT_WAY_OR ret_to_guest
     LOOK_FOR_WORK ret_to_guest
     mov rax, [rsp + REGS_rax]
     LEAVE_TO_HANDLER
@@ -411,6 +419,7 @@ syscall_entry:
     cli
     ; What C preserves is the guest's again, and rax is what it gets. A handler whose result wants a look, or that made the guest
     ; go on elsewhere, said so in call_exit; so rip is where SYSCALL said: behind an instruction at an address that is canonical.
+    SHORT_WAY_OR .full_exit
     cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne .full_exit
     LOOK_FOR_EVENTS .event
@@ -460,6 +469,7 @@ short_syscall:
     push rax
     push rdx
 %define F 16
+    SHORT_WAY_OR .full
     mov r11, [rcx + VCPU_domain]
     test byte [r11 + DOMAIN_vm_assist], ASSIST_IOPL
     jnz .full
@@ -524,6 +534,7 @@ short_syscall:
 ;   at the guest's rsp: rax r11 rcx flags rip cs rflags rsp ss
 align 16
 short_iret:
+    SHORT_WAY_OR .full
     mov rax, [rcx + VCPU_domain]
     mov r11, [rsp + FRAME_RSP]
     test byte [rax + DOMAIN_vm_assist], ASSIST_IOPL
@@ -616,6 +627,7 @@ int82_entry:
 .call:
     CALL_HYPERCALL .bad
     cli
+    SHORT_WAY_OR hypercall_done
     cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne hypercall_done
     LOOK_FOR_EVENTS hypercall_done
@@ -663,6 +675,7 @@ int82_entry:
 align 16
 short_iret_32:
 %define F 8                             ; error code and vector
+    SHORT_WAY_OR .full
     mov r8, [rsp + F + FRAME_TOP + CPUINFO_current - CPUINFO_guest_top]
     mov r9, [r8 + VCPU_domain]
     mov r10, [r9 + DOMAIN_fmt]
@@ -763,6 +776,7 @@ align 16
 ret_to_guest:
     cli
     LOOK_FOR_WORK .work
+    SHORT_WAY_OR .iret
     cmp dword [rsp + REGS_entry_vector], ENTRY_SYSCALL_
     jne .iret
     CANONICAL_RIP .iret
@@ -815,6 +829,7 @@ load_guest_root:
     FIND_CPU_INFO rcx
     cmp byte [rcx + CPUINFO_isolated], 0
     je .loaded
+    SHORT_WAY_OR .copy
     mov rax, [rcx + CPUINFO_current]
     mov rax, [rax + VCPU_cr3]
     cmp rax, [rcx + CPUINFO_kernel_root_of]

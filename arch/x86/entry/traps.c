@@ -13,6 +13,7 @@
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 #include <pvisor/softirq.h>
 
 noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what);
@@ -100,7 +101,7 @@ bool trap_ud(struct cpu_regs *r)
     struct vcpu *v = current;
     u64 text;
 
-    if (unlikely(!from_guest(r) || !guest_text_64(v->domain, r, &text)))
+    if (unlikely(!short_way(from_guest(r)) || !guest_text_64(v->domain, r, &text)))
         return other_ud(r);
     if (unlikely(text << 8 == FORCED_CPUID << 8)) {
         pv_forced_cpuid(r);
@@ -182,7 +183,7 @@ static always_inline bool guests_fault(struct cpu_regs *r, struct vcpu *v, u64 a
         if (is_write_fault(r))
             return write_fault(r, v, address);
     }
-    if (likely(v->domain->arch.word == ABI_32))
+    if (likely(short_way(v->domain->arch.word == ABI_32)))
         return pv_deliver_page_fault_32(v, r, address, r->error_code);
     pv_deliver_page_fault(v, r, address, r->error_code);
     return false;
@@ -212,7 +213,7 @@ static __attribute__((noinline)) bool mirrored_fault(struct cpu_regs *r, struct 
 /* Ours, of a 32-bit guest, or in our part of the address space. */
 static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    if (!from_guest(r) || !is_guest_address_64(address))
+    if (!short_way(from_guest(r)) || !is_guest_address_64(address))
         return special_fault(r, v, address);
     return unlikely(v->domain->arch.mirrored) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
 }
@@ -223,7 +224,7 @@ bool trap_pf(struct cpu_regs *r)
     u64 address = read_cr2();
     struct vcpu *v = current;
 
-    if (unlikely(!from_guest(r) || !is_guest_address_64(address) || v->domain->arch.word != ABI_64))
+    if (unlikely(!short_way(from_guest(r)) || !is_guest_address_64(address) || v->domain->arch.word != ABI_64))
         return other_fault(r, v, address);
     if (likely(v->arch.kernel_mode)) {
         r->error_code &= ~PF_USER;

@@ -9,6 +9,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/rangeset.h>
+#include <pvisor/short_way.h>
 #include "internal.h"
 
 extern struct rangeset *mmio_ro_ranges;
@@ -248,7 +249,7 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
         return refuse(-EINVAL, "the fourth L3 entry must stay present");
     old = pt_load(f, mfn_to_virt(m), idx);
     if (e & PTE_P) {
-        if (same_reference(e, old) && !denied_node_flags(d, l, e) && !mfn_eq(pte_mfn(e), m) &&
+        if (short_way(same_reference(e, old)) && !denied_node_flags(d, l, e) && !mfn_eq(pte_mfn(e), m) &&
             !names_linear(f, level, pte_mfn(e))) {
             (void)store_entry(d, f, m, level, idx, (e | l->forced) & l->kept, old, flags);
             return 0;

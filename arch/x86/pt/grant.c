@@ -5,6 +5,7 @@
 #include <public/grant_table.h>
 #include <pvisor/gnttab.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 #include "internal.h"
 
 /* 2 MiB: what one L1 table maps in some formats, and half of it in others. */
@@ -40,7 +41,7 @@ void pv_grant_end(void)
 /* pt_find_l1(); of a batch's addresses most are in one table, which stays what it is while the lock is held. */
 static always_inline bool grant_find_l1(struct pv_grant_walk *walk, u64 va)
 {
-    return likely(va >> REGION_SHIFT == walk->region) || walk_to_region(walk, va);
+    return likely(short_way(va >> REGION_SHIFT == walk->region)) || walk_to_region(walk, va);
 }
 
 static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table, unsigned *idx)
@@ -60,7 +61,7 @@ static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_a
 /* grant_entry() for what most are: a linear address in the region, in a table of the hardware's. NULL: ask grant_entry(). */
 static always_inline u64 *grant_plain_entry(const struct pv_grant_walk *walk, u64 host_addr, u32 flags)
 {
-    if (unlikely(host_addr >> REGION_SHIFT != walk->region || flags & GNTMAP_contains_pte || !walk->plain))
+    if (unlikely(!short_way(host_addr >> REGION_SHIFT == walk->region) || flags & GNTMAP_contains_pte || !walk->plain))
         return NULL;
     return walk->plain + (host_addr >> PAGE_SHIFT & 511);
 }

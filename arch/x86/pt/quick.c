@@ -6,6 +6,7 @@
 #include <asm/pt.h>
 #include <public/errno.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 #include "internal.h"
 
 /* get_leaf() is to take it all anew, and to say why it cannot. */
@@ -46,6 +47,8 @@ static always_inline int update_own_leaf(struct domain *d, u64 *p, u64 e, u64 ol
     const struct pt_format *f = d->arch.fmt;
     const struct pt_level *l = &f->level[1];
 
+    if (!short_way(true))
+        return update_any_leaf(d, p, e, old, d, flags);
     if (e & PTE_P) {
         if (unlikely(e & (l->denied | CACHE_FLAGS)))
             return update_any_leaf(d, p, e, old, d, flags);
@@ -108,7 +111,7 @@ static __attribute__((noinline)) int update_any_va(const struct vcpu *v, u64 va,
 
     if (unlikely(v->domain->arch.fmt->pte_bytes == 4 && e >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", e);
-    if (likely(owner == v->domain)) {       /* so it is mirrored */
+    if (likely(short_way(owner == v->domain))) {       /* so it is mirrored */
         m = v->arch.root_kernel;
         return likely(find_l1_mirrored(&m, va) && is_l1(m))
              ? pt_update_known_mirrored(v->domain, (u32 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 1023), (u32)e) : no_table(va);
@@ -122,7 +125,7 @@ int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner
     mfn_t m = likely(v->arch.kernel_mode || d->arch.word == ABI_32) ? v->arch.root_kernel : v->arch.root_user;
     u64 *p;
 
-    if (unlikely(d->arch.mirrored || owner != d))
+    if (unlikely(!short_way(!d->arch.mirrored) || owner != d))
         return update_any_va(v, va, e, owner);
     if (unlikely(!find_entry_8(d->arch.word, m, va, &p)))
         return no_table(va);

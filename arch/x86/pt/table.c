@@ -8,6 +8,7 @@
 #include <public/errno.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 #include <pvisor/softirq.h>
 #include <pvisor/steps.h>
 #include "internal.h"
@@ -135,7 +136,7 @@ static always_inline int promote_range(struct domain *d, const struct pt_format 
     while (i < nr) {
         unsigned end = min(line_end(i, bytes), nr);
 
-        if (line_is_empty(table, bytes, i)) {
+        if (short_way(line_is_empty(table, bytes, i))) {
             i = end;
             continue;
         }
@@ -175,7 +176,7 @@ static always_inline unsigned demote_range(struct domain *d, const struct pt_for
     while (n) {
         unsigned start = line_start(n - 1, bytes);
 
-        if (line_is_empty(table, bytes, start)) {
+        if (short_way(line_is_empty(table, bytes, start))) {
             n = start;
             continue;
         }
@@ -308,7 +309,7 @@ int get_table(struct domain *d, mfn_t m, unsigned level, u32 hv)
         return refuse_table(d, m);
     w = read_once(frame_types[m.v]) & ~(FW_PINNED | FW_LINEAR);
     /* The type, complete, and a count from 1 to all but the highest: all other states are numbers outside of the range. */
-    if (unlikely(w - (FW_TYPE(FT_L1 + level - 1) | FW_VALID | hv | 1) >= FW_COUNT_MASK - 1))
+    if (unlikely(!short_way(w - (FW_TYPE(FT_L1 + level - 1) | FW_VALID | hv | 1) < FW_COUNT_MASK - 1)))
         return get_held_table(d, m, level, hv);
     atomic_inc(&frame_types[m.v]);
     return 0;

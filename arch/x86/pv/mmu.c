@@ -13,6 +13,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/preempt.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 
 #define RESTART ERESTART_HYPERCALL
 /* Set by us in a count that a restart passes on: *pdone holds what was done before. */
@@ -96,7 +97,7 @@ static __attribute__((noinline)) int other_owners_get(struct owners *o, u32 fore
 static always_inline int owners_get(struct owners *o, u32 foreigndom)
 {
     o->pt = o->pg = current->domain;
-    return likely(foreigndom == DOMID_SELF && !o->pt->dying) ? 0 : other_owners_get(o, foreigndom);
+    return likely(short_way(foreigndom == DOMID_SELF) && !o->pt->dying) ? 0 : other_owners_get(o, foreigndom);
 }
 
 static always_inline void owners_put(struct owners *o)
@@ -283,7 +284,7 @@ static __attribute__((noinline)) s64 update_list(u64 ureqs, u64 ucount, u64 pdon
 /* One request of a list, for what is the caller's, without a place for how many were done. */
 static always_inline bool is_own_single(u64 count, u64 pdone, u64 foreigndom)
 {
-    return !((count ^ 1) | pdone | (foreigndom ^ DOMID_SELF));
+    return short_way(!((count ^ 1) | pdone | (foreigndom ^ DOMID_SELF)));
 }
 
 /* With the lock held, which it drops. */
@@ -379,7 +380,7 @@ static always_inline int flush_after_update(struct domain *d, u64 va, u64 flags)
 {
     if ((flags & UVMF_FLUSHTYPE_MASK) == UVMF_NONE)
         return 0;
-    if (likely(flags == (UVMF_INVLPG | UVMF_LOCAL))) {
+    if (likely(short_way(flags == (UVMF_INVLPG | UVMF_LOCAL)))) {
         invlpg(va);
         return 0;
     }

@@ -6,6 +6,7 @@
 #include <public/errno.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/short_way.h>
 
 static int write_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 old, u64 e)
 {
@@ -90,7 +91,7 @@ static always_inline enum written write_plainly(struct vcpu *v, struct cpu_regs 
     u64 text, was;
     int rc;
 
-    if (!guest_text_64(d, regs, &text) || !insn_plain_write(regs, text, &w) || w.linear != address || address & 7 ||
+    if (!short_way(guest_text_64(d, regs, &text)) || !insn_plain_write(regs, text, &w) || w.linear != address || address & 7 ||
         regs->rflags & RFLAGS_TF)
         return NOT_PLAIN;
     pt_lock(d);
@@ -143,7 +144,7 @@ static always_inline enum written write_plainly_32(struct vcpu *v, struct cpu_re
     u16 ds;
 
     __asm__ volatile("mov %%ds, %0" : "=r"(ds));
-    if (!guest_text_32(v->domain, regs, &text) || !is_flat_data_32(ds) || regs->rflags & RFLAGS_TF)
+    if (!short_way(guest_text_32(v->domain, regs, &text)) || !is_flat_data_32(ds) || regs->rflags & RFLAGS_TF)
         return NOT_PLAIN;
     return v->domain->arch.mirrored ? write_plainly_mirrored(v, regs, text, address)
                                     : compare_plainly_pae(v, regs, text, address);

@@ -12,6 +12,7 @@
 #include <pvisor/guest.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 #include <pvisor/time.h>
 
 /* --- The guest's TSC ------------------------------------------------------------------------------- */
@@ -144,7 +145,7 @@ static always_inline int put_runstate(enum abi_word w, gva_t area, const struct 
 {
     const size_t at = offsetof(struct vcpu_runstate_info, state_entry_time);
 
-    if (!vcpu_runstate_info_is_same_64() || unlikely(w != ABI_64))
+    if (!short_way(vcpu_runstate_info_is_same_64()) || unlikely(w != ABI_64))
         return guest_write_abi(vcpu_runstate_info, area, r);
     if (copy_to_guest(area, &r->state, sizeof(r->state)))
         return -EFAULT;

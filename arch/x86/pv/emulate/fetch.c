@@ -7,6 +7,7 @@
 #include <public/arch-x86.h>
 #include <public/errno.h>
 #include <pvisor/guest.h>
+#include <pvisor/short_way.h>
 
 #define DESC_WRITABLE (1UL << 41)   /* data; in code: readable */
 #define DESC_DOWN     (1UL << 42)   /* data: expands down */
@@ -83,7 +84,7 @@ static __attribute__((noinline)) void any_text(struct insn_text *text, const str
 {
     struct code_segment c;
 
-    if (current->domain->arch.word == ABI_32 && regs->cs == FLAT_RING1_CS && (regs->rip & ~PAGE_MASK) <= PAGE_SIZE - 16 &&
+    if (short_way(current->domain->arch.word == ABI_32) && regs->cs == FLAT_RING1_CS && (regs->rip & ~PAGE_MASK) <= PAGE_SIZE - 16 &&
         !copy_from_guest(text->bytes, gva(regs->rip), 16)) {
         text->n = INSN_MAX;
         *mode = MODE_32;
@@ -99,7 +100,7 @@ static __attribute__((noinline)) void any_text(struct insn_text *text, const str
 /* Mostly it is in a 64-bit kernel's flat segment and within a page: then two words do. Nobody looks at the sixteenth byte. */
 void insn_text(struct insn_text *text, const struct cpu_regs *regs, enum code_mode *mode)
 {
-    if (unlikely(current->domain->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 ||
+    if (unlikely(!short_way(current->domain->arch.word == ABI_64) || regs->cs != FLAT_RING3_CS64 ||
                  (regs->rip & ~PAGE_MASK) > PAGE_SIZE - 16 || copy_from_guest(text->bytes, gva(regs->rip), 16))) {
         any_text(text, regs, mode);
         return;
@@ -152,7 +153,7 @@ bool insn_linear_based(const struct insn *i, const struct cpu_regs *regs, enum s
         return true;
     }
     sel = selector(regs, seg);
-    if (likely(is_flat_data(sel)) && (u64)(u32)offset + bytes - 1 <= 0xffffffff) {
+    if (likely(short_way(is_flat_data(sel))) && (u64)(u32)offset + bytes - 1 <= 0xffffffff) {
         *linear = (u32)offset;
         return true;
     }
