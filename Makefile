@@ -25,7 +25,7 @@ CFLAGS += -DSHORT_WAYS=0
 NASMFLAGS += -DLONG_WAYS
 endif
 # No debug lines for assembly: NASM writes the absolute path of the tree into them.
-NASMFLAGS += -f elf64 -I$(B)/gen/ -Werror
+NASMFLAGS += -f elf64 -I$(B)/gen/ -Iarch/x86/entry/ -Werror
 
 SRC_C   := $(sort $(shell find arch common drivers -name '*.c' ! -name 'asm-offsets.c'))
 SRC_ASM := $(sort $(shell find arch common drivers -name '*.asm'))

@@ -24,7 +24,7 @@ struct cpu_info {
     struct vcpu *current_vcpu;
     struct percpu *percpu;
     u32 softirq_pending;          /* bit n: softirq n */
-    u32 call_exit;                /* CALL_*, of this CPU's own; entry.asm looks at both in one */
+    u32 call_exit;                /* CALL_*, of this CPU's own; syscall.asm looks at both in one */
     u32 cpu;
     bool watching;                /* waits by MWAIT on softirq_pending: a store wakes it */
     bool isolated;                /* the current vCPU runs on these copies */

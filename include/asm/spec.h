@@ -29,7 +29,7 @@ enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
 struct guest_wishes { enum spec_wish dom0, domus; };
 struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; struct guest_wishes xpti, l1tf; };
 
-/* Places in entry.asm that are patched at boot: the ways out to a guest, the ways in, the way back into our own code, VERW alone. */
+/* Places in arch/x86/entry that are patched at boot: the ways out to a guest, the ways in, the way back into our own code, VERW alone. */
 enum { SITE_LEAVE, SITE_ARRIVE, SITE_RESUME, SITE_CLEAR };
 
 /* The decision, as a function of the CPU and the wishes alone. */

@@ -24,9 +24,9 @@ extern const u64 nr_hypercalls;
 struct hypercall_desc {
     const char *name;
     u8 nr_args;
-    /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first; entry.asm knows 0 and 1 */
+    /* bit n: argument n has 64 bits, which a 32-bit guest passes in two registers, low half first; compat.asm knows 0 and 1 */
     u8 wide;
-} __attribute__((aligned(16)));     /* so that entry.asm finds one by a shift */
+} __attribute__((aligned(16)));     /* so that compat.asm finds one by a shift */
 
 extern const struct hypercall_desc hypercall_table[];
 

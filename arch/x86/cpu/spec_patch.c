@@ -1,4 +1,4 @@
-/* The code at boot becomes what the CPU needs: thunks of indirect calls, and the places in entry.asm that defences pass through. */
+/* The code at boot becomes what the CPU needs: thunks of indirect calls, and the places in arch/x86/entry that defences pass through. */
 #include <asm/mm.h>
 #include <asm/spec.h>
 #include <asm/x86.h>

@@ -1,4 +1,4 @@
-; The thunks through which GCC (-mindirect-branch=thunk-extern) and entry.asm make indirect calls and jumps: retpolines, in
+; The thunks through which GCC (-mindirect-branch=thunk-extern) and arch/x86/entry make indirect calls and jumps: retpolines, in
 ; which speculation goes round in a loop instead of to a predicted address. spec.c overwrites them where the CPU needs none.
 ; 32 bytes each, in the order of the registers' numbers; %rsp has a place, but no use.
 
