@@ -8,10 +8,8 @@
 #include <pvisor/console.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
-#include <pvisor/serial.h>
 #include <pvisor/spinlock.h>
 #include <pvisor/txring.h>
-#include <pvisor/vga.h>
 #include "internal.h"
 
 #define SWITCH_COUNT 3
@@ -80,7 +78,9 @@ void console_start_sync(void)
         cpu_relax();
     sync_mode = true;
     spin_lock_init(&lock, RANK_CONSOLE);
-    serial_start_sync();
+    for (struct console_dev *dev = devices; dev; dev = dev->next)
+        if (dev->sync)
+            dev->sync(dev);
 }
 
 void console_begin_patience(void) { write_once(patient, this_cpu_id()); }
@@ -191,7 +191,6 @@ static void report_unknown_names(void)
 
 void console_init(void)
 {
-    serial_init();
     debug_keys_init();
     report_unknown_names();
 }
@@ -202,7 +201,6 @@ void console_init_late(void)
 
     ring_resize();
     console_unlock(flags);
-    vga_init();
 }
 
 static void report_input(void)
@@ -216,8 +214,6 @@ void console_endboot(void (*to_dom0)(char c))
     dom0_input = to_dom0;
     input_to_dom0 = switch_at_boot;
     report_input();
-    vga_endboot();
-    serial_start_buffered();
 }
 
 /* --- Input ---------------------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 /*
  * Choosing what runs next, waking and sleeping.
  *
- * schedule() runs as the last softirq on the way out to a guest or in the idle loop. There is one stack per
- * CPU: it ends in context_switch() or continue_running(), which start again from the base of the stack.
+ * sched_choose() runs as the last softirq on the way out to a guest or in the idle loop. There is one stack per CPU: a switch to
+ * what it chose starts again from the base of the stack.
  */
 #include <asm/atomic.h>
 #include <asm/idle.h>
@@ -185,7 +185,7 @@ static void mark_idle(struct runq *rq, bool idle)
         cpumask_clear(&idle_cpus, rq->cpu);
 }
 
-static void schedule(void)
+struct vcpu *sched_choose(void)
 {
     struct runq *rq = &this_cpu(runqs);
     struct vcpu *prev = rq->curr, *next;
@@ -208,12 +208,12 @@ static void schedule(void)
     set_slice(rq, prev, next, now);
     if (next == prev) {
         unlock_rq(rq, flags);
-        return;
+        return NULL;
     }
     spin_unlock(&rq->lock);
     if (is_idle(rq, prev))
         pass_on_work();
-    context_switch(prev, next);
+    return next;
 }
 
 /*
@@ -421,7 +421,6 @@ void sched_init(void)
     idle_domain->max_vcpus = NR_CPUS;
     idle_domain->refs = 1;
     spin_lock_init(&idle_domain->lock, RANK_DOMAIN);
-    softirq_register(SOFTIRQ_SCHEDULE, schedule);
     sched_init_dump();
 }
 

@@ -67,9 +67,10 @@ struct uart {
 static void uart_write(struct console_dev *dev, const char *s, size_t n);
 static u32 uart_waiting(struct console_dev *dev);
 static void uart_drain(struct console_dev *dev, u32 leave);
+static void uart_sync(struct console_dev *dev);
 
 #define UART(line, io, isa)                                                                          \
-    { .dev = { line, uart_write, uart_waiting, uart_drain, NULL }, .port = (io), .irq = (isa), .baud = 115200, .lcr = 3 }
+    { .dev = { line, uart_write, uart_waiting, uart_drain, uart_sync, NULL }, .port = (io), .irq = (isa), .baud = 115200, .lcr = 3 }
 static struct uart uarts[2] = { UART("com1", 0x3f8, 4), UART("com2", 0x2f8, 3) };
 
 static bool buffered, sync_console;
@@ -304,16 +305,14 @@ void serial_start_buffered(void)
             start_timer(u);
 }
 
-void serial_start_sync(void)
+static void uart_sync(struct console_dev *dev)
 {
+    struct uart *u = container_of(dev, struct uart, dev);
+
     buffered = false;
-    for (struct uart *u = uarts; u < uarts + ARRAY_SIZE(uarts); u++) {
-        if (!u->present)
-            continue;
-        set_interrupts(u, 0);
-        u->room = 0;
-        uart_drain(&u->dev, 0);
-    }
+    set_interrupts(u, 0);
+    u->room = 0;
+    uart_drain(dev, 0);
 }
 
 /* --- Set-up ----------------------------------------------------------------------------------------------- */

@@ -53,6 +53,7 @@ static inline void pv_change_mode(struct vcpu *v, bool kernel)
     write_cr3(v->arch.cr3);
 }
 void pv_load_cr3(struct vcpu *v);                /* on this CPU; flushes the TLB */
+void switch_init(void);                               /* once: from then on CPUs switch to what the scheduler chooses */
 void vcpu_start_on_cpu(struct vcpu *v) noreturn_fn;   /* first run of the boot CPU's idle vCPU */
 
 /* --- pv/descriptors.c --- */

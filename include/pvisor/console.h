@@ -15,21 +15,23 @@ struct domain;
 /*
  * A device. Its functions are called with the console's lock held. write() keeps nobody waiting once the machine is up: what a
  * slow device cannot take at once it keeps, and says how much that is (waiting()); drain() waits until no more than leave bytes are left.
- * A device that takes everything at once has neither.
+ * sync() is for a panic, without the lock: what waits is written out, and write() waits for the device from then on. A device that takes
+ * everything at once has none of these.
  */
 struct console_dev {
     const char *name;                    /* as in console=: "com1", "vga" */
     void (*write)(struct console_dev *dev, const char *s, size_t len);
     u32 (*waiting)(struct console_dev *dev);
     void (*drain)(struct console_dev *dev, u32 leave);
+    void (*sync)(struct console_dev *dev);
     struct console_dev *next;
 };
 
 /* A device that console= names gets all that was logged so far, and from now on what is logged. */
 void console_register(struct console_dev *dev);
-void console_init(void);                 /* after the command line is parsed: serial lines. Needs no memory */
-void console_init_late(void);            /* once alloc_frames() and ioremap() work: VGA, larger ring */
-/* dom0 is about to start: input goes to it, character by character in interrupts, by to_dom0(); VGA is its own unless vga=keep. */
+void console_init(void);                 /* after the command line is parsed and serial lines are there. Needs no memory */
+void console_init_late(void);            /* once alloc_frames() works: a larger ring */
+/* dom0 is about to start: input goes to it, character by character in interrupts, by to_dom0(). */
 void console_endboot(void (*to_dom0)(char c));
 void console_input_to_dom0(char c);
 void console_input(char c, struct cpu_regs *regs);   /* from a device's interrupt */

@@ -47,7 +47,6 @@ maddr_t ioapic_page(unsigned n);                        /* maddr(0) when there a
 void lapic_send_ipi(unsigned cpu, u8 vector);
 void lapic_send_nmi(unsigned cpu);
 void lapic_send_init_sipi(u32 apic_id, u8 start_page);
-void lapic_timer_set(u64 expires_ns);                   /* system time; 0: off */
 
 /* Domain side: pirqs (include/public/physdev.h). */
 int pirq_domain_init(struct domain *d);

@@ -1,6 +1,6 @@
 /*
  * The scheduler: fair shares by weight among runnable vCPUs, per-CPU run queues with stealing
- * (docs/scheduler.md). The machine layer provides context_switch(); everything else is plain logic, tested on
+ * (docs/scheduler.md). What it chooses is switched to by pv/switch.c; all here is plain logic, tested on
  * the host.
  *
  * A vCPU's state here is written under the lock of the run queue of v->cpu, and v->cpu changes only under
@@ -101,11 +101,10 @@ s64 sched_domctl(struct domain *d, struct xen_domctl_scheduler_op *op);
 s64 sched_sysctl(struct xen_sysctl_scheduler_op *op);
 
 /*
- * Provided by the machine layer: makes next the running vCPU of this CPU, which it does by resetting the
- * stack. It calls context_saved(prev) once prev's registers are saved. Called with interrupts off.
+ * What this CPU runs next; NULL: what it runs already. SOFTIRQ_SCHEDULE calls it, and makes the vCPU current: interrupts are off from
+ * here on, and context_saved() is called once the registers of the one before are saved.
  */
-void context_switch(struct vcpu *prev, struct vcpu *next) __attribute__((noreturn));
-void continue_running(struct vcpu *v) __attribute__((noreturn));
+struct vcpu *sched_choose(void);
 /* After a switch away from prev is complete and its registers are saved: it may run elsewhere. */
 void context_saved(struct vcpu *prev);
 

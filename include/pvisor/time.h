@@ -29,7 +29,8 @@ void wallclock_set(u64 secs, u32 nsecs, u64 system_ns);
 u64 wallclock_now_secs(void);
 void delay_us(unsigned us);                  /* busy wait; works before time_init by the PIT */
 
-/* Programs this CPU's timer interrupt for the given system time (0: off). Called by the timer code. */
+/* This CPU's timer interrupt (irq/lapic.c): at the given system time, or none. For the timer code, which is told by timer_interrupt(). */
 void clock_event_set(u64 expires_ns);
+void clock_event_off(void);
 
 #endif

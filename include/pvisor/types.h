@@ -43,7 +43,7 @@ typedef struct { u64 v; } gva_t;
 #define INVALID_MFN ((mfn_t){ ~0UL })
 #define INVALID_PFN ((pfn_t){ ~0UL })
 
-extern u64 nr_frames;       /* the frame table's length: pt/frame.c */
+extern u64 nr_frames;       /* the frame table's length: mm/frames.c */
 
 static always_inline mfn_t mfn(u64 v)
 {

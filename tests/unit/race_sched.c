@@ -66,7 +66,7 @@ static u32 *of(u32 (*array)[VCPUS], const struct vcpu *v) { return &array[v->dom
 
 bool vcpu_event_pending(const struct vcpu *v) { return !is_idle_vcpu(v) && read_once(*of(pending, v)); }
 
-void context_switch(struct vcpu *prev, struct vcpu *next)
+static void context_switch(struct vcpu *prev, struct vcpu *next)
 {
     if (!is_idle_vcpu(prev))
         BUG_ON(!xchg(of(on_cpu, prev), 0));
@@ -76,6 +76,14 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
         BUG_ON(xchg(of(on_cpu, next), 1));
     irq_enable();
     longjmp(base, 1);
+}
+
+static void reschedule(void)
+{
+    struct vcpu *next = sched_choose();
+
+    if (next)
+        context_switch(current, next);
 }
 
 static void look_at_clock(void)
@@ -254,9 +262,10 @@ static struct domain *domain_of(u16 id)
     struct domain *d = fake_domain(id, ABI_64, VCPUS, false);
 
     spin_lock_init(&d->lock, RANK_DOMAIN);
-    for (u32 i = 0; i < VCPUS; i++)
+    for (u32 i = 0; i < VCPUS; i++) {
         assert_int_equal(sched_init_vcpu(d->vcpu[i]), 0);
         vcpu_timers_init(d->vcpu[i]);
+    }
     assert_int_equal(sched_set_params(d, 256, 0), 0);
     return d;
 }
@@ -267,6 +276,7 @@ static void vcpus_run_on_one_cpu_and_all_run(void **state)
     fake_reset();
     fake_set_cpu(0);
     sched_init();
+    softirq_register(SOFTIRQ_SCHEDULE, reschedule);
     for (unsigned i = 0; i < RACE_CPUS; i++) {
         cpumask_set(&cpu_online_map, i);
         rq_of(i)->idle = NULL;

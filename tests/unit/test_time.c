@@ -30,7 +30,6 @@ struct cpu_info *cpu_info(void) { return &cpus[here]; }
 void printk(const char *fmt, ...) { (void)fmt; }
 void panic(const char *fmt, ...) { (void)fmt; abort(); }
 void raise_softirq(enum softirq n) { (void)n; }
-void lapic_timer_set(u64 expires) { (void)expires; }
 void vcpu_time_update(struct vcpu *v) { (void)v; }
 void pit_delay_us(unsigned us) { (void)us; }
 void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu) { t->fn = fn, t->data = data, t->cpu = (u16)cpu; }

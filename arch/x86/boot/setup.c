@@ -26,6 +26,7 @@
 #include <pvisor/serial.h>
 #include <pvisor/softirq.h>
 #include <pvisor/time.h>
+#include <pvisor/vga.h>
 
 /* Until CPU 0 has its final stack. Aligned like one, so that cpu_info() works. */
 struct boot_stack { char bytes[STACK_SIZE]; };
@@ -49,6 +50,7 @@ __init noreturn_fn void start_pvisor(u32 magic, u32 info)
     bool known = multiboot_parse(magic, info);
 
     cmdline_parse(boot_info.cmdline);
+    serial_init();
     console_init();
     banner();
     if (!known)
@@ -75,16 +77,19 @@ static noreturn_fn void start_on_final_stack(void)
     cpu_init_features();
     spec_init();
     console_init_late();
+    vga_init();
     acpi_init(boot_info.rsdp);
     percpu_release(min(acpi_info.nr_cpus + 1u, (unsigned)NR_CPUS));
     softirq_register(SOFTIRQ_FREE_FRAMES, frames_drain_pending);
     sched_init();
+    switch_init();
     domain_debug_keys_init();
     sched_init_cpu(0);
     lapic_init_bsp();
     smp_call_init();
     nmi_init();
     irq_init(evtchn_set_pending);
+    serial_init_irq();
     irq_enable();
     time_init();
     time_init_cpu();
@@ -97,6 +102,8 @@ static noreturn_fn void start_on_final_stack(void)
         boot_failure("no dom0 kernel: the boot loader's first module must be the kernel for dom0");
     dom0_build(&boot_info.module[0], boot_info.nr_modules > 1 ? &boot_info.module[1] : NULL);
     console_endboot(console_input_to_dom0);
+    vga_endboot();
+    serial_start_buffered();
     watchdog_start();
     hyp_release_init();
     domain_unpause_by_controller(dom0);

@@ -12,6 +12,7 @@ void smp_leave(void)
 
     watchdog_fini_cpu();
     time_fini_cpu();
+    clock_event_off();
     irq_disable();
     cpumask_clear(&cpu_live_map, cpu);
     smp_call_poll();

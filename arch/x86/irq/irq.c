@@ -13,7 +13,6 @@
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
-#include <pvisor/serial.h>
 #include <pvisor/time.h>
 #include "internal.h"
 
@@ -227,7 +226,6 @@ void irq_init(void (*set_pending)(struct domain *d, u32 port))
     }
     vector_set_handler(VEC_EVENT_CHECK, check_interrupt);
     debug_key_register('i', dump_key, "dump interrupt bindings");
-    serial_init_irq();
 }
 
 /* --- Interrupts ---------------------------------------------------------------------------------------------- */

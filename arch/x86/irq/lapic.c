@@ -11,6 +11,7 @@
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/softirq.h>
 #include <pvisor/time.h>
 #include <pvisor/timer.h>
 #include "internal.h"
@@ -209,27 +210,31 @@ static u64 to_ticks(u64 ns, u64 khz)
     return max(ns * khz / 1000000, 1UL);
 }
 
-void lapic_timer_set(u64 expires_ns)
+void clock_event_set(u64 expires_ns)
 {
-    u64 now, delta;
+    u64 now = now_ns(), delta;
 
+    if (expires_ns <= now) {
+        raise_softirq(SOFTIRQ_TIMER);
+        return;
+    }
     if (!has_deadline && !timer_khz) {
-        if (!expires_ns || !tsc_khz())
+        if (!tsc_khz())
             return;
         calibrate();
     }
-    if (!expires_ns) {
-        if (has_deadline)
-            wrmsr(MSR_TSC_DEADLINE, 0);
-        else
-            lapic_write(REG_TIMER_INITIAL, 0);
-        return;
-    }
-    now = now_ns();
     /* A deadline further off is simply set again when this one comes. */
-    delta = expires_ns > now ? min(expires_ns - now, MAX_DELTA) : 0;
+    delta = min(expires_ns - now, MAX_DELTA);
     if (has_deadline)
         wrmsr(MSR_TSC_DEADLINE, rdtsc() + to_ticks(delta, tsc_khz()));
     else
         lapic_write(REG_TIMER_INITIAL, min(to_ticks(delta, timer_khz), 0xffffffffUL));
+}
+
+void clock_event_off(void)
+{
+    if (has_deadline)
+        wrmsr(MSR_TSC_DEADLINE, 0);
+    else
+        lapic_write(REG_TIMER_INITIAL, 0);
 }

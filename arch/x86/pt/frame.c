@@ -14,14 +14,7 @@
 #include <pvisor/softirq.h>
 #include "internal.h"
 
-u64 nr_frames;
-
 static u16 ref_owner(u64 w) { return frame_ref_owner(w); }
-
-bool mfn_valid(mfn_t m)
-{
-    return !mfn_eq(m, INVALID_MFN) && ref_owner(read_once(frame_refs[m.v])) != DOMID_IO;
-}
 
 u16 frame_owner_id(mfn_t m)
 {

@@ -148,7 +148,7 @@ static noreturn_fn void resume(struct vcpu *v)
     stack_reset_jump(cpu_info(), ret_to_guest);
 }
 
-void context_switch(struct vcpu *prev, struct vcpu *next)
+static noreturn_fn void context_switch(struct vcpu *prev, struct vcpu *next)
 {
     irq_disable();
     leave_vcpu(prev);
@@ -168,7 +168,15 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
     resume(next);
 }
 
-void continue_running(struct vcpu *v) { resume(v); }
+static void reschedule(void)
+{
+    struct vcpu *next = sched_choose();
+
+    if (next)
+        context_switch(current, next);
+}
+
+void switch_init(void) { softirq_register(SOFTIRQ_SCHEDULE, reschedule); }
 
 void vcpu_start_on_cpu(struct vcpu *idle)
 {

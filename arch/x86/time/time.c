@@ -298,7 +298,6 @@ void time_init_cpu(void)
 void time_fini_cpu(void)
 {
     timer_kill(&this_cpu(clocks).rebase);
-    lapic_timer_set(0);
 }
 
 /* --- Odds and ends --------------------------------------------------------------------------------- */
@@ -313,12 +312,4 @@ void delay_us(unsigned us)
     }
     while (rdtsc_ordered() - start < tsc_hz / 1000000 * us)
         cpu_relax();
-}
-
-void clock_event_set(u64 expires_ns)
-{
-    if (expires_ns && expires_ns <= now_ns())
-        raise_softirq(SOFTIRQ_TIMER);
-    else
-        lapic_timer_set(expires_ns);
 }

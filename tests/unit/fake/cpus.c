@@ -22,7 +22,7 @@ void abort(void) __attribute__((noreturn));
 
 struct sim_cpu {
     struct cpu_info info;
-    u64 event_at;            /* clock_event_set(); 0: off */
+    u64 event_at;            /* clock_event_set(); 0: none */
     struct vcpu *unsaved;    /* context_saved() still to come */
     bool begins_idle;        /* its idle loop has yet to make its first round */
     bool gone;               /* offline: does nothing */
@@ -108,7 +108,7 @@ static void note_start(struct vcpu *v)
     }
 }
 
-void context_switch(struct vcpu *prev, struct vcpu *next)
+static void context_switch(struct vcpu *prev, struct vcpu *next)
 {
     struct sim_cpu *c = &cpus[here];
 
@@ -123,6 +123,14 @@ void context_switch(struct vcpu *prev, struct vcpu *next)
     if (!is_idle_vcpu(next))
         note_start(next);
     longjmp(back, 1);
+}
+
+static void reschedule(void)
+{
+    struct vcpu *next = sched_choose();
+
+    if (next)
+        context_switch(current, next);
 }
 
 void cpu_wait_for_work(void)
@@ -290,6 +298,7 @@ void sim_start(unsigned n)
         cpus[i].info.cpu = i;
     sim_on(0);
     sched_init();
+    softirq_register(SOFTIRQ_SCHEDULE, reschedule);
     for (unsigned i = 0; i < n; i++) {
         sim_on(i);
         sched_init_cpu(i);
