@@ -18,9 +18,7 @@ static s64 absent(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 #define PRIVILEGED(name)                                                                            \
     static s64 control_##name(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)                       \
     {                                                                                               \
-        if (!is_control_domain(current->domain))                                                    \
-            return refuse(-EPERM, "for the control domain");                                        \
-        return do_##name(a0, a1, a2, a3, a4, a5);                                                   \
+        return control_only() ?: do_##name(a0, a1, a2, a3, a4, a5);                                 \
     }
 PRIVILEGED(platform_op)
 PRIVILEGED(sysctl)

@@ -117,8 +117,8 @@ static s64 build_id(gva_t at)
     size_t size = (size_t)(__note_end - __note_start);
     u32 room;
 
-    if (!is_control_domain(current->domain))
-        return refuse(-EPERM, "the build id is for the control domain");
+    if (control_only())
+        return -EPERM;
     if (!__note_start || size <= NOTE_HEADER)
         return -ENODATA;
     size -= NOTE_HEADER;

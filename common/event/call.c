@@ -26,25 +26,6 @@ union arg {
     struct evtchn_set_priority set_priority;
 };
 
-/*
- * The domain that the caller wants to act on, referenced: itself, or any if it is the control domain. NULL
- * with *err -ESRCH or -EPERM.
- */
-static struct domain *target(u16 domid, int *err)
-{
-    struct domain *d = domain_get(domid);
-
-    if (!d) {
-        *err = refuse(-ESRCH, "no domain %u", domid);
-        return NULL;
-    }
-    if (d == current->domain || is_control_domain(current->domain))
-        return d;
-    domain_put(d);
-    *err = refuse(-EPERM, "only the control domain may act on d%u", domid);
-    return NULL;
-}
-
 /* A port, or an error that leaves the argument as it is. */
 static int give_port(s64 port, u32 *out)
 {
@@ -58,14 +39,14 @@ static int op_alloc_unbound(struct domain *self, union arg *a)
 {
     u16 remote = a->alloc_unbound.remote_dom;
     struct domain *d;
-    int rc;
+    s64 rc;
 
-    d = target(a->alloc_unbound.dom, &rc);
+    d = domain_target(a->alloc_unbound.dom, &rc);
     if (!d)
-        return rc;
+        return (int)rc;
     rc = give_port(evtchn_alloc_unbound(d, remote == DOMID_SELF ? self->id : remote), &a->alloc_unbound.port);
     domain_put(d);
-    return rc;
+    return (int)rc;
 }
 
 static int op_bind_interdomain(struct domain *self, union arg *a)
@@ -109,28 +90,28 @@ static int op_bind_vcpu(struct domain *self, union arg *a)
 static int op_status(struct domain *self, union arg *a)
 {
     struct domain *d;
-    int rc;
+    s64 rc;
 
     (void)self;
-    d = target(a->status.dom, &rc);
+    d = domain_target(a->status.dom, &rc);
     if (!d)
-        return rc;
+        return (int)rc;
     rc = evtchn_get_status(d, &a->status);
     domain_put(d);
-    return rc;
+    return (int)rc;
 }
 
 static int reset(u16 domid, bool resume)
 {
     struct domain *d;
-    int rc;
+    s64 rc;
 
-    d = target(domid, &rc);
+    d = domain_target(domid, &rc);
     if (!d)
-        return rc;
+        return (int)rc;
     rc = evtchn_reset_round(d, resume);
     domain_put(d);
-    return rc;
+    return (int)rc;
 }
 
 static int op_reset(struct domain *self, union arg *a)

@@ -6,24 +6,14 @@
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
 
-/*
- * The domain that an operation names, referenced: the caller's own, or any for the control domain. NULL
- * with *status GNTST_bad_domain or GNTST_permission_denied.
- */
+/* domain_target(), with a status. */
 static struct domain *target(u16 domid, s16 *status)
 {
-    struct domain *d = domain_get(domid);
+    s64 err = 0;
+    struct domain *d = domain_target(domid, &err);
 
-    if (!d) {
-        *status = refuse(GNTST_bad_domain, "no domain %u", domid);
-        return NULL;
-    }
-    *status = GNTST_okay;
-    if (d == current->domain || is_control_domain(current->domain))
-        return d;
-    domain_put(d);
-    *status = refuse(GNTST_permission_denied, "only the control domain may ask for d%u", domid);
-    return NULL;
+    *status = !err ? GNTST_okay : err == -EPERM ? GNTST_permission_denied : GNTST_bad_domain;
+    return d;
 }
 
 static s16 grow_to(struct domain *d, u32 nr_frames)
@@ -114,8 +104,8 @@ static s64 dump_table(gva_t uop, u32 count)
     struct domain *d;
 
     (void)count;
-    if (!is_control_domain(current->domain))
-        return refuse(-EPERM, "only the control domain writes to the log");
+    if (control_only())
+        return -EPERM;
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
     d = target(op.dom, &op.status);

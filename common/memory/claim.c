@@ -39,14 +39,14 @@ s64 mem_claim_pages(gva_t arg, u32 start)
     s64 rc;
 
     (void)start;
-    if (!is_control_domain(current->domain))
-        return refuse(-EPERM, "for the control domain");
+    if (control_only())
+        return -EPERM;
     if (guest_read_abi(xen_memory_reservation, &r, arg))
         return -EFAULT;
     if (r.extent_start || r.extent_order || r.mem_flags)
         return refuse(-EINVAL, "extent_start %#lx, order %u, flags %#x must be 0", r.extent_start,
                       r.extent_order, r.mem_flags);
-    d = memory_target(r.domid, &rc);
+    d = domain_target(r.domid, &rc);
     if (!d)
         return rc;
     rc = domain_claim(d, r.nr_extents);

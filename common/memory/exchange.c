@@ -203,7 +203,7 @@ s64 mem_exchange(gva_t arg, u32 start)
     rc = check(&e.x);
     if (rc)
         return rc;
-    e.d = memory_target(e.x.in.domid, &rc);
+    e.d = domain_target(e.x.in.domid, &rc);
     if (!e.d)
         return rc;
     rc = begin(&e);

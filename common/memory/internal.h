@@ -25,12 +25,6 @@ memory_fn mem_machphys_mapping, mem_machphys_mfn_list;
 memory_fn mem_memory_map, mem_machine_memory_map, mem_set_memory_map;
 memory_fn mem_pod_target, mem_no_physmap, mem_no_sharing, mem_vnumainfo, mem_reserved_regions, mem_acquire_resource;
 
-/*
- * The domain that a call is about, referenced: the caller's own, or any for the control domain. NULL with
- * *err -ESRCH or -EPERM.
- */
-struct domain *memory_target(u32 domid, s64 *err);
-
 /* Largest extent that the current domain may ask for, as an order: this, or more for who has devices. */
 #define MAX_ORDER_GUEST 9
 unsigned memory_max_order(void);

@@ -33,22 +33,6 @@ static const struct memory_op {
     [XENMEM_acquire_resource]           = { mem_acquire_resource, true },
 };
 
-struct domain *memory_target(u32 domid, s64 *err)
-{
-    struct domain *d = domain_get(domid);
-
-    if (!d) {
-        *err = refuse(-ESRCH, "no domain %u", domid);
-        return NULL;
-    }
-    if (d != current->domain && !is_control_domain(current->domain)) {
-        domain_put(d);
-        *err = refuse(-EPERM, "d%u is not this domain", domid);
-        return NULL;
-    }
-    return d;
-}
-
 s64 do_memory_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     u32 op = (u32)cmd & MEMOP_CMD_MASK, start = (u32)cmd >> MEMOP_EXTENT_SHIFT;

@@ -21,7 +21,7 @@ static s64 ask_domain(gva_t arg, s64 (*fn)(const struct domain *d))
 
     if (copy_from_guest(&m, arg, sizeof(m)))
         return -EFAULT;
-    d = memory_target(m.domid, &rc);
+    d = domain_target(m.domid, &rc);
     if (!d)
         return rc;
     rc = fn(d);
@@ -161,7 +161,7 @@ s64 mem_set_memory_map(gva_t arg, u32 start)
         return -EFAULT;
     if (fm.map.nr_entries > E820MAX)
         return refuse(-E2BIG, "a map of %u entries, at most %u are possible", fm.map.nr_entries, E820MAX);
-    d = memory_target(fm.domid, &rc);
+    d = domain_target(fm.domid, &rc);
     if (!d)
         return rc;
     e = xzalloc_array(struct e820entry, max(fm.map.nr_entries, 1u));
@@ -192,11 +192,11 @@ s64 mem_pod_target(gva_t arg, u32 start)
     s64 rc;
 
     (void)start;
-    if (!is_control_domain(current->domain))
-        return refuse(-EPERM, "for the control domain");
+    if (control_only())
+        return -EPERM;
     if (guest_read_abi(xen_pod_target, &t, arg))
         return -EFAULT;
-    d = memory_target(t.domid, &rc);
+    d = domain_target(t.domid, &rc);
     if (!d)
         return rc;
     t.tot_pages = d->tot_pages;
@@ -223,7 +223,7 @@ s64 mem_vnumainfo(gva_t arg, u32 start)
         return -EFAULT;
     if (t.pad)
         return refuse(-EINVAL, "padding %#x is not 0", t.pad);
-    d = memory_target(t.domid, &rc);
+    d = domain_target(t.domid, &rc);
     if (!d)
         return rc;
     domain_put(d);
@@ -235,8 +235,8 @@ s64 mem_reserved_regions(gva_t arg, u32 start)
     struct xen_reserved_device_memory_map m;
 
     (void)start;
-    if (!is_control_domain(current->domain))
-        return refuse(-EPERM, "for the control domain");
+    if (control_only())
+        return -EPERM;
     if (guest_read_abi(xen_reserved_device_memory_map, &m, arg))
         return -EFAULT;
     m.nr_entries = 0;

@@ -108,7 +108,7 @@ static s64 for_each_extent(u32 cmd, gva_t arg, u32 start, extent_fn *fn)
 
     if (guest_read_abi(xen_memory_reservation, &r, arg) || !reservation_ok(&r, start))
         return start;
-    d = memory_target(r.domid, &rc);
+    d = domain_target(r.domid, &rc);
     if (!d)
         return rc == -EPERM ? rc : start;
     for (; i < r.nr_extents; i++) {

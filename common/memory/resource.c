@@ -51,13 +51,13 @@ s64 mem_acquire_resource(gva_t arg, u32 start)
     struct domain *d;
     s64 rc;
 
-    if (!is_control_domain(current->domain))
-        return refuse(-EPERM, "for the control domain");
+    if (control_only())
+        return -EPERM;
     if (guest_read_abi(xen_mem_acquire_resource, &r, arg))
         return -EFAULT;
     if (r.pad || (!r.frame_list && r.nr_frames))
         return refuse(-EINVAL, "padding %#x, %u frames without a list", r.pad, r.nr_frames);
-    d = memory_target(r.domid, &rc);
+    d = domain_target(r.domid, &rc);
     if (!d)
         return rc;
     rc = check(&r, d);

@@ -104,14 +104,15 @@ static s64 op_remote_shutdown(gva_t arg)
 {
     struct sched_remote_shutdown r;
     struct domain *d;
+    s64 rc;
 
-    if (!is_control_domain(current->domain))
-        return refuse(-EPERM, "only the control domain may shut others down");
+    if (control_only())
+        return -EPERM;
     if (copy_from_guest(&r, arg, sizeof(r)))
         return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
-    d = domain_get(r.domain_id);
+    d = domain_target(r.domain_id, &rc);
     if (!d)
-        return refuse(-ESRCH, "no domain %u", r.domain_id);
+        return rc;
     domain_shutdown(d, (u8)r.reason);
     domain_put(d);
     return 0;

@@ -136,6 +136,15 @@ extern struct domain *idle_domain;  /* owns one idle vCPU per CPU */
 #define is_idle_vcpu(v) ((v)->domain == idle_domain)
 static inline bool is_control_domain(const struct domain *d) { return d->is_control; }
 
+/*
+ * May who act on the other one: change its memory, events and grants, end it, ask for what is its own? Itself, and the control domain any.
+ * domain_target: the one with this id, referenced, if the caller may; else NULL, with *err -ESRCH or -EPERM. control_only: 0, or -EPERM.
+ * domain/rights.c.
+ */
+bool domain_may_act_on(const struct domain *who, const struct domain *on);
+struct domain *domain_target(u32 domid, s64 *err);
+s64 control_only(void);
+
 /* A reference to the domain with this id (DOMID_SELF: the caller's), or NULL. Dying domains are found too. */
 struct domain *domain_get(u32 domid);
 void domain_ref(struct domain *d);

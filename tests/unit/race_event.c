@@ -1,6 +1,6 @@
 /* Event channels from several CPUs at once: no data race, no lock out of order, and nothing left when all is closed. */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
-// SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c
+// SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c common/domain/rights.c
 // SOURCES: common/event/deliver.c common/event/pending.c common/event/two_level.c common/event/fifo.c common/spinlock.c
 #include "fake/event_rig.h"
 #include "fake/threads.h"

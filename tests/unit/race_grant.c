@@ -5,7 +5,7 @@
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
 // SOURCES: common/grant/table.c common/grant/maptrack.c
-// SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c common/spinlock.c
+// SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c common/spinlock.c common/domain/rights.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

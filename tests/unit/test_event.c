@@ -1,6 +1,6 @@
 /* Event channels: states, rights, limits, two-level delivery, for both word sizes. */
 // SOURCES: tests/unit/fake/machine.c common/abi.c
-// SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c
+// SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c common/domain/rights.c
 // SOURCES: common/event/deliver.c common/event/pending.c common/event/two_level.c common/event/fifo.c
 #include "fake/event_rig.h"
 

@@ -4,7 +4,7 @@
  */
 // SOURCES: tests/unit/fake/machine.c common/abi.c
 // SOURCES: common/grant/table.c common/grant/maptrack.c
-// SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c
+// SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c common/domain/rights.c
 #include "grant_rig.h"
 
 /* --- Mapping -------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /*
  * The real table of hypercalls: entry.asm and multicalls look at nothing but the number, so each entry must answer for itself.
  */
-// SOURCES: common/hypercall_table.c common/abi.c arch/x86/pt/format.c tests/unit/fake/machine.c
+// SOURCES: common/hypercall_table.c common/abi.c arch/x86/pt/format.c tests/unit/fake/machine.c common/domain/rights.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

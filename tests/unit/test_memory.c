@@ -2,7 +2,7 @@
  * memory_op: what the commands do to a domain's frames, the limits on what a guest can ask for, giving way
  * and going on. Runs for both word sizes.
  */
-// SOURCES: common/memory/op.c common/memory/claim.c common/memory/reservation.c common/memory/exchange.c
+// SOURCES: common/memory/op.c common/memory/claim.c common/memory/reservation.c common/memory/exchange.c common/domain/rights.c
 // SOURCES: common/memory/query.c common/memory/resource.c common/abi.c arch/x86/pt/format.c
 // SOURCES: tests/unit/fake/machine.c
 #include <setjmp.h>

@@ -26,28 +26,14 @@ struct owners {
     struct domain *pg;      /* of the frames that entries name */
 };
 
-static __attribute__((noinline)) struct domain *other_get(u32 domid, int *err)
-{
-    struct domain *d;
-
-    if (!is_control_domain(current->domain)) {
-        *err = refuse(-EPERM, "d%u is not yours to map", domid);
-        return NULL;
-    }
-    d = domain_get(domid);
-    if (!d)
-        *err = refuse(-ESRCH, "there is no domain %u", domid);
-    return d;
-}
-
 /* The caller's own domain needs no reference: it runs. Device frames are checked against the caller's own rights. */
-static always_inline struct domain *foreign_get(u32 domid, int *err)
+static always_inline struct domain *foreign_get(u32 domid, s64 *err)
 {
     struct domain *cur = current->domain;
 
     if (likely(domid == DOMID_SELF || domid == cur->id) || domid == DOMID_IO)
         return cur;
-    return other_get(domid, err);
+    return domain_target(domid, err);
 }
 
 static always_inline void foreign_put(struct domain *d)
@@ -57,7 +43,7 @@ static always_inline void foreign_put(struct domain *d)
 }
 
 /* A dying domain's tables only go away: what was pinned behind the teardown's back would stay for ever. */
-static always_inline struct domain *table_owner_get(u32 domid, int *err)
+static always_inline struct domain *table_owner_get(u32 domid, s64 *err)
 {
     struct domain *d = foreign_get(domid, err);
 
@@ -70,7 +56,7 @@ static always_inline struct domain *table_owner_get(u32 domid, int *err)
 }
 
 /* The same for the frames that entries name, which may be ones of ours that we show to the control domain. */
-static always_inline struct domain *frames_owner_get(u32 domid, int *err)
+static always_inline struct domain *frames_owner_get(u32 domid, s64 *err)
 {
     if (likely(domid != DOMID_XEN) || !is_control_domain(current->domain))
         return foreign_get(domid, err);
@@ -80,16 +66,16 @@ static always_inline struct domain *frames_owner_get(u32 domid, int *err)
 
 static __attribute__((noinline)) int other_owners_get(struct owners *o, u32 foreigndom)
 {
-    int err = 0;
+    s64 err = 0;
     u32 pt = foreigndom >> 16;
 
     o->pg = frames_owner_get(foreigndom & 0xffff, &err);
     if (!o->pg)
-        return err;
+        return (int)err;
     o->pt = table_owner_get(pt ? pt - 1 : DOMID_SELF, &err);
     if (!o->pt) {
         foreign_put(o->pg);
-        return err;
+        return (int)err;
     }
     return 0;
 }
@@ -391,7 +377,8 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
 {
     struct vcpu *v = current;
     struct domain *d = v->domain, *pg = d;
-    int rc, err = 0;
+    s64 err = 0;
+    int rc;
 
     /* A frame may wait for the rest of its demotion to be of any use. */
     if (unlikely(drain(d)))
@@ -601,10 +588,11 @@ static __attribute__((noinline)) s64 ext_list(u64 uops, u64 ucount, u64 pdone, u
     struct progress p;
     struct domain *d;
     u32 i = 0;
-    int rc = progress_begin(&p, ucount, pdone);
+    s64 err = progress_begin(&p, ucount, pdone);
+    int rc;
 
-    if (rc || !(d = table_owner_get((u32)foreigndom, &rc)))
-        return rc;
+    if (err || !(d = table_owner_get((u32)foreigndom, &err)))
+        return err;
     rc = drain(d);
     while (!rc && i < p.count) {
         struct mmuext_op op;
