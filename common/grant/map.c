@@ -41,6 +41,8 @@ static always_inline s16 make_parts(struct pv_grant_walk *walk, const struct gnt
     s16 status = GNTST_okay;
     int rc = get_references(m, granter, readonly, nr_parts(op->flags));
 
+    if (rc && mfn_eq(m, INVALID_MFN))
+        return refuse(GNTST_general_error, "grant %u of d%u names no frame of the machine's memory", op->ref, granter->id);
     if (rc)
         return refuse(GNTST_general_error, "grant %u of d%u: frame %#lx %s", op->ref, granter->id, m.v,
                       rc == -EBUSY ? "is in use as a table" : "is not its own");

@@ -28,7 +28,7 @@ static inline u64 pte_make(mfn_t m, u64 flags) { return m.v << PAGE_SHIFT | flag
 /* The frame that an entry names: device memory's number is no mfn_t. */
 static inline u64 pte_number(u64 e) { return (e & PTE_MFN_MASK) >> PAGE_SHIFT; }
 static inline mfn_t pte_mfn(u64 e) { return mfn(pte_number(e)); }
-/* The same without a check, of an entry that holds a reference to a frame of RAM: each present one of an upper level does. */
+/* pte_mfn() without a check, of an entry that holds a reference to a frame of RAM: each present one of an upper level does. */
 static inline mfn_t pte_held_mfn(u64 e) { return mfn_kept(pte_number(e)); }
 
 struct pt_level {

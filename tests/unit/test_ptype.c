@@ -2,8 +2,8 @@
  * Typed page tables over fake memory. After every step all references are counted again from what the tables say, so
  * that a lost or a dropped one shows at once; and no frame has a new use while a TLB may know its old one.
  */
-// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
-// SOURCES: arch/x86/mm/heap.c arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c arch/x86/mm/heap.c
+// SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c
 #include <pthread.h>
 #include <setjmp.h>

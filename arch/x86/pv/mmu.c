@@ -55,7 +55,7 @@ static always_inline struct domain *table_owner_get(u32 domid, s64 *err)
     return d;
 }
 
-/* The same for the frames that entries name, which may be ones of ours that we show to the control domain. */
+/* Whose frames entries may name: foreign_get(), and for the control domain ours that we show it. */
 static always_inline struct domain *frames_owner_get(u32 domid, s64 *err)
 {
     if (likely(domid != DOMID_XEN) || !is_control_domain(current->domain))
@@ -540,7 +540,7 @@ static int ext_flush(struct domain *d, const struct mmuext_op *op)
         return refuse(-EPERM, "not for another domain");
     if (page && !guest_range_ok(d, op->arg1, 1))
         return 0;
-    smp_mb();       /* as above */
+    smp_mb();       /* entries are changed before we look at who may have read them: see mm/flush.c */
     cpus = d->arch.dirty_cpus;
     if ((op->cmd == MMUEXT_TLB_FLUSH_MULTI || op->cmd == MMUEXT_INVLPG_MULTI) && vcpu_mask_cpus(d, gva(op->arg2), &cpus))
         return -EFAULT;
