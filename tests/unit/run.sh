@@ -10,7 +10,7 @@ for program in "$@"; do
     status=$?
     sed -n "s/^\[       OK \] /ok      $name: /p; s/^\[  SKIPPED \] /skipped $name: /p" "$log" |
         grep -v 'test(s)'
-    bad=$(sed -n "s/^\[  FAILED  \] \([A-Za-z_0-9]*\)\$/FAILED  $name: \1/p" "$log" | sort -u)
+    bad=$(sed -n "/test(s)/d; s/^\[  FAILED  \] /FAILED  $name: /p" "$log" | sort -u)
     [ -z "$bad" ] || echo "$bad"
     passed=$((passed + $(grep -c '^\[       OK \]' "$log")))
     if [ $status -ne 0 ]; then
