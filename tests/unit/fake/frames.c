@@ -1,6 +1,7 @@
 /* See frames.h. */
 #include <sys/mman.h>
 
+#include <asm/atomic.h>
 #include <asm/isolation.h>
 #include <asm/pv.h>
 #include <pvisor/lib.h>
@@ -45,10 +46,14 @@ void flush_tlb_mask(const cpumask_t *m)
 
 void domain_flush_stale(struct domain *d)
 {
+    u64 dead;
+
     if (d->arch.flushed == d->arch.stale)
         return;
+    dead = mirror_take_dead(d);
     d->arch.flushed = d->arch.stale;
     flushed(d->id);
+    mirror_free_dead(dead);
 }
 
 u64 l1tf_addresses = 0xfffffff000UL;    /* of a CPU with 40 address bits */
@@ -108,13 +113,18 @@ bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
 u64 *hyp_l4 = (u64[512]){ [0 ... 511] = HYP_ENTRY };
 u64 compat_m2p_l2e(unsigned nth) { (void)nth; return HYP_ENTRY; }
 
-int mirror_alloc(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; return -1; }
-void mirror_free(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; }
-void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
+/* No mirrors, unless a test links pt/mirror.c. */
+#define FAKE __attribute__((weak))
+FAKE int mirror_init_domain(struct domain *d) { (void)d; return 0; }
+FAKE void mirror_free_domain(struct domain *d) { (void)d; }
+FAKE int mirror_alloc(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; return -1; }
+FAKE void mirror_free(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; }
+FAKE void mirror_free_dead(u64 list) { (void)list; }
+FAKE void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
 {
     (void)d, (void)m, (void)level, (void)idx, (void)e;
 }
-void mirror_root_changed(struct domain *d, mfn_t m, unsigned idx, u64 e) { (void)d, (void)m, (void)idx, (void)e; }
+FAKE void mirror_root_changed(struct domain *d, mfn_t m, unsigned idx, u64 e) { (void)d, (void)m, (void)idx, (void)e; }
 bool compat_m2p_ready;
 void compat_m2p_set(u64 m, u64 gpfn) { (void)m, (void)gpfn; }
 
@@ -133,8 +143,10 @@ void frames_reset(void)
     }
     leave_hypervisor();
     for (unsigned i = 1; i < ARRAY_SIZE(domains); i++) {
-        if (domains[i])
+        if (domains[i]) {
+            mirror_free_domain(domains[i]);
             free(domains[i]->regions);
+        }
         free(domains[i]);
         domains[i] = NULL;
     }
@@ -142,7 +154,7 @@ void frames_reset(void)
     for (u64 m = 0; m < ARENA_FIRST; m++)
         fake_refs[m] = (u64)DOMID_IO << FR_OWNER_SHIFT;
     memset(fake_types, 0, sizeof(fake_types));
-    memset(arena, 0, ARENA_NR * PAGE_SIZE);
+    BUG_ON(madvise(arena, ARENA_NR * PAGE_SIZE, MADV_DONTNEED));        /* zeros again, where anything was written */
     heap_ready = false;
     heap_init_region(mfn(ARENA_FIRST), ARENA_NR);
     preempt_at(0, false);
@@ -163,6 +175,8 @@ struct domain *frames_domain(u16 id, enum pt_format_id fmt)
     d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
     d->max_pages = ARENA_NR;
     d->arch.fmt = &pt_formats[fmt];
+    d->arch.mirrored = fmt == PT32;
+    BUG_ON(mirror_init_domain(d));
     d->arch.word = d->arch.fmt->word_bits == 64 ? ABI_64 : ABI_32;
     d->regions = calloc(ARENA_END / 512 / 64 + 1, sizeof(u64));
     d->iomem = (struct rangeset *)&domains[id];
@@ -177,7 +191,7 @@ struct domain *frames_domain(u16 id, enum pt_format_id fmt)
 
 mfn_t frames_new(struct domain *d)
 {
-    mfn_t m = domain_alloc_frames(d, 0, 0);
+    mfn_t m = domain_alloc_frames(d, 0, d->arch.fmt->pte_bytes == 4 ? MEMF_LOW : 0);
 
     BUG_ON(mfn_eq(m, INVALID_MFN));
     return m;

@@ -17,7 +17,7 @@
 void frames_reset(void);
 /* Domains 1 and 2, empty; domain 1 is current. */
 struct domain *frames_domain(u16 id, enum pt_format_id fmt);
-mfn_t frames_new(struct domain *d);
+mfn_t frames_new(struct domain *d);             /* of a domain with entries of 4 bytes: below 4 GiB */
 u64 *frame_words(mfn_t m);
 
 /* preempt_needed() is true at the nth call from now on (0: never), and stays so if sticky. */
