@@ -238,7 +238,7 @@ static mfn_t grant(struct domain *d, u32 ref, struct domain *to, u16 flags)
     return m;
 }
 
-static struct gnttab_map_grant_ref map(u64 host_addr, u32 flags, u32 ref)
+static inline struct gnttab_map_grant_ref map(u64 host_addr, u32 flags, u32 ref)
 {
     struct gnttab_map_grant_ref op = { .host_addr = host_addr, .flags = flags, .ref = ref, .dom = granter->id,
                                        .status = 99 };
@@ -247,7 +247,7 @@ static struct gnttab_map_grant_ref map(u64 host_addr, u32 flags, u32 ref)
     return op;
 }
 
-static s16 unmap(u64 host_addr, u64 dev_bus_addr, u32 handle)
+static inline s16 unmap(u64 host_addr, u64 dev_bus_addr, u32 handle)
 {
     struct gnttab_unmap_grant_ref op = { .host_addr = host_addr, .dev_bus_addr = dev_bus_addr,
                                          .handle = handle, .status = 99 };
@@ -261,7 +261,7 @@ struct copy_end {
     u16 dom, offset;
 };
 
-static s16 copy(struct copy_end from, struct copy_end to, u16 len, u16 flags)
+static inline s16 copy(struct copy_end from, struct copy_end to, u16 len, u16 flags)
 {
     struct gnttab_copy op = { .source = { .u = from.what, .domid = from.dom, .offset = from.offset },
                               .dest = { .u = to.what, .domid = to.dom, .offset = to.offset },
