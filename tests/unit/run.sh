@@ -9,7 +9,7 @@ for program in "$@"; do
     ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS-} timeout "${UNIT_TIMEOUT:-600}" "$program" >"$log" 2>&1
     status=$?
     sed -n "s/^\[       OK \] /ok      $name: /p; s/^\[  SKIPPED \] /skipped $name: /p" "$log" |
-        grep -v 'test(s)'
+        awk '!/test\(s\)/ && !seen[$0]++'
     bad=$(sed -n "/test(s)/d; s/^\[  FAILED  \] /FAILED  $name: /p" "$log" | sort -u)
     [ -z "$bad" ] || echo "$bad"
     passed=$((passed + $(grep -c '^\[       OK \]' "$log")))
