@@ -3,7 +3,8 @@
  * references and answers, and at the end no reference is left that an entry had.
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c tests/unit/fake/mirrors.c common/abi.c
-// SOURCES: arch/x86/mm/heap.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
+// SOURCES: arch/x86/mm/heap.c
+// SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c
 #include "fake/twin.h"
 

@@ -3,7 +3,7 @@
  * ones leave the same entries, counts, pages and answers.
  */
 // SOURCES: tests/unit/fake/machine.c common/abi.c
-// SOURCES: common/grant/table.c common/grant/maptrack.c common/grant/call.c common/grant/version.c
+// SOURCES: common/grant/table.c common/grant/maptrack.c common/grant/call.c common/domain/rights.c common/grant/version.c
 #include "fake/twin.h"
 
 #include "../../common/grant/map.c"

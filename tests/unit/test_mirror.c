@@ -3,7 +3,8 @@
  * a vCPU's own. That mirrors say what tables say, whatever is done to these, is in test_ptype.c.
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c tests/unit/fake/mirrors.c common/abi.c
-// SOURCES: arch/x86/mm/heap.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
+// SOURCES: arch/x86/mm/heap.c
+// SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c
 #include <setjmp.h>
 #include <stdarg.h>
