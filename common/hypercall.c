@@ -1,8 +1,8 @@
 /* A call that gives way: what its guest is to make again. The way in and out is arch/x86/entry. */
 #include <asm/percpu.h>
+#include <stdarg.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/hypercall.h>
-#include <pvisor/printk.h>
 
 /* asked: the value that says "again" may also be one that a call returns for the guest (a register, on IRET). */
 struct restart { bool asked; unsigned nr; u64 args[6]; };

@@ -5,11 +5,9 @@
 #include <public/xen.h>
 #include <pvisor/domain.h>
 #include <pvisor/hypercall.h>
-#include <pvisor/printk.h>
 
-static s64 absent(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+static s64 absent(u64, u64, u64, u64, u64, u64)
 {
-    (void)a0, (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     hypercall_wants_look();
     return -ENOSYS;
 }

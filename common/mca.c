@@ -92,12 +92,11 @@ static s64 physical_cpus(struct mc_request *op)
     return rc ? rc : ENCODE(xen_mc_physcpuinfo, op, &p);
 }
 
-s64 do_mca(u64 arg, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_mca(u64 arg, u64, u64, u64, u64, u64)
 {
     struct mc_request op;
     s64 rc;
 
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&op, gva(arg), sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XEN_MCA_INTERFACE_VERSION)

@@ -92,12 +92,11 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
     return 0;
 }
 
-s64 do_multicall(u64 list, u64 nr, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_multicall(u64 list, u64 nr, u64, u64, u64, u64)
 {
     struct vcpu *v = current;
     s64 rc;
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     if (v->in_multicall)
         return refuse(-EINVAL, "a multicall within a multicall");
     v->in_multicall = true;

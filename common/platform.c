@@ -168,9 +168,8 @@ static s64 op_idle_time(struct xen_platform_op *op)
 }
 
 /* Idle and performance states are taken note of by no one here: the CPU halts when idle, and the firmware sets clocks. */
-static s64 op_processor_info(struct xen_platform_op *op)
+static s64 op_processor_info(struct xen_platform_op *)
 {
-    (void)op;
     return 0;
 }
 
@@ -220,12 +219,11 @@ static platform_fn *const commands[] = {
     [XENPF_get_symbol] = op_unsupported,
 };
 
-s64 do_platform_op(u64 uop, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_platform_op(u64 uop, u64, u64, u64, u64, u64)
 {
     struct xen_platform_op op;
     s64 ret;
 
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&op, gva(uop), sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XENPF_INTERFACE_VERSION)

@@ -7,10 +7,9 @@
 #include <pvisor/printk.h>
 
 #define REFUSED(name, err, why)                                                                       \
-    s64 name(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)                                          \
+    s64 name(u64, u64, u64, u64, u64, u64)                                                            \
     {                                                                                                 \
         static bool told;                                                                             \
-        (void)a0, (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;                                   \
         /* Tools try these again and again: once is enough. */                                        \
         return told ? (err) : (told = true, decline(err, why));                                       \
     }

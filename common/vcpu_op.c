@@ -37,11 +37,10 @@ static s64 initialise(struct vcpu *v, gva_t arg)
     return rc;
 }
 
-static s64 up(struct vcpu *v, gva_t arg)
+static s64 up(struct vcpu *v, gva_t)
 {
     bool was_down;
 
-    (void)arg;
     spin_lock(&v->domain->lock);
     was_down = v->is_initialised &&
                (__atomic_fetch_and(&v->pause_flags, ~VPF_DOWN, __ATOMIC_SEQ_CST) & VPF_DOWN);
@@ -64,11 +63,10 @@ static bool others_up(const struct vcpu *v)
 }
 
 /* The last one to go takes the domain with it. */
-static s64 down(struct vcpu *v, gva_t arg)
+static s64 down(struct vcpu *v, gva_t)
 {
     bool last;
 
-    (void)arg;
     spin_lock(&v->domain->lock);
     last = !others_up(v);
     if (!last)
@@ -81,9 +79,8 @@ static s64 down(struct vcpu *v, gva_t arg)
     return 0;
 }
 
-static s64 is_up(struct vcpu *v, gva_t arg)
+static s64 is_up(struct vcpu *v, gva_t)
 {
-    (void)arg;
     return !(read_once(v->pause_flags) & VPF_DOWN);
 }
 
@@ -96,10 +93,8 @@ static s64 send_nmi(struct vcpu *v, gva_t arg)
 }
 
 /* Only a vCPU bound to one physical CPU has such a number; ours are not bound. Linux asks and carries on. */
-static s64 get_physid(struct vcpu *v, gva_t arg)
+static s64 get_physid(struct vcpu *, gva_t)
 {
-    (void)v;
-    (void)arg;
     return -EINVAL;
 }
 
@@ -191,9 +186,8 @@ static s64 set_periodic(struct vcpu *v, gva_t arg)
     return 0;
 }
 
-static s64 stop_periodic(struct vcpu *v, gva_t arg)
+static s64 stop_periodic(struct vcpu *v, gva_t)
 {
-    (void)arg;
     write_once(v->periodic_period, 0);
     timer_stop(&v->periodic);
     return 0;
@@ -214,16 +208,15 @@ static s64 set_singleshot(struct vcpu *v, gva_t arg)
     return 0;
 }
 
-static s64 stop_singleshot(struct vcpu *v, gva_t arg)
+static s64 stop_singleshot(struct vcpu *v, gva_t)
 {
-    (void)arg;
     if (only_self(v))
         return -EINVAL;
     timer_stop(&v->singleshot);
     return 0;
 }
 
-s64 do_vcpu_op(u64 cmd, u64 vcpu_id, u64 arg, u64 a3, u64 a4, u64 a5)
+s64 do_vcpu_op(u64 cmd, u64 vcpu_id, u64 arg, u64, u64, u64)
 {
     static s64 (*const ops[])(struct vcpu *, gva_t) = {
         [VCPUOP_initialise] = initialise,
@@ -244,7 +237,6 @@ s64 do_vcpu_op(u64 cmd, u64 vcpu_id, u64 arg, u64 a3, u64 a4, u64 a5)
     struct vcpu *v = domain_vcpu(current->domain, (u32)vcpu_id);
     s64 rc;
 
-    (void)a3, (void)a4, (void)a5;
     if ((u32)cmd >= ARRAY_SIZE(ops))
         return refuse(-ENOSYS, "command %u, expected at most %zu", (u32)cmd, ARRAY_SIZE(ops) - 1);
     if (!v)

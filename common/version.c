@@ -149,9 +149,8 @@ static s64 (*const commands[])(gva_t arg) = {
     [XENVER_build_id]            = build_id,
 };
 
-s64 do_xen_version(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_xen_version(u64 cmd, u64 arg, u64, u64, u64, u64)
 {
-    (void)a2, (void)a3, (void)a4, (void)a5;
     cmd = (u32)cmd;
     if (cmd >= ARRAY_SIZE(commands) || !commands[cmd])
         return refuse(-ENOSYS, "unknown command %lu", cmd);

@@ -28,11 +28,10 @@ static bool input_to_dom0;
 static unsigned switch_seen;
 static void (*dom0_input)(char c);
 
-static int parse_console_name(void *to, const char *word, size_t len)
+static int parse_console_name(void *, const char *word, size_t len)
 {
     static const char *const names[] = { "com1", "com2", "vga", "none" };
 
-    (void)to;
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (len == strlen(names[i]) && !strncmp(word, names[i], len))
             return 0;

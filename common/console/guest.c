@@ -130,9 +130,8 @@ static s64 console_write_guest(gva_t buffer, u64 count)
 }
 
 /* HYPERVISOR_console_io(command, count, buffer). Count is a signed int in the interface. */
-s64 do_console_io(u64 cmd, u64 count, u64 buffer, u64 a3, u64 a4, u64 a5)
+s64 do_console_io(u64 cmd, u64 count, u64 buffer, u64, u64, u64)
 {
-    (void)a3, (void)a4, (void)a5;
     if ((s32)count < 0)
         return refuse(-EINVAL, "count %d is negative", (s32)count);
     count = (u32)count;

@@ -2,7 +2,6 @@
  * Debug keys: one letter, one report. Pressed on the console's hypervisor side or sent by `xl debug-keys`.
  */
 #include <asm/atomic.h>
-#include <public/errno.h>
 #include <pvisor/console.h>
 #include <pvisor/lib.h>
 #include <pvisor/power.h>
@@ -46,9 +45,8 @@ static void run_key(char key, struct cpu_regs *regs)
     console_end_patience();
 }
 
-static void run_waiting(void *unused)
+static void run_waiting(void *)
 {
-    (void)unused;
     for (unsigned k = 0; k < ARRAY_SIZE(keys); k++)
         if (test_and_clear_bit(k, waiting) && keys[k].fn)
             run_key(k, NULL);
@@ -66,9 +64,8 @@ void debug_key_handle(char key, struct cpu_regs *regs)
     tasklet_schedule(&key_tasklet);
 }
 
-static void key_help(char key, struct cpu_regs *regs)
+static void key_help(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     for (unsigned k = 0; k < ARRAY_SIZE(keys); k++)
         if (keys[k].fn)
             printk(" key '%c' => %s\n", k, keys[k].help);
@@ -82,16 +79,14 @@ static void key_all(char key, struct cpu_regs *regs)
             run_key(k, regs);
 }
 
-static void key_reboot(char key, struct cpu_regs *regs)
+static void key_reboot(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     machine_restart(0);
 }
 
 /* For a machine that no longer does what it should: all CPUs stop, and the log says where each was. */
-static void key_crash(char key, struct cpu_regs *regs)
+static void key_crash(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     panic("stopped by debug key");
 }
 

@@ -12,44 +12,39 @@ static s64 set_rights(const char *what, struct rangeset *own, struct rangeset *r
     return allow ? rangeset_add(r, first, last) : rangeset_remove(r, first, last);
 }
 
-s64 dc_irq_permission(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_irq_permission(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_irq_permission *p = &op->u.irq_permission;
 
-    (void)u;
     return set_rights("interrupt", current->domain->irqs, d->irqs, p->pirq, p->pirq, p->allow_access);
 }
 
-s64 dc_iomem_permission(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_iomem_permission(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_iomem_permission *p = &op->u.iomem_permission;
 
-    (void)u;
     return set_rights("device frames", current->domain->iomem, d->iomem, p->first_mfn,
                       p->first_mfn + p->nr_mfns - 1,
                       p->allow_access);
 }
 
-s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_ioport_permission *p = &op->u.ioport_permission;
     u64 last = (u64)p->first_port + p->nr_ports - 1;
 
-    (void)u;
     if (!p->nr_ports || last > 0xffff)
         return refuse(-EINVAL, "%u I/O ports from %#x on, expected at least 1, and none above 0xffff", p->nr_ports, p->first_port);
     return set_rights("I/O ports", current->domain->ioports, d->ioports, p->first_port, last,
                       p->allow_access);
 }
 
-s64 dc_no_passthrough(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_no_passthrough(struct domain *, struct xen_domctl *op, gva_t)
 {
-    (void)d, (void)u;
     return refuse(-EOPNOTSUPP, "command %u: there is no IOMMU that could give devices away", op->cmd);
 }
 
-s64 dc_no_hvm(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_no_hvm(struct domain *, struct xen_domctl *op, gva_t)
 {
-    (void)d, (void)u;
     return refuse(-EINVAL, "command %u is for HVM guests", op->cmd);
 }

@@ -89,13 +89,12 @@ static s64 dispatch(const struct domctl_command *c, struct xen_domctl *op, gva_t
     return rc;
 }
 
-s64 do_domctl(u64 arg, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_domctl(u64 arg, u64, u64, u64, u64, u64)
 {
     const struct domctl_command *c;
     struct xen_domctl op;
     s64 rc;
 
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&op, gva(arg), sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XEN_DOMCTL_INTERFACE_VERSION)

@@ -32,7 +32,7 @@ static int check_create(const struct xen_domctl_createdomain *c)
     return 0;
 }
 
-s64 dc_createdomain(struct domain *existing, struct xen_domctl *op, gva_t u)
+s64 dc_createdomain(struct domain *, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_createdomain *c = &op->u.createdomain;
     struct domain_config cfg = {
@@ -49,7 +49,6 @@ s64 dc_createdomain(struct domain *existing, struct xen_domctl *op, gva_t u)
     struct domain *d;
     int rc = check_create(c);
 
-    (void)existing, (void)u;
     if (rc)
         return rc;
     memcpy(cfg.handle, c->handle, sizeof(cfg.handle));
@@ -61,35 +60,30 @@ s64 dc_createdomain(struct domain *existing, struct xen_domctl *op, gva_t u)
     return 0;
 }
 
-s64 dc_destroydomain(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_destroydomain(struct domain *d, struct xen_domctl *, gva_t)
 {
     int rc = domain_kill(d);
 
-    (void)op, (void)u;
     return rc;
 }
 
-s64 dc_pausedomain(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_pausedomain(struct domain *d, struct xen_domctl *, gva_t)
 {
-    (void)op, (void)u;
     return domain_pause_by_controller(d);
 }
 
-s64 dc_unpausedomain(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_unpausedomain(struct domain *d, struct xen_domctl *, gva_t)
 {
-    (void)op, (void)u;
     return domain_unpause_by_controller(d);
 }
 
-s64 dc_resumedomain(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_resumedomain(struct domain *d, struct xen_domctl *, gva_t)
 {
-    (void)op, (void)u;
     return domain_resume(d);
 }
 
-s64 dc_max_vcpus(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_max_vcpus(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     if (op->u.max_vcpus.max != d->max_vcpus)
         return refuse(-EINVAL, "%u vCPUs, but d%u was created for %u", op->u.max_vcpus.max, d->id,
                       d->max_vcpus);
@@ -104,38 +98,33 @@ s64 dc_max_vcpus(struct domain *d, struct xen_domctl *op, gva_t u)
     return 0;
 }
 
-s64 dc_setdomainhandle(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_setdomainhandle(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     memcpy(d->handle, op->u.setdomainhandle.handle, sizeof(d->handle));
     return 0;
 }
 
-s64 dc_setdebugging(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_setdebugging(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     d->debugger_attached = op->u.setdebugging.enable;
     return 0;
 }
 
-s64 dc_settimeoffset(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_settimeoffset(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     d->time_offset_secs = op->u.settimeoffset.time_offset_seconds;
     domain_wallclock_update(d);
     return 0;
 }
 
-s64 dc_subscribe(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_subscribe(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     d->suspend_port = op->u.subscribe.port;
     return 0;
 }
 
-s64 dc_set_virq_handler(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_set_virq_handler(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     return virq_set_handler(d, op->u.set_virq_handler.virq);
 }
 
@@ -198,11 +187,10 @@ void fill_domaininfo(struct domain *d, struct xen_domctl_getdomaininfo *info)
 }
 
 /* Of the domain with this number, or the next one: old tools walk the domains by it. */
-s64 dc_getdomaininfo(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_getdomaininfo(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct domain *next = NULL;
 
-    (void)u;
     if (!d && op->domain >= DOMID_FIRST_RESERVED)
         return refuse(-EINVAL, "%u is no domain's number", op->domain);
     if (!d)

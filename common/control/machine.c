@@ -274,8 +274,7 @@ s64 sc_tbuf_op(struct xen_sysctl *op)
     return 0;
 }
 
-s64 sc_absent(struct xen_sysctl *op)
+s64 sc_absent(struct xen_sysctl *)
 {
-    (void)op;
     return -ENODEV;
 }

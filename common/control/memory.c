@@ -5,9 +5,8 @@
 #include "internal.h"
 
 /* Less than the domain has now is allowed: it then gets nothing more until it has given some up. */
-s64 dc_max_mem(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_max_mem(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     spin_lock(&d->page_lock);
     d->max_pages = op->u.max_mem.max_memkb >> (PAGE_SHIFT - 10);
     spin_unlock(&d->page_lock);
@@ -40,11 +39,10 @@ static u32 frame_info(const struct domain *d, mfn_t m)
 
 #define MAX_FRAMES_PER_CALL 1024
 
-s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_getpageframeinfo3 *g = &op->u.getpageframeinfo3;
 
-    (void)u;
     if (d->arch.mirrored)
         return refuse(-EOPNOTSUPP, "d%u: the tools that save a domain know no %s tables", d->id, d->arch.fmt->name);
     if (g->num > MAX_FRAMES_PER_CALL)
@@ -60,23 +58,21 @@ s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t u)
 }
 
 /* Dirty tracking does not exist yet; that it is off is what a plain save asks for. */
-s64 dc_shadow_op(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_shadow_op(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_shadow_op *s = &op->u.shadow_op;
 
-    (void)u;
     if (s->op == XEN_DOMCTL_SHADOW_OP_OFF)
         return 0;
     return refuse(-EOPNOTSUPP, "d%u: log-dirty operation %u, mode %#x: live migration is not supported",
                   d->id, s->op, s->mode);
 }
 
-s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t)
 {
     mfn_t m = mfn(op->u.hypercall_init.gmfn);
     void *page;
 
-    (void)u;
     if (frame_get_writable(m, d))
         return refuse(-EACCES, "frame %#lx is no data page of d%u", op->u.hypercall_init.gmfn, d->id);
     page = map_frame(m);
@@ -86,15 +82,13 @@ s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t u)
     return 0;
 }
 
-s64 dc_set_address_size(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_set_address_size(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     return arch_domain_set_address_size(d, op->u.address_size.size);
 }
 
-s64 dc_get_address_size(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_get_address_size(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     op->u.address_size.size = domain_word(d) == ABI_64 ? 64 : 32;
     return 0;
 }

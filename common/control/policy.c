@@ -33,11 +33,10 @@ static s64 give_policy(const struct cpu_policy *p, u64 leaves, u32 *nr_leaves, u
     return rc;
 }
 
-s64 dc_get_cpu_policy(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_get_cpu_policy(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_cpu_policy *p = &op->u.cpu_policy;
 
-    (void)u;
     return give_policy(d->cpuid, p->leaves, &p->nr_leaves, p->msrs, &p->nr_msrs);
 }
 
@@ -50,14 +49,13 @@ static s64 take_policy(struct domain *d, const struct xen_domctl_cpu_policy *p, 
     return cpu_policy_set(d, a->leaves, p->nr_leaves, a->msrs, p->nr_msrs, e);
 }
 
-s64 dc_set_cpu_policy(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_set_cpu_policy(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_cpu_policy *p = &op->u.cpu_policy;
     struct cpu_policy_error e = { ~0u, ~0u, ~0u };
     struct policy_arrays *a;
     s64 rc;
 
-    (void)u;
     if (d->creation_finished)
         return refuse(-EEXIST, "d%u has run already", d->id);
     if (p->nr_leaves > POLICY_MAX_LEAVES || p->nr_msrs > POLICY_MAX_MSRS)
@@ -112,23 +110,21 @@ s64 sc_levelling_caps(struct xen_sysctl *op)
     return 0;
 }
 
-s64 dc_settscinfo(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_settscinfo(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_tsc_info *t = &op->u.tsc_info;
     s64 rc;
 
-    (void)u;
     domain_pause(d);
     rc = tsc_set_info(d, t->tsc_mode, t->elapsed_nsec, t->gtsc_khz, t->incarnation);
     domain_unpause(d);
     return rc;
 }
 
-s64 dc_gettscinfo(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_gettscinfo(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_tsc_info *t = &op->u.tsc_info;
 
-    (void)u;
     t->pad = 0;
     if (d != current->domain)
         domain_pause(d);

@@ -34,14 +34,13 @@ static const struct sysctl_command {
 #define RESUMED 0x70767363u
 u32 sysctl_progress;
 
-s64 do_sysctl(u64 arg, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_sysctl(u64 arg, u64 a1, u64 a2, u64, u64, u64)
 {
     const struct sysctl_command *c;
     struct xen_sysctl op;
     u32 progress;
     s64 rc;
 
-    (void)a3, (void)a4, (void)a5;
     if (copy_from_guest(&op, gva(arg), sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XEN_SYSCTL_INTERFACE_VERSION)

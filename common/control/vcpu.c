@@ -42,7 +42,7 @@ static s64 reset(struct vcpu *v)
 }
 
 /* For a vCPU that is not there toolstacks know -EINVAL from this one, -ESRCH from the others. */
-s64 dc_setvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_setvcpucontext(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_vcpucontext *c = &op->u.vcpucontext;
     struct vcpu *v = control_vcpu(d, c->vcpu);
@@ -50,7 +50,6 @@ s64 dc_setvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
     void *raw;
     s64 rc;
 
-    (void)u;
     if (!v)
         return -EINVAL;
     if (!c->ctxt)
@@ -65,7 +64,7 @@ s64 dc_setvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
     return rc;
 }
 
-s64 dc_getvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_getvcpucontext(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_vcpucontext *c = &op->u.vcpucontext;
     struct vcpu *v = control_vcpu(d, c->vcpu);
@@ -73,7 +72,6 @@ s64 dc_getvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
     void *raw;
     s64 rc;
 
-    (void)u;
     if (!v)
         return -ESRCH;
     if (!v->is_initialised)
@@ -89,12 +87,11 @@ s64 dc_getvcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
     return rc;
 }
 
-s64 dc_getvcpuinfo(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_getvcpuinfo(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_getvcpuinfo *i = &op->u.getvcpuinfo;
     struct vcpu *v = control_vcpu(d, i->vcpu);
 
-    (void)u;
     if (!v)
         return -ESRCH;
     i->online = !(v->pause_flags & VPF_DOWN);
@@ -114,14 +111,13 @@ static s64 give_effective(const struct xenctl_bitmap *to, const cpumask_t *set)
     return bitmap_to_guest(to, &m, NR_CPUS);
 }
 
-s64 dc_setvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_setvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_vcpuaffinity *a = &op->u.vcpuaffinity;
     struct vcpu *v = control_vcpu(d, a->vcpu);
     cpumask_t hard, soft;
     s64 rc = 0;
 
-    (void)u;
     if (!v)
         return -ESRCH;
     if (!(a->flags & (XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT)) ||
@@ -146,13 +142,12 @@ s64 dc_setvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
     return rc;
 }
 
-s64 dc_getvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_getvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_vcpuaffinity *a = &op->u.vcpuaffinity;
     struct vcpu *v = control_vcpu(d, a->vcpu);
     s64 rc = 0;
 
-    (void)u;
     if (!v)
         return -ESRCH;
     if (a->flags & XEN_VCPUAFFINITY_HARD)
@@ -163,12 +158,11 @@ s64 dc_getvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
 }
 
 /* The machine is one node, number 0. */
-s64 dc_setnodeaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_setnodeaffinity(struct domain *d, struct xen_domctl *op, gva_t)
 {
     u64 nodes;
     int rc = bitmap_from_guest(&nodes, 64, &op->u.nodeaffinity.nodemap);
 
-    (void)u;
     if (rc)
         return rc;
     if (!(nodes & 1))
@@ -177,24 +171,21 @@ s64 dc_setnodeaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
     return 0;
 }
 
-s64 dc_getnodeaffinity(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_getnodeaffinity(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     return bitmap_to_guest(&op->u.nodeaffinity.nodemap, &d->node_affinity, 64);
 }
 
-s64 dc_scheduler_op(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_scheduler_op(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    (void)u;
     return sched_domctl(d, &op->u.scheduler_op);
 }
 
 /* An NMI is what `xl trigger nmi` can do to a PV guest; the other triggers are an HVM guest's buttons. */
-s64 dc_sendtrigger(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_sendtrigger(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct vcpu *v = control_vcpu(d, op->u.sendtrigger.vcpu);
 
-    (void)u;
     if (!v)
         return -ESRCH;
     switch (op->u.sendtrigger.trigger) {

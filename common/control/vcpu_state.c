@@ -7,13 +7,12 @@
 #include <pvisor/lib.h>
 #include "internal.h"
 
-s64 dc_get_ext_vcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_get_ext_vcpucontext(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_ext_vcpucontext *e = &op->u.ext_vcpucontext;
     const struct vcpu *v = control_vcpu(d, e->vcpu);
     const struct guest_callback *sys, *enter;
 
-    (void)u;
     if (!v)
         return -ESRCH;
     sys = &v->arch.callback[CB_SYSCALL32];
@@ -41,12 +40,11 @@ static struct guest_callback callback(const struct domain *d, u64 address, u16 c
     };
 }
 
-s64 dc_set_ext_vcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_set_ext_vcpucontext(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_ext_vcpucontext *e = &op->u.ext_vcpucontext;
     struct vcpu *v = control_vcpu(d, e->vcpu);
 
-    (void)u;
     if (!v)
         return -ESRCH;
     /* Machine-check state may be missing, and is ignored: guests have none. */
@@ -67,7 +65,7 @@ s64 dc_set_ext_vcpucontext(struct domain *d, struct xen_domctl *op, gva_t u)
 
 /* --- XSAVE state --- */
 
-s64 dc_getvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_getvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_vcpuextstate *e = &op->u.vcpuextstate;
     struct vcpu *v = control_vcpu(d, e->vcpu);
@@ -76,7 +74,6 @@ s64 dc_getvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t u)
     void *buf;
     s64 rc;
 
-    (void)u;
     if (!v)
         return -ESRCH;
     vcpu_pause(v);
@@ -101,14 +98,13 @@ s64 dc_getvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t u)
 
 #define MAX_EXT_STATE (64u << 10)
 
-s64 dc_setvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_setvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_vcpuextstate *e = &op->u.vcpuextstate;
     struct vcpu *v = control_vcpu(d, e->vcpu);
     void *buf;
     s64 rc;
 
-    (void)u;
     if (!v)
         return -ESRCH;
     if (e->size < 2 * sizeof(u64) || e->size > MAX_EXT_STATE)
@@ -128,14 +124,13 @@ s64 dc_setvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t u)
 
 /* --- MSRs --- */
 
-s64 dc_get_vcpu_msrs(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_get_vcpu_msrs(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_vcpu_msrs *m = &op->u.vcpu_msrs;
     struct vcpu *v = control_vcpu(d, m->vcpu);
     struct vcpu_msr msrs[PV_VCPU_MSRS];
     u32 room = m->msr_count;
 
-    (void)u;
     if (!v)
         return -EINVAL;
     if (!m->msrs) {
@@ -156,14 +151,13 @@ s64 dc_get_vcpu_msrs(struct domain *d, struct xen_domctl *op, gva_t u)
     return 0;
 }
 
-s64 dc_set_vcpu_msrs(struct domain *d, struct xen_domctl *op, gva_t u)
+s64 dc_set_vcpu_msrs(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_vcpu_msrs *m = &op->u.vcpu_msrs;
     struct vcpu *v = control_vcpu(d, m->vcpu);
     s64 rc = 0;
     u32 i;
 
-    (void)u;
     if (!v)
         return -EINVAL;
     if (m->msr_count > PV_VCPU_MSRS)

@@ -6,7 +6,6 @@
 #include <pvisor/frame.h>
 #include <pvisor/gnttab.h>
 #include <pvisor/printk.h>
-#include "internal.h"
 
 static void for_each_domain_do(void (*fn)(struct domain *d))
 {
@@ -38,36 +37,31 @@ static void dump_domain(struct domain *d)
         dump_vcpu(v);
 }
 
-static void key_domains(char key, struct cpu_regs *regs)
+static void key_domains(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     for_each_domain_do(dump_domain);
 }
 
-static void key_events(char key, struct cpu_regs *regs)
+static void key_events(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     for_each_domain_do(evtchn_dump);
 }
 
-static void key_grants(char key, struct cpu_regs *regs)
+static void key_grants(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     for_each_domain_do(gnttab_dump);
 }
 
-static void key_memory(char key, struct cpu_regs *regs)
+static void key_memory(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     printk("Memory: %lu KiB of %lu KiB free, %lu KiB claimed\n", heap_free_frames() << 2, heap_total_frames() << 2,
            claimed_frames() << 2);
 }
 
-static void key_dom0_registers(char key, struct cpu_regs *regs)
+static void key_dom0_registers(char, struct cpu_regs *)
 {
     struct vcpu *v;
 
-    (void)key, (void)regs;
     if (!dom0)
         return;
     for_each_vcpu(dom0, v) {

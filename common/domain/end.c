@@ -5,7 +5,6 @@
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
 #include <pvisor/gnttab.h>
-#include <pvisor/hypercall.h>
 #include <pvisor/irq.h>
 #include <pvisor/power.h>
 #include <pvisor/printk.h>

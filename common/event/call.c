@@ -87,12 +87,11 @@ static int op_bind_vcpu(struct domain *self, union arg *a)
     return evtchn_bind_vcpu(self, a->bind_vcpu.port, a->bind_vcpu.vcpu);
 }
 
-static int op_status(struct domain *self, union arg *a)
+static int op_status(struct domain *, union arg *a)
 {
     struct domain *d;
     s64 rc;
 
-    (void)self;
     d = domain_target(a->status.dom, &rc);
     if (!d)
         return (int)rc;
@@ -114,15 +113,13 @@ static int reset(u16 domid, bool resume)
     return (int)rc;
 }
 
-static int op_reset(struct domain *self, union arg *a)
+static int op_reset(struct domain *, union arg *a)
 {
-    (void)self;
     return reset(a->reset.dom, false);
 }
 
-static int op_reset_cont(struct domain *self, union arg *a)
+static int op_reset_cont(struct domain *, union arg *a)
 {
-    (void)self;
     return reset(a->reset.dom, true);
 }
 
@@ -226,20 +223,18 @@ static __attribute__((noinline)) s64 other_command(u32 cmd, u64 arg)
     return rc == -ERESTART_HYPERCALL ? hypercall_restart(2, (u64)EVTCHNOP_reset_cont, arg) : rc;
 }
 
-s64 do_event_channel_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_event_channel_op(u64 a0, u64 a1, u64, u64, u64, u64)
 {
     u32 cmd = (u32)a0;
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     return likely(cmd == EVTCHNOP_send) ? send(gva(a1)) : other_command(cmd, a1);
 }
 
 /* The call of the time before Xen 3.1: the command stands before the argument, and the last one is unmask. */
-s64 do_event_channel_op_compat(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_event_channel_op_compat(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64)
 {
     u32 cmd;
 
-    (void)a5;
     if (copy_from_guest(&cmd, gva(a0), sizeof(cmd)))
         return -EFAULT;
     if (cmd > EVTCHNOP_unmask)

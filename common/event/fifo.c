@@ -208,9 +208,8 @@ static bool is_linked(const struct domain *d, const struct evtchn *chn)
     return word_bit(d, chn, EVTCHN_FIFO_LINKED, false);
 }
 
-static u32 nr_ports(const struct domain *d)
+static u32 nr_ports(const struct domain *)
 {
-    (void)d;
     return EVTCHN_FIFO_NR_CHANNELS;
 }
 

@@ -78,10 +78,8 @@ static bool is_masked(const struct domain *d, const struct evtchn *chn)
     return test_bit(chn->port, mask_map(d));
 }
 
-static bool never_busy(const struct domain *d, const struct evtchn *chn)
+static bool never_busy(const struct domain *, const struct evtchn *)
 {
-    (void)d;
-    (void)chn;
     return false;
 }
 

@@ -56,13 +56,12 @@ static int grow_giving_way(struct domain *d, u32 nr_frames, s16 *status)
     }
 }
 
-static s64 setup_table(gva_t uop, u32 count)
+static s64 setup_table(gva_t uop, u32)
 {
     struct gnttab_setup_table op;
     struct domain *d;
     int rc = 0;
 
-    (void)count;
     if (guest_read_abi(gnttab_setup_table, &op, uop))
         return -EFAULT;
     d = target(op.dom, &op.status);
@@ -80,12 +79,11 @@ static s64 setup_table(gva_t uop, u32 count)
     return rc ? rc : 1;
 }
 
-static s64 query_size(gva_t uop, u32 count)
+static s64 query_size(gva_t uop, u32)
 {
     struct gnttab_query_size op;
     struct domain *d;
 
-    (void)count;
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
     d = target(op.dom, &op.status);
@@ -98,12 +96,11 @@ static s64 query_size(gva_t uop, u32 count)
     return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
 }
 
-static s64 dump_table(gva_t uop, u32 count)
+static s64 dump_table(gva_t uop, u32)
 {
     struct gnttab_dump_table op;
     struct domain *d;
 
-    (void)count;
     if (control_only())
         return -EPERM;
     if (copy_from_guest(&op, uop, sizeof(op)))
@@ -117,11 +114,10 @@ static s64 dump_table(gva_t uop, u32 count)
 }
 
 /* Not offered: the status that says so and leaves the frame with its owner. */
-static s64 transfer(gva_t uop, u32 count)
+static s64 transfer(gva_t uop, u32)
 {
     s16 status = refuse(GNTST_bad_page, "frames are not transferred by grant");
 
-    (void)count;
     uop = gva_add(uop, abi_offset(current_word(), gnttab_transfer, status));
     return copy_to_guest(uop, &status, sizeof(status)) ? -EFAULT : 1;
 }
@@ -152,13 +148,12 @@ static int write_status_list(const struct domain *d, gva_t list, u32 nr)
     return 0;
 }
 
-static s64 get_status_frames(gva_t uop, u32 count)
+static s64 get_status_frames(gva_t uop, u32)
 {
     struct gnttab_get_status_frames op;
     struct domain *d;
     int rc = 0;
 
-    (void)count;
     if (guest_read_abi(gnttab_get_status_frames, &op, uop))
         return -EFAULT;
     d = target(op.dom, &op.status);
@@ -174,12 +169,11 @@ static s64 get_status_frames(gva_t uop, u32 count)
     return rc ? rc : 1;
 }
 
-static s64 set_version(gva_t uop, u32 count)
+static s64 set_version(gva_t uop, u32)
 {
     struct gnttab_set_version op;
     s64 rc;
 
-    (void)count;
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
     rc = grant_set_version(current->domain, op.version);
@@ -189,13 +183,12 @@ static s64 set_version(gva_t uop, u32 count)
     return rc ? rc : 1;
 }
 
-static s64 get_version(gva_t uop, u32 count)
+static s64 get_version(gva_t uop, u32)
 {
     struct gnttab_get_version op;
     struct domain *d;
     s16 status;
 
-    (void)count;
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
     d = target(op.dom, &status);
@@ -206,12 +199,11 @@ static s64 get_version(gva_t uop, u32 count)
     return copy_to_guest(uop, &op, sizeof(op)) ? -EFAULT : 1;
 }
 
-static s64 swap_grant_ref(gva_t uop, u32 count)
+static s64 swap_grant_ref(gva_t uop, u32)
 {
     struct grant_table *t = current->domain->gnttab;
     struct gnttab_swap_grant_ref op;
 
-    (void)count;
     if (copy_from_guest(&op, uop, sizeof(op)))
         return -EFAULT;
     spin_lock(&t->lock);
@@ -313,13 +305,12 @@ static const struct grant_call {
     [GNTTABOP_swap_grant_ref] = PLAIN_CALL(swap_grant_ref, swap_grant_ref, MANY),
 };
 
-s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64, u64, u64)
 {
     u32 cmd = (u32)a0, count = (u32)a2, size;
     const struct grant_call *c;
     gva_t uop = gva(a1);
 
-    (void)a3, (void)a4, (void)a5;
     if ((s32)count < 0)
         return refuse(-EINVAL, "count %u, at most %u is possible", count, ~0u >> 1);
     if (cmd >= ARRAY_SIZE(calls))

@@ -15,7 +15,6 @@
  * not open the whole page to the next.
  */
 #include "pin.h"
-#include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 
 /* --- Entries of version 2 --------------------------------------------------------------------------- */

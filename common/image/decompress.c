@@ -42,10 +42,8 @@ static void *zlib_alloc(void *opaque, unsigned count, unsigned size)
     return arena_alloc(opaque, count, size);
 }
 
-static void arena_free(void *opaque, void *p)
+static void arena_free(void *, void *)
 {
-    (void)opaque;
-    (void)p;
 }
 
 u64 image_scratch_size(enum image_packing packing, u64 unpacked_size)

@@ -14,22 +14,18 @@ void __stack_chk_fail(void) noreturn_fn;
 u64 ZSTD_trace_decompress_begin(const void *dctx);
 void ZSTD_trace_decompress_end(u64 id, const void *trace);
 
-void *malloc(size_t size)
+void *malloc(size_t)
 {
-    (void)size;
     return NULL;
 }
 
-void *calloc(size_t count, size_t size)
+void *calloc(size_t, size_t)
 {
-    (void)count;
-    (void)size;
     return NULL;
 }
 
-void free(void *p)
+void free(void *)
 {
-    (void)p;
 }
 
 /* Only the libraries' code carries the check: ours is built without it. */
@@ -39,15 +35,12 @@ void __stack_chk_fail(void)
 }
 
 /* libzstd's weak hooks: undefined, they are address 0, out of reach of relative calls. 0: no tracing. */
-u64 ZSTD_trace_decompress_begin(const void *dctx)
+u64 ZSTD_trace_decompress_begin(const void *)
 {
-    (void)dctx;
     return 0;
 }
 
-void ZSTD_trace_decompress_end(u64 id, const void *trace)
+void ZSTD_trace_decompress_end(u64, const void *)
 {
-    (void)id;
-    (void)trace;
 }
 #endif

@@ -32,13 +32,12 @@ int domain_claim(struct domain *d, u64 pages)
     return rc;
 }
 
-s64 mem_claim_pages(gva_t arg, u32 start)
+s64 mem_claim_pages(gva_t arg, u32)
 {
     struct xen_memory_reservation r;
     struct domain *d;
     s64 rc;
 
-    (void)start;
     if (control_only())
         return -EPERM;
     if (guest_read_abi(xen_memory_reservation, &r, arg))

@@ -192,12 +192,11 @@ static s64 exchange_all(struct exchange *e, gva_t arg)
     return rc == -ERESTART_HYPERCALL ? hypercall_restart(2, (u64)XENMEM_exchange, arg.v) : rc;
 }
 
-s64 mem_exchange(gva_t arg, u32 start)
+s64 mem_exchange(gva_t arg, u32)
 {
     struct exchange e = { .d = NULL };
     s64 rc;
 
-    (void)start;
     if (guest_read_abi(xen_memory_exchange, &e.x, arg))
         return -EFAULT;
     rc = check(&e.x);

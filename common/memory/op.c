@@ -33,11 +33,10 @@ static const struct memory_op {
     [XENMEM_acquire_resource]           = { mem_acquire_resource, true },
 };
 
-s64 do_memory_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_memory_op(u64 cmd, u64 arg, u64, u64, u64, u64)
 {
     u32 op = (u32)cmd & MEMOP_CMD_MASK, start = (u32)cmd >> MEMOP_EXTENT_SHIFT;
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     /* Sharing, paging and access control have no PV guests. */
     if (op >= ARRAY_SIZE(ops) || !ops[op].fn)
         return refuse(-ENOSYS, "unknown command %u", op);

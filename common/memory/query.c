@@ -3,14 +3,13 @@
 #include <pvisor/lib.h>
 #include "internal.h"
 
-s64 mem_maximum_ram_page(gva_t arg, u32 start)
+s64 mem_maximum_ram_page(gva_t, u32)
 {
-    (void)arg, (void)start;
     return (s64)max_ram_mfn().v + 1;
 }
 
 /* How many pages are saved by sharing, or shared: no domain shares any. xl info asks each time. */
-s64 mem_no_sharing(gva_t arg, u32 start) { (void)arg, (void)start; return 0; }
+s64 mem_no_sharing(gva_t, u32) { return 0; }
 
 /* Each of these three is a number taken from the domain that the argument names. */
 static s64 ask_domain(gva_t arg, s64 (*fn)(const struct domain *d))
@@ -54,7 +53,7 @@ static const struct { u64 start, end; u8 entry; } m2p_place[NR_PT_FORMATS] = {
     [PT32]  = { MACH2PHYS_VIRT_START_NONPAE, MACH2PHYS_VIRT_END_NONPAE, 4 },
 };
 
-s64 mem_machphys_mapping(gva_t arg, u32 start)
+s64 mem_machphys_mapping(gva_t arg, u32)
 {
     enum pt_format_id id = current->domain->arch.fmt->id;
     struct xen_machphys_mapping m = {
@@ -63,18 +62,16 @@ s64 mem_machphys_mapping(gva_t arg, u32 start)
         .max_mfn = (m2p_place[id].end - m2p_place[id].start) / m2p_place[id].entry - 1,
     };
 
-    (void)start;
     return guest_write_abi(xen_machphys_mapping, arg, &m);
 }
 
 /* For saving domains: where the pieces of 2 MiB begin that a tool maps. In a hole stands the piece before it. */
-s64 mem_machphys_mfn_list(gva_t arg, u32 start)
+s64 mem_machphys_mfn_list(gva_t arg, u32)
 {
     u64 pieces = ((max_ram_mfn().v + 1) * 8 + (2UL << 20) - 1) >> 21, last = 0;
     struct xen_machphys_mfn_list l;
     u32 i;
 
-    (void)start;
     if (guest_read_abi(xen_machphys_mfn_list, &l, arg))
         return -EFAULT;
     for (i = 0; i < l.max_extents && i < pieces; i++) {
@@ -100,13 +97,12 @@ static s64 give_map(gva_t map_at, struct xen_memory_map *map, const struct e820e
     return guest_write_abi(xen_memory_map, map_at, map);
 }
 
-s64 mem_memory_map(gva_t arg, u32 start)
+s64 mem_memory_map(gva_t arg, u32)
 {
     struct domain *d = current->domain;
     struct xen_memory_map map;
     s64 rc = -ENOSYS;
 
-    (void)start;
     if (guest_read_abi(xen_memory_map, &map, arg))
         return -EFAULT;
     spin_lock(&d->lock);
@@ -116,13 +112,12 @@ s64 mem_memory_map(gva_t arg, u32 start)
     return rc;
 }
 
-s64 mem_machine_memory_map(gva_t arg, u32 start)
+s64 mem_machine_memory_map(gva_t arg, u32)
 {
     struct xen_memory_map map;
     struct e820entry *e;
     s64 rc;
 
-    (void)start;
     if (!is_control_domain(current->domain) && !current->domain->is_hardware)
         return refuse(-EPERM, "for the control domain");
     if (guest_read_abi(xen_memory_map, &map, arg))
@@ -149,14 +144,13 @@ static void set_map(struct domain *d, struct e820entry *e, u32 nr)
     xfree(old);
 }
 
-s64 mem_set_memory_map(gva_t arg, u32 start)
+s64 mem_set_memory_map(gva_t arg, u32)
 {
     struct xen_foreign_memory_map fm;
     struct e820entry *e;
     struct domain *d;
     s64 rc;
 
-    (void)start;
     if (guest_read_abi(xen_foreign_memory_map, &fm, arg))
         return -EFAULT;
     if (fm.map.nr_entries > E820MAX)
@@ -185,13 +179,12 @@ s64 mem_set_memory_map(gva_t arg, u32 start)
  * Populate-on-demand: a PV domain never has any, but `xl mem-set` sets the target of every domain and takes a
  * refusal for a failure.
  */
-s64 mem_pod_target(gva_t arg, u32 start)
+s64 mem_pod_target(gva_t arg, u32)
 {
     struct xen_pod_target t;
     struct domain *d;
     s64 rc;
 
-    (void)start;
     if (control_only())
         return -EPERM;
     if (guest_read_abi(xen_pod_target, &t, arg))
@@ -206,19 +199,17 @@ s64 mem_pod_target(gva_t arg, u32 start)
 }
 
 /* The guest keeps its own physical map. */
-s64 mem_no_physmap(gva_t arg, u32 start)
+s64 mem_no_physmap(gva_t, u32)
 {
-    (void)arg, (void)start;
     return refuse(-EINVAL, "a PV guest translates its frame numbers itself");
 }
 
-s64 mem_vnumainfo(gva_t arg, u32 start)
+s64 mem_vnumainfo(gva_t arg, u32)
 {
     struct xen_vnuma_topology_info t;
     struct domain *d;
     s64 rc;
 
-    (void)start;
     if (guest_read_abi(xen_vnuma_topology_info, &t, arg))
         return -EFAULT;
     if (t.pad)
@@ -230,11 +221,10 @@ s64 mem_vnumainfo(gva_t arg, u32 start)
     return -EOPNOTSUPP;
 }
 
-s64 mem_reserved_regions(gva_t arg, u32 start)
+s64 mem_reserved_regions(gva_t arg, u32)
 {
     struct xen_reserved_device_memory_map m;
 
-    (void)start;
     if (control_only())
         return -EPERM;
     if (guest_read_abi(xen_reserved_device_memory_map, &m, arg))

@@ -7,7 +7,6 @@
 #include <asm/atomic.h>
 #include <asm/idle.h>
 #include <asm/x86.h>
-#include <public/errno.h>
 #include <public/vcpu.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
@@ -382,9 +381,8 @@ void vcpu_kick(struct vcpu *v)
 
 /* --- CPUs ------------------------------------------------------------------------------------------ */
 
-static void slice_over(void *data)
+static void slice_over(void *)
 {
-    (void)data;
     raise_softirq(SOFTIRQ_SCHEDULE);
 }
 

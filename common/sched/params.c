@@ -205,10 +205,8 @@ void sched_dump(void)
     }
 }
 
-static void dump_key(char key, struct cpu_regs *regs)
+static void dump_key(char, struct cpu_regs *)
 {
-    (void)key;
-    (void)regs;
     sched_dump();
 }
 

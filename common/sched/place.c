@@ -1,6 +1,5 @@
 /* Which CPU: affinities, idle CPUs, and taking work over from other queues. */
 #include <asm/atomic.h>
-#include <public/vcpu.h>
 #include <pvisor/softirq.h>
 #include "internal.h"
 

@@ -1,6 +1,5 @@
 /* One CPU's run queue: order, accounting, virtual time. Everything here holds its lock. */
 #include <asm/atomic.h>
-#include <public/vcpu.h>
 #include "internal.h"
 
 DEFINE_PERCPU(struct runq, runqs);

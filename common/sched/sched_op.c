@@ -5,7 +5,6 @@
 #include <public/sched.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/guest.h>
-#include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
 #include "internal.h"
@@ -18,16 +17,14 @@ static void unmask_upcalls(struct vcpu *v)
     write_once(((struct vcpu_info_l64 *)v->info)->evtchn_upcall_mask, 0);
 }
 
-static s64 op_yield(gva_t arg)
+static s64 op_yield(gva_t)
 {
-    (void)arg;
     vcpu_yield();
     return 0;
 }
 
-static s64 op_block(gva_t arg)
+static s64 op_block(gva_t)
 {
-    (void)arg;
     unmask_upcalls(current);
     vcpu_block();
     return 0;
@@ -179,14 +176,13 @@ static s64 op_watchdog(gva_t arg)
     return rc;
 }
 
-static s64 op_pin_override(gva_t arg)
+static s64 op_pin_override(gva_t)
 {
-    (void)arg;
     return current->domain->is_hardware ? refuse(-ENOSYS, "pin_override is not supported")
                                         : refuse(-EPERM, "pin_override is for the hardware domain");
 }
 
-s64 do_sched_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_sched_op(u64 cmd, u64 arg, u64, u64, u64, u64)
 {
     static s64 (*const ops[])(gva_t) = {
         [SCHEDOP_yield] = op_yield,
@@ -199,7 +195,6 @@ s64 do_sched_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
         [SCHEDOP_pin_override] = op_pin_override,
     };
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     if ((u32)cmd >= ARRAY_SIZE(ops))
         return refuse(-ENOSYS, "command %u, expected at most %zu", (u32)cmd, ARRAY_SIZE(ops) - 1);
     return array_nospec(ops, (u32)cmd)(gva(arg));
@@ -209,9 +204,8 @@ s64 do_sched_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
  * The call of Xen 2 and 3.0: the shutdown reason is the argument itself. Some kernels pass a pointer
  * nevertheless, as for the newer call; what is no reason then counts as power-off.
  */
-s64 do_sched_op_compat(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_sched_op_compat(u64 cmd, u64 arg, u64, u64, u64, u64)
 {
-    (void)a2, (void)a3, (void)a4, (void)a5;
     switch ((u32)cmd) {
     case SCHEDOP_yield:
         return op_yield(gva(0));
@@ -233,12 +227,11 @@ static u64 sane_timeout(u64 timeout)
 }
 
 /* Arms the single-shot timer for an absolute time; 0 stops it. A 32-bit guest passes the time in two words. */
-s64 do_set_timer_op(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_set_timer_op(u64 a0, u64, u64, u64, u64, u64)
 {
     u64 timeout = a0;
     struct vcpu *v = current;
 
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     if (!timeout) {
         timer_stop(&v->singleshot);
         return 0;

@@ -2,7 +2,6 @@
  * Finding and reading ACPI tables. All of it is data from the firmware: every length is checked before
  * use, and what makes no sense is named in the log and left out. Layouts: ACPI specification 6.4, chapter 5.
  */
-#include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>

@@ -124,9 +124,8 @@ static void move_cursor(void)
     crtc_write(CRTC_CURSOR_LOW, cell & 0xff);
 }
 
-static void vga_write(struct console_dev *dev, const char *s, size_t n)
+static void vga_write(struct console_dev *, const char *s, size_t n)
 {
-    (void)dev;
     if (off)
         return;
     for (size_t i = 0; i < n; i++)

@@ -158,11 +158,10 @@ static unsigned scan_slot(u32 sbdf)
     return n;
 }
 
-static void dump_devices(char key, struct cpu_regs *regs)
+static void dump_devices(char, struct cpu_regs *)
 {
     struct pci_dev *dev;
 
-    (void)key, (void)regs;
     spin_lock(&list_lock);
     list_for_each(dev, &pci_devices, link) {
         if (dev->gone)

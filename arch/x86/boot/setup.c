@@ -18,7 +18,6 @@
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/irq.h>
-#include <pvisor/lib.h>
 #include <pvisor/pci.h>
 #include <pvisor/power.h>
 #include <pvisor/printk.h>

@@ -261,9 +261,8 @@ bool fpu_handle_nm(void)
  * Who clears TS is about to use the FPU: to leave it set on the CPU until an instruction traps would save a write of CR0 that is
  * nearly always made later, and cost the trap.
  */
-s64 do_fpu_taskswitch(u64 set, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_fpu_taskswitch(u64 set, u64, u64, u64, u64, u64)
 {
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     fpu_set_ts((u32)set != 0);
     return 0;
 }

@@ -1,5 +1,4 @@
 /* The end of a CPU that goes offline. smp.c may start it again. */
-#include <asm/atomic.h>
 #include <asm/percpu.h>
 #include <asm/smp.h>
 #include <asm/x86.h>

@@ -6,10 +6,8 @@
 #include <asm/smp.h>
 #include <asm/symbols.h>
 #include <asm/x86.h>
-#include <public/errno.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
-#include <pvisor/lib.h>
 #include <pvisor/power.h>
 #include <pvisor/printk.h>
 #include <pvisor/spinlock.h>

@@ -153,9 +153,8 @@ static int start_cpu(unsigned cpu, u32 apic_id)
     return 0;
 }
 
-static void call_interrupt(struct cpu_regs *regs)
+static void call_interrupt(struct cpu_regs *)
 {
-    (void)regs;
     smp_call_poll();
 }
 

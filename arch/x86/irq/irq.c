@@ -205,9 +205,8 @@ static void check_interrupt(struct cpu_regs *regs)
     (void)regs;   /* its work is done on the way out */
 }
 
-static void dump_key(char key, struct cpu_regs *regs)
+static void dump_key(char, struct cpu_regs *)
 {
-    (void)key, (void)regs;
     irq_dump();
 }
 

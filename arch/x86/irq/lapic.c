@@ -2,10 +2,8 @@
  * The local APIC (Intel SDM 3A, chapter 10), by its memory page or, where x2APIC mode is on, by MSRs. Its timer is
  * the one clock event source of each CPU: TSC deadline where the CPU has it, else one shot of the bus-clock counter.
  */
-#include <asm/atomic.h>
 #include <asm/percpu.h>
 #include <asm/x86.h>
-#include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/frame.h>
@@ -48,16 +46,14 @@ CMDLINE_OPTION("x2apic", parse_x2apic);
 
 /* --- Set-up ----------------------------------------------------------------------------------------------- */
 
-static void error_interrupt(struct cpu_regs *regs)
+static void error_interrupt(struct cpu_regs *)
 {
-    (void)regs;
     lapic_write(REG_ESR, 0);
     printk(LOG_WARNING "CPU%u: local APIC error %#x\n", this_cpu_id(), lapic_read(REG_ESR));
 }
 
-static void clock_interrupt(struct cpu_regs *regs)
+static void clock_interrupt(struct cpu_regs *)
 {
-    (void)regs;
     timer_interrupt();
 }
 

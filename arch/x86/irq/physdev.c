@@ -7,7 +7,6 @@
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/guest.h>
-#include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/rangeset.h>
@@ -60,11 +59,10 @@ static s64 op_irq_status(struct domain *d, gva_t arg)
 }
 
 /* Guests think in vectors here; ours are none of their business, so the irq's number stands for one. */
-static s64 op_alloc_vector(struct domain *d, gva_t arg)
+static s64 op_alloc_vector(struct domain *, gva_t arg)
 {
     struct physdev_irq op;
 
-    (void)d;
     READ(arg, op);
     if (op.irq >= nr_gsis)
         return refuse(-EINVAL, "GSI %u, there are %u", op.irq, nr_gsis);
@@ -73,11 +71,10 @@ static s64 op_alloc_vector(struct domain *d, gva_t arg)
     return 0;
 }
 
-static s64 op_free_vector(struct domain *d, gva_t arg)
+static s64 op_free_vector(struct domain *, gva_t arg)
 {
     struct physdev_irq op;
 
-    (void)d;
     READ(arg, op);
     return 0;
 }
@@ -117,13 +114,12 @@ static s64 map_for(struct domain *d, struct physdev_map_pirq *op)
 }
 
 /* Of both map calls: only dom0 gets here, and it may act for others. */
-static s64 op_map_pirq(struct domain *caller, gva_t arg)
+static s64 op_map_pirq(struct domain *, gva_t arg)
 {
     struct physdev_map_pirq op;
     struct domain *d;
     s64 ret;
 
-    (void)caller;
     if (guest_read_abi(physdev_map_pirq, &op, arg))
         return -EFAULT;
     d = domain_get(op.domid);
@@ -138,13 +134,12 @@ static s64 op_map_pirq(struct domain *caller, gva_t arg)
     return ret;
 }
 
-static s64 op_unmap_pirq(struct domain *caller, gva_t arg)
+static s64 op_unmap_pirq(struct domain *, gva_t arg)
 {
     struct physdev_unmap_pirq op;
     struct domain *d;
     s64 ret;
 
-    (void)caller;
     READ(arg, op);
     d = domain_get(op.domid);
     if (!d)
@@ -170,11 +165,10 @@ static s64 op_get_free_pirq(struct domain *d, gva_t arg)
     return 0;
 }
 
-static s64 op_setup_gsi(struct domain *d, gva_t arg)
+static s64 op_setup_gsi(struct domain *, gva_t arg)
 {
     struct physdev_setup_gsi op;
 
-    (void)d;
     READ(arg, op);
     if (op.gsi < 0 || (u32)op.gsi >= nr_gsis)
         return refuse(-EINVAL, "GSI %d, there are %u", op.gsi, nr_gsis);
@@ -189,12 +183,11 @@ static s64 op_setup_gsi(struct domain *d, gva_t arg)
 #define RTE_LEVEL (1u << 15)
 #define RTE_MASKED (1u << 16)
 
-static s64 op_apic_read(struct domain *d, gva_t arg)
+static s64 op_apic_read(struct domain *, gva_t arg)
 {
     struct physdev_apic op;
     int err;
 
-    (void)d;
     if (guest_read_abi(physdev_apic, &op, arg))
         return -EFAULT;
     err = ioapic_read_guest(maddr(op.apic_physbase), op.reg, &op.value);
@@ -223,11 +216,10 @@ static s64 op_apic_write(struct domain *d, gva_t arg)
 
 /* --- I/O privilege ---------------------------------------------------------------------------------------------- */
 
-static s64 op_set_iopl(struct domain *d, gva_t arg)
+static s64 op_set_iopl(struct domain *, gva_t arg)
 {
     struct physdev_set_iopl op;
 
-    (void)d;
     READ(arg, op);
     if (op.iopl > 3)
         return refuse(-EINVAL, "I/O privilege level %u, 0 to 3 are possible", op.iopl);
@@ -235,11 +227,10 @@ static s64 op_set_iopl(struct domain *d, gva_t arg)
     return 0;
 }
 
-static s64 op_set_iobitmap(struct domain *d, gva_t arg)
+static s64 op_set_iobitmap(struct domain *, gva_t arg)
 {
     struct physdev_set_iobitmap op;
 
-    (void)d;
     if (guest_read_abi(physdev_set_iobitmap, &op, arg))
         return -EFAULT;
     if (op.nr_ports > 65536)
@@ -251,57 +242,51 @@ static s64 op_set_iobitmap(struct domain *d, gva_t arg)
 
 /* --- PCI devices -------------------------------------------------------------------------------------------------- */
 
-static s64 op_pci_add(struct domain *d, gva_t arg)
+static s64 op_pci_add(struct domain *, gva_t arg)
 {
     struct physdev_pci_device_add op;
 
-    (void)d;
     READ(arg, op);
     return pci_add_device(PCI_SBDF(op.seg, op.bus, op.devfn));
 }
 
-static s64 op_pci_remove(struct domain *d, gva_t arg)
+static s64 op_pci_remove(struct domain *, gva_t arg)
 {
     struct physdev_pci_device op;
 
-    (void)d;
     READ(arg, op);
     return pci_remove_device(PCI_SBDF(op.seg, op.bus, op.devfn));
 }
 
-static s64 op_manage_pci_add(struct domain *d, gva_t arg)
+static s64 op_manage_pci_add(struct domain *, gva_t arg)
 {
     struct physdev_manage_pci op;
 
-    (void)d;
     READ(arg, op);
     return pci_add_device(PCI_SBDF(0, op.bus, op.devfn));
 }
 
-static s64 op_manage_pci_add_ext(struct domain *d, gva_t arg)
+static s64 op_manage_pci_add_ext(struct domain *, gva_t arg)
 {
     struct physdev_manage_pci_ext op;
 
-    (void)d;
     READ(arg, op);
     return pci_add_device(PCI_SBDF(0, op.bus, op.devfn));
 }
 
-static s64 op_manage_pci_remove(struct domain *d, gva_t arg)
+static s64 op_manage_pci_remove(struct domain *, gva_t arg)
 {
     struct physdev_manage_pci op;
 
-    (void)d;
     READ(arg, op);
     return pci_remove_device(PCI_SBDF(0, op.bus, op.devfn));
 }
 
 /* dom0 says that a window of MCFG is (not) reserved in the firmware's own description. We go by the table. */
-static s64 op_mmcfg_reserved(struct domain *d, gva_t arg)
+static s64 op_mmcfg_reserved(struct domain *, gva_t arg)
 {
     struct physdev_pci_mmcfg_reserved op;
 
-    (void)d;
     READ(arg, op);
     for (unsigned i = 0; i < acpi_info.nr_mcfg; i++) {
         const struct acpi_mcfg *m = &acpi_info.mcfg[i];
@@ -312,42 +297,38 @@ static s64 op_mmcfg_reserved(struct domain *d, gva_t arg)
     return -ENODEV;
 }
 
-static s64 op_restore_msi(struct domain *d, gva_t arg)
+static s64 op_restore_msi(struct domain *, gva_t arg)
 {
     struct physdev_restore_msi op;
 
-    (void)d;
     READ(arg, op);
     return msi_restore(PCI_SBDF(0, op.bus, op.devfn));
 }
 
-static s64 op_restore_msi_ext(struct domain *d, gva_t arg)
+static s64 op_restore_msi_ext(struct domain *, gva_t arg)
 {
     struct physdev_pci_device op;
 
-    (void)d;
     READ(arg, op);
     return msi_restore(PCI_SBDF(op.seg, op.bus, op.devfn));
 }
 
 /* A device is about to be given away, or is back: nothing to prepare, its table is ours whenever it is in use. */
-static s64 op_msix_owner(struct domain *d, gva_t arg)
+static s64 op_msix_owner(struct domain *, gva_t arg)
 {
     struct physdev_pci_device op;
     const struct pci_dev *dev;
 
-    (void)d;
     READ(arg, op);
     dev = pci_find(PCI_SBDF(op.seg, op.bus, op.devfn));
     return dev && dev->msix_cap ? 0 : -ENODEV;
 }
 
 /* The hypervisor never uses a debug port, so its reset needs no care. */
-static s64 op_dbgp(struct domain *d, gva_t arg)
+static s64 op_dbgp(struct domain *, gva_t arg)
 {
     struct physdev_dbgp_op op;
 
-    (void)d;
     READ(arg, op);
     if (op.op != PHYSDEVOP_DBGP_RESET_PREPARE && op.op != PHYSDEVOP_DBGP_RESET_DONE)
         return refuse(-EINVAL, "unknown operation %u", op.op);
@@ -393,12 +374,11 @@ static const struct physdev_command *find_command(u32 cmd)
     return cmd < ARRAY_SIZE(commands) && commands[cmd].fn ? &array_nospec(commands, cmd) : NULL;
 }
 
-s64 do_physdev_op(u64 cmd, u64 arg, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_physdev_op(u64 cmd, u64 arg, u64, u64, u64, u64)
 {
     const struct physdev_command *c = find_command((u32)cmd);
     struct domain *d = current->domain;
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     if (!c)
         return refuse(-ENOSYS, "unknown command %u", (u32)cmd);
     if (c->hardware_only && !d->is_hardware)
@@ -415,12 +395,11 @@ static s64 eoi_all(struct domain *d)
 }
 
 /* Call 19: one structure with the command in front of its argument. */
-s64 do_physdev_op_compat(u64 uop, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_physdev_op_compat(u64 uop, u64, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     const struct physdev_command *c;
     u32 cmd;
 
-    (void)a1;
     if (copy_from_guest(&cmd, gva(uop), sizeof(cmd)))
         return -EFAULT;
     if (cmd == PHYSDEVOP_IRQ_UNMASK_NOTIFY)

@@ -13,9 +13,8 @@
 
 void flush_tlb_local(void) { write_cr3(read_cr3()); }
 
-static void flush_all(void *data)
+static void flush_all(void *)
 {
-    (void)data;
     flush_tlb_local();
 }
 

@@ -8,7 +8,6 @@
  * reference fails like on any frame that is not its own.
  */
 #include <asm/pt.h>
-#include <public/errno.h>
 #include <public/xen.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>

@@ -21,11 +21,10 @@ u64 vm_assist_valid(const struct domain *d)
     return domain_word(d) == ABI_64 ? all | ASSIST(m2p_strict) : all;
 }
 
-s64 do_vm_assist(u64 cmd, u64 type, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_vm_assist(u64 cmd, u64 type, u64, u64, u64, u64)
 {
     struct domain *d = current->domain;
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     cmd = (u32)cmd;
     type = (u32)type;
     if (type >= 64 || !(vm_assist_valid(d) >> type & 1))

@@ -7,7 +7,6 @@
 #include <public/callback.h>
 #include <public/errno.h>
 #include <pvisor/guest.h>
-#include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
@@ -26,14 +25,13 @@ static struct trap_entry to_entry(const struct domain *d, const struct trap_info
     };
 }
 
-s64 do_set_trap_table(u64 table, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_set_trap_table(u64 table, u64 a1, u64 a2, u64 a3, u64 a4, u64)
 {
     struct vcpu *v = current;
     struct trap_info t;
 
     UNUSED2(a1, a2);
     UNUSED2(a3, a4);
-    (void)a5;
     if (!table) {
         memset(v->arch.traps, 0, 256 * sizeof(*v->arch.traps));
         return 0;

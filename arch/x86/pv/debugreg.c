@@ -10,7 +10,6 @@
 #include <asm/x86.h>
 #include <asm/guest_mem.h>
 #include <public/errno.h>
-#include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
 
 #define DR6_RESERVED_CLEAR 0x1000UL
@@ -157,17 +156,15 @@ int pv_get_debugreg(const struct vcpu *v, unsigned n, u64 *value)
     return 0;
 }
 
-s64 do_set_debugreg(u64 reg, u64 value, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_set_debugreg(u64 reg, u64 value, u64, u64, u64, u64)
 {
-    (void)a2, (void)a3, (void)a4, (void)a5;
     return pv_set_debugreg(current, (u32)reg, value);
 }
 
-s64 do_get_debugreg(u64 reg, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_get_debugreg(u64 reg, u64, u64, u64, u64, u64)
 {
     u64 value;
     int err = pv_get_debugreg(current, (u32)reg, &value);
 
-    (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     return err ? err : (s64)value;
 }

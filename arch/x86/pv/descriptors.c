@@ -137,11 +137,10 @@ int pv_set_gdt(struct vcpu *v, const u64 *frames, u32 entries)
     return 0;
 }
 
-s64 do_set_gdt(u64 list, u64 entries, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_set_gdt(u64 list, u64 entries, u64, u64, u64, u64)
 {
     u64 frames[FIRST_RESERVED_GDT_PAGE];
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     if (entries > FIRST_RESERVED_GDT_ENTRY)
         return refuse(-EINVAL, "%lu entries, at most %u are the guest's", entries, FIRST_RESERVED_GDT_ENTRY);
     for (unsigned i = 0; i < DIV_ROUND_UP(entries, 512); i++)
@@ -214,7 +213,7 @@ bool pv_read_descriptor(struct vcpu *v, u16 sel, u64 *desc)
     return table_entry(v, sel, desc);
 }
 
-s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_update_descriptor(u64 a0, u64 a1, u64, u64, u64, u64)
 {
     struct domain *d = current->domain;
     u64 ma = a0, desc = a1;
@@ -222,7 +221,6 @@ s64 do_update_descriptor(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     u64 *slot;
     int rc = -EINVAL;
 
-    (void)a2, (void)a3, (void)a4, (void)a5;
     if (ma & 7)
         return refuse(-EINVAL, "address %#lx is not aligned to 8 bytes", ma);
     if (!check_descriptor(d, &desc))

@@ -13,9 +13,6 @@
 #include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
-#include <public/elfnote.h>
-#include <public/errno.h>
-#include <public/features.h>
 #include <public/version.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/image.h>

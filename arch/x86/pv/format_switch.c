@@ -235,8 +235,7 @@ static s64 switch_format(gva_t arg, u64 region)
     return 0;
 }
 
-s64 do_pvisor_op(u64 cmd, u64 arg, u64 progress, u64 a3, u64 a4, u64 a5)
+s64 do_pvisor_op(u64 cmd, u64 arg, u64 progress, u64, u64, u64)
 {
-    (void)a3, (void)a4, (void)a5;
     return cmd == PVISOROP_switch_format ? switch_format(gva(arg), progress) : -ENOSYS;
 }

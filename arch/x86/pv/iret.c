@@ -3,7 +3,6 @@
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/arch-x86.h>
-#include <pvisor/hypercall.h>
 
 static u64 clean_flags(u64 f) { return (f & ~(RFLAGS_IOPL | RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP)) | RFLAGS_IF | RFLAGS_FIXED; }
 
@@ -94,10 +93,9 @@ fault:
     return 0;
 }
 
-s64 do_iret(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_iret(u64, u64, u64, u64, u64, u64)
 {
     struct vcpu *v = current;
 
-    (void)a0, (void)a1, (void)a2, (void)a3, (void)a4, (void)a5;
     return v->domain->arch.word == ABI_64 ? iret_64(v, guest_regs()) : iret_32(v, guest_regs());
 }

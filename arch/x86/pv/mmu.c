@@ -309,11 +309,10 @@ static always_inline s64 update_single(struct domain *d, u64 ureq)
     return rc;
 }
 
-s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64, u64)
 {
     struct domain *d = current->domain;
 
-    (void)a4, (void)a5;
     if (likely(is_own_single(ucount, pdone, foreigndom) && !d->dying))
         return update_single(d, ureqs);
     return update_list(ureqs, ucount, pdone, foreigndom);
@@ -396,15 +395,13 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
     return flush_after_update(d, va, flags);
 }
 
-s64 do_update_va_mapping(u64 va, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_update_va_mapping(u64 va, u64 a1, u64 a2, u64, u64, u64)
 {
-    (void)a3, (void)a4, (void)a5;
     return update_va(va, a1, a2, DOMID_SELF);
 }
 
-s64 do_update_va_mapping_otherdomain(u64 va, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+s64 do_update_va_mapping_otherdomain(u64 va, u64 a1, u64 a2, u64 a3, u64, u64)
 {
-    (void)a4, (void)a5;
     return update_va(va, a1, a2, (u16)a3);
 }
 
@@ -644,11 +641,10 @@ static always_inline s64 ext_single(struct domain *d, u64 uop)
     return rc;
 }
 
-s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64 a4, u64 a5)
+s64 do_mmuext_op(u64 uops, u64 ucount, u64 pdone, u64 foreigndom, u64, u64)
 {
     struct domain *d = current->domain;
 
-    (void)a4, (void)a5;
     if (likely(is_own_single(ucount, pdone, foreigndom) && !d->dying && !read_once(d->arch.nr_orphans)))
         return ext_single(d, uops);
     return ext_list(uops, ucount, pdone, foreigndom);

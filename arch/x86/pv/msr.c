@@ -40,9 +40,8 @@ typedef int msr_write(struct vcpu *v, u32 msr, u64 val);
 static bool is_64(const struct vcpu *v) { return v->domain->arch.word == ABI_64; }
 /* --- Writes that need no thought ---------------------------------------------------------------- */
 
-static int ignore(struct vcpu *v, u32 msr, u64 val)
+static int ignore(struct vcpu *, u32, u64)
 {
-    (void)v, (void)msr, (void)val;
     return 0;
 }
 
@@ -57,9 +56,8 @@ static int same(struct vcpu *v, u32 msr, u64 val)
 /* --- Reads and writes of single registers ------------------------------------------------------- */
 
 /* The machine's own; zero where an emulated CPU lacks what the real ones of its model have, and kernels read by plain RDMSR. */
-static int hardware(struct vcpu *v, u32 msr, u64 *val)
+static int hardware(struct vcpu *, u32 msr, u64 *val)
 {
-    (void)v;
     if (rdmsr_safe(msr, val))
         *val = 0;
     return 0;
@@ -69,30 +67,26 @@ static int hardware(struct vcpu *v, u32 msr, u64 *val)
  * LS_CFG: kernels from Linux 4.17 on take its being there, on family 15h and later, for a way to turn off speculative
  * stores, which it is not for a guest.
  */
-static int read_ls_cfg(struct vcpu *v, u32 msr, u64 *val)
+static int read_ls_cfg(struct vcpu *, u32, u64 *)
 {
-    (void)v, (void)msr, (void)val;
     return cpu_host.family < 0x15 ? 0 : -EINVAL;
 }
 
 static int write_ls_cfg(struct vcpu *v, u32 msr, u64 val) { return read_ls_cfg(v, msr, &val); }
 
-static int write_only(struct vcpu *v, u32 msr, u64 *val)
+static int write_only(struct vcpu *, u32, u64 *)
 {
-    (void)v, (void)msr, (void)val;
     return -EINVAL;
 }
 
-static int read_tsc(struct vcpu *v, u32 msr, u64 *val)
+static int read_tsc(struct vcpu *v, u32, u64 *val)
 {
-    (void)msr;
     *val = guest_rdtsc(v);
     return 0;
 }
 
-static int read_apic_base(struct vcpu *v, u32 msr, u64 *val)
+static int read_apic_base(struct vcpu *v, u32, u64 *val)
 {
-    (void)msr;
     *val = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (v->id == 0 ? APIC_BASE_BSP : 0);
     return 0;
 }
@@ -115,11 +109,10 @@ static int read_policy(struct vcpu *v, u32 msr, u64 *val)
     return 0;
 }
 
-static int read_efer(struct vcpu *v, u32 msr, u64 *val)
+static int read_efer(struct vcpu *v, u32, u64 *val)
 {
     const struct cpu_policy *p = v->domain->cpuid;
 
-    (void)msr;
     *val = is_64(v) ? EFER_LME | EFER_LMA : 0;
     if (policy_has(p, X86_FEATURE_SYSCALL))
         *val |= EFER_SCE;
@@ -158,16 +151,14 @@ static bool has_tsc_aux(const struct vcpu *v)
     return policy_has(p, X86_FEATURE_RDTSCP) || policy_has(p, X86_FEATURE_RDPID);
 }
 
-static int read_tsc_aux(struct vcpu *v, u32 msr, u64 *val)
+static int read_tsc_aux(struct vcpu *v, u32, u64 *val)
 {
-    (void)msr;
     *val = v->arch.tsc_aux;
     return has_tsc_aux(v) ? 0 : -EINVAL;
 }
 
-static int set_tsc_aux(struct vcpu *v, u32 msr, u64 val)
+static int set_tsc_aux(struct vcpu *v, u32, u64 val)
 {
-    (void)msr;
     if (!has_tsc_aux(v) || val >> 32)
         return -EINVAL;
     v->arch.tsc_aux = (u32)val;
@@ -184,16 +175,14 @@ static u64 spec_ctrl_bits(const struct vcpu *v)
          | (policy_has(p, X86_FEATURE_INTEL_PSFD) ? SPEC_CTRL_PSFD : 0);
 }
 
-static int read_spec_ctrl(struct vcpu *v, u32 msr, u64 *val)
+static int read_spec_ctrl(struct vcpu *v, u32, u64 *val)
 {
-    (void)msr;
     *val = v->arch.spec_ctrl;
     return spec_ctrl_bits(v) ? 0 : -EINVAL;
 }
 
-static int set_spec_ctrl(struct vcpu *v, u32 msr, u64 val)
+static int set_spec_ctrl(struct vcpu *v, u32, u64 val)
 {
-    (void)msr;
     if (!spec_ctrl_bits(v) || val & ~spec_ctrl_bits(v))
         return -EINVAL;
     v->arch.spec_ctrl = (u32)val;

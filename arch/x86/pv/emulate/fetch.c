@@ -5,7 +5,6 @@
 #include <asm/emulate.h>
 #include <asm/percpu.h>
 #include <public/arch-x86.h>
-#include <public/errno.h>
 #include <pvisor/guest.h>
 #include <pvisor/short_way.h>
 

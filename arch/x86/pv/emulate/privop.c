@@ -3,7 +3,6 @@
  * (32-bit). Each operation says whether it was done; if not, the fault goes to the guest unchanged.
  */
 #include <asm/emulate.h>
-#include <asm/features.h>
 #include <asm/fpu.h>
 #include <asm/percpu.h>
 #include <asm/time.h>
@@ -108,9 +107,8 @@ static bool op_write_cr(const struct insn *i, struct cpu_regs *regs, struct vcpu
     return done(i, regs);
 }
 
-static bool op_clts(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+static bool op_clts(const struct insn *i, struct cpu_regs *regs, struct vcpu *)
 {
-    (void)v;
     fpu_set_ts(false);
     return done(i, regs);
 }
@@ -214,9 +212,8 @@ static bool op_wbinvd(const struct insn *i, struct cpu_regs *regs, struct vcpu *
 }
 
 /* As the hypercall: takes events again and waits for one. */
-static bool op_hlt(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+static bool op_hlt(const struct insn *i, struct cpu_regs *regs, struct vcpu *)
 {
-    (void)v;
     insn_done(i, regs);
     do_sched_op(SCHEDOP_block, 0, 0, 0, 0, 0);
     return true;
@@ -228,9 +225,8 @@ static bool op_cli_sti(const struct insn *i, struct cpu_regs *regs, struct vcpu 
     return pv_iopl_ok(v, regs) && done(i, regs);
 }
 
-static bool op_io(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
+static bool op_io(const struct insn *i, struct cpu_regs *regs, struct vcpu *)
 {
-    (void)v;
     return pv_emulate_io(i, regs);
 }
 
