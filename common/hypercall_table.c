@@ -1,10 +1,10 @@
 /* Which hypercall number is whose. Absent ones are -ENOSYS; refused.c says why others are there. */
-#include <asm/percpu.h>
 #include <public/errno.h>
 #include <public/pvisor.h>
 #include <public/xen.h>
 #include <pvisor/domain.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/printk.h>
 
 static s64 absent(u64, u64, u64, u64, u64, u64)
 {

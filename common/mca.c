@@ -71,7 +71,7 @@ static s64 describe_cpus(const struct xen_mc_physcpuinfo *p)
         if (n == p->ncpus)
             break;
         c.mc_cpunr = c.mc_coreid = cpu;
-        c.mc_apicid = cpu_apic_id(cpu);
+        c.mc_apicid = cpu_apic_ids[cpu];
         if (guest_write_abi(mcinfo_logical_cpu, guest_abi_elem(mcinfo_logical_cpu, gva(p->info), n++), &c))
             return -EFAULT;
     }

@@ -84,7 +84,7 @@ static s64 op_enter_sleep(struct xen_platform_op *op)
 
 static void cpu_ids(u32 cpu, u32 *apic_id, u32 *acpi_id)
 {
-    *apic_id = cpu_apic_id(cpu);
+    *apic_id = cpu_apic_ids[cpu];
     *acpi_id = ~0u;
     for (u32 i = 0; i < acpi_info.nr_cpus; i++)
         if (acpi_info.cpu[i].apic_id == *apic_id)

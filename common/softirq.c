@@ -5,7 +5,6 @@
 #include <pvisor/cpumask.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
-#include <pvisor/printk.h>
 #include <pvisor/softirq.h>
 #include <pvisor/spinlock.h>
 #include <pvisor/steps.h>

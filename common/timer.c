@@ -218,8 +218,6 @@ void timer_set(struct timer *t, u64 expires)
     u64 flags;
     struct timer_queue *q;
 
-    /* Guests choose freely; to the hardware 0 would mean never, and no later time would be programmed behind it. */
-    expires = max(expires, 1UL);
     q = lock_queue_to_arm(t, &flags);
     if (likely(can_stay(t, expires))) {
         write_once(t->expires, expires);

@@ -5,13 +5,11 @@
 #include <public/sched.h>
 #include <public/vcpu.h>
 #include <pvisor/domain.h>
-#include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
-#include <pvisor/softirq.h>
 #include <pvisor/time.h>
 
 /* --- Life ------------------------------------------------------------------------------------------ */

@@ -5,7 +5,6 @@
 #include <pvisor/domain.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
-#include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/sched.h>
 #include <pvisor/softirq.h>

@@ -3,7 +3,6 @@
  */
 #include <asm/atomic.h>
 #include <pvisor/console.h>
-#include <pvisor/lib.h>
 #include <pvisor/power.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>

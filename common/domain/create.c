@@ -4,7 +4,6 @@
  */
 #include <public/domctl.h>
 #include <public/errno.h>
-#include <public/sched.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>

@@ -1,4 +1,4 @@
-/* The register frame that entry.asm builds; members in the public 64-bit user_regs order. */
+/* The register frame that arch/x86/entry builds; members in the public 64-bit user_regs order. */
 #ifndef ASM_REGS_H
 #define ASM_REGS_H
 

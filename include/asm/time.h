@@ -126,7 +126,7 @@ u64 guest_rdtsc(const struct vcpu *v);
 /* RTC: seconds since 1970 (UTC), 0 if it cannot be read. Boot only: later its ports are dom0's. */
 u64 rtc_read(void);
 void guest_time_init(void);
-/* Has tell() called, in an interrupt, on each CPU that has new time parameters, once a second. */
+/* Has tell() called, from a timer, on each CPU that has new time parameters, once a second. */
 void time_on_rebase(void (*tell)(void));
 
 #endif

@@ -137,13 +137,13 @@ extern struct domain *idle_domain;  /* owns one idle vCPU per CPU */
 static inline bool is_control_domain(const struct domain *d) { return d->is_control; }
 
 /*
- * May who act on the other one: change its memory, events and grants, end it, ask for what is its own? Itself, and the control domain any.
- * domain_target: the one with this id, referenced, if the caller may; else NULL, with *err -ESRCH or -EPERM. control_only: 0, or -EPERM.
- * domain/rights.c.
+ * Who may act on whom: change its memory, events, interrupts and grants, end it, ask for what is its own. Each domain on itself, and the
+ * control domain on any. domain_target: the domain with this id, referenced, if the caller may; else NULL, with *err -ESRCH or -EPERM.
+ * control_only, for calls that are its own: 0, or -EPERM.
  */
-bool domain_may_act_on(const struct domain *who, const struct domain *on);
-struct domain *domain_target(u32 domid, s64 *err);
-s64 control_only(void);
+#define domain_target(domid, err) domain_target_of(__func__, domid, err)
+#define control_only() (likely(is_control_domain(current->domain)) ? 0 : refuse(-EPERM, "for the control domain"))
+struct domain *domain_target_of(const char *call, u32 domid, s64 *err);
 
 /* A reference to the domain with this id (DOMID_SELF: the caller's), or NULL. Dying domains are found too. */
 struct domain *domain_get(u32 domid);

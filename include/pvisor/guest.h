@@ -99,7 +99,6 @@ enum abi_word domain_word(const struct domain *d);
 #define copy_to_guest_as(w, dst, src, len) ((void)(w), copy_to_guest(dst, src, len))
 #else
 #include <asm/guest_copy.h>
-#include <pvisor/short_way.h>
 #endif
 
 #endif

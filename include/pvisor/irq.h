@@ -40,7 +40,7 @@ void lapic_init_cpu(void);
 void lapic_eoi(void);
 bool lapic_can_name(u32 apic_id);                       /* in this mode; else the CPU with that id cannot be started */
 u32 lapic_id(void);
-u32 cpu_apic_id(unsigned cpu);                          /* of an initialised CPU */
+extern u32 cpu_apic_ids[];                              /* of initialised CPUs */
 maddr_t lapic_base(void);                               /* machine address of its page */
 /* Machine address of the nth IO-APIC's register page. */
 maddr_t ioapic_page(unsigned n);                        /* maddr(0) when there are no more */

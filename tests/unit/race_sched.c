@@ -53,7 +53,7 @@ u64 now_ns(void)
 }
 
 bool frames_drain_due(void) { return false; }
-void clock_event_set(u64 expires) { event_at = expires; }
+void clock_event_set(u64 expires) { event_at = expires ?: 1; }
 void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu, (void)vector; }
 void send_guest_vcpu_virq(struct vcpu *v, u32 virq) { (void)virq; vcpu_unblock(v); }
 void domain_shutdown(struct domain *d, u8 reason) { (void)d, (void)reason; }

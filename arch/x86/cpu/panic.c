@@ -1,7 +1,5 @@
 /* What a bug of ours leaves behind: registers, a symbolic stack, and a machine that stands still. */
 #include <asm/atomic.h>
-#include <asm/desc.h>
-#include <asm/mm.h>
 #include <asm/percpu.h>
 #include <asm/smp.h>
 #include <asm/symbols.h>

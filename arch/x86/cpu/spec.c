@@ -22,7 +22,6 @@
 #include <asm/spec.h>
 #include <asm/x86.h>
 #include <pvisor/domain.h>
-#include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 

@@ -150,6 +150,7 @@ sysenter_entry:
     mov dword [rsp + 4], ENTRY_SYSENTER_
     push 2
     popfq                                ; SYSENTER leaves NT, with which our IRET would fault
+.reflect:
     SAVE_GPRS
     ARRIVE
     mov rdi, rsp
@@ -168,9 +169,4 @@ cstar_entry:
     push rcx
     push 0
     mov dword [rsp + 4], ENTRY_SYSENTER_ + 1
-    SAVE_GPRS
-    ARRIVE
-    mov rdi, rsp
-    xor ebp, ebp
-    call pv_guest_sysenter
-    jmp ret_to_guest
+    jmp sysenter_entry.reflect

@@ -41,22 +41,10 @@ load_guest_root:
     mov cr3, rax
     jmp .loaded
 .copy:
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
+    SAVE_CHANGING rcx
     call isolation_copy_root
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
     mov cr3, rax
+    RESTORE_CHANGING
     jmp .loaded
 
 ; From ARRIVE; rsp: the return address, and then the frame. All registers may be changed if code of ours was left, else those that C

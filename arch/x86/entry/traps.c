@@ -18,7 +18,7 @@
 
 noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what);
 void trap_nmi(struct cpu_regs *r);
-/* From entry.asm. True: delivered as pv.h says, with interrupts off. */
+/* From syscall.asm. True: delivered as pv.h says, with interrupts off. */
 bool trap_ud(struct cpu_regs *r);
 extern const char iret_fault[];
 bool trap_pf(struct cpu_regs *r);

@@ -126,7 +126,7 @@ void ioapic_program(struct irq_desc *desc)
     u32 reg = REG_RTE(desc->irq - io->gsi_base);
 
     write_reg(io, reg, RTE_MASKED);
-    write_reg(io, reg + 1, cpu_apic_id(desc->cpu) << 24);
+    write_reg(io, reg + 1, cpu_apic_ids[desc->cpu] << 24);
     write_reg(io, reg, low_word(desc));
 }
 

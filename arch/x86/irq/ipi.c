@@ -26,11 +26,6 @@ u32 lapic_id(void)
     return lapic_by_msr ? id : id >> 24;
 }
 
-u32 cpu_apic_id(unsigned cpu)
-{
-    return cpu_apic_ids[cpu];
-}
-
 void lapic_send(u32 apic_id, u32 command)
 {
     u64 flags;

@@ -2,14 +2,12 @@
  * Interrupt descriptors, vectors, and what happens when an interrupt comes. Each CPU has a vector space of its
  * own; an irq lives on the CPU that had the most room when the irq was set up.
  */
-#include <asm/mm.h>
 #include <asm/percpu.h>
 #include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/console.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/domain.h>
-#include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
@@ -47,7 +45,7 @@ static unsigned least_loaded_cpu(void)
     unsigned c, best = 0;
 
     for_each_online_cpu(c)
-        if (vectors_used[c] < vectors_used[best] && cpu_apic_id(c) <= DEVICE_APIC_ID_MAX)
+        if (vectors_used[c] < vectors_used[best] && cpu_apic_ids[c] <= DEVICE_APIC_ID_MAX)
             best = c;
     return best;
 }

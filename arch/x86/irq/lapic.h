@@ -20,7 +20,6 @@ enum { REG_ID = 0x20, REG_VERSION = 0x30, REG_TPR = 0x80, REG_EOI = 0xb0, REG_LD
 
 extern bool lapic_by_msr;               /* x2APIC mode */
 extern volatile u8 *lapic_page;         /* where it is not */
-extern u32 cpu_apic_ids[];
 
 static inline u32 lapic_read(unsigned reg)
 {

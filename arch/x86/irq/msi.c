@@ -71,7 +71,7 @@ static void msi_unmask(struct irq_desc *desc)
 
 static void write_message(const struct irq_desc *desc)
 {
-    struct msi_message msg = msi_compose(cpu_apic_id(desc->cpu), desc->vector);
+    struct msi_message msg = msi_compose(cpu_apic_ids[desc->cpu], desc->vector);
     const struct msi_entry *m = &desc->msi;
     u8 cap = m->dev->msi_cap;
 

@@ -113,7 +113,7 @@ static s64 map_for(struct domain *d, struct physdev_map_pirq *op)
     }
 }
 
-/* Of both map calls: only dom0 gets here, and it may act for others. */
+/* Only the domain that has the hardware gets here. */
 static s64 op_map_pirq(struct domain *, gva_t arg)
 {
     struct physdev_map_pirq op;
@@ -122,9 +122,9 @@ static s64 op_map_pirq(struct domain *, gva_t arg)
 
     if (guest_read_abi(physdev_map_pirq, &op, arg))
         return -EFAULT;
-    d = domain_get(op.domid);
+    d = domain_target(op.domid, &ret);
     if (!d)
-        return refuse(-ESRCH, "there is no domain %u", op.domid);
+        return ret;
     ret = d->dying ? -EINVAL : map_for(d, &op);
     if (!ret && guest_write_abi(physdev_map_pirq, arg, &op)) {
         (void)pirq_unmap(d, op.pirq);
@@ -141,9 +141,9 @@ static s64 op_unmap_pirq(struct domain *, gva_t arg)
     s64 ret;
 
     READ(arg, op);
-    d = domain_get(op.domid);
+    d = domain_target(op.domid, &ret);
     if (!d)
-        return refuse(-ESRCH, "there is no domain %u", op.domid);
+        return ret;
     ret = pirq_unmap(d, op.pirq);
     domain_put(d);
     return ret;

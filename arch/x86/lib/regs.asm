@@ -1,8 +1,5 @@
 ; Functions that look at registers or keep them, as C cannot.
-%include "asm-offsets.inc"
-
-bits 64
-default rel
+%include "entry.inc"
 section .text
 
 ; struct cpu_regs *, for panic(): the caller's registers
@@ -22,28 +19,10 @@ extern ticket_wait
 ticket_wait_saving:
     push rbp
     mov rbp, rsp
-    push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
+    SAVE_CHANGING rcx
     and rsp, -16
     call ticket_wait
     lea rsp, [rbp - 9 * 8]
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
+    RESTORE_CHANGING
     pop rbp
     ret
-
-section .note.GNU-stack noalloc noexec nowrite progbits

@@ -5,10 +5,8 @@
  * looking at the set: one of the two sees the other.
  */
 #include <asm/atomic.h>
-#include <asm/pt.h>
 #include <asm/smp.h>
 #include <asm/x86.h>
-#include <pvisor/domain.h>
 #include <pvisor/steps.h>
 
 void flush_tlb_local(void) { write_cr3(read_cr3()); }

@@ -6,13 +6,13 @@
 #include <asm/pt.h>
 #include <asm/spec.h>
 #include <public/errno.h>
-#include <pvisor/lib.h>
+#include <pvisor/hwdom.h>
 #include <pvisor/printk.h>
 #include <pvisor/rangeset.h>
 #include <pvisor/short_way.h>
 #include "internal.h"
 
-extern struct rangeset *mmio_ro_ranges;
+struct rangeset *mmio_ro_ranges;
 
 /* --- Leaf entries --- */
 

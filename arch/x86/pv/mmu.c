@@ -7,7 +7,6 @@
 #include <public/errno.h>
 #include <public/grant_table.h>
 #include <public/xen.h>
-#include <pvisor/gnttab.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>

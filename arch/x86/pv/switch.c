@@ -9,11 +9,9 @@
 #include <asm/mm.h>
 #include <asm/pv.h>
 #include <asm/spec.h>
-#include <asm/time.h>
 #include <asm/x86.h>
 #include <public/arch-x86.h>
 #include <pvisor/domain.h>
-#include <pvisor/printk.h>
 #include <pvisor/sched.h>
 #include <pvisor/softirq.h>
 #include <pvisor/time.h>
@@ -148,9 +146,12 @@ static noreturn_fn void resume(struct vcpu *v)
     stack_reset_jump(cpu_info(), ret_to_guest);
 }
 
-static noreturn_fn void context_switch(struct vcpu *prev, struct vcpu *next)
+static void reschedule(void)
 {
-    irq_disable();
+    struct vcpu *prev = current, *next = sched_choose();
+
+    if (!next)
+        return;
     leave_vcpu(prev);
     debugreg_ctxt_switch(prev, next);
     cpu_info()->current_vcpu = next;
@@ -166,14 +167,6 @@ static noreturn_fn void context_switch(struct vcpu *prev, struct vcpu *next)
     if (!is_idle_vcpu(next))
         update_areas(next);
     resume(next);
-}
-
-static void reschedule(void)
-{
-    struct vcpu *next = sched_choose();
-
-    if (next)
-        context_switch(current, next);
 }
 
 void switch_init(void) { softirq_register(SOFTIRQ_SCHEDULE, reschedule); }

@@ -18,10 +18,8 @@
 #include <public/errno.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/domain.h>
-#include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
-#include <pvisor/softirq.h>
 #include <pvisor/time.h>
 #include <pvisor/timer.h>
 

@@ -46,7 +46,7 @@ static u64 random_state = 88172645463325252UL;
 
 struct cpu_info *cpu_info(void) { return &cpus[here].info; }
 u64 now_ns(void) { return sim_now; }
-void clock_event_set(u64 expires) { cpus[here].event_at = expires; }
+void clock_event_set(u64 expires) { cpus[here].event_at = expires ?: 1; }
 void lapic_send_ipi(unsigned cpu, u8 vector) { (void)cpu; (void)vector; sim_ipis++; }
 void *xzalloc_bytes(size_t size) { return calloc(1, size); }
 void xfree(void *p) { free(p); }
