@@ -120,15 +120,6 @@ static void emit_lines(const char *s)
     }
 }
 
-void console_log(const char *s, size_t len)
-{
-    u64 flags = console_lock();
-
-    strlcpy(text, s, min(len + 1, sizeof(text)));
-    emit_lines(text);
-    console_unlock(flags);
-}
-
 /* The level that a format begins with, which is taken off, or else the one given. */
 static unsigned take_level(const char **fmt, unsigned level)
 {

@@ -14,17 +14,3 @@ int image_load(const struct kernel_image *img, image_put_fn *put, void *ctx)
     }
     return image_load_symtab(img, put, ctx);
 }
-
-int image_put_flat(void *ctx, u64 vaddr, const void *src, u64 len)
-{
-    const struct image_flat *flat = ctx;
-    u64 offset = vaddr - flat->vaddr;
-
-    if (!range_within(offset, len, flat->size))
-        return -EFAULT;
-    if (src)
-        memcpy((u8 *)flat->dst + offset, src, (size_t)len);
-    else
-        memset((u8 *)flat->dst + offset, 0, (size_t)len);
-    return 0;
-}

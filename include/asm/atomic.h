@@ -4,8 +4,6 @@
 
 #include <pvisor/types.h>
 
-#define cmpxchg(p, old, new) ({ __typeof__(*(p)) o_ = (old); \
-    __atomic_compare_exchange_n((p), &o_, (new), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); o_; })
 /* True and *p == new if *p was *old; otherwise *old is what *p was. */
 #define try_cmpxchg(p, old, new) \
     __atomic_compare_exchange_n((p), (old), (new), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)

@@ -65,7 +65,6 @@ struct arch_vcpu {
     u64 time_area_tsc;             /* the same for the secondary time area */
     gva_t iobitmap;                /* PHYSDEVOP_set_iobitmap */
     u32 iobitmap_ports;
-    u64 *emul_scratch;
 };
 
 struct arch_domain {

@@ -96,8 +96,6 @@ void pit_delay_us(unsigned us);
 /* True if the TSC ticks at one rate in all power states, and the CPUs' counters agree. */
 bool tsc_is_constant(void);
 bool tsc_is_synchronous(void);
-/* TSC value of this CPU at the given system time, for the local APIC's TSC-deadline mode. */
-u64 tsc_at(u64 ns);
 /*
  * While a CPU starts, the boot CPU calls this again and again (it never blocks): time_init_cpu() on the new
  * CPU compares TSCs with it.
@@ -112,7 +110,6 @@ const struct clock_scale *cpu_clock_scale(void);
  * CR4.TSD is to be set while its vCPUs run and each trapped RDTSC answered with guest_rdtsc().
  */
 #define TSC_MODE_DEFAULT 0
-#define TSC_MODE_ALWAYS_EMULATE 1
 #define TSC_MODE_NATIVE 2
 void tsc_domain_init(struct domain *d);
 /*

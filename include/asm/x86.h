@@ -6,7 +6,6 @@
 
 #define CR0_PE (1UL << 0)
 #define CR0_MP (1UL << 1)
-#define CR0_EM (1UL << 2)
 #define CR0_TS (1UL << 3)
 #define CR0_ET (1UL << 4)
 #define CR0_NE (1UL << 5)
@@ -14,20 +13,14 @@
 #define CR0_AM (1UL << 18)
 #define CR0_PG (1UL << 31)
 #define CR0_HOST (CR0_PG | CR0_AM | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE)     /* but for TS, the guest's */
-#define CR4_VME (1UL << 0)
-#define CR4_PVI (1UL << 1)
 #define CR4_TSD (1UL << 2)
 #define CR4_DE  (1UL << 3)
 #define CR4_PSE (1UL << 4)
 #define CR4_PAE (1UL << 5)
 #define CR4_MCE (1UL << 6)
-#define CR4_PGE (1UL << 7)
-#define CR4_PCE (1UL << 8)
 #define CR4_OSFXSR (1UL << 9)
 #define CR4_OSXMMEXCPT (1UL << 10)
-#define CR4_UMIP (1UL << 11)
 #define CR4_FSGSBASE (1UL << 16)
-#define CR4_PCIDE (1UL << 17)
 #define CR4_OSXSAVE (1UL << 18)
 #define CR4_SMEP (1UL << 20)
 #define CR4_SMAP (1UL << 21)
@@ -47,7 +40,6 @@
 #define RFLAGS_AC (1UL << 18)
 #define RFLAGS_VIF (1UL << 19)
 #define RFLAGS_VIP (1UL << 20)
-#define RFLAGS_ID (1UL << 21)
 
 #define MSR_APIC_BASE 0x1b
 #define MSR_SPEC_CTRL 0x48
@@ -84,7 +76,6 @@
 #define X86_VEC_SS 12
 #define X86_VEC_GP 13
 #define X86_VEC_PF 14
-#define X86_VEC_MF 16
 #define X86_VEC_AC 17
 #define X86_VEC_MC 18
 #define X86_VEC_XM 19
@@ -176,7 +167,6 @@ static inline void irq_disable(void) { __asm__ volatile("cli" ::: "memory"); }
 static inline void irq_enable(void) { __asm__ volatile("sti" ::: "memory"); }
 static inline u64 read_rflags(void) { u64 f; __asm__ volatile("pushfq; popq %0" : "=r"(f)); return f; }
 #endif
-static inline bool irqs_enabled(void) { return read_rflags() & RFLAGS_IF; }
 static inline u64 irq_save(void) { u64 f = read_rflags(); irq_disable(); return f; }
 static inline void irq_restore(u64 f) { if (f & RFLAGS_IF) irq_enable(); }
 static inline void halt_forever(void) { for (;;) __asm__ volatile("cli; hlt"); }

@@ -46,9 +46,6 @@ void console_end_patience(void);
 u64 console_lock(void);
 void console_unlock(u64 flags);
 
-/* One finished line of the log's text, with prefix, to ring and devices: printk's only way out. */
-void console_log(const char *s, size_t len);
-
 /*
  * Ring access for XEN_SYSCTL_readconsole. Copies up to n bytes from *index on (0: from the oldest that is kept and not
  * cleared); returns the count, *index advances. clear: forgets what was read.

@@ -143,8 +143,4 @@ typedef int image_put_fn(void *ctx, u64 vaddr, const void *src, u64 len);
 /* What no segment covers is left alone: memory is expected to be zero before. */
 int must_check image_load(const struct kernel_image *img, image_put_fn *put, void *ctx);
 
-/* A put function for contiguous memory; ctx is a struct image_flat. -EFAULT if something lies outside. */
-struct image_flat { void *dst; u64 vaddr, size; };
-int image_put_flat(void *ctx, u64 vaddr, const void *src, u64 len);
-
 #endif

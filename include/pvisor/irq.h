@@ -20,7 +20,6 @@ extern u32 nr_irqs;   /* above them: irqs made for MSIs */
 #define VEC_TIMER         0xfd   /* local APIC timer */
 #define VEC_EVENT_CHECK   0xfc   /* IPI: look at softirqs and events */
 #define VEC_CALL          0xfb   /* IPI: call function */
-#define VEC_PMU           0xf9
 #define VEC_DEVICE_FIRST  0x30   /* 0x20..0x2f: the 8259's, spurious only; 0x80, 0x82 are never used */
 #define VEC_DEVICE_LAST   0xef
 

@@ -23,7 +23,6 @@ struct domain;
 #define PCI_CLASS_REVISION 0x08
 #define PCI_HEADER_TYPE 0x0e
 #define PCI_BAR0 0x10
-#define PCI_SECONDARY_BUS 0x19
 #define PCI_CAP_POINTER 0x34
 #define PCI_CAP_MSI 0x05
 #define PCI_CAP_MSIX 0x11

@@ -11,6 +11,5 @@ void rangeset_free(struct rangeset *r);              /* NULL is allowed */
 int rangeset_add(struct rangeset *r, u64 first, u64 last);      /* inclusive; 0 or -ENOMEM */
 int rangeset_remove(struct rangeset *r, u64 first, u64 last);
 bool rangeset_contains(const struct rangeset *r, u64 first, u64 last);  /* the whole range; false for NULL */
-bool rangeset_overlaps(const struct rangeset *r, u64 first, u64 last);
 
 #endif

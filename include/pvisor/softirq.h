@@ -8,8 +8,6 @@ enum softirq {
     SOFTIRQ_FREE_FRAMES, /* freed frames wait for a TLB flush; first, and no reason to preempt */
     SOFTIRQ_TIMER,
     SOFTIRQ_TASKLET,     /* deferred work, e.g. finishing a domain's destruction */
-    SOFTIRQ_CONSOLE,
-    SOFTIRQ_TIME,        /* clock calibration */
     SOFTIRQ_NMI,         /* a hardware NMI to be told of */
     SOFTIRQ_GUEST_NMI,   /* an NMI for a vCPU: no work, but whoever goes to a guest after softirqs looks for one */
     SOFTIRQ_SCHEDULE,    /* last: it does not return when another vCPU is to run */

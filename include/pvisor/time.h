@@ -26,7 +26,6 @@ void vcpu_time_update(struct vcpu *v);
 void domain_wallclock_update(struct domain *d);
 /* Sets the machine's wall clock: secs.nsecs since 1970 at the moment when system time was system_ns. */
 void wallclock_set(u64 secs, u32 nsecs, u64 system_ns);
-u64 wallclock_now_secs(void);
 void delay_us(unsigned us);                  /* busy wait; works before time_init by the PIT */
 
 /* This CPU's timer interrupt (irq/lapic.c): at the given system time, or none. For the timer code, which is told by timer_interrupt(). */

@@ -41,7 +41,6 @@ typedef struct { u64 v; } gva_t;
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 
 #define INVALID_MFN ((mfn_t){ ~0UL })
-#define INVALID_PFN ((pfn_t){ ~0UL })
 
 extern u64 nr_frames;       /* the frame table's length: mm/frames.c */
 

@@ -474,6 +474,22 @@ static void refuses_foreign_files(void **state)
 /* Memory for loading, filled with a pattern, and what was put where. */
 static u8 memory[0x8000];
 
+struct image_flat { void *dst; u64 vaddr, size; };
+
+static int image_put_flat(void *ctx, u64 vaddr, const void *src, u64 len)
+{
+    const struct image_flat *flat = ctx;
+    u64 offset = vaddr - flat->vaddr;
+
+    if (offset > flat->size || len > flat->size - offset)
+        return -EFAULT;
+    if (src)
+        memcpy((u8 *)flat->dst + offset, src, (size_t)len);
+    else
+        memset((u8 *)flat->dst + offset, 0, (size_t)len);
+    return 0;
+}
+
 static int load(void)
 {
     struct image_flat flat = { memory, img.virt_kstart, img.virt_kend - img.virt_kstart };

@@ -19,7 +19,6 @@
 #define CPUID1_ECX_X2APIC (1u << 21)
 #define APIC_BASE_ENABLE (1UL << 11)
 #define APIC_BASE_X2APIC (1UL << 10)
-#define DEFAULT_BASE 0xfee00000UL
 #define MSR_TSC_DEADLINE 0x6e0
 #define SVR_ENABLE 0x100
 #define LVT_MASKED (1u << 16)

@@ -16,7 +16,6 @@
 #define MSI_ADDRESS_LOW 4
 #define MSI_ADDRESS_HIGH 8
 #define MSIX_ENABLE 0x8000u
-#define MSIX_FUNCTION_MASK 0x4000u
 #define MSIX_SIZE 0x07ffu
 #define MSIX_TABLE 4
 #define ENTRY_SIZE 16

@@ -242,45 +242,35 @@ static s64 op_set_iobitmap(struct domain *, gva_t arg)
 
 /* --- PCI devices -------------------------------------------------------------------------------------------------- */
 
-static s64 op_pci_add(struct domain *, gva_t arg)
+/* Calls fn with the device that a command names, in what all such structures begin with: in the older ones the segment is left out. */
+static s64 for_device(gva_t arg, bool has_segment, int (*fn)(u32 sbdf))
 {
-    struct physdev_pci_device_add op;
+    struct physdev_pci_device dev;
+    struct physdev_manage_pci old;
 
-    READ(arg, op);
-    return pci_add_device(PCI_SBDF(op.seg, op.bus, op.devfn));
+    if (has_segment) {
+        READ(arg, dev);
+        return fn(PCI_SBDF(dev.seg, dev.bus, dev.devfn));
+    }
+    READ(arg, old);
+    return fn(PCI_SBDF(0, old.bus, old.devfn));
 }
 
-static s64 op_pci_remove(struct domain *, gva_t arg)
+/* A device is about to be given away, or is back: nothing to prepare, its table is ours whenever it is in use. */
+static int msix_owner(u32 sbdf)
 {
-    struct physdev_pci_device op;
+    const struct pci_dev *dev = pci_find(sbdf);
 
-    READ(arg, op);
-    return pci_remove_device(PCI_SBDF(op.seg, op.bus, op.devfn));
+    return dev && dev->msix_cap ? 0 : -ENODEV;
 }
 
-static s64 op_manage_pci_add(struct domain *, gva_t arg)
-{
-    struct physdev_manage_pci op;
-
-    READ(arg, op);
-    return pci_add_device(PCI_SBDF(0, op.bus, op.devfn));
-}
-
-static s64 op_manage_pci_add_ext(struct domain *, gva_t arg)
-{
-    struct physdev_manage_pci_ext op;
-
-    READ(arg, op);
-    return pci_add_device(PCI_SBDF(0, op.bus, op.devfn));
-}
-
-static s64 op_manage_pci_remove(struct domain *, gva_t arg)
-{
-    struct physdev_manage_pci op;
-
-    READ(arg, op);
-    return pci_remove_device(PCI_SBDF(0, op.bus, op.devfn));
-}
+static s64 op_pci_add(struct domain *, gva_t arg) { return for_device(arg, true, pci_add_device); }
+static s64 op_pci_remove(struct domain *, gva_t arg) { return for_device(arg, true, pci_remove_device); }
+static s64 op_manage_pci_add(struct domain *, gva_t arg) { return for_device(arg, false, pci_add_device); }
+static s64 op_manage_pci_remove(struct domain *, gva_t arg) { return for_device(arg, false, pci_remove_device); }
+static s64 op_restore_msi(struct domain *, gva_t arg) { return for_device(arg, false, msi_restore); }
+static s64 op_restore_msi_ext(struct domain *, gva_t arg) { return for_device(arg, true, msi_restore); }
+static s64 op_msix_owner(struct domain *, gva_t arg) { return for_device(arg, true, msix_owner); }
 
 /* dom0 says that a window of MCFG is (not) reserved in the firmware's own description. We go by the table. */
 static s64 op_mmcfg_reserved(struct domain *, gva_t arg)
@@ -295,33 +285,6 @@ static s64 op_mmcfg_reserved(struct domain *, gva_t arg)
             return 0;
     }
     return -ENODEV;
-}
-
-static s64 op_restore_msi(struct domain *, gva_t arg)
-{
-    struct physdev_restore_msi op;
-
-    READ(arg, op);
-    return msi_restore(PCI_SBDF(0, op.bus, op.devfn));
-}
-
-static s64 op_restore_msi_ext(struct domain *, gva_t arg)
-{
-    struct physdev_pci_device op;
-
-    READ(arg, op);
-    return msi_restore(PCI_SBDF(op.seg, op.bus, op.devfn));
-}
-
-/* A device is about to be given away, or is back: nothing to prepare, its table is ours whenever it is in use. */
-static s64 op_msix_owner(struct domain *, gva_t arg)
-{
-    struct physdev_pci_device op;
-    const struct pci_dev *dev;
-
-    READ(arg, op);
-    dev = pci_find(PCI_SBDF(op.seg, op.bus, op.devfn));
-    return dev && dev->msix_cap ? 0 : -ENODEV;
 }
 
 /* The hypervisor never uses a debug port, so its reset needs no care. */
@@ -356,7 +319,7 @@ static const struct physdev_command {
     [PHYSDEVOP_manage_pci_remove] = { op_manage_pci_remove, true, false },
     [PHYSDEVOP_pirq_eoi_gmfn_v1] = { op_eoi_gmfn_v1, false, false },
     [PHYSDEVOP_restore_msi] = { op_restore_msi, true, false },
-    [PHYSDEVOP_manage_pci_add_ext] = { op_manage_pci_add_ext, true, false },
+    [PHYSDEVOP_manage_pci_add_ext] = { op_manage_pci_add, true, false },
     [PHYSDEVOP_setup_gsi] = { op_setup_gsi, true, false },
     [PHYSDEVOP_get_free_pirq] = { op_get_free_pirq, true, false },
     [PHYSDEVOP_pci_mmcfg_reserved] = { op_mmcfg_reserved, true, false },

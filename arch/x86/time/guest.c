@@ -228,11 +228,6 @@ void wallclock_set(u64 secs, u32 nsecs, u64 system_ns)
     spin_unlock(&domlist_lock);
 }
 
-u64 wallclock_now_secs(void)
-{
-    return (read_once(wallclock_base) + now_ns()) / SECONDS(1);
-}
-
 static void tell_current(void)
 {
     if (!is_idle_vcpu(current))

@@ -36,7 +36,7 @@ STATIC_PERCPU(struct cpu_clock, clocks);
 
 static struct ref_clock *reference;
 static u64 tsc_hz, tsc_base;
-static u64 ns_per_tick, ticks_per_ns;   /* with FRACTION_BITS bits after the point */
+static u64 ns_per_tick;     /* with FRACTION_BITS bits after the point */
 static bool tsc_constant, tsc_synchronous = true;
 static u64 latest_ns;                   /* only kept while the TSCs disagree */
 static bool opt_unstable;
@@ -82,15 +82,6 @@ u64 now_ns(void)
     u64 ns = scale_to_ns(&this_cpu(clocks).scale, rdtsc_ordered());
 
     return likely(tsc_synchronous) ? ns : never_back(ns);
-}
-
-u64 tsc_at(u64 ns)
-{
-    const struct cpu_clock *c = &this_cpu(clocks);
-
-    if (!tsc_constant)
-        return c->scale.tsc + mul_div(ns > c->scale.ns ? ns - c->scale.ns : 0, tsc_hz, SECONDS(1)) + 1;
-    return tsc_base - (u64)c->tsc_offset + fixed_mul(ns, ticks_per_ns) + 1;
 }
 
 /* --- Once a second --------------------------------------------------------------------------------- */
@@ -213,7 +204,6 @@ void time_init(void)
         panic("TSC measured by %s runs at %lu Hz, expected at least 10 MHz", reference->name, tsc_hz);
     tsc_constant = detect_constant_tsc() || !can_follow_reference();
     ns_per_tick = div128(SECONDS(1) >> (64 - FRACTION_BITS), SECONDS(1) << FRACTION_BITS, tsc_hz);
-    ticks_per_ns = div128(tsc_hz >> (64 - FRACTION_BITS), tsc_hz << FRACTION_BITS, SECONDS(1));
     tsc_base = rdtsc_ordered();
     tsc_synchronous = tsc_constant;
     start_clock(&this_cpu(clocks));

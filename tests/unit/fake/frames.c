@@ -17,7 +17,6 @@ void free(void *p);
 u64 fake_direct_map, fake_refs[ARENA_END], fake_m2p[ARENA_END];
 u32 fake_types[ARENA_END];
 u64 hyp_nx;
-struct rangeset *mmio_ro_ranges;
 void (*on_flush)(u16 domid);
 void (*on_root_change)(mfn_t root);
 
