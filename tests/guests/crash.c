@@ -116,6 +116,16 @@ static void lost_tables(void)
     *(volatile int *)window(0) = 0;
 }
 
+/* The log says how the tables lead to an address that faults: here one of the hypervisor's. */
+static void fault_in_hole(void)
+{
+    void *top = copy_top();
+
+    no_handlers();
+    mmuext(MMUEXT_NEW_BASEPTR, virt_to_mfn(top), 0);
+    *(volatile int *)(format.hv_start + (2 << 22)) = 0;
+}
+
 static void spin(void)
 {
     for (;;)
@@ -140,6 +150,7 @@ static const struct test modes[] = {
     { "no_handler", no_handler }, { "fault_recursion", fault_recursion }, { "null_callback", null_callback },
     { "bad_iret", bad_iret }, { "bad_stack", bad_stack }, { "table_stack", table_stack },
     { "unmapped_code", unmapped_code }, { "iret_vm86", iret_vm86 }, { "no_user_tables", no_user_tables }, { "lost_tables", lost_tables },
+    { "fault_in_hole", fault_in_hole },
     { "spin", spin }, { "shutdown_poweroff", shutdown_poweroff }, { "shutdown_reboot", shutdown_reboot },
     { "shutdown_suspend", shutdown_suspend }, { "shutdown_crash", shutdown_crash },
     { "shutdown_watchdog", shutdown_watchdog }, { "shutdown_unknown", shutdown_unknown },

@@ -32,6 +32,28 @@ TEST(value_that_means_again)
 #endif
 }
 
+/* A linear entry leads to a table as if it were one of level 1: to what is in the hypervisor's slots of it, too. */
+TEST(linear_hole)
+{
+#ifdef FORMAT_PT32
+    void *top = copy_top();
+    word old = current_base(), slot = free_top_slot(), va = slot << 22 | pte_index((void *)format.hv_start, 2) << 12;
+
+    REQUIRE_OK(pin(top, 2));
+    REQUIRE_OK(pte_set(pte_at(top, slot), pte_make(virt_to_mfn(top), PTE_P | PTE_US | PTE_A | PTE_D)));
+    REQUIRE_OK(mmuext(MMUEXT_NEW_BASEPTR, virt_to_mfn(top), 0));
+    mm_set_base(virt_to_mfn(top));
+    for (unsigned i = 0; i < 16; i++)
+        CHECK_EQ((long)HYPERCALL(__HYPERVISOR_set_trap_table, va + i * 4096), -EFAULT);
+    REQUIRE_OK(mmuext(MMUEXT_NEW_BASEPTR, old, 0));
+    mm_set_base(old);
+    CHECK_OK(unpin(top));
+    free_top(top);
+#else
+    SKIP("no slots of the hypervisor's that are in no table that the CPU walks");
+#endif
+}
+
 /* A chain of tables that name each other on one level, to be taken apart from its end. */
 TEST(linear_chain)
 {

@@ -83,6 +83,8 @@ static mfn_t make_tree(void)
         put(root, slots[i], pte_make(l1, kinds[1 + i]));
     }
     put(root, 900, pte_make(root, RO));
+    for (unsigned i = 1008; i < 1024; i++)
+        put(root, i, pte_make(frames_new(dom), RW | PTE_A | PTE_D));
     assert_int_equal(pt_pin(dom, root, 2), 0);
     return root;
 }
@@ -135,6 +137,11 @@ static void other_faults_are_the_guests(void **state)
     assert_false(mirror_fault(&vcpu, 2UL << 22 | 3UL << 12, PF_RSVD));
     assert_int_equal(entry(root, 2) & PTE_A, 0);
     assert_true(mirror_fault(&vcpu, 2UL << 22 | 3UL << 12, 0));
+    /* In the hypervisor's slots nothing of the guest's is left that a linear entry could lead to. */
+    for (unsigned i = 1008; i < 1024; i++) {
+        assert_int_equal(entry(root, i), 0);
+        assert_false(mirror_fault(&vcpu, 900UL << 22 | (u64)i << 12, 0));
+    }
 }
 
 /* --- Limits --------------------------------------------------------------------------------------------------- */

@@ -279,6 +279,9 @@ static bool smep_forbids(u64 e, u32 error)
     return unlikely(error & PF_INSTR) && !(error & PF_USER) && e & PTE_US && read_cr4() & CR4_SMEP;
 }
 
+/* What the CPU walks: in a level-2 table, the twin that a linear entry leads to. */
+static u64 last_twin(const struct domain *d, mfn_t m, unsigned idx) { return read_once(((u64 *)block_of(d, m))[idx]); }
+
 static void set_bits(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, u64 bits)
 {
     if ((e & bits) != bits)
@@ -305,6 +308,8 @@ bool mirror_fault(struct vcpu *v, u64 address, u32 error)
         set_bits(d, root, 2, i2, e2, PTE_A);
         if (is_l1(l1))
             set_bits(d, l1, 1, i1, e1, PTE_A | (error & PF_WRITE ? PTE_D : 0));
+        /* Else it would fault here again, for ever. */
+        ok = permits(last_twin(d, l1, i1), error);
     }
     pt_unlock(d);
     return ok;

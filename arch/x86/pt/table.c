@@ -472,7 +472,7 @@ void pt_fill_top(const struct domain *d, u64 *l4)
     l4[PERDOMAIN_START >> 39 & 511] = d->arch.perdomain_l3_mfn.v << PAGE_SHIFT | PTE_P | PTE_RW | PTE_A;
 }
 
-/* The mirrored format's hole is in the mirror alone. */
+/* The mirrored format's hole is in the mirror alone. The table, which walks and linear entries lead to, has nothing there. */
 void pt_fill_hv_slots(struct domain *d, u64 *table)
 {
     const struct pt_format *f = d->arch.fmt;
@@ -482,4 +482,6 @@ void pt_fill_hv_slots(struct domain *d, u64 *table)
     else if (f->id == PT32P)
         for (unsigned i = f->hv_first; i <= f->hv_last; i++)
             table[i] = compat_m2p_l2e(i - f->hv_first);
+    else
+        memset((u32 *)table + f->hv_first, 0, (f->hv_last - f->hv_first + 1u) * sizeof(u32));
 }

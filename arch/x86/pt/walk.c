@@ -37,6 +37,7 @@ void pt_walk_dump(const struct vcpu *v, u64 va)
     const struct pt_format *f = v->domain->arch.fmt;
     struct pt_walk w = pt_walk_from(f, current_root(v));
 
+    ASSERT(spin_is_held(&v->domain->arch.pt_lock));
     printk(LOG_ERR "Page walk of %#lx (%s tables):\n", va, f->name);
     while (pt_walk_down(&w, va))
         printk(LOG_ERR " L%u[%03x] = %016lx  pfn %016lx\n", w.level, w.idx, w.entry, m2p_get(pte_mfn(w.entry)));

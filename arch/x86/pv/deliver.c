@@ -142,8 +142,11 @@ static always_inline bool has_error_code(u8 vector) { return vector < 32 && VECT
 
 static __attribute__((cold, noinline)) bool no_handler(struct vcpu *v, u8 vector, u32 error)
 {
-    if (vector == X86_VEC_PF)
+    if (vector == X86_VEC_PF) {
+        pt_lock(v->domain);
         pt_walk_dump(v, v->arch.cr[2]);
+        pt_unlock(v->domain);
+    }
     domain_crash(v->domain, "trap %u (error code %#x) and no handler for it", vector, error);
     return false;
 }

@@ -263,14 +263,14 @@ unsigned free_top_slot(void)
     return format.levels == 4 ? 100 : format.levels == 3 ? 1 : 512;
 }
 
+/* In the hypervisor's slots is what must mean nothing: an entry of a frame that is not there. */
 static void *copy_table(const void *va, unsigned level)
 {
     const void *from = table_of(va, level);
     pte_raw *to = page_alloc();
 
     for (unsigned i = 0; i < pte_count(level); i++)
-        if (!is_hypervisor_slot(va, level, i))
-            to[i] = (pte_raw)pte_get(from, i);
+        to[i] = is_hypervisor_slot(va, level, i) ? pte_make(0xfffff, PTE_DATA) : (pte_raw)pte_get(from, i);
     return to;
 }
 
