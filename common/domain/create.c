@@ -33,7 +33,7 @@ static void tables_fini(struct domain *d)
 
 static int shared_info_init(struct domain *d)
 {
-    d->shared_info_mfn = domain_alloc_shared_frame(d, false);
+    d->shared_info_mfn = domain_alloc_shared_frame(d);
     if (mfn_eq(d->shared_info_mfn, INVALID_MFN))
         return -ENOMEM;
     d->shared_info = map_frame(d->shared_info_mfn);

@@ -32,7 +32,7 @@ static int add_frame(struct domain *d)
 {
     struct grant_table *t = d->gnttab;
     struct grant_frame *f = &t->frame[t->nr_frames];
-    mfn_t m = domain_alloc_shared_frame(d, false);
+    mfn_t m = domain_alloc_shared_frame(d);
 
     if (mfn_eq(m, INVALID_MFN))
         return -ENOMEM;

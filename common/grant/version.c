@@ -129,7 +129,7 @@ int grant_grow_status(struct domain *d, u32 nr)
     if (nr && !t->status)
         t->status = xzalloc_array(struct status_frame, gnttab_status_frames(t->max_frames));
     while (t->nr_status < gnttab_status_frames(nr)) {
-        mfn_t m = t->status ? domain_alloc_shared_frame(d, false) : INVALID_MFN;
+        mfn_t m = t->status ? domain_alloc_shared_frame(d) : INVALID_MFN;
 
         if (mfn_eq(m, INVALID_MFN))
             return refuse(-ENOMEM, "no memory for status frame %u of d%u", t->nr_status, d->id);

@@ -82,8 +82,8 @@ void domain_free_withdrawn(const struct domain *d, mfn_t m);
 /* True if anybody else than its owner for being its owner holds the frame: a moment's answer, nothing to free it by. */
 bool frame_held(mfn_t m);
 
-/* A frame of the hypervisor's made visible to d: owner d, not in tot_pages, type writable or (read_only) none for ever. */
-mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only);
+/* A frame of the hypervisor's made visible to d: owner d, not in tot_pages, of type writable for as long as it is ours. */
+mfn_t domain_alloc_shared_frame(struct domain *d);
 
 /*
  * The invariant of d's accounts: as many frames are d's by the frame table as tot_pages and shared_frames say. It holds at any moment; the

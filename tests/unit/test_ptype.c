@@ -602,8 +602,8 @@ static void keeps_the_hypervisors_entries(void **state)
     /* Whatever stands there before is not looked at. */
     put(m, fmt->hv_first, pte_make(mfn(5), RW | PTE_PS));
     assert_int_equal(pin(t.table[top], top), 0);
-    /* Of a mirrored table it is the mirror's. */
-    assert_int_equal(pte_mfn(entry(m, fmt->hv_first)).v, fmt->id == PT32 ? 5 : 0x77);
+    /* Of a mirrored table it is the mirror's, and nothing is in the table. */
+    assert_int_equal(fmt->id == PT32 ? entry(m, fmt->hv_first) : pte_mfn(entry(m, fmt->hv_first)).v, fmt->id == PT32 ? 0 : 0x77);
     check();
     expect_refused(m, fmt->hv_first, 0);
     expect_refused(m, fmt->hv_last, pte_make(t.table[1], RO));
@@ -1000,10 +1000,46 @@ static void many_foreign_frames(void **state)
     assert_int_equal(other->tot_pages, 0);
 }
 
+static mfn_t guessed;
+static unsigned nr_guesses;
+
+/* Another vCPU of dom's, which has guessed the number of a frame that dom is about to get. */
+static void use_at_once(spinlock_t *l)
+{
+    if (l != &dom->page_lock)
+        return;
+    nr_guesses++;
+    assert_int_equal(frame_owner_id(guessed), dom->id);
+    on_unlock = NULL;
+    assert_int_not_equal(pt_get_table(dom, guessed, 1), 0);
+    assert_int_equal(frame_get_writable(guessed, dom), 0);
+}
+
+/* From the moment on in which it is the domain's, a frame that the hypervisor writes to as well is no page table. */
+static void shared_frames_are_no_tables(void **state)
+{
+    mfn_t shared = domain_alloc_shared_frame(dom);
+
+    (void)state;
+    guessed = shared;
+    assert_true(domain_release_frame(dom, shared));
+    leave_hypervisor();
+    nr_guesses = 0;
+    on_unlock = use_at_once;
+    shared = domain_alloc_shared_frame(dom);
+    assert_true(mfn_eq(shared, guessed));
+    assert_int_equal(nr_guesses, 1);
+    frame_put_writable(shared);
+    assert_int_not_equal(pt_get_table(dom, shared, 1), 0);
+    assert_true(domain_release_frame(dom, shared));
+    leave_hypervisor();
+    expect_nothing_left();
+}
+
 /* A frame that is used in any way cannot be withdrawn, and one that is withdrawn cannot be used; the domain is charged all the time. */
 static void withdrawn_frames(void **state)
 {
-    mfn_t shared = domain_alloc_shared_frame(dom, false), m = frames_new(dom), theirs = frames_new(other);
+    mfn_t shared = domain_alloc_shared_frame(dom), m = frames_new(dom), theirs = frames_new(other);
     struct tree t = make_tree();
     u64 had;
 
@@ -1432,7 +1468,7 @@ int main(void)
         FORMATS(builds_and_takes_apart),
         FORMATS(changes_entries),
         FORMATS(refuses_entries),
-        FORMATS(withdrawn_frames),
+        FORMATS(shared_frames_are_no_tables), FORMATS(withdrawn_frames),
         FORMATS(withdrawn_while_the_domain_dies),
         FORMATS(nothing_absent_names_memory),
         FORMATS(caches_are_not_bypassed),

@@ -190,6 +190,9 @@ static void give_frames(struct domain *d, u64 first, u64 nr, unsigned flags)
     *account_of(d, counted) += nr;
     for (u64 m = first; m < first + nr; m++) {
         note_region(d, m);
+        /* Before d owns it, whose vCPUs may be waiting for it: a type reference that stays, so that the frame can be no page table. */
+        if (!counted)
+            type_change(mfn_kept(m), FW_TYPE(FT_WRITABLE) | FW_VALID | 1);
         write_once(frame_refs[m], flags & MEMF_WITHDRAWN ? withdrawn_word(d) : unused_word(d, counted));
     }
 }
@@ -236,15 +239,10 @@ bool frame_accounts_hold(struct domain *d)
     return hold;
 }
 
-mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only)
+mfn_t domain_alloc_shared_frame(struct domain *d)
 {
     /* 32-bit guests learn some of these frames as 32-bit addresses, and a domain is not yet one when it is made. */
-    mfn_t m = domain_alloc_frames(d, 0, MEMF_NO_COUNT | MEMF_LOW);
-
-    /* A type reference that never goes away: the frame can be no page table. A read-only one takes a type no mapping has. */
-    if (!mfn_eq(m, INVALID_MFN))
-        type_change(m, FW_TYPE(read_only ? FT_SEGDESC : FT_WRITABLE) | FW_VALID | 1);
-    return m;
+    return domain_alloc_frames(d, 0, MEMF_NO_COUNT | MEMF_LOW);
 }
 
 /* need: flags that the frame must have. The allocation flag goes by compare-and-exchange, so only one caller gets it. */
@@ -260,7 +258,7 @@ static bool release(struct domain *d, mfn_t m, u64 need)
             return false;
     } while (!try_cmpxchg(&frame_refs[m.v], &w, w & ~FR_ALLOCATED));
     if (!(w & FR_COUNTED))
-        atomic_dec(&frame_types[m.v]);     /* domain_alloc_shared_frame()'s */
+        atomic_dec(&frame_types[m.v]);     /* give_frames()'s */
     frame_put(m);
     return true;
 }

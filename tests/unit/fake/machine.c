@@ -147,6 +147,8 @@ FAKE void spin_lock_second(spinlock_t *l)
     take(l);
 }
 
+void (*on_unlock)(spinlock_t *l);
+
 FAKE void spin_unlock(spinlock_t *l)
 {
     unsigned i = held.nr;
@@ -158,6 +160,8 @@ FAKE void spin_unlock(spinlock_t *l)
     memmove(&held.lock[i - 1], &held.lock[i], (held.nr - i) * sizeof(held.lock[0]));
     held.nr--;
     __atomic_store_n(&l->t.serving, (u16)(l->t.serving + 1), __ATOMIC_RELEASE);
+    if (on_unlock)
+        on_unlock(l);
 }
 
 FAKE u64 spin_lock_irqsave(spinlock_t *l)
@@ -237,13 +241,9 @@ FAKE mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
     return INVALID_MFN;
 }
 
-FAKE mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only)
+FAKE mfn_t domain_alloc_shared_frame(struct domain *d)
 {
-    mfn_t m = domain_alloc_frames(d, 0, MEMF_NO_COUNT);
-
-    if (read_only && !mfn_eq(m, INVALID_MFN))
-        fake_frame(m)->is_table = true;
-    return m;
+    return domain_alloc_frames(d, 0, MEMF_NO_COUNT);
 }
 
 mfn_t fake_frame_of(struct domain *d) { return domain_alloc_frames(d, 0, 0); }
@@ -368,7 +368,7 @@ struct domain *fake_domain(u16 id, enum abi_word word, u32 nr_vcpus, bool contro
     d->vcpu = calloc(nr_vcpus, sizeof(*d->vcpu));
     spin_lock_init(&d->lock, RANK_DOMAIN);
     spin_lock_init(&d->page_lock, RANK_PAGES);
-    d->shared_info_mfn = domain_alloc_shared_frame(d, false);
+    d->shared_info_mfn = domain_alloc_shared_frame(d);
     d->shared_info = map_frame(d->shared_info_mfn);
     for (u32 i = 0; i < nr_vcpus; i++)
         add_vcpu(d, i);
