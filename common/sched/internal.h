@@ -33,6 +33,7 @@ struct runq {
     u64 next_balance;
     struct timer slice;
     u64 slice_end;
+    u32 misses;                  /* of others' locks in a row; its CPU's own */
 
     /* Read by other CPUs without the lock. */
     u32 nr_queued;

@@ -144,13 +144,30 @@ static struct vcpu *candidate(struct runq *from, unsigned cpu, bool have, u64 be
     return second;
 }
 
+#define MISSES_MAX 64
+
+/*
+ * Another CPU's queue, which we look at again soon if somebody has it: so nobody stands in line for it, but for who missed so many in a
+ * row, for a line that others make could keep it from work for ever.
+ */
+static bool lock_other(struct runq *rq, struct runq *from)
+{
+    if (!spin_trylock(&from->lock)) {
+        if (++rq->misses < MISSES_MAX)
+            return false;
+        spin_lock(&from->lock);
+    }
+    rq->misses = 0;
+    return true;
+}
+
 /* *missed: someone else has from locked. */
 static bool take_over(struct runq *rq, struct runq *from, bool have, u64 best, bool *missed)
 {
     u64 flags = irq_save();
     struct vcpu *v = NULL;
 
-    if (spin_trylock(&from->lock)) {
+    if (lock_other(rq, from)) {
         v = candidate(from, rq->cpu, have, best);
         if (v) {
             rq_remove(from, v);

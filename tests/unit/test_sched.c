@@ -6,11 +6,14 @@
 // SOURCES: tests/unit/fake/cpus.c common/sched/core.c common/sched/runq.c common/sched/place.c
 // SOURCES: common/sched/cap.c common/sched/params.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
 // SOURCES: common/softirq.c common/preempt.c common/spinlock.c common/domain/system.c
+// LIBS: -lpthread
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include <asm/atomic.h>
@@ -255,6 +258,38 @@ static void nobody_stands_in_line_for_a_queue(void **state)
     assert_int_equal(rq_of(0)->nr_queued + rq_of(1)->nr_queued, 1);
     assert_true(finds_work(2, rq_of(rq_of(1)->nr_queued)));     /* it cannot be told now: to be looked at again */
     assert_int_equal(rq_of(2)->nr_queued, 0);
+}
+
+static void *let_go(void *lock)
+{
+    usleep(2000);
+    __atomic_add_fetch(&((spinlock_t *)lock)->t.serving, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* A line in front of a queue keeps nobody away for ever. */
+static void who_missed_often_stands_in_line(void **state)
+{
+    cpumask_t first = cpumask_of(0);
+    struct runq *from = rq_of(0);
+    pthread_t other;
+
+    (void)state;
+    sim_start(2);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(vcpu_set_hard_affinity(&sim_vcpu(sim_domain(256, 0), FOREVER)->v, &first), 0);
+    sim_settle();
+    from->nr_movable = from->nr_queued;
+    from->lock.t.next++;
+    sim_on(1);
+    for (unsigned i = 0; i < 63; i++)
+        assert_true(steal_work(rq_of(1), false, 0));
+    assert_int_equal(from->lock.t.next - from->lock.t.serving, 1);
+    assert_int_equal(pthread_create(&other, NULL, let_go, &from->lock), 0);
+    assert_false(steal_work(rq_of(1), false, 0));       /* has looked: nobody there may really move */
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(from->lock.t.next, from->lock.t.serving);
+    from->nr_movable = 0;
 }
 
 static void soft_affinity_is_preferred(void **state)
@@ -631,6 +666,7 @@ int main(void)
         cmocka_unit_test(caps_count_all_vcpus),
         cmocka_unit_test(hard_affinity_binds),
         cmocka_unit_test(nobody_stands_in_line_for_a_queue),
+        cmocka_unit_test(who_missed_often_stands_in_line),
         cmocka_unit_test(soft_affinity_is_preferred),
         cmocka_unit_test(wakers_are_served_quickly),
         cmocka_unit_test(rate_limit_is_shorter_than_a_disk),
