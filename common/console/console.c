@@ -17,7 +17,7 @@
 #define FLUSH_STEP 128u
 
 static char console_names[64] = "com1,vga";
-static struct console_dev *devices;
+struct console_dev *console_devices;
 static spinlock_t lock = SPINLOCK_INIT(RANK_CONSOLE);
 static bool sync_mode;
 static unsigned patient = NR_CPUS;   /* the CPU that waits for room */
@@ -77,7 +77,7 @@ void console_start_sync(void)
         cpu_relax();
     sync_mode = true;
     spin_lock_init(&lock, RANK_CONSOLE);
-    for (struct console_dev *dev = devices; dev; dev = dev->next)
+    for (struct console_dev *dev = console_devices; dev; dev = dev->next)
         if (dev->sync)
             dev->sync(dev);
 }
@@ -89,19 +89,11 @@ void console_emit(const char *s, size_t len)
 {
     bool wait = read_once(patient) == this_cpu_id();
 
-    for (struct console_dev *dev = devices; dev; dev = dev->next) {
+    for (struct console_dev *dev = console_devices; dev; dev = dev->next) {
         if (wait && dev->drain)
             dev->drain(dev, TXRING_CROWDED);
         dev->write(dev, s, len);
     }
-}
-
-bool console_is_crowded(void)
-{
-    for (struct console_dev *dev = devices; dev; dev = dev->next)
-        if (dev->waiting && dev->waiting(dev) > TXRING_CROWDED)
-            return true;
-    return false;
 }
 
 /* In steps, between which others may print and this CPU takes interrupts. */
@@ -121,7 +113,7 @@ static void flush(struct console_dev *dev)
 
 void console_flush(void)
 {
-    for (struct console_dev *dev = devices; dev; dev = dev->next)
+    for (struct console_dev *dev = console_devices; dev; dev = dev->next)
         if (dev->drain)
             flush(dev);
 }
@@ -167,8 +159,8 @@ void console_register(struct console_dev *dev)
     if (!is_named(dev->name))
         return;
     replay(dev);
-    dev->next = devices;
-    devices = dev;
+    dev->next = console_devices;
+    console_devices = dev;
 }
 
 static void report_unknown_names(void)

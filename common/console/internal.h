@@ -4,6 +4,18 @@
 
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
+#include <pvisor/txring.h>
+
+extern struct console_dev *console_devices;
+
+/* So much waits that who can come again later should. Without the lock. */
+static inline bool console_is_crowded(void)
+{
+    for (struct console_dev *dev = console_devices; dev; dev = dev->next)
+        if (dev->queue && txring_used(dev->queue) > TXRING_CROWDED && dev->waiting(dev) > TXRING_CROWDED)
+            return true;
+    return false;
+}
 
 /* With the lock held: text of the log, into the ring and to the devices; to the devices alone. */
 void console_emit_log(const char *s, size_t len);

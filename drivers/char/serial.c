@@ -69,9 +69,11 @@ static u32 uart_waiting(struct console_dev *dev);
 static void uart_drain(struct console_dev *dev, u32 leave);
 static void uart_sync(struct console_dev *dev);
 
-#define UART(line, io, isa)                                                                          \
-    { .dev = { line, uart_write, uart_waiting, uart_drain, uart_sync, NULL }, .port = (io), .irq = (isa), .baud = 115200, .lcr = 3 }
-static struct uart uarts[2] = { UART("com1", 0x3f8, 4), UART("com2", 0x2f8, 3) };
+static struct uart uarts[2];
+#define UART(n, line, io, isa)                                                                                  \
+    [n] = { .dev = { line, uart_write, &uarts[n].tx, uart_waiting, uart_drain, uart_sync, NULL }, .port = (io), \
+            .irq = (isa), .baud = 115200, .lcr = 3 }
+static struct uart uarts[2] = { UART(0, "com1", 0x3f8, 4), UART(1, "com2", 0x2f8, 3) };
 
 static bool buffered, sync_console;
 CMDLINE_BOOL("sync_console", sync_console);

@@ -21,6 +21,7 @@ struct domain;
 struct console_dev {
     const char *name;                    /* as in console=: "com1", "vga" */
     void (*write)(struct console_dev *dev, const char *s, size_t len);
+    const struct txring *queue;          /* of what it keeps; a look at it saves asking waiting() */
     u32 (*waiting)(struct console_dev *dev);
     void (*drain)(struct console_dev *dev, u32 leave);
     void (*sync)(struct console_dev *dev);
@@ -38,7 +39,6 @@ void console_input(char c, struct cpu_regs *regs);   /* from a device's interrup
 void console_write(const char *s, size_t len);       /* devices only, no ring prefix; used by panic too */
 void console_start_sync(void);           /* panic: break locks, wait for the device from now on */
 void console_flush(void);                /* waits until the devices have what was written so far */
-bool console_is_crowded(void);           /* so much waits that who can come again later should */
 /* Between the two, what this CPU prints waits for room where it would be dropped else: reports that somebody asked for. */
 void console_begin_patience(void);
 void console_end_patience(void);

@@ -104,11 +104,10 @@ static void run_tasklets(void)
 }
 
 /* Frames count towards their owner, as in the frame table. */
-mfn_t domain_alloc_shared_frame(struct domain *d, bool read_only)
+mfn_t domain_alloc_shared_frame(struct domain *d)
 {
     mfn_t m = domain_alloc_frames(d, 0, MEMF_NO_COUNT);
 
-    (void)read_only;
     d->shared_frames += !mfn_eq(m, INVALID_MFN);
     return m;
 }
