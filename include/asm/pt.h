@@ -167,7 +167,7 @@ int pt_write_va_mirrored(const struct vcpu *v, u64 va, u32 e, u32 *was);
 int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags);
 /*
  * pt_update_leaf() of a leaf of d's own, if it still is old; -EAGAIN if not. For emulated writes, which must be atomic to hardware that
- * sets accessed and dirty bits.
+ * sets accessed and dirty bits; of a mirrored table no hardware does, and the lock is enough.
  */
 int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e);
 unsigned pt_own_level(const struct domain *d, mfn_t m);        /* pt_live_level(), of d's own frames; 0 of others, and of any number */
