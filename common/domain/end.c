@@ -39,19 +39,27 @@ int domain_resume(struct domain *d)
         return refuse(-EINVAL, "a domain cannot resume itself");
     domain_pause(d);
     d->shutdown_code = 0xff;
+    d->crash_logged = false;
     if (xchg(&d->is_shut_down, false))
         domain_unpause(d);
     domain_unpause(d);
     return 0;
 }
 
+/*
+ * First the domain stands still, and then there is time to say why: another of its vCPUs, whose way back to the guest is as impossible,
+ * would try it again and again. Whoever is not the first holds the domain until it sees that the first does.
+ */
 void domain_crash(struct domain *d, const char *fmt, ...)
 {
     char reason[192];
     va_list args;
 
-    if (xchg(&d->crash_logged, true))
+    domain_pause_nowait(d);
+    if (xchg(&d->crash_logged, true)) {
+        domain_unpause(d);
         return;
+    }
     va_start(args, fmt);
     vsnprintf(reason, sizeof(reason), fmt, args);
     va_end(args);
@@ -62,6 +70,7 @@ void domain_crash(struct domain *d, const char *fmt, ...)
         printk(LOG_ERR "d%u crashed: %s\n", d->id, reason);
     }
     domain_shutdown(d, SHUTDOWN_crash);
+    domain_unpause(d);
 }
 
 /* --- Teardown: what a domain holds of others' and of the machine's, in stages that can give way --- */

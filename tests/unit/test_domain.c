@@ -69,7 +69,12 @@ void domain_watchdogs_kill(struct domain *d) { (void)d; }
 void vcpu_wake(struct vcpu *v) { (void)v; }
 void vcpu_sleep_nowait(struct vcpu *v) { (void)v; }
 void vcpu_sleep_sync(struct vcpu *v) { (void)v; }
-void vcpu_show_registers(struct vcpu *v) { (void)v; }
+static unsigned shown, shown_running;
+void vcpu_show_registers(struct vcpu *v)
+{
+    shown++;
+    shown_running += !(v->pause_flags & VPF_PAUSED);
+}
 struct rangeset *rangeset_new(void) { return make_part() ? NULL : xzalloc_bytes(8); }
 void rangeset_free(struct rangeset *r) { parts_left -= r != NULL; xfree(r); }
 u64 now_ns(void) { return 0; }
@@ -362,6 +367,32 @@ static void shuts_down_once_and_resumes(void **state)
     destroy(d);
 }
 
+/* What its vCPUs would try for ever meanwhile they do not try, and after a resume a crash is one again. */
+static void stands_still_before_a_crash_is_told(void **state)
+{
+    struct domain *d = create(9);
+    struct vcpu *v = vcpu_create(d, 0), *was = current;
+
+    (void)state;
+    domain_unpause_by_controller(d);
+    v->pause_flags &= ~VPF_DOWN;
+    shown = shown_running = 0;
+    for (unsigned lives = 1; lives < 3; lives++) {
+        cpu_info()->current_vcpu = v;
+        domain_crash(d, "first");
+        domain_crash(d, "second, from another vCPU");
+        cpu_info()->current_vcpu = was;
+        assert_int_equal(shown, lives);
+        assert_int_equal(shown_running, 0);
+        assert_int_equal(d->pause_count, 1);
+        assert_int_equal(d->shutdown_code, SHUTDOWN_crash);
+        assert_int_equal(exceptions, lives);
+        assert_int_equal(domain_resume(d), 0);
+        assert_int_equal(v->pause_flags, 0);
+    }
+    destroy(d);
+}
+
 #define TEST(t) cmocka_unit_test_setup(t, setup)
 
 int main(void)
@@ -377,6 +408,7 @@ int main(void)
         TEST(teardown_gives_way_and_goes_on),
         TEST(pauses_nest),
         TEST(shuts_down_once_and_resumes),
+        TEST(stands_still_before_a_crash_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,7 @@
 
 noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what);
 void trap_nmi(struct cpu_regs *r);
-/* From syscall.asm. True: delivered as pv.h says, with interrupts off. */
+/* From entry.asm. True: delivered as pv.h says, with interrupts off. */
 bool trap_ud(struct cpu_regs *r);
 extern const char iret_fault[];
 bool trap_pf(struct cpu_regs *r);
@@ -287,8 +287,9 @@ void guest_exit_work(struct cpu_regs *regs)
     v = current;
     if (unlikely(read_once(v->arch.nmi_pending)) && deliver_nmi(v, regs))
         return;
-    if (vcpu_event_pending(v))
-        (void)pv_deliver_upcall(v, regs);
+    /* If not, the domain has crashed, and may not stand still yet: others' requests and softirqs get their chance. */
+    if (vcpu_event_pending(v) && !pv_deliver_upcall(v, regs))
+        irq_enable();
 }
 
 /* --- Hypercalls made again --- */
@@ -308,7 +309,7 @@ static void make_again(struct cpu_regs *regs)
     regs->rip -= 2;
 }
 
-/* From entry.asm: a call's result wants a look, or the frame is not the call's any more. It still has the call's number. */
+/* From syscall.asm: a call's result wants a look, or the frame is not the call's any more. It still has the call's number. */
 void hypercall_look(struct cpu_regs *regs, s64 rc)
 {
     u32 why = cpu_info()->call_exit;
