@@ -77,7 +77,7 @@ struct arch_domain {
     u64 stale, flushed;            /* see note_stale() */
     cpumask_t dirty_cpus;          /* union of its vCPUs' since the last full flush */
     u32 **mirror;                  /* pt32: guest frame -> first frame of its mirror, by two levels of 1024 */
-    u64 mirror_dead;               /* list of mirrors that wait for a flush: pt/mirror.c */
+    u32 mirror_dead;               /* list of mirrors that wait for a flush: pt/mirror.c */
     u32 nr_mirror_dead;            /* since the last flush on their account */
     u64 nr_mirror_frames;          /* of mirrors that are in use */
     u64 nr_tables;

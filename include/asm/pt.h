@@ -86,8 +86,8 @@ static inline enum frame_type fw_type(u32 w) { return (enum frame_type)(w >> FW_
 
 /*
  * A frame without an owner has no type. In the place of it there is what its keeper notes: the hypervisor's allocator the order of a large
- * block (mm/xmalloc.c); a frame that waits for a flush the next such frame (pt/frame.c); the heap, which looks at words of frames that
- * may have an owner, a link with a mark that no type has (mm/heap.c).
+ * block (mm/xmalloc.c); a frame that waits for a flush the next such frame (pt/frame.c), a mirror the next such mirror (pt/mirror.c); the
+ * heap, which looks at words of frames that may have an owner, a link with a mark that no type has (mm/heap.c).
  */
 #define frame_notes frame_types
 #define NOTE_HEAP     7u                 /* in the place of the type */
@@ -212,7 +212,7 @@ int mirror_alloc(struct domain *d, mfn_t m, unsigned level);   /* no effect if t
 void mirror_free(struct domain *d, mfn_t m, unsigned level);   /* no effect if there is none */
 /* Mirrors that were given up: taken before a flush, freed after it. */
 #define mirror_take_dead(d) (read_once((d)->arch.mirror_dead) ? xchg(&(d)->arch.mirror_dead, 0) : 0)
-void mirror_free_dead(u64 list);
+void mirror_free_dead(u32 list);
 /*
  * 32-bit formats: the top levels that are ours. init makes them for v's present format (64-bit: frees them). set_root takes
  * v's root; clear_root leaves only the hypervisor's half.

@@ -21,7 +21,8 @@
  * stores the twin anew.
  *
  * A mirror that is given up may still be walked by a CPU that has not flushed since: it waits on the domain's list of
- * the dead until domain_flush_stale() has flushed. The list's links lie in entry 0, as entries that are not present.
+ * the dead until domain_flush_stale() has flushed. The list's links are the notes of its blocks' first frames: in an entry they would
+ * be addresses, which some CPUs read through although it is not present (L1TF).
  */
 #include <asm/atomic.h>
 #include <asm/pt.h>
@@ -42,7 +43,7 @@
 #define ENTRY_BYTES 4
 #define INDEX_BITS  10
 #define DEAD_MAX  64     /* blocks */
-#define DEAD_L2   2UL    /* in a link: the block is of L2_ORDER */
+#define DEAD_L2   1u     /* in a link: the block is of L2_ORDER */
 #define MIN_LIMIT 1024   /* frames */
 
 static u64 entry_to(const void *page, u64 flags) { return virt_to_maddr(page).v | flags; }
@@ -207,13 +208,14 @@ int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
 void mirror_free(struct domain *d, mfn_t m, unsigned level)
 {
     u32 *row = m.v >> 20 ? NULL : d->arch.mirror[m.v >> 10];
-    u64 link, head = read_once(d->arch.mirror_dead);
+    u32 block, link, head = read_once(d->arch.mirror_dead);
 
     if (!row || !row[m.v & 1023])
         return;
-    link = (u64)row[m.v & 1023] << 2 | (level == 2 ? DEAD_L2 : 0);
+    block = row[m.v & 1023];
+    link = block << 1 | (level == 2 ? DEAD_L2 : 0);
     do
-        write_once(*(u64 *)block_of(d, m), head);
+        write_once(frame_notes[block], head);
     while (!try_cmpxchg(&d->arch.mirror_dead, &head, link));
     row[m.v & 1023] = 0;
     d->arch.nr_mirror_frames -= 1UL << block_order(level);
@@ -224,13 +226,13 @@ void mirror_free(struct domain *d, mfn_t m, unsigned level)
     }
 }
 
-void mirror_free_dead(u64 link)
+void mirror_free_dead(u32 link)
 {
     while (link) {
-        mfn_t block = mfn_kept(link >> 2);
+        mfn_t block = mfn_kept(link >> 1);
         unsigned order = link & DEAD_L2 ? L2_ORDER : L1_ORDER;
 
-        link = *(u64 *)mfn_to_virt(block);
+        link = frame_notes[block.v];
         free_frames(block, order);
     }
 }

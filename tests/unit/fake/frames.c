@@ -118,7 +118,7 @@ FAKE int mirror_init_domain(struct domain *d) { (void)d; return 0; }
 FAKE void mirror_free_domain(struct domain *d) { (void)d; }
 FAKE int mirror_alloc(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; return -1; }
 FAKE void mirror_free(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; }
-FAKE void mirror_free_dead(u64 list) { (void)list; }
+FAKE void mirror_free_dead(u32 list) { (void)list; }
 FAKE void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
 {
     (void)d, (void)m, (void)level, (void)idx, (void)e;
