@@ -147,16 +147,16 @@ static struct vcpu *candidate(struct runq *from, unsigned cpu, bool have, u64 be
 #define MISSES_MAX 64
 
 /*
- * Another CPU's queue, which we look at again soon if somebody has it: so nobody stands in line for it, but for who missed so many in a
- * row, for a line that others make could keep it from work for ever.
+ * Another CPU's queue, which we look at again soon if somebody has it: so nobody stands in line for it, but for who missed one in so many
+ * rounds on end, for a line that others make could keep it from work for ever.
  */
 static bool lock_other(struct runq *rq, struct runq *from)
 {
-    if (!spin_trylock(&from->lock)) {
-        if (++rq->misses < MISSES_MAX)
-            return false;
-        spin_lock(&from->lock);
-    }
+    if (spin_trylock(&from->lock))
+        return true;
+    if (rq->misses < MISSES_MAX)
+        return false;
+    spin_lock(&from->lock);
     rq->misses = 0;
     return true;
 }
@@ -227,9 +227,12 @@ bool steal_work(struct runq *rq, bool have, u64 best)
     bool missed = false;
 
     while ((from = most_behind(rq, &seen, have, best)) != NULL) {
-        if (take_over(rq, from, have, best, &missed))
+        if (take_over(rq, from, have, best, &missed)) {
+            rq->misses = 0;
             return true;
+        }
         cpumask_set(&seen, from->cpu);
     }
+    rq->misses = missed ? rq->misses + 1 : 0;
     return missed;
 }
