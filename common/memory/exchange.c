@@ -116,12 +116,13 @@ static int publish_outputs(struct exchange *e, u64 chunk)
     return rc;
 }
 
-static int exchange_chunk(struct exchange *e, u64 chunk)
+/* *chunk goes on once it is exchanged, whether the guest can be told or not. */
+static int exchange_chunk(struct exchange *e, u64 *chunk)
 {
-    int rc = read_outputs(e, chunk);
+    int rc = read_outputs(e, *chunk);
 
     if (!rc)
-        rc = withdraw_inputs(e, chunk);
+        rc = withdraw_inputs(e, *chunk);
     if (rc)
         return rc;
     rc = alloc_outputs(e);
@@ -131,7 +132,7 @@ static int exchange_chunk(struct exchange *e, u64 chunk)
     }
     for (u64 i = 0; i < e->nr_frames; i++)
         free_run(e->d, e->in[i], 1);
-    return publish_outputs(e, chunk);
+    return publish_outputs(e, (*chunk)++);
 }
 
 static int check(const struct xen_memory_exchange *x)
@@ -175,18 +176,11 @@ static int begin(struct exchange *e)
 static s64 exchange_all(struct exchange *e, gva_t arg)
 {
     gva_t done_at = gva_add(arg, abi_offset(current_word(), xen_memory_exchange, nr_exchanged));
-    u64 first = e->x.nr_exchanged >> e->in_order, chunk, end = e->x.in.nr_extents >> e->in_order;
+    u64 first = e->x.nr_exchanged >> e->in_order, chunk = first, end = e->x.in.nr_extents >> e->in_order;
     s64 rc = 0;
 
-    for (chunk = first; chunk < end; chunk++) {
-        if (chunk != first && preempt_needed()) {
-            rc = -ERESTART_HYPERCALL;
-            break;
-        }
-        rc = exchange_chunk(e, chunk);
-        if (rc)
-            break;
-    }
+    while (!rc && chunk < end)
+        rc = chunk != first && preempt_needed() ? -ERESTART_HYPERCALL : exchange_chunk(e, &chunk);
     if (guest_write_word(done_at, 0, chunk << e->in_order))
         return -EFAULT;
     return rc == -ERESTART_HYPERCALL ? hypercall_restart(2, (u64)XENMEM_exchange, arg.v) : rc;

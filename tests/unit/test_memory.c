@@ -296,6 +296,27 @@ static void a_chunk_is_exchanged_whole_or_not(void **state)
     assert_memory_equal(&before, &after, sizeof(before));
 }
 
+/* Its old frames are gone: it counts, and the call made again goes on behind it. */
+static void an_exchange_that_cannot_be_told_is_counted(void **state)
+{
+    u64 in[16], pfn[2] = { 0x100, 0x200 };
+    struct xen_memory_exchange x;
+
+    (void)state;
+    for (unsigned i = 0; i < 16; i++)
+        in[i] = domain_alloc_frames(dom, 0, 0).v;
+    x = (struct xen_memory_exchange){
+        .in = { words(in, 16).v, 16, 0, 0, DOMID_SELF },
+        .out = { words(pfn, 2).v, 2, 3, 0, DOMID_SELF },
+    };
+    fake.writes_before_fault = 3;       /* the argument, the list as a trial, the list */
+    assert_int_equal(exchange(&x), -EFAULT);
+    assert_int_equal(x.nr_exchanged, 8);
+    assert_int_equal(exchange(&x), 0);
+    assert_int_equal(x.nr_exchanged, 16);
+    assert_int_equal(dom->tot_pages, 16);
+}
+
 /* Nothing is exchanged, and what was allocated before the heap had no more goes back. */
 static void an_exchange_without_memory_changes_nothing(void **state)
 {
@@ -472,6 +493,7 @@ int main(void)
         BOTH(each_frame_goes_once),
         BOTH(exchanges_singles_for_a_run),
         BOTH(a_chunk_is_exchanged_whole_or_not),
+        BOTH(an_exchange_that_cannot_be_told_is_counted),
         BOTH(an_exchange_without_memory_changes_nothing),
         BOTH(refuses_unequal_exchanges),
         BOTH(claims_what_there_is),
