@@ -157,4 +157,3 @@ bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
 
     return find_range(r, first, last, &range) && range.first <= first && range.last >= last;
 }
-

@@ -19,9 +19,10 @@ s64 evtchn_alloc_unbound(struct domain *d, u16 remote_domid)
     return rc ? rc : (s64)chn->port;
 }
 
-static bool offered_to(const struct evtchn *chn, const struct domain *d)
+/* A dying domain's offers are over: the close of its ports would wait for who binds them and closes them in turns. */
+static bool is_offered(const struct domain *rd, const struct evtchn *chn, const struct domain *d)
 {
-    return chn && chn->state == PORT_UNBOUND && chn->u.unbound_domid == d->id;
+    return chn && chn->state == PORT_UNBOUND && chn->u.unbound_domid == d->id && !rd->evtchn->dying;
 }
 
 /* d's new port, connected to remote_port, which rd must have offered to d; or -errno. */
@@ -31,7 +32,7 @@ int evtchn_bind_interdomain(struct domain *d, struct domain *rd, u32 remote_port
     int rc;
 
     evtchn_lock_two(d, rd);
-    rc = offered_to(far, d) ? evtchn_port_take(d, &chn)
+    rc = is_offered(rd, far, d) ? evtchn_port_take(d, &chn)
                             : refuse(-EINVAL, "port %u of d%u is not offered to us", remote_port, rd->id);
     if (rc == 0) {
         evtchn_set_state(chn, PORT_INTERDOMAIN, rd, remote_port);

@@ -120,13 +120,11 @@ static s64 op_shutdown_code(gva_t arg)
 {
     struct domain *d = current->domain;
     struct sched_shutdown s;
+    u8 none = 0xff;
 
     if (copy_from_guest(&s, arg, sizeof(s)))
         return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
-    spin_lock(&d->lock);
-    if (d->shutdown_code == 0xff)
-        d->shutdown_code = (u8)s.reason;
-    spin_unlock(&d->lock);
+    (void)try_cmpxchg(&d->shutdown_code, &none, (u8)s.reason);
     return 0;
 }
 

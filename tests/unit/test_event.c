@@ -120,8 +120,14 @@ static void refuses_bad_partners(void **state)
     offer = alloc_unbound(DOMID_SELF, 0);
     fake_run(two, 0);
     assert_int_equal(bind_interdomain(1, (u32)offer), -EINVAL);
+    offer = alloc_unbound(DOMID_SELF, one->id);
+    two->evtchn->dying = true;
+    fake_run(one, 0);
+    assert_int_equal(bind_interdomain(two->id, (u32)offer), -EINVAL);
+    two->evtchn->dying = false;
+    fake_run(two, 0);
     /* The refusals took no ports. */
-    assert_int_equal(alloc_unbound(DOMID_SELF, 0), 1);
+    assert_int_equal(alloc_unbound(DOMID_SELF, 0), 2);
 }
 
 static void keeps_guests_off_each_other(void **state)

@@ -75,7 +75,12 @@ static void reaches_the_ends(void **state)
     assert_int_equal(rangeset_add(r, 0, 0), 0);
     assert_true(rangeset_contains(r, 0, UINT64_MAX));
     assert_int_equal(rangeset_remove(r, 0, UINT64_MAX), 0);
-    assert_false(rangeset_contains(r, 1, 1));
+    for (unsigned i = 0; i < 64; i++) {
+        assert_false(rangeset_contains(r, 1UL << i, 1UL << i));
+        assert_false(rangeset_contains(r, ~(1UL << i), ~(1UL << i)));
+    }
+    assert_false(rangeset_contains(r, 0, 0));
+    assert_false(rangeset_contains(r, UINT64_MAX, UINT64_MAX));
     rangeset_free(r);
 }
 
