@@ -33,7 +33,7 @@ struct runq {
     u64 next_balance;
     struct timer slice;
     u64 slice_end;
-    u32 misses;                  /* rounds on end in which another's lock could not be had; its CPU's own */
+    u64 missed_since;            /* in each round another's lock could not be had; 0: not so. Its CPU's own */
 
     /* Read by other CPUs without the lock. */
     u32 nr_queued;
@@ -90,8 +90,9 @@ void kick_idle_for(const struct vcpu *v);                  /* v waits in a queue
 void pass_on_work(void);                                   /* no lock held: the same for all that wait */
 /*
  * Brings the vCPU that is most behind to this CPU's queue; no lock held. best: what we have, if have. True: one came, or a queue could
- * not be looked at just now. Nobody stands in line for another's queue before many rounds were in vain: where CPUs are threads of a busy
- * host, a line of ten who all wait their turn to see that there is nothing for them keeps the queue's own CPU from its work for good.
+ * not be looked at just now. Nobody stands in line for another's queue before it has missed one for a second: where CPUs are threads of
+ * a busy host, a line of ten who all wait their turn to see that there is nothing for them keeps the queue's own CPU from its work for
+ * good.
  */
 bool steal_work(struct runq *rq, bool have, u64 best);
 void update_lag_floor(void);                                 /* looks at all CPUs' virtual clocks */

@@ -144,20 +144,21 @@ static struct vcpu *candidate(struct runq *from, unsigned cpu, bool have, u64 be
     return second;
 }
 
-#define MISSES_MAX 64
+#define MISSING_MAX SECONDS(1)
 
 /*
- * Another CPU's queue, which we look at again soon if somebody has it: so nobody stands in line for it, but for who missed one in so many
- * rounds on end, for a line that others make could keep it from work for ever.
+ * Another CPU's queue, which we look at again soon if somebody has it: so nobody stands in line for it, but for who has missed one in all
+ * rounds of so long, for a line that others make could keep it from work for ever. Rounds are no measure: where the host has stopped the
+ * CPU that has the lock, hundreds are over before it goes on.
  */
 static bool lock_other(struct runq *rq, struct runq *from)
 {
     if (spin_trylock(&from->lock))
         return true;
-    if (rq->misses < MISSES_MAX)
+    if (!rq->missed_since || now_ns() - rq->missed_since < MISSING_MAX)
         return false;
     spin_lock(&from->lock);
-    rq->misses = 0;
+    rq->missed_since = 0;
     return true;
 }
 
@@ -228,11 +229,14 @@ bool steal_work(struct runq *rq, bool have, u64 best)
 
     while ((from = most_behind(rq, &seen, have, best)) != NULL) {
         if (take_over(rq, from, have, best, &missed)) {
-            rq->misses = 0;
+            rq->missed_since = 0;
             return true;
         }
         cpumask_set(&seen, from->cpu);
     }
-    rq->misses = missed ? rq->misses + 1 : 0;
+    if (!missed)
+        rq->missed_since = 0;
+    else if (!rq->missed_since)
+        rq->missed_since = now_ns();
     return missed;
 }
