@@ -287,9 +287,8 @@ void guest_exit_work(struct cpu_regs *regs)
     v = current;
     if (unlikely(read_once(v->arch.nmi_pending)) && deliver_nmi(v, regs))
         return;
-    /* If not, the domain has crashed, and may not stand still yet: others' requests and softirqs get their chance. */
-    if (vcpu_event_pending(v) && !pv_deliver_upcall(v, regs))
-        irq_enable();
+    if (vcpu_event_pending(v))
+        (void)pv_deliver_upcall(v, regs);
 }
 
 /* --- Hypercalls made again --- */

@@ -26,9 +26,13 @@ static always_inline u64 saved_flags(const struct vcpu *v, const struct cpu_regs
     return f;
 }
 
-/* These return false for their callers, so that the call is the last thing these do and they need no frame. */
+/*
+ * These return false for their callers, so that the call is the last thing these do and they need no frame. What cannot be delivered is
+ * tried again until the domain stands still: interrupts are on, so that others' requests and softirqs get their chance.
+ */
 static __attribute__((cold, noinline)) bool no_stack(struct domain *d, u64 sp, u64 address)
 {
+    irq_enable();
     domain_crash(d, "kernel stack below %#lx cannot be written while delivering to handler %#lx", sp, address);
     return false;
 }
@@ -117,6 +121,7 @@ static bool __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs
         vcpu_set_upcall_mask(v, true);
     return false;
 fault:
+    irq_enable();
     domain_crash(v->domain, "kernel stack at %#lx cannot be written while delivering to handler %04x:%#x", sp, (u16)cs, address);
     return false;
 }
@@ -205,6 +210,7 @@ void pv_inject_page_fault(u64 address, u32 error_code)
 
 static __attribute__((cold, noinline)) bool no_callback(struct domain *d)
 {
+    irq_enable();
     domain_crash(d, "event pending, not masked, and no event callback registered");
     return false;
 }
