@@ -62,9 +62,7 @@ s64 dc_createdomain(struct domain *, struct xen_domctl *op, gva_t)
 
 s64 dc_destroydomain(struct domain *d, struct xen_domctl *, gva_t)
 {
-    int rc = domain_kill(d);
-
-    return rc;
+    return domain_kill(d);
 }
 
 s64 dc_pausedomain(struct domain *d, struct xen_domctl *, gva_t)

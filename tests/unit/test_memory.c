@@ -247,20 +247,30 @@ static s64 exchange(struct xen_memory_exchange *x)
     return rc;
 }
 
-static void exchanges_singles_for_a_run(void **state)
+/* New frames of dom's, to be exchanged for two runs of 8. twice: one of the second chunk's is named twice. */
+static struct xen_memory_exchange singles_for_runs(const u64 *pfn, bool twice)
 {
-    u64 in[16], pfn[2] = { 0x100, 0x200 };
-    struct xen_memory_exchange x;
+    u64 in[16];
 
-    (void)state;
     for (unsigned i = 0; i < 16; i++)
         in[i] = domain_alloc_frames(dom, 0, 0).v;
-    dom->max_pages = dom->tot_pages;
-    fake.preempt_every = 2;
-    x = (struct xen_memory_exchange){
+    if (twice)
+        in[13] = in[12];
+    return (struct xen_memory_exchange){
         .in = { words(in, 16).v, 16, 0, 0, DOMID_SELF },
         .out = { words(pfn, 2).v, 2, 3, 0, DOMID_SELF },
     };
+}
+
+static void exchanges_singles_for_a_run(void **state)
+{
+    u64 pfn[2] = { 0x100, 0x200 };
+    struct xen_memory_exchange x;
+
+    (void)state;
+    x = singles_for_runs(pfn, false);
+    dom->max_pages = dom->tot_pages;
+    fake.preempt_every = 2;
     assert_int_equal(exchange(&x), 0);
     assert_int_equal(x.nr_exchanged, 16);
     assert_int_equal(dom->tot_pages, 16);
@@ -275,19 +285,13 @@ static void exchanges_singles_for_a_run(void **state)
 
 static void a_chunk_is_exchanged_whole_or_not(void **state)
 {
-    u64 in[16], pfn[2] = { 0x100, 0x200 };
+    u64 pfn[2] = { 0x100, 0x200 };
     struct xen_memory_exchange x;
     struct fake_usage before, after;
 
     (void)state;
-    for (unsigned i = 0; i < 16; i++)
-        in[i] = domain_alloc_frames(dom, 0, 0).v;
-    in[13] = in[12];       /* twice, in the second chunk */
+    x = singles_for_runs(pfn, true);
     before = fake_usage();
-    x = (struct xen_memory_exchange){
-        .in = { words(in, 16).v, 16, 0, 0, DOMID_SELF },
-        .out = { words(pfn, 2).v, 2, 3, 0, DOMID_SELF },
-    };
     assert_int_equal(exchange(&x), -EINVAL);
     assert_int_equal(x.nr_exchanged, 8);
     assert_int_equal(word_at(gva(x.out.extent_start), 1), 0x200);
@@ -299,16 +303,11 @@ static void a_chunk_is_exchanged_whole_or_not(void **state)
 /* Its old frames are gone: it counts, and the call made again goes on behind it. */
 static void an_exchange_that_cannot_be_told_is_counted(void **state)
 {
-    u64 in[16], pfn[2] = { 0x100, 0x200 };
+    u64 pfn[2] = { 0x100, 0x200 };
     struct xen_memory_exchange x;
 
     (void)state;
-    for (unsigned i = 0; i < 16; i++)
-        in[i] = domain_alloc_frames(dom, 0, 0).v;
-    x = (struct xen_memory_exchange){
-        .in = { words(in, 16).v, 16, 0, 0, DOMID_SELF },
-        .out = { words(pfn, 2).v, 2, 3, 0, DOMID_SELF },
-    };
+    x = singles_for_runs(pfn, false);
     fake.writes_before_fault = 3;       /* the argument, the list as a trial, the list */
     assert_int_equal(exchange(&x), -EFAULT);
     assert_int_equal(x.nr_exchanged, 8);

@@ -69,10 +69,15 @@ FAKE void printk(const char *fmt, ...)
     va_end(args);
 }
 
+char fake_said[160];
+
 FAKE void guest_log(const char *fmt, ...)
 {
     va_list args;
 
+    va_start(args, fmt);
+    vsnprintf(fake_said, sizeof(fake_said), fmt, args);
+    va_end(args);
     if (!verbose())
         return;
     va_start(args, fmt);
