@@ -46,7 +46,7 @@ extern struct fake_restart fake_restart;
 extern unsigned fake_unblocks[FAKE_MAX_DOMAINS][MAX_VCPUS];
 extern unsigned fake_kicks[FAKE_MAX_DOMAINS][MAX_VCPUS];
 extern unsigned fake_crashes;
-extern char fake_said[160];                 /* the last line about a guest */
+extern __thread char fake_said[160];        /* the last line about a guest that this CPU wrote */
 extern void (*on_unlock)(spinlock_t *l);    /* once the lock is free again */
 
 /* Forgets all frames, domains and guest memory. */

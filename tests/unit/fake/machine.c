@@ -69,7 +69,7 @@ FAKE void printk(const char *fmt, ...)
     va_end(args);
 }
 
-char fake_said[160];
+__thread char fake_said[160];
 
 FAKE void guest_log(const char *fmt, ...)
 {
