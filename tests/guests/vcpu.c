@@ -274,6 +274,7 @@ TEST(register_info_bad)
     CHECK_REFUSED(register_info(0, virt_to_mfn(page), 4096));
     CHECK_REFUSED(register_info(0, virt_to_mfn(page), 4096 - 8)); /* would cross the page's end */
     CHECK_REFUSED(register_info(0, virt_to_mfn(page), ~0u));
+    CHECK_REFUSED(register_info(0, virt_to_mfn(page), sizeof(word) / 2)); /* words of it are changed in one go */
     CHECK_REFUSED(register_info(0, foreign_frame(0), 0));
     CHECK_REFUSED(register_info(0, ~0UL, 0));
     CHECK_REFUSED(register_info(0, virt_to_mfn(table_of(window(0), 1)), 0));

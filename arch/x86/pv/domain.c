@@ -167,8 +167,8 @@ int arch_vcpu_register_info(struct vcpu *v, u64 gfn, u32 offset)
     char *page, *old = v->info;
     int rc;
 
-    if (offset > PAGE_SIZE - size || offset % 4)
-        return refuse(-ENXIO, "offset %u: the structure must lie within one frame", offset);
+    if (offset > PAGE_SIZE - size || offset % abi_word_bytes(d->arch.word))
+        return refuse(-ENXIO, "offset %u: the structure must lie within one frame, aligned to a word", offset);
     if (!mfn_eq(v->info_mfn, INVALID_MFN))
         return refuse(-EINVAL, "registered already");
     if (v != current && !(v->pause_flags & VPF_DOWN))
