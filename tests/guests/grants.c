@@ -593,6 +593,54 @@ TEST(copy_batch)
     page_free(b);
 }
 
+/*
+ * One number in turns as a reference and as a frame's, on either side: what the last operation had says nothing of this one, and a frame by
+ * its number is the caller's own alone.
+ */
+IN_BOTH_VERSIONS(numbers_and_references_in_a_batch)
+{
+    u8 *theirs = page_alloc(), *mine = page_alloc();
+    word frame = virt_to_mfn(mine);
+    static GUEST(gnttab_copy) ops[8];
+    /* Is the number a reference, a frame of self's (our own id), or one of ours (DOMID_SELF)? */
+    enum { REF, OF_SELF, OURS };
+    static const u8 kinds[8] = { REF, OF_SELF, REF, OURS, REF, OURS, OF_SELF, REF };
+
+    grant(FIRST_REF, self, virt_to_mfn(theirs), 0);
+    for (unsigned side = 0; side < 2; side++) {
+        memset(theirs, side ? 0 : 0x61, 4096);
+        memset(mine, side ? 0x61 : 0, 4096);
+        for (unsigned i = 0; i < 8; i++) {
+            struct { typeof(ops->source) *p; u16 flag; } at = { side ? &ops[i].dest : &ops[i].source,
+                                                                side ? GNTCOPY_dest_gref : GNTCOPY_source_gref };
+
+            ops[i] = copy_frames(frame, i * 16, frame, i * 16, 16);
+            at.p->u = FIRST_REF;
+            at.p->domid = kinds[i] == OURS ? DOMID_SELF : self;
+            ops[i].flags = kinds[i] == REF ? at.flag : 0;
+            ops[i].status = 99;
+        }
+        CHECK_OK(grant_table_op(GNTTABOP_copy, ops, 8));
+        for (unsigned i = 0; i < 8; i++) {
+            CHECK_EQ(ops[i].status == GNTST_okay, kinds[i] == REF);
+            CHECK_EQ((side ? theirs : mine)[i * 16], kinds[i] == REF ? 0x61 : 0);
+        }
+        CHECK_EQ(uses(FIRST_REF), 0);
+    }
+    /* The other way round: our frame's number is no reference, though it was just a frame's. */
+    ops[0] = copy_frames(frame, 0, frame, 64, 16);
+    ops[1] = ops[2] = ops[0];
+    ops[1].flags = GNTCOPY_source_gref;
+    ops[1].source.domid = self;
+    ops[2].flags = GNTCOPY_dest_gref;
+    CHECK_OK(grant_table_op(GNTTABOP_copy, ops, 3));
+    CHECK_EQ(ops[0].status, GNTST_okay);
+    CHECK(ops[1].status < 0 && ops[2].status < 0);
+    end_grant(FIRST_REF);
+    page_free(theirs);
+    page_free(mine);
+}
+
 /* ---- Versions ---- */
 
 static u32 version_of(domid_t dom)

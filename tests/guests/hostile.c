@@ -582,3 +582,355 @@ TEST(absent_entries)
         CHECK_OK(unpin(table));
     table_free(table);
 }
+
+/* ---- What calls hold on to, and let go of ---- */
+
+/* Exchanges the last of n extents for a new frame: the others are said to be exchanged. frame and out_at are of that one. */
+static long exchange_last(const word *frame, word out_at, word n)
+{
+    GUEST(xen_memory_exchange) x = {
+        .in = { .extent_start = P(frame) - (n - 1) * sizeof(word), .nr_extents = n, .domid = DOMID_SELF },
+        .out = { .extent_start = out_at - (n - 1) * sizeof(word), .nr_extents = n, .domid = DOMID_SELF },
+        .nr_exchanged = n - 1 };
+
+    return memory_op(XENMEM_exchange, &x);
+}
+
+/* Lists of which no element but the last is looked at, wherever they begin: that one must not be the hypervisor's. */
+TEST(exchange_by_index)
+{
+    static const word counts[] = { 1, 2, 512, 0x10000, 0x0d000000 };
+    static word frame, out;
+    word was = p2m[spare_pfn(0)], at[] = { format.hv_start, format.hv_start + 0x3000, (word)DIRECT_MAP, ~(sizeof(word) - 1) };
+
+    frame = was;
+    for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
+        for (unsigned k = 0; k < ARRAY_SIZE(at) - (sizeof(word) == 4); k++)
+            if (at[k])
+                CHECK_REFUSED(exchange_last(&frame, at[k], counts[i]));
+        CHECK_EQ(frame, was);
+        CHECK_EQ(m2p_raw(was), spare_pfn(0));
+    }
+    out = spare_pfn(0);
+    REQUIRE_OK(exchange_last(&frame, P(&out), 512));
+    p2m[spare_pfn(0)] = out;
+}
+
+static word loose;      /* a frame of ours that nothing maps */
+
+/* What nobody holds can be exchanged; the new frame is as loose. */
+static long still_loose(void)
+{
+    static word frame, out;
+    long rc;
+
+    frame = loose;
+    out = spare_pfn(1);
+    rc = exchange_last(&frame, P(&out), 1);
+    if (!rc)
+        loose = p2m[spare_pfn(1)] = out;
+    return rc;
+}
+
+/* Whatever the call says to it, it holds the frame no longer. */
+#define LEAVES_IT_LOOSE(call) do { (void)(call); CHECK_OK(still_loose()); } while (0)
+#define LOOSE_AT(offset)      ((u64)loose << 12 | (offset))
+
+static long copy_between(word from, word to)
+{
+    GUEST(gnttab_copy) op = { .source = { .u = from, .domid = DOMID_SELF }, .dest = { .u = to, .domid = DOMID_SELF }, .len = 64 };
+
+    return grant_table_op(GNTTABOP_copy, &op, 1);
+}
+
+static long flush_lines(u32 what, u16 length)
+{
+    struct gnttab_cache_flush op = { .a.dev_bus_addr = LOOSE_AT(0), .length = length, .op = what };
+
+    return grant_table_op(GNTTABOP_cache_flush, &op, 1);
+}
+
+static long init_control(u32 vcpu, u32 offset)
+{
+    struct evtchn_init_control op = { .control_gfn = loose, .vcpu = vcpu, .offset = offset };
+
+    return event_channel_op(EVTCHNOP_init_control, &op);
+}
+
+static long register_info(unsigned vcpu, u32 offset)
+{
+    struct vcpu_register_vcpu_info op = { .mfn = loose, .offset = offset };
+
+    return vcpu_op(VCPUOP_register_vcpu_info, vcpu, &op);
+}
+
+/* As a table of any level, as a root, and as a descriptor table it is refused for its content, which begins with value. */
+static long become_a_table(u64 value)
+{
+    for (unsigned level = 1; level <= top_level(); level++) {
+        (void)update_at(LOOSE_AT(0), value);
+        CHECK_REFUSED(mmuext(MMUEXT_PIN_L1_TABLE + level - 1, loose, 0));
+    }
+    CHECK_REFUSED(mmuext(MMUEXT_NEW_BASEPTR, loose, 0));
+    return 0;
+}
+
+static long become_a_gdt(u64 first, word second_frame)
+{
+    word frames[2] = { loose, second_frame };
+
+    for (unsigned at = 0; at < 8; at += format.pte_bytes)
+        CHECK_OK(update_at(LOOSE_AT(at), format.pte_bytes == 8 ? first : (u32)(first >> 8 * at)));
+    CHECK_REFUSED(set_gdt(frames, second_frame ? 1024 : 512));
+    return 0;
+}
+
+TEST(references_left_over)
+{
+    struct evtchn_expand_array array;
+    word theirs = foreign_frame(0);
+
+    loose = p2m[spare_pfn(1)];
+    LEAVES_IT_LOOSE(0);
+    LEAVES_IT_LOOSE(update_at(LOOSE_AT(MMU_MACHPHYS_UPDATE), spare_pfn(1)));
+    LEAVES_IT_LOOSE(update_at(LOOSE_AT(8), 0x1234));
+    LEAVES_IT_LOOSE(update_at(LOOSE_AT(8 | MMU_PT_UPDATE_PRESERVE_AD), 0x1234));
+    LEAVES_IT_LOOSE(update_descriptor(LOOSE_AT(16), 0));
+    LEAVES_IT_LOOSE(update_descriptor(LOOSE_AT(16), ~0ULL));
+    LEAVES_IT_LOOSE(mmuext(MMUEXT_CLEAR_PAGE, loose, 0));
+    LEAVES_IT_LOOSE(mmuext(MMUEXT_COPY_PAGE, loose, theirs));
+    LEAVES_IT_LOOSE(mmuext(MMUEXT_COPY_PAGE, theirs, loose));
+    LEAVES_IT_LOOSE(mmuext(MMUEXT_COPY_PAGE, loose, loose));
+    LEAVES_IT_LOOSE(mmuext(MMUEXT_UNPIN_TABLE, loose, 0));
+    LEAVES_IT_LOOSE(become_a_table(pte_make(theirs, PTE_DATA | PTE_US)));
+    LEAVES_IT_LOOSE(become_a_table(pte_make(loose, PTE_DATA | PTE_US)));
+    LEAVES_IT_LOOSE(become_a_gdt(0x0000890000000000, 0));       /* a task state segment */
+    LEAVES_IT_LOOSE(become_a_gdt(0, theirs));
+    LEAVES_IT_LOOSE(map_at((void *)USER_BASE + (1UL << 29), loose, PTE_DATA));
+    LEAVES_IT_LOOSE(map_at(window(0), loose, PTE_DATA | 1ULL << 40));
+    LEAVES_IT_LOOSE(copy_between(loose, loose));
+    LEAVES_IT_LOOSE(copy_between(loose, theirs));
+    LEAVES_IT_LOOSE(copy_between(theirs, loose));
+    LEAVES_IT_LOOSE(flush_lines(GNTTAB_CACHE_CLEAN, 4096));
+    LEAVES_IT_LOOSE(flush_lines(GNTTAB_CACHE_INVAL, 64));
+    LEAVES_IT_LOOSE(flush_lines(GNTTAB_CACHE_CLEAN, 5000));
+    array.array_gfn = loose;
+    LEAVES_IT_LOOSE(event_channel_op(EVTCHNOP_expand_array, &array));
+    LEAVES_IT_LOOSE(init_control(77, 0));
+    LEAVES_IT_LOOSE(init_control(0, 1));
+    LEAVES_IT_LOOSE(register_info(77, 0));
+    LEAVES_IT_LOOSE(register_info(0, 4095));
+    LEAVES_IT_LOOSE(memory_op(XENMEM_exchange, (void *)format.hv_start));
+    CHECK_REFUSED(exchange_last(&loose, format.hv_start, 1));
+    LEAVES_IT_LOOSE(0);
+}
+
+/* ---- Instructions that the hypervisor carries out ---- */
+
+static bool read_msr(u32 msr, u64 *value)
+{
+    u32 low = 0, high = 0;
+
+    (void)FAULT_IN(__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr)));
+    *value = last_fault.hit ? 0 : (u64)high << 32 | low;
+    return !last_fault.hit;
+}
+
+static bool write_msr(u32 msr, u64 value)
+{
+    return !FAULT_IN(__asm__ volatile("wrmsr" : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)))).hit;
+}
+
+/* Each is read and written, whatever the CPU has; and those that tell of others, or lead into the hypervisor, do neither. */
+TEST(every_msr)
+{
+    static const struct { u32 first, last; } ranges[] = {
+        { 0, 0xfff }, { 0xc0000000, 0xc000010f }, { 0xc0010000, 0xc00102ff }, { 0xc0011000, 0xc001103f }, { 0x40000000, 0x40000010 } };
+    static const u32 silent[] = {
+        0x606, 0x610, 0x611, 0x619, 0x639, 0x641, 0x64d, 0xc001029a, 0xc001029b,     /* the power meters */
+        0x1d9, 0x1db, 0x600,                                                        /* branch tracing */
+        0xc0011019, 0xc001101a, 0xc001101b, 0xc0011027 };                           /* masks of breakpoints */
+    u64 value;
+
+    for (unsigned r = 0; r < ARRAY_SIZE(ranges); r++)
+        for (u32 msr = ranges[r].first; msr <= ranges[r].last; msr++) {
+            (void)read_msr(msr, &value);
+            (void)write_msr(msr, ~0ULL >> 1);       /* no address that is canonical */
+        }
+    for (unsigned i = 0; i < ARRAY_SIZE(silent); i++) {
+        (void)read_msr(silent[i], &value);
+        if (!CHECK_EQ(value, 0))
+            printf("MSR %x\n", silent[i]);
+    }
+    for (u32 msr = 0xc0000100; msr < 0xc0000103; msr++) {
+        CHECK(!write_msr(msr, 1ULL << 47));
+        CHECK(!write_msr(msr, 0xffff7fffffffffffULL));
+    }
+    CHECK_FAULT(VECTOR_UD, __asm__ volatile("ud2"));
+}
+
+static void set_xcr(u32 index, u64 value)
+{
+    (void)FAULT_IN(__asm__ volatile(".byte 0x0f, 0x01, 0xd1" : : "c"(index), "a"((u32)value), "d"((u32)(value >> 32))));
+}
+
+static u64 get_xcr0(void)
+{
+    u32 low, high;
+
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
+    return (u64)high << 32 | low;
+}
+
+/* Sets of components that no CPU takes, and ones that this one has not. */
+TEST(every_xcr0)
+{
+    word cr4, a = 1, c = 0;
+    u64 was;
+
+    __asm__ volatile("cpuid" : "+a"(a), "+c"(c) : : "ebx", "edx");
+    if (!(c >> 26 & 1))
+        SKIP("the CPU has no XSAVE");
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    REQUIRE(!FAULT_IN(__asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | 1UL << 18))).hit);
+    was = get_xcr0();
+    for (unsigned bit = 0; bit < 64; bit++) {
+        set_xcr(0, 1ULL << bit);
+        set_xcr(0, 1ULL << bit | 1);
+        set_xcr(0, was ^ 1ULL << bit);
+        set_xcr(0, 7 | 1ULL << bit);
+        set_xcr(1 + bit, was);
+        CHECK_EQ(get_xcr0() & 1, 1);
+    }
+    set_xcr(0, 0);
+    set_xcr(0, ~0ULL);
+    CHECK_EQ(get_xcr0() & 1, 1);
+    set_xcr(0, was);
+    CHECK_EQ(get_xcr0(), was);
+    __asm__ volatile("mov %0, %%cr4" : : "r"(cr4));
+}
+
+/* INT 0x80 has a gate of its own, which leads nowhere then. */
+TEST(no_handler_for_system_calls)
+{
+    static GUEST(trap_info) few[257];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < 256; i++)
+        if (trap_table[i].vector != 0x80)
+            few[n++] = trap_table[i];
+    REQUIRE_OK(set_trap_table(NULL));
+    REQUIRE_OK(set_trap_table(few));
+    for (unsigned i = 0; i < 4; i++) {
+        struct fault f = USER_RUN(0xcd, 0x80);
+
+        CHECK_EQ(f.vector, VECTOR_GP);
+        CHECK_EQ(f.error, 0x80 * 8 + 2);
+        CHECK_FAULT(VECTOR_GP, __asm__ volatile("int $0x80"));
+    }
+    traps_init();
+    CHECK_EQ(USER_RUN(0xcd, 0x80).vector, 0x80);
+}
+
+static volatile pte_raw *directly_written_slot(void)
+{
+    CHECK_OK(vm_assist(VMASST_CMD_enable, VMASST_TYPE_writable_pagetables));
+    return pte_at(table_of(window(0), 1), pte_index(window(0), 1) + 1);
+}
+
+#define FREE_BIT 9      /* of an entry, for its owner's use */
+
+/* A register's bit number leads as far from the operand as it likes, forwards and backwards: to an entry of ours, and nowhere else. */
+TEST(bits_far_away)
+{
+    static const long distances[] = { 4, 8, 64, 4096, 1 << 20, 1 << 27 };
+    volatile pte_raw *slot = directly_written_slot();
+
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(distances); i++) {
+        long distance = i & 1 ? -distances[i / 2] : distances[i / 2], bit = distance * 8 + FREE_BIT;
+        u8 *operand = (u8 *)slot - distance, before = 0xaa, after = 0xaa;
+
+        if (distance % (long)sizeof(word))
+            continue;
+        CHECK_NO_FAULT(__asm__ volatile("bts %2, (%1); setc %0" : "=m"(before) : "r"(operand), "r"(bit) : "memory", "cc"));
+        CHECK_EQ(*slot, 1 << FREE_BIT);
+        CHECK_EQ(slot[-1] | slot[1], 0);
+        CHECK_NO_FAULT(__asm__ volatile("btr %2, (%1); setc %0" : "=m"(after) : "r"(operand), "r"(bit) : "memory", "cc"));
+        CHECK_EQ(*slot, 0);
+        CHECK_EQ(before << 8 | after, 1);
+    }
+}
+
+/* An operand size that the instruction has not. */
+#define CMPXCHG8B(prefix) \
+    CHECK_NO_FAULT(__asm__ volatile(".byte " prefix "\n cmpxchg8b (%1); setz %0" : "=m"(equal), "+r"(at), "+a"(low), "+d"(high), \
+                                    "+b"(to_low), "+c"(to_high) : : "memory", "cc"))
+TEST(cmpxchg8b_with_prefixes)
+{
+#ifdef FORMAT_PT32
+    SKIP("its entries have four bytes");
+#else
+    volatile u64 *at = (volatile u64 *)directly_written_slot();
+    u64 entry = pte_make(virt_to_mfn(table_of(window(0), 1)), PTE_P | PTE_US);
+
+    for (unsigned i = 0; i < 3; i++) {
+        word low = ~0UL, high = ~0UL, to_low = (u32)entry, to_high = (u32)(entry >> 32);
+        u8 equal = 0xaa;
+
+        for (unsigned round = 0; round < 2; round++) {     /* first other than what is there, then what was seen there */
+            if (i == 0)
+                CMPXCHG8B("0x66");
+            else if (i == 1)
+                CMPXCHG8B("0x66, 0x66, 0x3e");
+            else
+                CMPXCHG8B("0x3e");
+            CHECK_EQ(equal, round);
+            CHECK_EQ(low, 0);
+            CHECK_EQ(high, 0);
+            CHECK_EQ(to_low, (u32)entry);
+            CHECK_EQ(to_high, (u32)(entry >> 32));
+        }
+        CHECK_EQ(pte_mfn(*at), pte_mfn(entry));
+        CHECK_NO_FAULT(*(volatile pte_raw *)at = 0);
+    }
+#endif
+}
+
+/* ---- What answers say ---- */
+
+/* Puts something of its own into the hypervisor's stack. */
+static void stir(u64 pattern)
+{
+    struct mmu_update requests[16];
+    domid_t nobody = (domid_t)pattern;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(requests); i++)
+        requests[i] = (struct mmu_update){ pattern, pattern };
+    (void)mmu_update(requests, ARRAY_SIZE(requests), NULL, DOMID_SELF);
+    (void)memory_op(XENMEM_maximum_reservation, &nobody);
+    (void)copy_between((word)pattern, (word)pattern);
+    (void)mmuext((unsigned)pattern, (word)pattern, (word)pattern);
+}
+
+/* Buffers of which an answer says the same twice have nothing in them but the answer. */
+TEST(answers_hold_nothing_else)
+{
+    enum { ROOM = 2048 };
+    static u8 first[ROOM], again[ROOM];
+
+    for (unsigned cmd = XENVER_version; cmd <= XENVER_build_id; cmd++) {
+        memset(first, 0, ROOM);
+        memset(again, 0, ROOM);
+        stir(0x5151515151515151);
+        (void)xen_version(cmd, first);
+        stir(0xa3a3a3a3a3a3a3a3);
+        (void)xen_version(cmd, again);
+        if (!CHECK(!memcmp(first, again, ROOM)))
+            printf("command %u\n", cmd);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        stir(i ? 0x5151515151515151 : 0xa3a3a3a3a3a3a3a3);
+        CHECK_OK(memory_op(XENMEM_machphys_mapping, i ? again : first));
+    }
+    CHECK(!memcmp(first, again, ROOM));
+}

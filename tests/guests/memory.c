@@ -133,6 +133,14 @@ TEST(populate_bad)
     CHECK(reserve(XENMEM_populate_physmap, window(0), 1, 0) <= 0);
     CHECK(reserve(XENMEM_populate_physmap, window(0), ~0UL, 0) <= 0);
     CHECK(reserve(XENMEM_increase_reservation, (word *)format.hv_start, 1, 0) <= 0);
+    for (unsigned bit = 0; bit < 32; bit++) {   /* flags and nodes that are none, widths that are too small */
+        GUEST(xen_memory_reservation) r = reservation((word *)format.hv_start, 1, 0);
+
+        r.mem_flags = 1U << bit;
+        CHECK(memory_op(XENMEM_populate_physmap, &r) <= 0);
+        CHECK(memory_op(XENMEM_increase_reservation, &r) <= 0);
+        CHECK(memory_op(XENMEM_decrease_reservation, &r) <= 0);
+    }
     CHECK_EQ(reserve(XENMEM_populate_physmap, NULL, 0, 0), 0);
     CHECK_EQ(current_pages(), before);
 }

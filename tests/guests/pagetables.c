@@ -953,7 +953,7 @@ TEST(pae_top_level)
 
 TEST(mmuext_unknown)
 {
-    for (unsigned cmd = MMUEXT_UNMARK_SUPER + 1; cmd < 40; cmd++)
+    for (unsigned cmd = MMUEXT_MARK_SUPER; cmd < 40; cmd++)
         CHECK_REFUSED(mmuext(cmd, 0, 0));
     CHECK_REFUSED(mmuext(~0u, 0, 0));
     CHECK_REFUSED(mmuext(14, 0, 0));
@@ -972,6 +972,11 @@ TEST(mmuext_flushes)
     CHECK_OK(mmuext(MMUEXT_INVLPG_ALL, P(window(0)), 0));
     CHECK_OK(mmuext(MMUEXT_TLB_FLUSH_MULTI, 0, P(&vcpus)));
     CHECK_OK(mmuext(MMUEXT_INVLPG_MULTI, P(window(0)), P(&vcpus)));
+    if (format.levels == 4)     /* addresses that are none */
+        for (unsigned bit = 47; bit < 64; bit++) {
+            CHECK_OK(mmuext(MMUEXT_INVLPG_LOCAL, 1UL << bit, 0));
+            CHECK_OK(mmuext(MMUEXT_INVLPG_ALL, 1UL << bit, 0));
+        }
     CHECK_REFUSED(mmuext(MMUEXT_TLB_FLUSH_MULTI, 0, P(window(0))));
     CHECK_REFUSED(mmuext(MMUEXT_INVLPG_MULTI, 0, format.hv_start));
 }

@@ -1247,7 +1247,9 @@ static void use_ports(unsigned vcpu)
 {
     u32 port = 0;
     GUEST(sched_poll) poll = { .ports = P(&port), .nr_ports = 1, .timeout = 1 };
+    struct evtchn_expand_array array = { .array_gfn = virt_to_mfn(control_page) };
 
+    (void)event_channel_op(EVTCHNOP_expand_array, &array);      /* a second page, if there are queues at the moment */
     for (unsigned i = 0; i < 100; i++) {
         unmask_pending(0);
         unmask_pending(1 + i % VCPUS);
