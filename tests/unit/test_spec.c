@@ -83,6 +83,39 @@ static void amd_has_its_own_bits(void **state)
     assert_true(spec_choose(&h, &automatic).ibpb);
 }
 
+/* What MDS spares may still show its buffers otherwise: by aborted transactions (TAA), or by its register files (RFDS). */
+static void other_ways_to_the_buffers(void **state)
+{
+    struct cpu_host taa = cpu(VENDOR_INTEL), rfds = taa;
+
+    (void)state;
+    give(&taa, X86_FEATURE_MD_CLEAR);
+    give(&taa, X86_FEATURE_MDS_NO);
+    assert_false(spec_choose(&taa, &automatic).verw);
+    give(&taa, X86_FEATURE_RTM);
+    assert_true(spec_choose(&taa, &automatic).verw);
+    give(&taa, X86_FEATURE_TAA_NO);
+    assert_false(spec_choose(&taa, &automatic).verw);
+    give(&rfds, X86_FEATURE_MDS_NO);
+    give(&rfds, X86_FEATURE_RFDS_CLEAR);
+    assert_true(spec_choose(&rfds, &automatic).verw);
+}
+
+/* AMD's transient scheduler attacks: microcode gives VERW its meaning, and later CPUs say that they are spared both. */
+static void amd_has_buffers_too(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_AMD);
+
+    (void)state;
+    assert_false(spec_choose(&h, &automatic).verw);
+    give(&h, X86_FEATURE_VERW_CLEAR);
+    assert_true(spec_choose(&h, &automatic).verw);
+    give(&h, X86_FEATURE_TSA_SQ_NO);
+    assert_true(spec_choose(&h, &automatic).verw);
+    give(&h, X86_FEATURE_TSA_L1_NO);
+    assert_false(spec_choose(&h, &automatic).verw);
+}
+
 static void no_turns_all_off(void **state)
 {
     struct cpu_host h = cpu(VENDOR_INTEL);
@@ -208,6 +241,8 @@ int main(void)
         cmocka_unit_test(microcode_brings_barrier_and_clearing),
         cmocka_unit_test(a_cpu_that_says_it_is_spared_is_spared),
         cmocka_unit_test(amd_has_its_own_bits),
+        cmocka_unit_test(other_ways_to_the_buffers),
+        cmocka_unit_test(amd_has_buffers_too),
         cmocka_unit_test(no_turns_all_off),
         cmocka_unit_test(an_intel_cpu_is_isolated_unless_it_is_spared),
         cmocka_unit_test(a_cpu_with_l1tf_checks_domus),

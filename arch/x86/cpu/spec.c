@@ -5,7 +5,7 @@
  *                              where the CPU has it, is on too, but alone it does not do: it keeps predictions made in user
  *                              mode apart, and the kernels of 32-bit guests run in ring 1, which counts as supervisor mode
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
- *   MDS, TAA and their kind    VERW on every way out to a guest, where microcode makes it clear the buffers
+ *   MDS, TAA, RFDS, AMD's TSA  VERW on every way out to a guest, where microcode makes it clear the buffers
  *   Meltdown                   page tables that have next to nothing of ours, for 64-bit guests (mm/isolation.c)
  *   bounds-check bypass        guests' numbers are cut to their arrays by arithmetic, after the check (asm/nospec.h)
  *   L1TF                       entries of page tables that are not present and name memory are refused (pt/entry.c)

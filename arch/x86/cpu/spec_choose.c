@@ -4,19 +4,29 @@
 
 static bool granted(enum spec_wish wish, bool needed) { return wish == SPEC_AUTO ? needed : wish == SPEC_ON; }
 
+/* Is there something in the CPU's buffers for a guest to find that VERW clears, with the microcode that it has? */
+static bool shows_buffers(const struct cpu_host *h)
+{
+    const u32 *f = h->feat;
+    bool mds = !feature_in(f, X86_FEATURE_MDS_NO), taa = feature_in(f, X86_FEATURE_RTM) && !feature_in(f, X86_FEATURE_TAA_NO);
+
+    if (h->vendor == VENDOR_AMD)
+        return feature_in(f, X86_FEATURE_VERW_CLEAR) && !(feature_in(f, X86_FEATURE_TSA_SQ_NO) && feature_in(f, X86_FEATURE_TSA_L1_NO));
+    return h->vendor == VENDOR_INTEL && ((feature_in(f, X86_FEATURE_MD_CLEAR) && (mds || taa)) || feature_in(f, X86_FEATURE_RFDS_CLEAR));
+}
+
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
 {
     const u32 *f = h->feat;
     bool intel = h->vendor == VENDOR_INTEL, has_ctrl = intel && feature_in(f, X86_FEATURE_IBRSB);
     bool has_barrier = has_ctrl || feature_in(f, X86_FEATURE_IBPB);
     bool meltdown = intel && !feature_in(f, X86_FEATURE_RDCL_NO);      /* who is spared this is spared L1TF */
-    bool mds = intel && !feature_in(f, X86_FEATURE_MDS_NO);
     struct spec s;
 
     s.ibrs = w->ibrs != SPEC_OFF && has_ctrl && feature_in(f, X86_FEATURE_EIBRS);
     s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
     s.rsb = w->rsb != SPEC_OFF;
-    s.verw = granted(w->verw, mds && feature_in(f, X86_FEATURE_MD_CLEAR));
+    s.verw = granted(w->verw, shows_buffers(h));
     s.isolate_dom0 = granted(w->xpti.dom0, meltdown);
     s.isolate_domus = granted(w->xpti.domus, meltdown);
     s.l1tf_dom0 = granted(w->l1tf.dom0, false);
