@@ -38,6 +38,7 @@ struct pci_dev {
     u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
     u16 nr_msi, nr_msix;    /* interrupts set up by us now */
     void *msix_table;       /* mapped while nr_msix is not 0 */
+    u32 msix_entries;       /* that it has: what the device said when it was mapped, whatever it says later */
 };
 
 /* After ACPI tables are read: scans all buses, maps what is needed of MCFG. */

@@ -94,9 +94,9 @@ static void msi_retarget(struct irq_desc *desc)
         set_msix_mask(desc, false);
 }
 
-static size_t msix_table_size(const struct pci_dev *dev)
+static u32 read_msix_entries(const struct pci_dev *dev)
 {
-    return ((pci_read(dev->sbdf, dev->msix_cap + CONTROL, 2) & MSIX_SIZE) + 1) * ENTRY_SIZE;
+    return (pci_read(dev->sbdf, dev->msix_cap + CONTROL, 2) & MSIX_SIZE) + 1;
 }
 
 static void msix_release(struct irq_desc *desc)
@@ -106,7 +106,7 @@ static void msix_release(struct irq_desc *desc)
     if (--dev->nr_msix)
         return;
     set_control(&desc->msi, MSIX_ENABLE, 0);
-    iounmap(dev->msix_table, msix_table_size(dev));
+    iounmap(dev->msix_table, dev->msix_entries * ENTRY_SIZE);
     dev->msix_table = NULL;
 }
 
@@ -148,7 +148,7 @@ static int check_msi(struct pci_dev *dev, struct msi_entry *m)
     return 0;
 }
 
-static int map_table(struct pci_dev *dev, u64 table_base)
+static int map_table(struct pci_dev *dev, u64 table_base, u32 entries)
 {
     u32 where = pci_read(dev->sbdf, dev->msix_cap + MSIX_TABLE, 4);
     u64 bar = pci_bar_address(dev->sbdf, where & 7);
@@ -163,20 +163,23 @@ static int map_table(struct pci_dev *dev, u64 table_base)
         bar = table_base;
     if (!bar || bar % 16)
         return refuse(-EINVAL, PCI_FMT ": no address for its MSI-X table", PCI_ARGS(dev->sbdf));
-    dev->msix_table = ioremap(maddr(bar + (where & ~7u)), msix_table_size(dev));
+    dev->msix_entries = entries;
+    dev->msix_table = ioremap(maddr(bar + (where & ~7u)), entries * ENTRY_SIZE);
     return dev->msix_table ? 0 : -ENOMEM;
 }
 
 static int check_msix(struct pci_dev *dev, u32 index, u64 table_base)
 {
+    u32 entries;
+
     if (!dev->msix_cap)
         return refuse(-ENODEV, PCI_FMT " has no MSI-X capability", PCI_ARGS(dev->sbdf));
     if (dev->nr_msi)
         return refuse(-EBUSY, PCI_FMT " uses MSI now", PCI_ARGS(dev->sbdf));
-    if (index >= msix_table_size(dev) / ENTRY_SIZE)
-        return refuse(-EINVAL, PCI_FMT ": MSI-X entry %u of %lu", PCI_ARGS(dev->sbdf), index,
-                      msix_table_size(dev) / ENTRY_SIZE);
-    return dev->msix_table ? 0 : map_table(dev, table_base);
+    entries = dev->msix_table ? dev->msix_entries : read_msix_entries(dev);
+    if (index >= entries)
+        return refuse(-EINVAL, PCI_FMT ": MSI-X entry %u of %u", PCI_ARGS(dev->sbdf), index, entries);
+    return dev->msix_table ? 0 : map_table(dev, table_base, entries);
 }
 
 /* desc is ours alone until its chip is set. */

@@ -1,0 +1,100 @@
+/* MSI-X: the table is as large as the device said when it was mapped, whatever it says later. */
+// SOURCES: arch/x86/irq/msi.c arch/x86/irq/msi_message.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <arch/x86/irq/internal.h>
+#include <public/errno.h>
+#include <pvisor/frame.h>
+
+#define CAP     0x70
+#define BAR     0xfe000000UL
+#define ENTRY   16
+#define ENTRIES 4
+
+static struct pci_dev device = { .sbdf = PCI_SBDF(0, 0, 3 << 3), .msix_cap = CAP };
+static struct irq_desc descs[8];
+struct irq_desc *irq_descs = descs;
+u32 nr_irqs = 8, nr_gsis;
+u32 cpu_apic_ids[NR_CPUS];
+
+static u32 said;                    /* how many entries the device says that its table has */
+static u8 table[ENTRIES * ENTRY];
+static size_t mapped, unmapped;     /* bytes */
+
+struct pci_dev *pci_find(u32 sbdf) { return sbdf == device.sbdf ? &device : NULL; }
+void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value) { (void)sbdf, (void)reg, (void)bytes, (void)value; }
+u64 pci_bar_address(u32 sbdf, unsigned n) { return (void)sbdf, n ? 0 : BAR; }
+u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
+{
+    (void)sbdf, (void)bytes;
+    return reg == CAP + 2 ? said - 1 : reg == PCI_COMMAND ? PCI_COMMAND_MEMORY : 0;
+}
+
+void *ioremap(maddr_t a, size_t size)
+{
+    assert_int_equal(a.v, BAR);
+    mapped = size;
+    return table;
+}
+
+void iounmap(void *p, size_t size)
+{
+    assert_ptr_equal(p, table);
+    unmapped = size;
+}
+
+void guest_log(const char *fmt, ...) { (void)fmt; }
+u64 spin_lock_irqsave(spinlock_t *l) { return (void)l, 0; }
+void spin_unlock_irqrestore(spinlock_t *l, u64 flags) { (void)l, (void)flags; }
+int vector_alloc(struct irq_desc *desc) { return desc->vector = 0x40, 0; }
+struct irq_desc *irq_alloc_dynamic(void)
+{
+    unsigned i = 0;
+
+    while (descs[i].chip)
+        i++;
+    descs[i].irq = i;
+    return &descs[i];
+}
+
+static s64 create(u32 index) { return msi_create(device.sbdf, true, index, BAR); }
+
+static void release(s64 irq)
+{
+    void (*fn)(struct irq_desc *) = descs[irq].chip->release;
+
+    descs[irq].chip = NULL;
+    fn(&descs[irq]);
+}
+
+static void keeps_to_the_size_that_was_mapped(void **state)
+{
+    s64 first;
+
+    (void)state;
+    said = ENTRIES;
+    assert_int_equal(create(ENTRIES), -EINVAL);
+    assert_true((first = create(0)) >= 0);
+    assert_int_equal(mapped, sizeof(table));
+    said = 2048;
+    assert_int_equal(create(ENTRIES), -EINVAL);
+    assert_true(create(ENTRIES - 1) > first);
+    said = 1;
+    release(first + 1);
+    assert_int_equal(unmapped, 0);
+    release(first);
+    assert_int_equal(unmapped, sizeof(table));
+    assert_int_equal(create(1), -EINVAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(keeps_to_the_size_that_was_mapped) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
