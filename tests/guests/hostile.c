@@ -394,6 +394,69 @@ TEST(special_domains)
     table_free(table);
 }
 
+/* ---- What is dom0's alone ---- */
+
+static void check_control_calls(void)
+{
+    static const unsigned calls[] = { __HYPERVISOR_platform_op, __HYPERVISOR_sysctl, __HYPERVISOR_domctl, __HYPERVISOR_kexec_op,
+                                      __HYPERVISOR_arch_0 };
+    static u8 arg[256];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(calls); i++)
+        CHECK_EQ((long)HYPERCALL(calls[i], P(arg)), -EPERM);
+    CHECK_EQ(console_io(CONSOLEIO_read, sizeof(arg), arg), -EPERM);
+}
+
+/* Devices, their interrupts and their configuration. */
+static void check_device_calls(void)
+{
+    static const unsigned commands[] = {
+        PHYSDEVOP_apic_read, PHYSDEVOP_apic_write, PHYSDEVOP_alloc_irq_vector, PHYSDEVOP_map_pirq, PHYSDEVOP_unmap_pirq,
+        PHYSDEVOP_manage_pci_add, PHYSDEVOP_manage_pci_remove, PHYSDEVOP_restore_msi, PHYSDEVOP_setup_gsi, PHYSDEVOP_get_free_pirq,
+        PHYSDEVOP_pci_device_add, PHYSDEVOP_pci_device_remove, PHYSDEVOP_restore_msi_ext, PHYSDEVOP_prepare_msix, PHYSDEVOP_release_msix };
+    static u8 arg[64];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+        CHECK_EQ(physdev_op(commands[i], arg), -EPERM);
+    for (unsigned pirq = 0; pirq < 32; pirq++) {
+        struct evtchn_bind_pirq op = { .pirq = pirq };
+
+        CHECK_REFUSED(event_channel_op(EVTCHNOP_bind_pirq, &op));
+    }
+}
+
+/* Frames of the hypervisor's, and what it knows of the machine and of others. */
+static void check_memory_calls(void)
+{
+    static const unsigned commands[] = { XENMEM_machine_memory_map, XENMEM_claim_pages, XENMEM_set_pod_target, XENMEM_acquire_resource,
+                                         XENMEM_reserved_device_memory_map };
+    static u8 arg[64];
+    GUEST(xen_machphys_mfn_list) list = { .max_extents = 1, .extent_start = P(arg) };
+    struct gnttab_dump_table dump = { .dom = DOMID_SELF };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+        CHECK_EQ(memory_op(commands[i], arg), -EPERM);
+    CHECK_EQ(grant_table_op(GNTTABOP_dump_table, &dump, 1), -EPERM);
+    CHECK_OK(memory_op(XENMEM_machphys_mfn_list, &list));
+    CHECK_REFUSED(update_va_mapping_otherdomain(window(0), pte_make(*(word *)arg, PTE_READ), UVMF_NONE, DOMID_XEN));
+    CHECK_REFUSED(update_va_mapping_otherdomain(window(0), pte_make(*(word *)arg, PTE_READ), UVMF_NONE, 0));
+    CHECK_REFUSED(update_va_mapping_otherdomain(window(0), pte_make(0xb8, PTE_READ), UVMF_NONE, DOMID_IO));
+}
+
+TEST(calls_of_dom0)
+{
+    static const u8 virqs[] = { VIRQ_CONSOLE, VIRQ_DOM_EXC, VIRQ_TBUF, VIRQ_DEBUGGER, VIRQ_CON_RING, VIRQ_PCPU_STATE, VIRQ_MEM_EVENT,
+                                VIRQ_ENOMEM, VIRQ_ARCH_0, VIRQ_ARCH_7 };
+
+    if (is_dom0())
+        SKIP("is dom0");
+    check_control_calls();
+    check_device_calls();
+    check_memory_calls();
+    for (unsigned i = 0; i < ARRAY_SIZE(virqs); i++)
+        CHECK_EQ(bind_virq(virqs[i], 0), -EPERM);
+}
+
 /* ---- Numbers that are no memory ---- */
 
 /* Where the hypervisor sees memory: so far below the end of its addresses, machine addresses wrap to 0 and on into our own. */
