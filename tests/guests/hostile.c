@@ -2,6 +2,7 @@
  * What a kernel that wants more than its due tries, and what has once worked on some hypervisor of this kind. Each test
  * fails if the call gets through; most of them would hang or stop the whole machine if it did.
  */
+#include "clock.h"
 #include "events.h"
 #include "hypercall.h"
 #include "mm.h"
@@ -956,6 +957,97 @@ TEST(cmpxchg8b_with_prefixes)
         CHECK_EQ(pte_mfn(*at), pte_mfn(entry));
         CHECK_NO_FAULT(*(volatile pte_raw *)at = 0);
     }
+#endif
+}
+
+/* ---- The CPU is the hypervisor's ---- */
+
+static long timer_port;
+static bool timer_came;
+
+static void expect_the_timer(void)
+{
+    timer_came = false;
+    port_clear((unsigned)timer_port);
+    REQUIRE_OK(set_timer_op(system_time() + 2 * MS));
+}
+
+/* Events are masked, so that an interrupt of the machine's is seen by what it leaves behind. */
+static noreturn_fn void spin_until_the_timer_comes(void)
+{
+    for (unsigned n = 0; n < 100000000 && !timer_came; n++)
+        timer_came = port_pending((unsigned)timer_port);
+    __asm__ volatile("ud2");
+    __builtin_unreachable();
+}
+
+/* A kernel that clears the interrupt flag in each way that it has runs on with interrupts. */
+TEST(interrupts_stay_on)
+{
+#ifdef FORMAT_PT64
+    static u8 stack[4096] __attribute__((aligned(16)));
+    word frame[] = { 0, (word)spin_until_the_timer_comes, KERNEL_CS, 0, (word)stack + sizeof(stack) - 8, KERNEL_SS };
+#else
+    word frame[] = { (word)spin_until_the_timer_comes, KERNEL_CS, 0 };
+#endif
+    struct physdev_set_iopl iopl = { .iopl = 3 };
+
+    events_off();
+    REQUIRE((timer_port = bind_virq(VIRQ_TIMER, 0)) > 0);
+    expect_the_timer();
+    (void)FAULT_IN(iret_frame(frame, ARRAY_SIZE(frame)));
+    CHECK(timer_came);
+    REQUIRE_OK(physdev_op(PHYSDEVOP_set_iopl, &iopl));
+    expect_the_timer();
+    (void)FAULT_IN(__asm__ volatile("cli"); spin_until_the_timer_comes());
+    CHECK(timer_came);
+    expect_the_timer();
+    (void)FAULT_IN(__asm__ volatile("push $2; popf" : : : "cc"); spin_until_the_timer_comes());
+    CHECK(timer_came);
+    iopl.iopl = 0;
+    CHECK_OK(physdev_op(PHYSDEVOP_set_iopl, &iopl));
+    CHECK_OK(close_port((unsigned)timer_port));
+}
+
+#ifdef FORMAT_PT64
+static void block_for_a_while(void)
+{
+    GUEST(sched_poll) poll = { .timeout = system_time() + MS };
+
+    CHECK_OK(sched_op(SCHEDOP_poll, &poll));
+}
+#endif
+
+/* The bases of FS and GS are the vCPU's own, set by a call, by WRMSR, or, where there is one, by an instruction that nobody sees. */
+TEST(bases_over_a_switch)
+{
+#ifdef FORMAT_PT64
+    static const u32 msrs[] = { 0xc0000100, 0xc0000101, 0xc0000102 };
+    u64 value;
+    word cr4;
+
+    events_off();
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    (void)FAULT_IN(__asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | 1UL << 16)));
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
+            CHECK(write_msr(msrs[i], 0x1000 * (round + 1) + i));
+        block_for_a_while();
+        for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
+            CHECK(read_msr(msrs[i], &value) && value == 0x1000 * (round + 1) + i);
+        (void)FAULT_IN(__asm__ volatile(".byte 0xf3, 0x48, 0x0f, 0xae, 0xd0" : : "a"(0x77000 + round)));      /* wrfsbase */
+        if (last_fault.hit)
+            continue;
+        __asm__ volatile(".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8" : : "a"(0x88000 + round));     /* wrgsbase */
+        block_for_a_while();
+        CHECK(read_msr(msrs[0], &value) && value == 0x77000 + round);
+        CHECK(read_msr(msrs[1], &value) && value == 0x88000 + round);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
+        CHECK(write_msr(msrs[i], 0));
+    __asm__ volatile("mov %0, %%cr4" : : "r"(cr4));
+#else
+    SKIP("segments have bases of their own");
 #endif
 }
 
