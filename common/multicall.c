@@ -6,6 +6,7 @@
 #include <public/errno.h>
 #include <public/xen.h>
 #include <pvisor/domain.h>
+#include <pvisor/fetch.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/preempt.h>
@@ -68,6 +69,7 @@ static int write_restart(enum abi_word w, gva_t entry)
 static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
 {
     u64 size = abi_sizeof(w, multicall_entry);
+    u32 mark = fetch_mark();
 
     for (u64 i = 0; i < nr; i++, list = gva_add(list, size)) {
         struct multicall_entry e;
@@ -75,6 +77,7 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
 
         if (i && unlikely(call_gives_way()))
             return hypercall_restart(2, list.v, nr - i);
+        fetch_forget(mark);
         if (unlikely(guest_read_abi_as(w, multicall_entry, &e, list)))
             return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);
         rc = call(w, &e);

@@ -7,6 +7,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/softirq.h>
 #include <pvisor/spinlock.h>
+#include <pvisor/fetch.h>
 #include <pvisor/steps.h>
 
 static void (*handlers[NR_SOFTIRQS])(void);
@@ -55,6 +56,7 @@ void do_softirq(void)
 
     spin_check_none_held("softirq");
     steps_begin();
+    fetch_begin();
     irq_enable();
     while (todo) {
         unsigned n = find_first_set(todo);

@@ -36,6 +36,7 @@ void asm_offsets(void)
     OFFSET(CPUINFO_iret_fault, struct cpu_info, iret_error);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
     OFFSET(CPUINFO_steps, struct cpu_info, steps);
+    OFFSET(CPUINFO_fetched, struct cpu_info, fetched);
     OFFSET(CPUINFO_call_exit, struct cpu_info, call_exit);
     _Static_assert(offsetof(struct cpu_info, call_exit) == offsetof(struct cpu_info, softirq_pending) + 4, "compared as one");
 

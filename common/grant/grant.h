@@ -33,6 +33,7 @@
 #include <public/errno.h>
 #include <public/grant_table.h>
 #include <pvisor/domain.h>
+#include <pvisor/fetch.h>
 #include <pvisor/frame.h>
 #include <pvisor/gnttab.h>
 #include <pvisor/short_way.h>

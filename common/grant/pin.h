@@ -46,7 +46,7 @@ s16 refuse_use(const struct grant_table *t, u32 ref, u32 entry, struct terms ter
 static always_inline s16 mark_in_use(const struct grant_table *t, struct grant_entry_v1 *entry, struct pin pin, u16 grantee)
 {
     struct terms terms = pin_terms(pin, grantee);
-    u32 *word = (u32 *)entry, w = read_once(*word);
+    u32 *word = (u32 *)entry, w = read_shared(*word);
 
     for (unsigned i = 0; likely((w & terms.looked_at) == terms.wanted) && i < 5; i++)
         if (likely(try_cmpxchg(word, &w, w | terms.in_use)))
@@ -93,7 +93,7 @@ static always_inline struct pinned pin_locked(struct grant_table *t, struct pin 
         return (struct pinned){ .status = status };
     if (!a->uses) {
         a->domid = grantee;
-        a->frame = read_once(entry->frame);
+        a->frame = read_shared(entry->frame);
     }
     return (struct pinned){ .frame = count_uses(a, pin), .status = GNTST_okay };
 }
@@ -104,11 +104,13 @@ static always_inline struct pinned pin_locked(struct grant_table *t, struct pin 
  */
 static always_inline struct pinned grant_pin(struct grant_table *granter, struct pin pin, u16 grantee)
 {
+    u32 mark = fetch_mark();    /* a use's checks are its own, whatever others of the call have read of the entry */
     struct pinned pinned;
 
     spin_lock(&granter->lock);
     pinned = pin_locked(granter, pin, grantee);
     spin_unlock(&granter->lock);
+    fetch_forget(mark);
     return pinned;
 }
 

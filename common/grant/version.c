@@ -49,10 +49,10 @@ static s16 mark_in_use_v2(const struct grant_table *t, const union grant_entry_v
     struct terms terms = pin_terms(pin, grantee);
     const u32 *word = (const u32 *)entry;
 
-    *flags = read_once(*word);
+    *flags = read_shared(*word);
     if ((*flags & terms.looked_at) == terms.wanted) {
         atomic_or(status_of(t, pin.ref), (u16)terms.in_use);    /* a full barrier */
-        *flags = read_once(*word);
+        *flags = read_shared_again(*word);      /* the protocol above; what was read before counts no more */
     }
     if ((*flags & terms.looked_at) == terms.wanted)
         return GNTST_okay;
@@ -71,8 +71,8 @@ static struct pinned check_entry_v2(struct grant_table *t, const union grant_ent
         unmark_v2(t, pin.ref, (GTF_reading | GTF_writing) & ~grant_uses(t, pin.ref));
     } else if (flags & GTF_sub_page) {
         pinned.status = PINNED_PART;
-        pinned.first = read_once(entry->sub_page.page_off);
-        pinned.bytes = read_once(entry->sub_page.length);
+        pinned.first = read_shared(entry->sub_page.page_off);
+        pinned.bytes = read_shared(entry->sub_page.length);
     }
     return pinned;
 }
@@ -93,7 +93,7 @@ struct pinned pin_v2(struct grant_table *t, u32 ref, u32 uses, bool readonly, bo
     a = grant_active(t, ref);
     if (!a->uses) {
         a->domid = grantee;
-        a->frame = (u32)min(read_once(entry->full_page.frame), (u64)~0u);   /* which no frame's number is */
+        a->frame = (u32)min(read_shared(entry->full_page.frame), (u64)~0u);   /* which no frame's number is */
     }
     pinned.frame = count_uses(a, pin);
     return pinned;
@@ -202,13 +202,13 @@ static int keep_entry(const struct grant_table *t, u32 ref, struct grant_entry_v
     u64 frame;
 
     if (!entry) {
-        u64 word = read_once(*(const u64 *)entry_v1(t, ref));
+        u64 word = read_shared(*(const u64 *)entry_v1(t, ref));
 
         memcpy(kept, &word, sizeof(*kept));
         return 0;
     }
-    memcpy(&hdr, &(u32){ read_once(*(const u32 *)entry) }, sizeof(hdr));
-    frame = read_once(entry->full_page.frame);
+    memcpy(&hdr, &(u32){ read_shared(*(const u32 *)entry) }, sizeof(hdr));
+    frame = read_shared(entry->full_page.frame);
     *kept = (struct grant_entry_v1){ hdr.flags, hdr.domid, (u32)frame };
     if ((hdr.flags & GTF_type_mask) == GTF_invalid)
         return 0;

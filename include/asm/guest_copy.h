@@ -4,6 +4,7 @@
 
 #include <asm/guest_mem.h>
 #include <public/errno.h>
+#include <pvisor/fetch.h>
 #include <pvisor/short_way.h>
 
 static always_inline enum abi_word domain_word(const struct domain *d) { return d->arch.word; }
@@ -42,6 +43,8 @@ static always_inline int copy_words_from_guest(enum abi_word w, void *dst, gva_t
         GET_WORD("movl", err, word, *(const u32 *)(src.v + (len & ~7UL)));
         *(u32 *)((u8 *)dst + (len & ~7UL)) = word;
     }
+    if (!err)
+        fetch_note(src.v, len);
     return err;
 }
 

@@ -5,6 +5,7 @@
 #include <asm/extable.h>
 #include <asm/layout.h>
 #include <public/arch-x86.h>
+#include <pvisor/fetch.h>
 #include <pvisor/domain.h>
 #include <asm/pt_format.h>
 
@@ -65,6 +66,7 @@ static always_inline bool guest_text_64(const struct domain *d, const struct cpu
                  !is_guest_address_64(regs->rip)))
         return false;
     GET_GUEST_U64(*text, regs->rip, fault);
+    fetch_note(regs->rip, sizeof(*text));
     return true;
 fault:
     return false;
@@ -77,6 +79,7 @@ static always_inline bool guest_text_32(const struct domain *d, const struct cpu
                  regs->rip > d->arch.fmt->hv_start - sizeof(*text)))
         return false;
     GET_GUEST_U64(*text, regs->rip, fault);
+    fetch_note(regs->rip, sizeof(*text));
     return true;
 fault:
     return false;

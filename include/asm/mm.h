@@ -56,6 +56,8 @@ int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags);
 void hyp_map_holes(u64 va, maddr_t page, u64 flags);
 void hyp_unmap(u64 va, u64 nr);
 u64 hyp_lookup(u64 va);                   /* the leaf entry, large or not, that maps va; 0: none */
+/* Where va, a guest's address or ours, leads in the tables that this CPU walks now (mm/linear.c); false: nowhere. */
+bool linear_to_maddr(u64 va, maddr_t *at);
 #define HYP_RW (PTE_P | PTE_RW | PTE_A | PTE_D | hyp_nx)
 #define HYP_RO (PTE_P | PTE_A | PTE_D | hyp_nx)
 #define HYP_RX (PTE_P | PTE_A | PTE_D)

@@ -33,7 +33,8 @@ struct cpu_info {
     u64 scratch_rax;              /* where it parks the guest's %rax for that */
     u32 iret_error, iret_vector;  /* of the fault that goes on at iret_fault */
     u32 steps, steps_allowed;     /* debug builds: since the last look, in this call: pvisor/steps.h */
-    u64 pad;
+    u32 fetched;                  /* debug builds: of guest memory, in this attempt: pvisor/fetch.h */
+    u32 pad;
 };
 
 /* Why a hypercall does not leave by the short way: hypercall_look() looks at it. */

@@ -23,17 +23,19 @@ short_entry_word:   dd 0, ENTRY_SYSCALL_ | ENTRY_SHORT_
 %endmacro
 
 %ifdef DEBUG
-extern steps_look
-; The handler in rax, whose work is counted: pvisor/steps.h.
+extern steps_look, fetch_look
+; The handler in rax, whose work is counted, pvisor/steps.h, and what it reads of guest memory noted, pvisor/fetch.h.
 global counted_call:function hidden
 counted_call:
     mov r11, rsp
     or r11, STACK_SIZE_ - 1
     mov qword [r11 + 1 - CPUINFO_sizeof + CPUINFO_steps], 0     ; and steps_allowed
+    mov dword [r11 + 1 - CPUINFO_sizeof + CPUINFO_fetched], 1
     sub rsp, 8
     call __x86_indirect_thunk_rax
     mov [rsp], rax
     call steps_look
+    call fetch_look
     pop rax
     ret
 %endif

@@ -10,6 +10,7 @@
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
+#include <pvisor/fetch.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
@@ -101,6 +102,8 @@ bool trap_ud(struct cpu_regs *r)
     struct vcpu *v = current;
     u64 text;
 
+    if (from_guest(r))
+        fetch_begin();
     if (unlikely(!short_way(from_guest(r)) || !guest_text_64(v->domain, r, &text)))
         return other_ud(r);
     if (unlikely(text << 8 == FORCED_CPUID << 8)) {
@@ -139,6 +142,7 @@ void trap_gp(struct cpu_regs *r)
         hypervisor_fault(r);
         return;
     }
+    fetch_begin();
     if (r->error_code ? software_interrupt(current, r) || pv_emulate_gate(r) : pv_emulate_privop(r))
         return;
     pv_deliver_trap(current, r, X86_VEC_GP, r->error_code);
@@ -166,6 +170,7 @@ static bool fix_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 static __attribute__((noinline)) bool write_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
     allow_interrupts(r);
+    fetch_begin();
     if (!pv_pt_write_fault(r, address))
         pv_deliver_page_fault(v, r, address, r->error_code);
     return false;

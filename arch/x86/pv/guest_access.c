@@ -5,6 +5,7 @@
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/errno.h>
+#include <pvisor/fetch.h>
 #include <pvisor/domain.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
@@ -50,7 +51,10 @@ int (copy_from_guest)(void *dst, gva_t src, size_t len)
     steps_add(1 + len / 128);
     if (unlikely(!guest_range_ok(current->domain, src.v, len)))
         return bad_guest_address(src.v);
-    return likely(!copy_raw(dst, (const void *)src.v, len)) ? 0 : -EFAULT;
+    if (unlikely(copy_raw(dst, (const void *)src.v, len)))
+        return -EFAULT;
+    fetch_note(src.v, len);
+    return 0;
 }
 
 int (copy_to_guest)(gva_t dst, const void *src, size_t len)

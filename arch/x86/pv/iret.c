@@ -27,6 +27,7 @@ static s64 iret_64(struct vcpu *v, struct cpu_regs *regs)
     GET_GUEST_U64(rflags, sp + 48, fault);
     GET_GUEST_U64(rsp, sp + 56, fault);
     GET_GUEST_U64(ss, sp + 64, fault);
+    fetch_note(sp, sizeof(struct iret_context));
     if ((cs & 3) == 3) {
         if (unlikely(mfn_eq(v->arch.root_user, INVALID_MFN))) {
             domain_crash(v->domain, "iret to user mode at %#lx without user page tables", rip);
@@ -65,6 +66,7 @@ static s64 iret_32(struct vcpu *v, struct cpu_regs *regs)
     GET_GUEST_U32(eip, sp + 4, fault);
     GET_GUEST_U32(cs, sp + 8, fault);
     GET_GUEST_U32(eflags, sp + 12, fault);
+    fetch_note(sp, 16);
     if (eflags & RFLAGS_VM) {
         domain_crash(v->domain, "iret to virtual-8086 mode at %04x:%#x: not possible in long mode", cs & 0xffff, eip);
         return 0;
@@ -76,6 +78,7 @@ static s64 iret_32(struct vcpu *v, struct cpu_regs *regs)
     if ((cs & 3) > 1) {
         GET_GUEST_U32(esp, sp + 16, fault);
         GET_GUEST_U32(ss, sp + 20, fault);
+        fetch_note(sp + 16, 8);
         regs->rsp = esp;
         regs->ss = (u16)ss;
     } else {
@@ -97,5 +100,6 @@ s64 do_iret(u64, u64, u64, u64, u64, u64)
 {
     struct vcpu *v = current;
 
+    fetch_begin();      /* syscall.asm calls it by name, too */
     return v->domain->arch.word == ABI_64 ? iret_64(v, guest_regs()) : iret_32(v, guest_regs());
 }

@@ -7,6 +7,7 @@
 #include <public/errno.h>
 #include <public/grant_table.h>
 #include <public/xen.h>
+#include <pvisor/fetch.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
@@ -583,16 +584,18 @@ static __attribute__((noinline)) s64 ext_list(u64 uops, u64 ucount, u64 pdone, u
 {
     struct progress p;
     struct domain *d;
-    u32 i = 0;
+    u32 i = 0, mark;
     s64 err = progress_begin(&p, ucount, pdone);
     int rc;
 
     if (err || !(d = table_owner_get((u32)foreigndom, &err)))
         return err;
     rc = drain(d);
+    mark = fetch_mark();
     while (!rc && i < p.count) {
         struct mmuext_op op;
 
+        fetch_forget(mark);
         if (i && call_gives_way()) {
             rc = -RESTART;
             break;

@@ -4,6 +4,7 @@
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/errno.h>
+#include <pvisor/fetch.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/short_way.h>
@@ -45,6 +46,7 @@ static __attribute__((noinline)) bool write_by_decoder(struct cpu_regs *regs, u6
     u64 e, was = 0;
     int rc = -EFAULT;
 
+    fetch_begin();      /* nothing that the short way has read of the instruction is used any more */
     /* Decoded before anything is locked. A write of the kernel's to what it may not write is seldom anything else. */
     if (!pv_decode_pt_write(regs, &w) || (w.linear ^ address) & PAGE_MASK)
         return false;

@@ -72,7 +72,10 @@ struct fake_usage fake_usage(void);
 gva_t fake_guest_alloc(size_t size);
 void *fake_guest(gva_t a);
 
-/* Calls again as long as a handler gives way: the return value that the guest sees at the end. */
+/*
+ * Calls again as long as a handler gives way: the return value that the guest sees at the end. A call that reads something of the guest's
+ * twice (pvisor/fetch.h) ends by panic().
+ */
 s64 fake_hypercall(s64 (*fn)(u64, u64, u64, u64, u64, u64), u64 a0, u64 a1, u64 a2);
 
 #endif

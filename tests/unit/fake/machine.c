@@ -1,4 +1,5 @@
 /* See fake.h. */
+#include <execinfo.h>
 #include <stdio.h>
 #define strtoull libc_strtoull /* pvisor/lib.h has its own */
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 
 #include <asm/atomic.h>
 #include <public/errno.h>
+#include <pvisor/fetch.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/irq.h>
@@ -464,6 +466,7 @@ FAKE int copy_from_guest(void *dst, gva_t src, size_t len)
 {
     if (faults(src, len, &fake.reads_before_fault))
         return -EFAULT;
+    fetch_note((u64)fake_guest(src), len);
     memcpy(dst, fake_guest(src), len);
     return 0;
 }
@@ -526,6 +529,29 @@ FAKE int guest_write_word(gva_t array, u64 i, u64 v)
     return copy_to_guest(gva_add(array, i * bytes), &v, bytes);
 }
 
+/* --- Double fetches: the log is the hypervisor's own, of the host's addresses ------------------------ */
+
+FAKE bool linear_to_maddr(u64 va, maddr_t *at)
+{
+    *at = maddr(va);
+    return true;
+}
+
+FAKE const char *symbol_lookup(u64 a, u64 *start, u64 *size) { return (void)a, (void)start, (void)size, NULL; }
+
+FAKE unsigned stack_trace(u64 bp, u64 *trace, unsigned max)
+{
+    void *all[16];
+    unsigned own = 2, n = (unsigned)backtrace(all, (int)min(ARRAY_SIZE(all), max + own));   /* this, and who asks */
+
+    (void)bp;
+    for (unsigned i = own; i < n; i++)
+        trace[i - own] = (u64)all[i];
+    return n - own;
+}
+
+#include "common/fetch.c"
+
 /* --- Hypercalls ----------------------------------------------------------------------------------- */
 
 FAKE bool preempt_needed(void)
@@ -552,8 +578,12 @@ s64 fake_hypercall(s64 (*fn)(u64, u64, u64, u64, u64, u64), u64 a0, u64 a1, u64 
     u64 arg[6] = { a0, a1, a2 };
 
     for (;;) {
-        s64 rc = fn(arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+        s64 rc;
 
+        fetch_begin();
+        rc = fn(arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+        fetch_end();
+        fetch_look();
         if (held.nr)
             panic("a handler returned with a lock of rank %u held", held.lock[0]->rank);
         if (rc != -ERESTART_HYPERCALL)
