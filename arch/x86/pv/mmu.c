@@ -327,9 +327,8 @@ static int vcpu_mask_cpus(struct domain *d, gva_t bitmap, cpumask_t *cpus)
 
     cpumask_zero(cpus);
     for (u32 i = 0; i < d->max_vcpus; i++) {
-        if (i % abi_word_bytes(d->arch.word) == 0 || i % 8 == 0)
-            if (copy_from_guest(&bits, gva_add(bitmap, i / 8), 1))
-                return -EFAULT;
+        if (i % 8 == 0 && copy_from_guest(&bits, gva_add(bitmap, i / 8), 1))
+            return -EFAULT;
         v = d->vcpu[i];
         if (bits >> (i % 8) & 1 && v && cpumask_test(&d->arch.dirty_cpus, v->cpu))
             cpumask_set(cpus, v->cpu);
