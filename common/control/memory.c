@@ -71,12 +71,12 @@ s64 dc_shadow_op(struct domain *d, struct xen_domctl *op, gva_t)
 s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t)
 {
     mfn_t m = mfn(op->u.hypercall_init.gmfn);
-    void *page;
+    void guest_shared *page;
 
     if (frame_get_writable(m, d))
         return refuse(-EACCES, "frame %#lx is no data page of d%u", op->u.hypercall_init.gmfn, d->id);
     page = map_frame(m);
-    arch_init_hypercall_page(d, page);
+    arch_init_hypercall_page(d, shared_raw(page));
     unmap_frame(page);
     frame_put_writable(m);
     return 0;

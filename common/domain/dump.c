@@ -20,10 +20,10 @@ static void for_each_domain_do(void (*fn)(struct domain *d))
 static void dump_vcpu(const struct vcpu *v)
 {
     static const char *const states[] = { "running", "runnable", "blocked", "offline" };
-    const volatile u8 *info = v->info;
+    const u8 guest_shared *info = v->info;
 
     printk("  v%u on CPU%u: %s, pause flags %#x, upcall %s%s\n", v->id, v->cpu, states[v->runstate.state & 3],
-           v->pause_flags, info[0] ? "pending" : "clear", info[1] ? ", masked" : "");
+           v->pause_flags, read_shared_again(info[0]) ? "pending" : "clear", read_shared_again(info[1]) ? ", masked" : "");
 }
 
 static void dump_domain(struct domain *d)

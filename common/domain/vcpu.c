@@ -12,8 +12,8 @@ _Static_assert(sizeof(struct vcpu_info_l64) <= sizeof(((struct vcpu *)0)->own_in
 static void vcpu_reset_info(struct vcpu *v)
 {
     enum abi_word w = domain_word(v->domain);
-    char *shared = v->domain->shared_info;
-    const void *registered = NULL;
+    char guest_shared *shared = v->domain->shared_info;
+    const void guest_shared *registered = NULL;
 
     if (!mfn_eq(v->info_mfn, INVALID_MFN))
         registered = v->info;

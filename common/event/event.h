@@ -129,7 +129,7 @@ static inline void evtchn_wake_pollers(struct domain *d, u32 port)
         evtchn_wake_waiting(d, port);
 }
 
-/* The beginning of vcpu_info. */
+/* The beginning of vcpu_info. Either side changes them at any time: each look stands for itself. */
 struct upcall_flags {
     u8 pending, mask;
 };
@@ -138,9 +138,9 @@ struct upcall_flags {
 void evtchn_notify(struct vcpu *v);
 static inline void evtchn_mark(struct vcpu *v)
 {
-    struct upcall_flags *f = read_once(v->info);
+    struct upcall_flags guest_shared *f = read_once(v->info);
 
-    if (!xchg(&f->pending, 1) && (!short_way(v == current) || !f->mask))
+    if (!xchg(&f->pending, 1) && (!short_way(v == current) || !read_shared_again(f->mask)))
         evtchn_notify(v);
 }
 

@@ -32,7 +32,7 @@
 #define FIFO_QUEUE(vcpu, priority) ((u16)((vcpu) * NR_QUEUES + (priority)))
 
 struct guest_page {
-    void *p;
+    void guest_shared *p;
     mfn_t mfn;
 };
 
@@ -43,19 +43,19 @@ struct fifo_domain {
 
 struct fifo_vcpu {
     spinlock_t lock;                  /* RANK_FIFO: the queues' tails, and linking */
-    struct evtchn_fifo_control_block *cb; /* NULL until init_control named it */
+    struct evtchn_fifo_control_block guest_shared *cb;    /* NULL until init_control named it */
     struct guest_page page;
     u32 tail[NR_QUEUES];              /* the last port that was added; 0: none that counts */
 };
 
 /* NULL while the guest has given no page for the port. */
-static event_word_t *event_word(const struct domain *d, u32 port)
+static event_word_t guest_shared *event_word(const struct domain *d, u32 port)
 {
     const struct fifo_domain *fd = d->evtchn->fifo;
 
     if (port >= read_once(fd->nr_words))
         return NULL;
-    return (event_word_t *)fd->page[port / WORDS_PER_PAGE].p + port % WORDS_PER_PAGE;
+    return (event_word_t guest_shared *)fd->page[port / WORDS_PER_PAGE].p + port % WORDS_PER_PAGE;
 }
 
 /*
@@ -63,9 +63,9 @@ static event_word_t *event_word(const struct domain *d, u32 port)
  * any time; BUSY asks it to hold on. One that never does keeps us no longer than this loop, and loses the
  * event.
  */
-static bool set_link(struct domain *d, event_word_t *tail_word, u32 port)
+static bool set_link(struct domain *d, event_word_t guest_shared *tail_word, u32 port)
 {
-    event_word_t w = read_once(*tail_word);
+    event_word_t w = read_shared_again(*tail_word);     /* where to begin; what is decided by it holds by compare-and-exchange */
 
     for (unsigned i = 0; i < 8; i++) {
         if (!(w & LINKED)) {
@@ -91,7 +91,7 @@ static bool append(struct domain *d, struct fifo_vcpu *f, unsigned priority, u32
     f->tail[priority] = port;
     if (tail && set_link(d, event_word(d, tail), port))
         return false;
-    write_once(f->cb->head[priority], port);
+    write_shared(f->cb->head[priority], port);
     return true;
 }
 
@@ -113,7 +113,7 @@ static struct fifo_vcpu *lock_last_queue(const struct domain *d, const struct ev
     return NULL;
 }
 
-static void link_event(struct vcpu *v, struct evtchn *chn, event_word_t *word)
+static void link_event(struct vcpu *v, struct evtchn *chn, event_word_t guest_shared *word)
 {
     struct domain *d = v->domain;
     u8 priority = read_once(chn->priority);
@@ -127,7 +127,7 @@ static void link_event(struct vcpu *v, struct evtchn *chn, event_word_t *word)
     f = lock_last_queue(d, chn, &flags);
     if (unlikely(!f))
         return;
-    if (test_and_set_bit(EVTCHN_FIFO_LINKED, word)) {
+    if (test_and_set_bit(EVTCHN_FIFO_LINKED, shared_raw(word))) {
         spin_unlock_irqrestore(&f->lock, flags);
         return;
     }
@@ -142,14 +142,14 @@ static void link_event(struct vcpu *v, struct evtchn *chn, event_word_t *word)
     }
     was_empty = append(d, to, priority, chn->port);
     spin_unlock_irqrestore(&to->lock, flags);
-    if (was_empty && !test_and_set_bit(priority, &to->cb->ready))
+    if (was_empty && !test_and_set_bit(priority, shared_raw(&to->cb->ready)))
         vcpu_mark_events_pending(v);
 }
 
 void fifo_set_pending(struct vcpu *v, struct evtchn *chn)
 {
     struct domain *d = v->domain;
-    event_word_t *word = event_word(d, chn->port);
+    event_word_t guest_shared *word = event_word(d, chn->port);
     event_word_t w;
 
     if (unlikely(!word)) {
@@ -168,7 +168,7 @@ void fifo_set_pending(struct vcpu *v, struct evtchn *chn)
 
 static void clear_pending(struct domain *d, struct evtchn *chn)
 {
-    event_word_t *word = event_word(d, chn->port);
+    event_word_t guest_shared *word = event_word(d, chn->port);
 
     write_once(chn->pending, false);
     if (word)
@@ -177,20 +177,20 @@ static void clear_pending(struct domain *d, struct evtchn *chn)
 
 static void unmask(struct vcpu *v, struct evtchn *chn)
 {
-    event_word_t *word = event_word(v->domain, chn->port);
+    event_word_t guest_shared *word = event_word(v->domain, chn->port);
 
     if (!word)
         return;
-    clear_bit(EVTCHN_FIFO_MASKED, word);
-    if (read_once(*word) & PENDING)
+    clear_bit(EVTCHN_FIFO_MASKED, shared_raw(word));
+    if (test_bit(EVTCHN_FIFO_PENDING, shared_raw(word)))
         fifo_set_pending(v, chn);
 }
 
 static bool word_bit(const struct domain *d, const struct evtchn *chn, unsigned bit, bool without_word)
 {
-    const event_word_t *word = event_word(d, chn->port);
+    const event_word_t guest_shared *word = event_word(d, chn->port);
 
-    return word ? test_bit(bit, word) : without_word;
+    return word ? test_bit(bit, shared_raw(word)) : without_word;
 }
 
 static bool is_pending(const struct domain *d, const struct evtchn *chn)
@@ -312,7 +312,7 @@ int fifo_init_control(struct domain *d, const struct evtchn_init_control *c)
         rc = refuse(-EINVAL, "vCPU %u has a control block", c->vcpu);
     if (rc == 0) {
         f->page = page;
-        write_once(f->cb, (struct evtchn_fifo_control_block *)((u8 *)page.p + c->offset));
+        write_once(f->cb, (struct evtchn_fifo_control_block guest_shared *)((u8 guest_shared *)page.p + c->offset));
         if (d->evtchn->format != &evtchn_fifo)
             switch_to_fifo(d);
     }

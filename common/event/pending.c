@@ -3,7 +3,7 @@
 
 bool vcpu_event_pending(const struct vcpu *v)
 {
-    const struct upcall_flags *f = v->info;
+    const struct upcall_flags guest_shared *f = v->info;
 
-    return read_once(f->pending) && !read_once(f->mask);
+    return read_shared_again(f->pending) && !read_shared_again(f->mask);
 }

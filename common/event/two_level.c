@@ -9,17 +9,17 @@
 /* w: d's word size, which is a constant where every event comes by. */
 static always_inline void *pending_map_as(enum abi_word w, const struct domain *d)
 {
-    return (u8 *)d->shared_info + abi_offset(w, shared_info, evtchn_pending);
+    return shared_raw((u8 guest_shared *)d->shared_info + abi_offset(w, shared_info, evtchn_pending));
 }
 
 static always_inline void *mask_map_as(enum abi_word w, const struct domain *d)
 {
-    return (u8 *)d->shared_info + abi_offset(w, shared_info, evtchn_mask);
+    return shared_raw((u8 guest_shared *)d->shared_info + abi_offset(w, shared_info, evtchn_mask));
 }
 
 static always_inline void *selector_as(enum abi_word w, const struct vcpu *v)
 {
-    return (u8 *)v->info + abi_offset(w, vcpu_info, evtchn_pending_sel);
+    return shared_raw((u8 guest_shared *)v->info + abi_offset(w, vcpu_info, evtchn_pending_sel));
 }
 
 static void *pending_map(const struct domain *d) { return pending_map_as(d->arch.word, d); }
@@ -100,6 +100,6 @@ void evtchn_vcpu_info_moved(struct vcpu *v)
 
     for (u32 i = 0; i < bits; i++)
         set_bit(i, selector_as(v->domain->arch.word, v));
-    write_once(*(u8 *)v->info, 0);
+    write_shared(*(u8 guest_shared *)v->info, 0);
     vcpu_mark_events_pending(v);
 }

@@ -232,7 +232,7 @@ static int may_flush(mfn_t m, u32 *searched)
 static int cache_flush(gva_t uop, u32 *searched)
 {
     struct gnttab_cache_flush op;
-    char *page;
+    char guest_shared *page;
     mfn_t m;
     int rc;
 
@@ -252,7 +252,7 @@ static int cache_flush(gva_t uop, u32 *searched)
     if (rc)
         return rc;
     page = map_frame(m);
-    clflush_range(page + op.offset, op.length);
+    clflush_range(shared_raw(page + op.offset), op.length);
     unmap_frame(page);
     return 0;
 }

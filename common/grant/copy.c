@@ -20,7 +20,7 @@ struct side {
     u16 domid;
     bool is_ref;
     mfn_t mfn;
-    u8 *p;
+    u8 guest_shared *p;
 };
 
 static always_inline struct pin side_pin(const struct side *s, bool readonly)
@@ -136,7 +136,7 @@ static always_inline s16 copy_one(const struct gnttab_copy *op, struct side *src
     if (status == GNTST_okay)
         status = side_claim(dst, op, false);
     if (status == GNTST_okay)
-        memmove(dst->p + op->dest.offset, src->p + op->source.offset, op->len);
+        memmove(shared_raw(dst->p + op->dest.offset), shared_raw(src->p + op->source.offset), op->len);
     return status;
 }
 

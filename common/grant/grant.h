@@ -54,8 +54,8 @@ struct active {
 };
 
 struct grant_frame {
-    struct grant_entry_v1 *v1;      /* of these the one of the table's version; both NULL once the domain is gone */
-    union grant_entry_v2 *v2;
+    struct grant_entry_v1 guest_shared *v1;     /* of these the one of the table's version; both NULL once the domain is gone */
+    union grant_entry_v2 guest_shared *v2;
     struct active *active;          /* of references from ACTIVE_PER_FRAME times this frame's number on */
     u32 nr_active;                  /* of the first of them; those behind are not in use */
     u32 mfn;
@@ -63,7 +63,7 @@ struct grant_frame {
 
 /* Stays with the domain once it is there, whatever the version, as its other frames do: so whoever maps it may. */
 struct status_frame {
-    grant_status_t *status;
+    grant_status_t guest_shared *status;
     mfn_t mfn;
 };
 
@@ -110,9 +110,9 @@ static inline void grant_table_put(struct grant_table *t)
     if (unlikely(atomic_dec_and_test(&t->nr_refs)))
         grant_table_free(t);
 }
-static inline void *grant_page(const struct grant_frame *f) { return f->v1 ? (void *)f->v1 : f->v2; }
+static inline void guest_shared *grant_page(const struct grant_frame *f) { return f->v1 ? (void guest_shared *)f->v1 : f->v2; }
 /* The page has entries of the table's version from now on. */
-static inline void grant_set_page(const struct grant_table *t, struct grant_frame *f, void *page)
+static inline void grant_set_page(const struct grant_table *t, struct grant_frame *f, void guest_shared *page)
 {
     f->v1 = t->version == 1 ? page : NULL;
     f->v2 = t->version == 2 ? page : NULL;
@@ -132,7 +132,7 @@ static inline struct active *grant_active(struct grant_table *t, u32 ref)
     return likely(i < f->nr_active) ? &f->active[index_nospec(i, f->nr_active)] : grant_active_grow(f, i);
 }
 /* NULL if the table has no such entry, is of version 2, or its domain is gone. */
-static inline struct grant_entry_v1 *entry_v1(const struct grant_table *t, u32 ref)
+static inline struct grant_entry_v1 guest_shared *entry_v1(const struct grant_table *t, u32 ref)
 {
     const struct grant_frame *f;
 

@@ -43,10 +43,12 @@ static always_inline struct terms pin_terms(struct pin pin, u16 grantee)
 s16 refuse_use(const struct grant_table *t, u32 ref, u32 entry, struct terms terms);
 
 /* Sets GTF_reading, and GTF_writing unless readonly, if the entry grants that to the domain. */
-static always_inline s16 mark_in_use(const struct grant_table *t, struct grant_entry_v1 *entry, struct pin pin, u16 grantee)
+static always_inline s16 mark_in_use(const struct grant_table *t, struct grant_entry_v1 guest_shared *entry, struct pin pin,
+                                     u16 grantee)
 {
     struct terms terms = pin_terms(pin, grantee);
-    u32 *word = (u32 *)entry, w = read_shared(*word);
+    u32 guest_shared *word = (u32 guest_shared *)entry;
+    u32 w = read_shared(*word);
 
     for (unsigned i = 0; likely((w & terms.looked_at) == terms.wanted) && i < 5; i++)
         if (likely(try_cmpxchg(word, &w, w | terms.in_use)))
@@ -79,7 +81,7 @@ struct pinned pin_v2(struct grant_table *t, u32 ref, u32 uses, bool readonly, bo
 /* With the lock held. */
 static always_inline struct pinned pin_locked(struct grant_table *t, struct pin pin, u16 grantee)
 {
-    struct grant_entry_v1 *entry = entry_v1(t, pin.ref);
+    struct grant_entry_v1 guest_shared *entry = entry_v1(t, pin.ref);
     struct active *a;
     s16 status;
 
@@ -119,7 +121,7 @@ void unmark_v2(const struct grant_table *t, u32 ref, u16 flags);
 
 static always_inline void grant_unpin(struct grant_table *granter, struct pin pin)
 {
-    struct grant_entry_v1 *entry;
+    struct grant_entry_v1 guest_shared *entry;
     struct active *a;
     u16 over = 0;
 

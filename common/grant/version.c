@@ -20,7 +20,7 @@
 /* --- Entries of version 2 --------------------------------------------------------------------------- */
 
 /* NULL if the table has no such entry, is of version 1, or its domain is gone. */
-static union grant_entry_v2 *entry_v2(const struct grant_table *t, u32 ref)
+static union grant_entry_v2 guest_shared *entry_v2(const struct grant_table *t, u32 ref)
 {
     const struct grant_frame *f;
 
@@ -31,7 +31,7 @@ static union grant_entry_v2 *entry_v2(const struct grant_table *t, u32 ref)
 }
 
 /* Of an entry that entry_v2() found. */
-static grant_status_t *status_of(const struct grant_table *t, u32 ref)
+static grant_status_t guest_shared *status_of(const struct grant_table *t, u32 ref)
 {
     return &t->status[index_nospec(ref / STATUS_PER_FRAME, t->nr_status)].status[ref % STATUS_PER_FRAME];
 }
@@ -43,11 +43,11 @@ void unmark_v2(const struct grant_table *t, u32 ref, u16 flags)
 }
 
 /* Fills *flags with the entry's as they grant the use. */
-static s16 mark_in_use_v2(const struct grant_table *t, const union grant_entry_v2 *entry, struct pin pin, u16 grantee,
-                          u32 *flags)
+static s16 mark_in_use_v2(const struct grant_table *t, const union grant_entry_v2 guest_shared *entry, struct pin pin,
+                          u16 grantee, u32 *flags)
 {
     struct terms terms = pin_terms(pin, grantee);
-    const u32 *word = (const u32 *)entry;
+    const u32 guest_shared *word = (const u32 guest_shared *)entry;
 
     *flags = read_shared(*word);
     if ((*flags & terms.looked_at) == terms.wanted) {
@@ -60,7 +60,8 @@ static s16 mark_in_use_v2(const struct grant_table *t, const union grant_entry_v
 }
 
 /* All but the frame: GNTST_okay, or PINNED_PART and the bytes that may be touched. */
-static struct pinned check_entry_v2(struct grant_table *t, const union grant_entry_v2 *entry, struct pin pin, u16 grantee)
+static struct pinned check_entry_v2(struct grant_table *t, const union grant_entry_v2 guest_shared *entry, struct pin pin,
+                                    u16 grantee)
 {
     struct pinned pinned = { .status = check_uses(t, grant_active(t, pin.ref), pin, grantee) };
     u32 flags;
@@ -80,7 +81,7 @@ static struct pinned check_entry_v2(struct grant_table *t, const union grant_ent
 struct pinned pin_v2(struct grant_table *t, u32 ref, u32 uses, bool readonly, bool whole, u16 grantee)
 {
     struct pin pin = { .ref = ref, .uses = uses, .readonly = readonly, .whole = whole };
-    union grant_entry_v2 *entry = entry_v2(t, ref);
+    union grant_entry_v2 guest_shared *entry = entry_v2(t, ref);
     struct pinned pinned;
     struct active *a;
 
@@ -102,10 +103,10 @@ struct pinned pin_v2(struct grant_table *t, u32 ref, u32 uses, bool readonly, bo
 /* --- Both versions ---------------------------------------------------------------------------------- */
 
 /* The guest's CPUs may look at the entries meanwhile: each word is written in one go. */
-static void swap_words(u64 *a, u64 *b, unsigned nr)
+static void swap_words(u64 guest_shared *a, u64 guest_shared *b, unsigned nr)
 {
     for (unsigned i = 0; i < nr; i++)
-        write_once(a[i], xchg(&b[i], read_once(a[i])));
+        write_shared(a[i], xchg(&b[i], read_shared(a[i])));
 }
 
 s16 grant_swap(struct grant_table *t, u32 a, u32 b)
@@ -115,9 +116,9 @@ s16 grant_swap(struct grant_table *t, u32 a, u32 b)
     if (grant_uses(t, a) || grant_uses(t, b))
         return refuse(GNTST_eagain, "grant %u or %u is in use", a, b);
     if (t->version == 1)
-        swap_words((u64 *)entry_v1(t, a), (u64 *)entry_v1(t, b), sizeof(struct grant_entry_v1) / sizeof(u64));
+        swap_words((u64 guest_shared *)entry_v1(t, a), (u64 guest_shared *)entry_v1(t, b), sizeof(struct grant_entry_v1) / sizeof(u64));
     else
-        swap_words((u64 *)entry_v2(t, a), (u64 *)entry_v2(t, b), sizeof(union grant_entry_v2) / sizeof(u64));
+        swap_words((u64 guest_shared *)entry_v2(t, a), (u64 guest_shared *)entry_v2(t, b), sizeof(union grant_entry_v2) / sizeof(u64));
     return GNTST_okay;
 }
 
@@ -197,17 +198,17 @@ static int check_change(const struct domain *d)
 /* One of the first entries, as it is in version 1. -ERANGE if it cannot be. */
 static int keep_entry(const struct grant_table *t, u32 ref, struct grant_entry_v1 *kept)
 {
-    const union grant_entry_v2 *entry = entry_v2(t, ref);
+    const union grant_entry_v2 guest_shared *entry = entry_v2(t, ref);
     struct grant_entry_header hdr;
     u64 frame;
 
     if (!entry) {
-        u64 word = read_shared(*(const u64 *)entry_v1(t, ref));
+        u64 word = read_shared(*(const u64 guest_shared *)entry_v1(t, ref));
 
         memcpy(kept, &word, sizeof(*kept));
         return 0;
     }
-    memcpy(&hdr, &(u32){ read_shared(*(const u32 *)entry) }, sizeof(hdr));
+    memcpy(&hdr, &(u32){ read_shared(*(const u32 guest_shared *)entry) }, sizeof(hdr));
     frame = read_shared(entry->full_page.frame);
     *kept = (struct grant_entry_v1){ hdr.flags, hdr.domid, (u32)frame };
     if ((hdr.flags & GTF_type_mask) == GTF_invalid)
@@ -219,30 +220,32 @@ static int keep_entry(const struct grant_table *t, u32 ref, struct grant_entry_v
 
 static void restore_entry(const struct grant_table *t, u32 ref, struct grant_entry_v1 kept)
 {
-    union grant_entry_v2 *entry = entry_v2(t, ref);
+    union grant_entry_v2 guest_shared *entry = entry_v2(t, ref);
     u16 uses = grant_uses(t, ref);
+    u64 word;
 
     kept.flags &= (u16)~(GTF_reading | GTF_writing);
     if (entry) {
-        entry->full_page.frame = kept.frame;
-        *status_of(t, ref) = uses;
-        entry->hdr = (struct grant_entry_header){ kept.flags, kept.domid };
+        write_shared(entry->full_page.frame, kept.frame);
+        write_shared(*status_of(t, ref), uses);
+        write_shared(*(u32 guest_shared *)entry, kept.flags | (u32)kept.domid << 16);
     } else {
         kept.flags |= uses;
-        *entry_v1(t, ref) = kept;
+        memcpy(&word, &kept, sizeof(word));
+        write_shared(*(u64 guest_shared *)entry_v1(t, ref), word);
     }
 }
 
 static void clear_frames(struct grant_table *t)
 {
     for (u32 i = 0; i < t->nr_frames; i++) {
-        void *page = grant_page(&t->frame[i]);
+        void guest_shared *page = grant_page(&t->frame[i]);
 
-        memset(page, 0, PAGE_SIZE);
+        memset(shared_raw(page), 0, PAGE_SIZE);
         grant_set_page(t, &t->frame[i], page);
     }
     for (u32 i = 0; i < t->nr_status; i++)
-        memset(t->status[i].status, 0, PAGE_SIZE);
+        memset(shared_raw(t->status[i].status), 0, PAGE_SIZE);
 }
 
 /* The lock is held: nobody begins or ends a use meanwhile. */

@@ -35,9 +35,9 @@ static s64 max_pages(const struct domain *d) { return (s64)d->max_pages; }
 static s64 max_gpfn(const struct domain *d)
 {
     enum abi_word w = domain_word(d);
-    const char *p = (const char *)d->shared_info + abi_offset(w, shared_info, arch) +
-                    abi_offset(w, arch_shared_info, max_pfn);
-    u64 nr = w == ABI_64 ? read_once(*(const u64 *)p) : read_once(*(const u32 *)p);
+    const char guest_shared *p = (const char guest_shared *)d->shared_info + abi_offset(w, shared_info, arch) +
+                                 abi_offset(w, arch_shared_info, max_pfn);
+    u64 nr = w == ABI_64 ? read_shared(*(const u64 guest_shared *)p) : read_shared(*(const u32 guest_shared *)p);
 
     return nr ? (s64)(nr - 1) : 0;
 }

@@ -14,7 +14,7 @@
 /* The flags are the first two bytes in both word sizes. */
 static void unmask_upcalls(struct vcpu *v)
 {
-    write_once(((struct vcpu_info_l64 *)v->info)->evtchn_upcall_mask, 0);
+    write_shared(((struct vcpu_info_l64 guest_shared *)v->info)->evtchn_upcall_mask, 0);
 }
 
 static s64 op_yield(gva_t)

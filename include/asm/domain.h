@@ -5,6 +5,7 @@
 #include <asm/regs.h>
 #include <pvisor/abi.h>
 #include <pvisor/cpumask.h>
+#include <pvisor/fetch.h>
 #include <pvisor/spinlock.h>
 #include <pvisor/types.h>
 
@@ -96,7 +97,7 @@ struct arch_domain {
     u64 physaddr_bits;             /* frames must lie below 2^n */
     u64 l1tf_span;                 /* addresses that its entries may not name without being present: asm/spec.h */
     mfn_t pirq_eoi_mfn;            /* PHYSDEVOP_pirq_eoi_gmfn: bitmap of pirqs that need EOI */
-    u64 *pirq_eoi_map;
+    u64 guest_shared *pirq_eoi_map;
     bool auto_unmask;
 };
 

@@ -88,7 +88,16 @@ int pv_set_format(struct domain *d, enum pt_format_id id);
 void pv_forget_addresses(struct vcpu *v);        /* where its kernel wants things written: another address space begins */
 void arch_init_hypercall_page(struct domain *d, void *page);
 
-static inline void vcpu_set_upcall_mask(struct vcpu *v, bool on) { ((volatile u8 *)v->info)[1] = on; }
-static inline bool vcpu_upcall_mask(const struct vcpu *v) { return ((const volatile u8 *)v->info)[1]; }
+static inline void vcpu_set_upcall_mask(struct vcpu *v, bool on) { write_shared(((u8 guest_shared *)v->info)[1], on); }
+/* The guest's own flag: it only ever masks itself, so each look stands for itself. */
+static inline bool vcpu_upcall_mask(const struct vcpu *v) { return read_shared_again(((u8 guest_shared *)v->info)[1]); }
+/* The guest's CR2 lives where its fault handler reads it, in the vcpu_info. */
+static always_inline void vcpu_set_cr2(enum abi_word w, struct vcpu *v, u64 address)
+{
+    if (likely(w == ABI_64))
+        write_shared(((struct vcpu_info_l64 guest_shared *)v->info)->arch.cr2, address);
+    else
+        write_shared(((struct vcpu_info_l32 guest_shared *)v->info)->arch.cr2, (u32)address);
+}
 
 #endif

@@ -11,6 +11,7 @@
 #include <public/xen.h>
 #include <pvisor/console.h>
 #include <pvisor/cpumask.h>
+#include <pvisor/fetch.h>
 #include <pvisor/list.h>
 #include <pvisor/sched.h>
 #include <pvisor/softirq.h>
@@ -44,7 +45,7 @@ struct vcpu {
      * The vcpu_info: in shared_info, or where VCPUOP_register_vcpu_info put it; own_info for one that has neither. Never NULL.
      * The frame of a registered one is given back only when nobody writes there: no vCPU of the domain runs, no port is open.
      */
-    void *info;
+    void guest_shared *info;
     u64 own_info[8];                /* not shared with any other vCPU: what a guest must not see of others is written here */
     mfn_t info_mfn;                 /* INVALID_MFN unless registered */
     struct timer singleshot, periodic, poll_timer;
@@ -108,7 +109,7 @@ struct domain {
     struct cpu_policy *cpuid;
     struct rangeset *iomem, *ioports, *irqs;   /* what it may use */
 
-    void *shared_info;              /* one frame; layout by word size */
+    void guest_shared *shared_info; /* one frame; layout by word size */
     mfn_t shared_info_mfn;
     s64 time_offset_secs;
     u64 vm_assist;                  /* bit n: VMASST_TYPE n */

@@ -11,10 +11,16 @@
  * Operations of one call that do not build on each other (entries of a multicall, uses of grants) are parts of their own: fetch_mark(),
  * fetch_forget(). What was read before they began still counts.
  *
- * Copies from guests note themselves. What we read through a pointer of ours to memory that guests share is read by one of
+ * Copies from guests note themselves. A pointer of ours to memory that guests share is one to guest_shared; nobody follows it but by
  *
  *   read_shared(x)         notes it
  *   read_shared_again(x)   does not: a comment says what makes it right that this value may be another one than before
+ *   write_shared(x, v)
+ *   shared_raw(p)          for the bit operations of asm/atomic.h, on flags that both sides set and clear, each look at which stands for
+ *                          itself; and for copies of bytes of which nothing is decided
+ *
+ * and the other atomic operations, which take such pointers as they are. tools/shared checks that, as a part of `make check`: a compiler
+ * that knows an attribute for it takes everything else for an error, casts included that are not to guest_shared or shared_raw().
  *
  * Page tables and descriptor tables are not among it: while a frame has such a type no guest can write it, which is what types are for.
  */
@@ -24,8 +30,21 @@
 #include <asm/percpu.h>
 #include <pvisor/types.h>
 
-#define read_shared(x) (fetch_note((u64)&(x), sizeof(x)), read_once(x))
-#define read_shared_again(x) read_once(x)
+#ifdef CHECK_SHARED     /* nothing is compiled of it: so volatile says no more than that a cast must keep it */
+#define guest_shared volatile __attribute__((noderef))
+#define shared_int(x) \
+    __typeof__(__builtin_choose_expr(sizeof(x) == 8, (u64)0, __builtin_choose_expr(sizeof(x) == 4, (u32)0, \
+               __builtin_choose_expr(sizeof(x) == 2, (u16)0, (u8)0))))
+#define shared_value(x) (*(shared_int(x) *)(u64)&(x))
+#else
+#define guest_shared
+#define shared_value(x) (x)
+#endif
+
+#define read_shared(x) (fetch_note((u64)&(x), sizeof(x)), read_once(shared_value(x)))
+#define read_shared_again(x) read_once(shared_value(x))
+#define write_shared(x, v) write_once(shared_value(x), v)
+#define shared_raw(p) ((void *)(u64)(p))
 
 #ifdef DEBUG
 /* A new attempt. syscall.asm does the same for hypercalls. */

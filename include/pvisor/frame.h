@@ -13,6 +13,7 @@
 #define PVISOR_FRAME_H
 
 #include <asm/layout.h>
+#include <pvisor/fetch.h>
 #include <pvisor/types.h>
 
 struct domain;
@@ -116,11 +117,11 @@ mfn_t max_ram_mfn(void);   /* highest frame of RAM */
 
 /* A hypervisor address for a frame's contents; unmap when done. Never fails for a valid frame. */
 #ifdef HOST_TEST
-void *map_frame(mfn_t m);
-void unmap_frame(const void *p);
+void guest_shared *map_frame(mfn_t m);
+void unmap_frame(const void guest_shared *p);
 #else
-static inline void *map_frame(mfn_t m) { return (void *)(DIRECTMAP_START + mfn_to_maddr(m).v); }
-static inline void unmap_frame(const void *p) { (void)p; }
+static inline void guest_shared *map_frame(mfn_t m) { return (void guest_shared *)(DIRECTMAP_START + mfn_to_maddr(m).v); }
+static inline void unmap_frame(const void guest_shared *p) { (void)p; }
 #endif
 mfn_t virt_to_mfn(const void *p);   /* direct-map pointers only */
 

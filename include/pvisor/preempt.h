@@ -17,7 +17,7 @@ static always_inline bool call_gives_way(void)
 
     steps_look();
     /* No softirq at all, and no upcall pending, masked or not: the rest is for preempt_needed() to weigh. */
-    if (likely(short_way(!read_once(c->softirq_pending)) && !read_once(*(const u8 *)c->current_vcpu->info)))
+    if (likely(short_way(!read_once(c->softirq_pending)) && !read_shared_again(*(const u8 guest_shared *)c->current_vcpu->info)))
         return false;
     return preempt_needed();
 }

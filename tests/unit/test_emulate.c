@@ -39,6 +39,7 @@ static bool blocked;
 
 struct cpu_info *cpu_info(void) { return &info; }
 void guest_log(const char *fmt, ...) { (void)fmt; }
+void fetch_note(u64 va, size_t len) { (void)va, (void)len; }
 void pv_inject_trap(u8 vector, u32 error) { injected = vector, (void)error; }
 void pv_inject_page_fault(u64 address, u32 error) { injected = 14, injected_address = address, (void)error; }
 void pv_toggle_mode(struct vcpu *v) { v->arch.kernel_mode = !v->arch.kernel_mode; }

@@ -209,7 +209,7 @@ int pirq_unmap(struct domain *d, s32 pirq)
 
 void pirq_unshare_eoi_map(struct domain *d)
 {
-    void *map;
+    void guest_shared *map;
 
     spin_lock(&map_lock);
     map = d->arch.pirq_eoi_map;
@@ -260,9 +260,9 @@ static void mark_eoi(struct domain *d, u32 pirq)
     if (!d->arch.pirq_eoi_map || pirq >= EOI_MAP_BITS)
         return;
     if (p && irq_descs[p->irq].level)
-        set_bit(pirq, d->arch.pirq_eoi_map);
+        set_bit(pirq, shared_raw(d->arch.pirq_eoi_map));
     else
-        clear_bit(pirq, d->arch.pirq_eoi_map);
+        clear_bit(pirq, shared_raw(d->arch.pirq_eoi_map));
 }
 
 /* Kernels of the Xen 3 era bind GSIs of dom0 without mapping them first. */

@@ -55,7 +55,7 @@ static always_inline bool deliver_64(struct vcpu *v, struct cpu_regs *regs, cons
         sp = v->arch.kernel_sp;
         pv_change_mode(v, true);
     }
-    mask = ((const volatile u8 *)v->info)[1];
+    mask = read_shared_again(((const u8 guest_shared *)v->info)[1]);
     cs |= (u64)mask << 32;
     sp &= ~0xfUL;
     if (unlikely(!is_guest_address_64(sp - 64)))
@@ -180,10 +180,7 @@ void pv_inject_trap(u8 vector, u32 error_code) { pv_deliver_trap(current, guest_
 
 static always_inline bool deliver_page_fault(enum abi_word w, struct vcpu *v, struct cpu_regs *regs, u64 address, u64 error_code)
 {
-    if (likely(w == ABI_64))
-        ((struct vcpu_info_l64 *)v->info)->arch.cr2 = address;
-    else
-        ((struct vcpu_info_l32 *)v->info)->arch.cr2 = (u32)address;
+    vcpu_set_cr2(w, v, address);
     v->arch.cr[2] = address;
     return deliver_trap(w, v, regs, X86_VEC_PF, error_code);
 }

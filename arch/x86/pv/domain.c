@@ -164,7 +164,7 @@ int arch_vcpu_register_info(struct vcpu *v, u64 gfn, u32 offset)
 {
     struct domain *d = v->domain;
     size_t size = abi_sizeof(d->arch.word, vcpu_info);
-    char *page, *old = v->info;
+    char guest_shared *page, *old = v->info;
     int rc;
 
     if (offset > PAGE_SIZE - size || offset % abi_word_bytes(d->arch.word))
@@ -177,9 +177,9 @@ int arch_vcpu_register_info(struct vcpu *v, u64 gfn, u32 offset)
     if (rc)
         return refuse(-EINVAL, "frame %#lx is not d%u's to write", gfn, d->id);
     page = map_frame(mfn(gfn));
-    memcpy(page + offset, old, size);
+    memcpy(shared_raw(page + offset), shared_raw(old), size);
     v->info_mfn = mfn(gfn);
-    write_once(v->info, (void *)(page + offset));
+    write_once(v->info, (void guest_shared *)(page + offset));
     evtchn_vcpu_info_moved(v);
     return 0;
 }

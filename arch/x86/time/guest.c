@@ -87,19 +87,19 @@ static struct vcpu_time_info time_info_of(const struct domain *d)
 }
 
 /* The guest may read on another CPU at any time: the version is odd while the rest changes. */
-static void publish(volatile struct vcpu_time_info *to, const struct vcpu_time_info *from)
+static void publish(struct vcpu_time_info guest_shared *to, const struct vcpu_time_info *from)
 {
-    u32 version = (to->version + 1) | 1;
+    u32 version = (read_shared(to->version) + 1) | 1;
 
-    to->version = version;
+    write_shared(to->version, version);
     smp_wmb();
-    to->tsc_timestamp = from->tsc_timestamp;
-    to->system_time = from->system_time;
-    to->tsc_to_system_mul = from->tsc_to_system_mul;
-    to->tsc_shift = from->tsc_shift;
-    to->flags = from->flags;
+    write_shared(to->tsc_timestamp, from->tsc_timestamp);
+    write_shared(to->system_time, from->system_time);
+    write_shared(to->tsc_to_system_mul, from->tsc_to_system_mul);
+    write_shared(to->tsc_shift, from->tsc_shift);
+    write_shared(to->flags, from->flags);
     smp_wmb();
-    to->version = version + 1;
+    write_shared(to->version, version + 1);
 }
 
 void vcpu_time_update(struct vcpu *v)
@@ -111,7 +111,7 @@ void vcpu_time_update(struct vcpu *v)
         return;
     v->arch.time_version_tsc = stamp;
     t = time_info_of(v->domain);
-    publish((void *)((char *)v->info + abi_offset(domain_word(v->domain), vcpu_info, time)), &t);
+    publish((void guest_shared *)((char guest_shared *)v->info + abi_offset(domain_word(v->domain), vcpu_info, time)), &t);
 }
 
 /* The copy that VCPUOP_register_vcpu_time_memory_area asked for (the guest maps it to its user space). */
@@ -185,16 +185,17 @@ void vcpu_runstate_area_update(struct vcpu *v)
 static spinlock_t wallclock_lock = SPINLOCK_INIT(RANK_LEAF);
 static u64 wallclock_base;   /* ns from 1970 to the start of system time */
 
-static void *shared_field(const struct domain *d, size_t offset)
+static u32 guest_shared *shared_field(const struct domain *d, size_t offset)
 {
-    return (char *)d->shared_info + offset;
+    return (u32 guest_shared *)((char guest_shared *)d->shared_info + offset);
 }
 
 void domain_wallclock_update(struct domain *d)
 {
     enum abi_word w = domain_word(d);
-    volatile u32 *version, *sec, *nsec, *sec_hi;
+    u32 guest_shared *version, *sec, *nsec, *sec_hi;
     u64 flags, secs;
+    u32 odd;
 
     if (!d->shared_info)
         return;
@@ -205,13 +206,14 @@ void domain_wallclock_update(struct domain *d)
                                          : offsetof(struct shared_info_l32, arch.wc_sec_hi));
     flags = spin_lock_irqsave(&wallclock_lock);
     secs = wallclock_base / SECONDS(1) + (u64)d->time_offset_secs;
-    *version |= 1;
+    odd = read_shared(*version) | 1;
+    write_shared(*version, odd);
     smp_wmb();
-    *sec = (u32)secs;
-    *sec_hi = (u32)(secs >> 32);
-    *nsec = (u32)(wallclock_base % SECONDS(1));
+    write_shared(*sec, (u32)secs);
+    write_shared(*sec_hi, (u32)(secs >> 32));
+    write_shared(*nsec, (u32)(wallclock_base % SECONDS(1)));
     smp_wmb();
-    ++*version;
+    write_shared(*version, odd + 1);
     spin_unlock_irqrestore(&wallclock_lock, flags);
 }
 

@@ -74,7 +74,7 @@ static __attribute__((noinline)) unsigned fetch_bytes(u8 *bytes, u64 linear, uns
 
     if (copy_from_guest(bytes, gva(linear), n) == 0)
         return n;
-    if (first == n || copy_from_guest(bytes, gva(linear), first) != 0)
+    if (first == n || copy_from_guest(bytes, gva(linear), first) != 0)      /* again: the first gave nothing */
         return 0;
     return first;
 }

@@ -5,6 +5,7 @@
 #include <asm/emulate.h>
 #include <asm/fpu.h>
 #include <asm/percpu.h>
+#include <asm/pv.h>
 #include <asm/time.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -53,10 +54,10 @@ static bool write_guest_cr0(const struct vcpu *v, u64 val)
     return true;
 }
 
-/* The guest's CR2 lives where its fault handler reads it, in the vcpu_info. */
-static void *cr2_place(const struct vcpu *v)
+static u64 read_guest_cr2(const struct vcpu *v)
 {
-    return (char *)v->info + abi_offset(v->domain->arch.word, vcpu_info, arch.cr2);
+    return v->domain->arch.word == ABI_64 ? read_shared(((const struct vcpu_info_l64 guest_shared *)v->info)->arch.cr2)
+                                          : read_shared(((const struct vcpu_info_l32 guest_shared *)v->info)->arch.cr2);
 }
 
 static bool op_read_cr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
@@ -65,7 +66,7 @@ static bool op_read_cr(const struct insn *i, struct cpu_regs *regs, struct vcpu 
 
     switch (i->reg) {
     case 0: val = read_guest_cr0(v); break;
-    case 2: memcpy(&val, cr2_place(v), abi_word_bytes(v->domain->arch.word)); break;
+    case 2: val = read_guest_cr2(v); break;
     case 3: val = pv_read_cr3(v); break;
     case 4: val = v->arch.cr[4]; break;
     default: return false;
@@ -84,7 +85,7 @@ static bool op_write_cr(const struct insn *i, struct cpu_regs *regs, struct vcpu
             return false;
         break;
     case 2:
-        memcpy(cr2_place(v), &val, abi_word_bytes(v->domain->arch.word));
+        vcpu_set_cr2(v->domain->arch.word, v, val);
         break;
     case 3:
         switch (pv_write_cr3(v, val)) {
