@@ -307,7 +307,7 @@ static const struct grant_call {
 
 s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64, u64, u64)
 {
-    u32 cmd = (u32)a0, count = (u32)a2, size;
+    u32 cmd = (u32)a0, count = (u32)a2, size, mark = fetch_mark();
     const struct grant_call *c;
     gva_t uop = gva(a1);
 
@@ -325,6 +325,7 @@ s64 do_grant_table_op(u64 a0, u64 a1, u64 a2, u64, u64, u64)
     while (count) {
         s64 n = c->some(uop, count);
 
+        fetch_forget(mark);
         if (n == -ERESTART_HYPERCALL)
             return hypercall_restart(3, (u64)cmd, uop.v, (u64)count);
         if (n < 0)
