@@ -74,7 +74,30 @@ extern const struct evtchn_format evtchn_two_level, evtchn_fifo;
 void two_level_set_pending(struct vcpu *v, struct evtchn *chn);
 void fifo_set_pending(struct vcpu *v, struct evtchn *chn);
 
-struct fifo_domain;
+/* --- FIFO channels: fifo.c --- */
+
+#define WORDS_PER_PAGE (PAGE_SIZE / sizeof(event_word_t))
+#define MAX_PAGES      (EVTCHN_FIFO_NR_CHANNELS / WORDS_PER_PAGE)
+#define NR_QUEUES      EVTCHN_FIFO_MAX_QUEUES
+
+struct guest_page {
+    void guest_shared *p;
+    mfn_t mfn;
+};
+
+struct fifo_domain {
+    u32 nr_words;                     /* only grows */
+    struct guest_page page[MAX_PAGES];
+};
+
+struct fifo_vcpu {
+    spinlock_t lock;                  /* RANK_FIFO: the queues' tails, and linking */
+    struct evtchn_fifo_control_block guest_shared *cb;    /* NULL until init_control named it */
+    struct guest_page page;
+    u32 tail[NR_QUEUES];              /* the last port that was added; 0: none that counts */
+};
+
+/* --- A domain's channels --- */
 
 struct evtchn_domain {
     spinlock_t lock;

@@ -21,32 +21,11 @@
 #include <pvisor/printk.h>
 #include <pvisor/steps.h>
 
-#define WORDS_PER_PAGE (PAGE_SIZE / sizeof(event_word_t))
-#define MAX_PAGES      (EVTCHN_FIFO_NR_CHANNELS / WORDS_PER_PAGE)
-#define NR_QUEUES      EVTCHN_FIFO_MAX_QUEUES
-
 #define PENDING (1u << EVTCHN_FIFO_PENDING)
 #define LINKED  (1u << EVTCHN_FIFO_LINKED)
 #define BUSY    (1u << EVTCHN_FIFO_BUSY)
 
 #define FIFO_QUEUE(vcpu, priority) ((u16)((vcpu) * NR_QUEUES + (priority)))
-
-struct guest_page {
-    void guest_shared *p;
-    mfn_t mfn;
-};
-
-struct fifo_domain {
-    u32 nr_words;                     /* only grows */
-    struct guest_page page[MAX_PAGES];
-};
-
-struct fifo_vcpu {
-    spinlock_t lock;                  /* RANK_FIFO: the queues' tails, and linking */
-    struct evtchn_fifo_control_block guest_shared *cb;    /* NULL until init_control named it */
-    struct guest_page page;
-    u32 tail[NR_QUEUES];              /* the last port that was added; 0: none that counts */
-};
 
 /* NULL while the guest has given no page for the port. */
 static event_word_t guest_shared *event_word(const struct domain *d, u32 port)

@@ -111,6 +111,7 @@ int frame_get_writable(mfn_t m, const struct domain *owner) must_check;
 void frame_put_writable(mfn_t m);
 
 u64 heap_free_frames(void);
+bool heap_holds(void);                /* for tests and debug builds, at rest: free blocks are free, linked and counted */
 u64 heap_free_below(unsigned bits);   /* of them, those below 2^bits bytes */
 u64 heap_total_frames(void);
 mfn_t max_ram_mfn(void);   /* highest frame of RAM */

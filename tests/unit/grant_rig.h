@@ -14,6 +14,7 @@
 #include <common/grant/pin.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/invariant.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include "fake/fake.h"
@@ -170,6 +171,23 @@ static gva_t buffer(void)
     return a;
 }
 
+/* A test pins a grant by itself. */
+static bool pins_of_the_test;
+
+static void look_at_all(void)
+{
+    struct domain *all[] = { ctl, granter, grantee, other };
+
+    if (pins_of_the_test)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        grants_count(all[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        grants_compare(all[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        grants_put_back(all[i]);
+}
+
 static s64 call(u32 cmd, void *arg, size_t size, u32 count)
 {
     gva_t a = buffer();
@@ -178,6 +196,7 @@ static s64 call(u32 cmd, void *arg, size_t size, u32 count)
     memcpy(fake_guest(a), arg, size);
     rc = fake_hypercall(do_grant_table_op, cmd, a.v, count);
     memcpy(arg, fake_guest(a), size);
+    look_at_all();
     return rc;
 }
 #define CALL1(cmd, op) call(GNTTABOP_##cmd, &(op), sizeof(op), 1)

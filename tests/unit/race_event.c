@@ -1,5 +1,5 @@
 /* Event channels from several CPUs at once: no data race, no lock out of order, and nothing left when all is closed. */
-// SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c tests/unit/fake/clause.c common/event/invariant.c
 // SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c common/domain/rights.c
 // SOURCES: common/event/deliver.c common/event/pending.c common/event/two_level.c common/event/fifo.c common/spinlock.c
 #include "fake/event_rig.h"

@@ -3,7 +3,7 @@
  * gives them anew, and changes the version of its table. No data race, no lock out of order; a frame that is withdrawn is out
  * of use until it is given again, and in the end every frame has its first reference and nothing more.
  */
-// SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c tests/unit/fake/clause.c common/grant/invariant.c
 // SOURCES: common/grant/table.c common/grant/maptrack.c
 // SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c common/spinlock.c common/domain/rights.c
 #include <setjmp.h>
@@ -15,6 +15,7 @@
 #include <common/grant/grant.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/invariant.h>
 #include <pvisor/lib.h>
 #include "fake/fake.h"
 #include "fake/threads.h"
@@ -228,6 +229,12 @@ static void grants_are_counted_exactly(void **state)
     before = fake_usage();
     race(live);
     assert_true(versions > ROUNDS / 50);
+    for (unsigned i = 0; i < 4; i++)
+        grants_count(all[i]);
+    for (unsigned i = 0; i < 4; i++)
+        grants_compare(all[i]);
+    for (unsigned i = 0; i < 4; i++)
+        grants_put_back(all[i]);
     for (unsigned i = 0; i < RACE_CPUS * SLOTS; i++)
         if (ptes[i / SLOTS][i % SLOTS].present)
             grant_frame_put(ptes[i / SLOTS][i % SLOTS].mfn, ptes[i / SLOTS][i % SLOTS].readonly);

@@ -1,5 +1,5 @@
 /* Event channels: states, rights, limits, two-level delivery, for both word sizes. */
-// SOURCES: tests/unit/fake/machine.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c common/abi.c tests/unit/fake/clause.c common/event/invariant.c
 // SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c common/domain/rights.c
 // SOURCES: common/event/deliver.c common/event/pending.c common/event/two_level.c common/event/fifo.c
 #include "fake/event_rig.h"
@@ -367,7 +367,7 @@ int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
     /* Its lock comes before ours: none of ours may be held. */
     assert_false(spin_is_held(&v->domain->evtchn->lock));
     bound_pirq = pirq;
-    bound_port = port;
+    bound_port = fake_pirq_port[v->domain->id][pirq] = port;
     return bind_result;
 }
 

@@ -2,7 +2,7 @@
  * FIFO event channels: a guest that plays by the rules gets every event in order, one that does not spoils
  * nothing but its own; and the same with CPUs that send, close and bind at once.
  */
-// SOURCES: tests/unit/fake/machine.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c common/abi.c tests/unit/fake/clause.c common/event/invariant.c
 // SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c common/domain/rights.c
 // SOURCES: common/event/deliver.c common/event/pending.c common/event/two_level.c common/event/fifo.c
 // LIBS: -lpthread

@@ -2,7 +2,7 @@
  * Grant tables: mapping, unmapping, copying; what is refused; and that no reference is lost or dropped
  * early. All of it in both versions; what is different in version 2, and the change, is in test_grant_version.c.
  */
-// SOURCES: tests/unit/fake/machine.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c common/abi.c tests/unit/fake/clause.c common/grant/invariant.c
 // SOURCES: common/grant/table.c common/grant/maptrack.c
 // SOURCES: common/grant/map.c common/grant/copy.c common/grant/call.c common/grant/version.c common/domain/rights.c
 #include "grant_rig.h"

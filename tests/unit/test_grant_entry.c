@@ -2,7 +2,8 @@
  * Page-table entries of grants: plain stores into the table of the batch, and the long way, over real tables. Both leave the same entries,
  * references and answers, and at the end no reference is left that an entry had.
  */
-// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c tests/unit/fake/mirrors.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
+// SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
 // SOURCES: arch/x86/mm/heap.c
 // SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c
@@ -12,6 +13,7 @@
 
 #include <pvisor/lib.h>
 #include "fake/fake.h"
+#include "fake/invariant.h"
 #include "fake/mirrors.h"
 
 #define RW (PTE_P | PTE_US | PTE_RW)
@@ -249,7 +251,7 @@ static void life(void)
         else
             change_entry();
         leave_hypervisor();
-        expect_mirrors(dom);
+        mirrors_look(dom);
         say_all();
         twin_step_ends();
     }

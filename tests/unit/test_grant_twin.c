@@ -2,7 +2,7 @@
  * Grant operations in arrays, which keep a domain or a page from one to the next, and by the long way, which takes each anew: random
  * ones leave the same entries, counts, pages and answers.
  */
-// SOURCES: tests/unit/fake/machine.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c common/abi.c tests/unit/fake/clause.c common/grant/invariant.c
 // SOURCES: common/grant/table.c common/grant/maptrack.c common/grant/call.c common/domain/rights.c common/grant/version.c
 #include "fake/twin.h"
 

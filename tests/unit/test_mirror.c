@@ -2,7 +2,8 @@
  * Mirrors of non-PAE tables: faults that are nobody's but ours, which set accessed and dirty bits; limits; and the levels above, which are
  * a vCPU's own. That mirrors say what tables say, whatever is done to these, is in test_ptype.c.
  */
-// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c tests/unit/fake/mirrors.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
+// SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
 // SOURCES: arch/x86/mm/heap.c
 // SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c
@@ -15,6 +16,7 @@
 #include <asm/x86.h>
 #include "fake/fake.h"
 #include "fake/frames.h"
+#include "fake/invariant.h"
 #include "fake/mirrors.h"
 
 static u64 cr4;
@@ -117,11 +119,11 @@ static void sets_accessed_and_dirty(void **state)
         setup(state);
         cr4 = error & PF_RSVD ? CR4_SMEP : 0;
         vcpu.arch.root_kernel = make_tree();
-        expect_mirrors(dom);
+        mirrors_look(dom);
         for (unsigned i = 0; i < ARRAY_SIZE(slots); i++)
             for (unsigned k = 0; k < ARRAY_SIZE(kinds) + 1; k++)
                 expect_fault(vcpu.arch.root_kernel, slots[i], k < ARRAY_SIZE(kinds) ? k : slots[i], error & ~PF_RSVD);
-        expect_mirrors(dom);
+        mirrors_look(dom);
         teardown(state);
     }
     setup(state);
@@ -163,7 +165,7 @@ static void mirrors_get_no_bigger_than_the_domain(void **state)
     while (dom->tot_pages < MIN_LIMIT + 8)
         first = frames_new(dom);
     assert_int_equal(pt_pin(dom, first, 2), 0);
-    expect_mirrors(dom);
+    mirrors_look(dom);
 }
 
 static void refuses_what_has_no_mirror(void **state)
@@ -178,7 +180,7 @@ static void refuses_what_has_no_mirror(void **state)
     assert_int_equal(pt_pin(dom, other, 1), -E2BIG);
     dom->arch.table_limit = 0;
     assert_int_equal(pt_pin(dom, other, 1), 0);
-    expect_mirrors(dom);
+    mirrors_look(dom);
 }
 
 static void refuses_without_memory(void **state)
@@ -190,14 +192,14 @@ static void refuses_without_memory(void **state)
     while (!mfn_eq(taken[n] = alloc_frames(0, MEMF_NO_ZERO), INVALID_MFN))
         n++;
     assert_int_equal(pt_pin(dom, m, 2), -ENOMEM);
-    expect_mirrors(dom);
+    mirrors_look(dom);
     free_frames(taken[--n], 0);     /* enough for the row of numbers, not for the mirror */
     assert_int_equal(pt_pin(dom, m, 2), -ENOMEM);
-    expect_mirrors(dom);
+    mirrors_look(dom);
     while (n)
         free_frames(taken[--n], 0);
     assert_int_equal(pt_pin(dom, m, 2), 0);
-    expect_mirrors(dom);
+    mirrors_look(dom);
 }
 
 /* Dead mirrors wait for a flush, but no more than so many. */
@@ -216,7 +218,7 @@ static void the_dead_are_buried(void **state)
         assert_true(had - heap_free_frames() < 2 * DEAD_MAX);
         assert_int_equal(nr_flushes, (i + 1) / DEAD_MAX);
     }
-    expect_mirrors(dom);
+    mirrors_look(dom);
 }
 
 /* --- A vCPU's own levels ---------------------------------------------------------------------------------------- */

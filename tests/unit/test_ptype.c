@@ -5,7 +5,8 @@
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c arch/x86/mm/heap.c
 // SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
-// SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c tests/unit/fake/mirrors.c
+// SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c
+// SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <pvisor/lib.h>
 #include "fake/fake.h"
 #include "fake/frames.h"
+#include "fake/invariant.h"
 #include "fake/mirrors.h"
 
 #define AGAIN (-ERESTART_HYPERCALL)
@@ -60,6 +62,7 @@ static int setup(void **state)
     frames_reset();
     dom = frames_domain(1, id);
     other = frames_domain(2, id);
+    fake_invariant_reset();
     fmt = &pt_formats[id];
     top = fmt->levels;
     nr_roots = nr_writables = nr_segdescs = 0;
@@ -96,92 +99,16 @@ static bool is_table(mfn_t m) { return fw_type(type_word(m)) >= FT_L1 && fw_type
 static unsigned level_of(mfn_t m) { return fw_type(type_word(m)) - FT_L1 + 1; }
 static u32 refs(mfn_t m) { return (u32)fake_refs[m.v]; }
 
-/* --- Counting again ------------------------------------------------------------------------------------- */
+/* --- The invariant -------------------------------------------------------------------------------------- */
 
-static struct { u32 refs, typed; } expected[ARENA_NR];
-
-static void expect_ref(mfn_t m, u32 typed)
-{
-    assert_true(m.v >= ARENA_FIRST && m.v < ARENA_END);
-    expected[m.v - ARENA_FIRST].refs++;
-    expected[m.v - ARENA_FIRST].typed += typed;
-}
-
-static void expect_leaf(u64 e)
-{
-    mfn_t m = pte_mfn(e);
-
-    if (m.v == DEVICE_MFN)
-        return;
-    expect_ref(m, e & PTE_RW ? 1 : 0);
-    if (e & PTE_RW)
-        assert_int_equal(type_word(m) >> FW_TYPE_SHIFT, FT_WRITABLE);
-}
-
-static void expect_node(mfn_t table, unsigned level, u64 e)
-{
-    mfn_t m = pte_mfn(e);
-
-    if (mfn_eq(m, table)) {
-        assert_false(e & PTE_RW);
-        return;
-    }
-    expect_ref(m, 1);
-    assert_true(is_table(m) && type_word(m) & FW_VALID);
-    if (level_of(m) == level) {
-        assert_false(e & PTE_RW);
-        assert_true(type_word(m) & FW_LINEAR);
-    } else {
-        assert_int_equal(level_of(m), level - 1);
-    }
-}
-
-static bool hv_entry(mfn_t m, unsigned level, unsigned i)
-{
-    return level == fmt->hv_level && i >= fmt->hv_first && i <= fmt->hv_last &&
-           (fmt->id != PT32P || type_word(m) & FW_HV);
-}
-
-static void expect_table(mfn_t m)
-{
-    u32 w = type_word(m);
-    unsigned level = level_of(m), nr = w & FW_VALID ? fmt->level[level].nr_entries : w & FW_COUNT_MASK;
-
-    if (w & FW_PARTIAL)
-        expect_ref(m, 0);
-    else if (!(w & FW_VALID))
-        return;
-    for (unsigned i = 0; i < nr; i++) {
-        u64 e = entry(m, i);
-
-        if (hv_entry(m, level, i) || !(e & PTE_P))
-            continue;
-        if (level == 1)
-            expect_leaf(e);
-        else
-            expect_node(m, level, e);
-    }
-}
-
-static void expect_held(void)
+static void say_held(void)
 {
     for (unsigned i = 0; i < nr_roots; i++)
-        expect_ref(roots[i], 1);
+        holds("a root register", roots[i], (enum frame_type)(FT_L1 + top - 1));
     for (unsigned i = 0; i < nr_writables; i++)
-        expect_ref(writables[i], 1);
+        holds("a mapping of ours", writables[i], FT_WRITABLE);
     for (unsigned i = 0; i < nr_segdescs; i++)
-        expect_ref(segdescs[i], 1);
-}
-
-static void compare(mfn_t m)
-{
-    u32 w = type_word(m);
-
-    assert_int_equal(refs(m), expected[m.v - ARENA_FIRST].refs);
-    if (w & FW_PARTIAL)
-        assert_int_equal(expected[m.v - ARENA_FIRST].typed, 0);
-    else
-        assert_int_equal(w & FW_COUNT_MASK, expected[m.v - ARENA_FIRST].typed);
+        holds("a descriptor table", segdescs[i], FT_SEGDESC);
 }
 
 static bool owned(mfn_t m) { return frame_owner_id(m) == dom->id || frame_owner_id(m) == other->id; }
@@ -189,30 +116,13 @@ static bool owned(mfn_t m) { return frame_owner_id(m) == dom->id || frame_owner_
 /* Everything that holds references is looked at, and nothing else may have any. */
 static void check_counts(void)
 {
-    u64 partial = 0;
-
     leave_hypervisor();
-    memset(expected, 0, sizeof(expected));
-    expect_held();
-    for (u64 i = ARENA_FIRST; i < ARENA_END; i++) {
-        mfn_t m = mfn(i);
-
-        if (!owned(m))
-            continue;
-        if (fake_refs[i] & FR_ALLOCATED)
-            expect_ref(m, 0);
-        if (type_word(m) & FW_PINNED)
-            expect_ref(m, 1);
-        if (is_table(m))
-            expect_table(m);
-        partial += is_table(m) && type_word(m) & FW_PARTIAL;
-    }
-    for (u64 i = ARENA_FIRST; i < ARENA_END; i++)
-        if (owned(mfn(i)))
-            compare(mfn(i));
-    assert_true(dom->arch.nr_orphans <= partial);
+    say_held();
+    frames_count(dom);
+    frames_count(other);
+    frames_compare(dom);
+    frames_compare(other);
     assert_int_equal(dom->refs, 1);
-    assert_true(frame_accounts_hold(dom) && frame_accounts_hold(other));
 }
 
 /* --- What TLBs may hold ----------------------------------------------------------------------------------- */
@@ -286,26 +196,12 @@ static void check_copies(void)
     }
 }
 
-/* The remembered table is what its users take it for. */
-static void check_known(const struct known_table *known)
-{
-    mfn_t m = known->mfn;
-
-    if (mfn_eq(m, INVALID_MFN))
-        return;
-    assert_int_equal(frame_owner_id(m), dom->id);
-    assert_int_equal(level_of(m), 1);
-    assert_true(type_word(m) & FW_VALID && type_word(m) & FW_COUNT_MASK);
-}
-
 static void check(void)
 {
     check_counts();
     check_tlb();
     check_copies();
-    check_known(&dom->arch.known_l1);
-    check_known(&dom->arch.known_mirrored_l1);
-    expect_mirrors(dom);
+    mirrors_look(dom);
 }
 
 /* --- Operations, made again as often as they give way -------------------------------------------------------- */
@@ -924,6 +820,7 @@ static void holds_foreign_frames_until_flushed(void **state)
 
     (void)state;
     assert_int_equal(pin(t.table[top], top), 0);
+    fake_may_name_others = true;
     assert_int_equal(pt_update_entry(dom, t.table[1], 1, 3, pte_make(theirs, RW), other, 0), 0);
     assert_int_equal(refs(theirs), 2);
     check();
@@ -964,6 +861,7 @@ static void keeps_the_frame(void **state)
     assert_int_equal(update(l1, 1, pte_make(l1, RW)), -EINVAL);
     assert_int_equal(pte_mfn(entry(l1, 1)).v, l1.v);
     assert_int_equal(entry(l1, 1) & PTE_RW, 0);
+    fake_may_name_others = true;
     assert_int_equal(pt_update_entry(dom, l1, 1, 3, pte_make(theirs, RO), other, 0), 0);
     assert_int_equal(update(l1, 3, pte_make(theirs, RW)), -EINVAL);
     assert_int_equal(update(l1, 3, pte_make(theirs, RO | PTE_D)), 0);      /* flags only: nothing is asked */
@@ -983,6 +881,7 @@ static void many_foreign_frames(void **state)
 
     (void)state;
     assert_int_equal(pin(t.table[top], top), 0);
+    fake_may_name_others = true;
     for (unsigned i = 100; i < 400; i++) {
         mfn_t m = frames_new(other);
 

@@ -17,6 +17,7 @@
 #include <pvisor/cpumask.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
+#include <pvisor/invariant.h>
 #include <pvisor/irq.h>
 #include <pvisor/pci.h>
 #include <pvisor/power.h>
@@ -83,6 +84,7 @@ static noreturn_fn void start_on_final_stack(void)
     sched_init();
     switch_init();
     domain_debug_keys_init();
+    invariant_init();
     sched_init_cpu(0);
     lapic_init_bsp();
     smp_call_init();

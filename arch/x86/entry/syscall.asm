@@ -23,8 +23,9 @@ short_entry_word:   dd 0, ENTRY_SYSCALL_ | ENTRY_SHORT_
 %endmacro
 
 %ifdef DEBUG
-extern steps_look, fetch_look
-; The handler in rax, whose work is counted, pvisor/steps.h, and what it reads of guest memory noted, pvisor/fetch.h.
+extern steps_look, fetch_look, invariant_after_call
+; The handler in rax, whose work is counted, pvisor/steps.h, and what it reads of guest memory noted, pvisor/fetch.h. Then it may be time to
+; look at the invariant, pvisor/invariant.h.
 global counted_call:function hidden
 counted_call:
     mov r11, rsp
@@ -36,6 +37,7 @@ counted_call:
     mov [rsp], rax
     call steps_look
     call fetch_look
+    call invariant_after_call
     pop rax
     ret
 %endif

@@ -234,6 +234,34 @@ void heap_init_region(mfn_t first, u64 nr)
     }
 }
 
+/* A block on its list: where it belongs, linked to the one before it, and free as a whole. */
+static bool block_holds(u64 m, unsigned zone, unsigned order, u32 prev)
+{
+    if (!is_free_head(m, order) || zone_nr(m) != zone || link_prev(m) != prev)
+        return false;
+    for (u64 i = 1; i < 1UL << order; i++)
+        if (frame_owner_id(mfn_kept(m + i)) != DOMID_INVALID || frame_types[m + i])
+            return false;
+    return true;
+}
+
+bool heap_holds(void)
+{
+    u64 all = 0;
+
+    for (unsigned z = 0; z < NR_ZONES; all += zones[z++].free) {
+        u64 nr = 0;
+
+        for (unsigned o = 0; o <= MAX_ORDER; o++)
+            for (u32 prev = NIL, m = zones[z].head[o]; m != NIL; prev = m, m = link_next(m), nr += 1UL << o)
+                if (!block_holds(m, z, o, prev))
+                    return false;
+        if (nr != zones[z].free || (filled >> z & 1) != !!nr)
+            return false;
+    }
+    return all == free_now;
+}
+
 u64 heap_free_frames(void) { return read_once(free_now); }
 
 u64 heap_free_below(unsigned bits)

@@ -22,6 +22,17 @@ static u32 read_log(u32 *next)
     return op.u.readconsole.count;
 }
 
+void look_at_invariant(void)
+{
+    static char key = 'I';
+    static struct xen_sysctl op;
+
+    op = (struct xen_sysctl){ .cmd = XEN_SYSCTL_debug_keys, .interface_version = XEN_SYSCTL_INTERFACE_VERSION };
+    op.u.debug_keys.keys = P(&key);
+    op.u.debug_keys.nr_keys = 1;
+    (void)HYPERCALL(__HYPERVISOR_sysctl, P(&op));
+}
+
 void log_mark(void)
 {
     while (is_dom0() && read_log(&next_byte) > 0)

@@ -5,6 +5,8 @@
 #include "mm.h"
 #include "test.h"
 
+/* A debug build of the hypervisor looks whether what must hold does (pvisor/invariant.h), and says so. For dom0: others are refused. */
+void look_at_invariant(void);
 /* What comes after this counts. */
 void log_mark(void);
 bool log_says(const char *text);

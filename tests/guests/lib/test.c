@@ -1,6 +1,7 @@
 #include "test.h"
 #include "events.h"
 #include "hypercall.h"
+#include "log.h"
 #include "mm.h"
 #include "string.h"
 
@@ -134,6 +135,7 @@ static void run_all(void)
         passed += result == 1;
         failed += result == 0;
     }
+    look_at_invariant();
     printf("PVTEST %u passed, %u failed\n", passed, failed);
 }
 

@@ -14,6 +14,7 @@
 #include <common/event/event.h>
 #include <public/errno.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/invariant.h>
 #include <pvisor/lib.h>
 #include "fake.h"
 
@@ -43,12 +44,21 @@ static int event_setup(void **state)
     return 0;
 }
 
+static void look_at_all(void)
+{
+    struct domain *all[] = { ctl, one, two };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        events_look(all[i]);
+}
+
 /* Everything is closed, and nothing is left of it. */
 static int event_teardown(void **state)
 {
     struct domain *all[] = { ctl, one, two };
 
     (void)state;
+    look_at_all();
     fake_run(ctl, 0);
     for (unsigned i = 0; i < 3; i++) {
         evtchn_domain_destroy(all[i]);
@@ -85,6 +95,7 @@ static s64 event_call(u32 cmd, void *arg, size_t size)
     memcpy(fake_guest(a), arg, size);
     rc = fake_hypercall(do_event_channel_op, cmd, a.v, 0);
     memcpy(arg, fake_guest(a), size);
+    look_at_all();
     return rc;
 }
 #define CALL(name, ...) \

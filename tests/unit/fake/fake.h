@@ -46,6 +46,8 @@ extern struct fake_restart fake_restart;
 extern unsigned fake_unblocks[FAKE_MAX_DOMAINS][MAX_VCPUS];
 extern unsigned fake_kicks[FAKE_MAX_DOMAINS][MAX_VCPUS];
 extern unsigned fake_crashes;
+#define FAKE_NR_PIRQS 64
+extern u32 fake_pirq_port[FAKE_MAX_DOMAINS][FAKE_NR_PIRQS];     /* pirq_port() */
 extern __thread char fake_said[160];        /* the last line about a guest that this CPU wrote */
 extern void (*on_unlock)(spinlock_t *l);    /* once the lock is free again */
 

@@ -11,6 +11,7 @@
 #include <pvisor/fetch.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/invariant.h>
 #include <pvisor/irq.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
@@ -433,13 +434,21 @@ FAKE void vcpu_unblock(struct vcpu *v)
 
 FAKE void vcpu_kick(struct vcpu *v) { atomic_inc(&fake_kicks[v->domain->id][v->id]); }
 
+u32 fake_pirq_port[FAKE_MAX_DOMAINS][FAKE_NR_PIRQS];
+
 FAKE int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
 {
-    (void)v, (void)pirq, (void)port, (void)shareable;
+    (void)shareable;
+    write_once(fake_pirq_port[v->domain->id][pirq], port);
     return 0;
 }
 
-FAKE void pirq_unbind(struct domain *d, u32 pirq, u32 port) { (void)d, (void)pirq, (void)port; }
+FAKE void pirq_unbind(struct domain *, u32, u32) { }
+FAKE u32 pirq_port(const struct domain *d, u32 pirq) { return fake_pirq_port[d->id][pirq]; }
+
+/* --- The invariant: frames that others count -------------------------------------------------------- */
+
+FAKE void holds(const char *, mfn_t, enum frame_type) { }
 
 /* --- Guest memory --------------------------------------------------------------------------------- */
 
