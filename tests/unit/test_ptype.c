@@ -1103,13 +1103,15 @@ static void withdrawn_while_the_domain_dies(void **state)
 
 static u64 seed;
 
-static u64 random_below(u64 n)
+static u64 next_of_seed(u64 n)
 {
     seed ^= seed << 13;
     seed ^= seed >> 7;
     seed ^= seed << 17;
     return seed % n;
 }
+
+static u64 (*random_below)(u64 n) = next_of_seed;      /* a fuzzer has its own (tests/fuzz) */
 
 #define NR_PLAY 40
 static mfn_t play[NR_PLAY];
