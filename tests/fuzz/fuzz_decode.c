@@ -116,6 +116,7 @@ static void same_sizes(const struct insn *i, const struct verdict *v)
 static void same_immediate(const struct insn *i, const struct verdict *v)
 {
     const ZydisDecodedOperand *o = NULL;
+    unsigned bits;
 
     for (unsigned n = 0; n < v->insn.operand_count_visible; n++)
         if (v->operand[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE || v->operand[n].type == ZYDIS_OPERAND_TYPE_POINTER)
@@ -126,8 +127,9 @@ static void same_immediate(const struct insn *i, const struct verdict *v)
         EXPECT(i->selector == o->ptr.segment && ((i->imm ^ o->ptr.offset) & size_mask(i->op_bytes)) == 0);
         return;
     }
-    EXPECT(((i->imm ^ o->imm.value.u) & size_mask(min((unsigned)i->op_bytes, v->insn.raw.imm[0].size / 8u))) == 0);
-    EXPECT(v->insn.raw.imm[0].size == 64 || (s64)i->imm == (s64)(i->imm << (64 - v->insn.raw.imm[0].size)) >> (64 - v->insn.raw.imm[0].size));
+    bits = v->insn.raw.imm[0].size;
+    EXPECT(((i->imm ^ o->imm.value.u) & size_mask(min((unsigned)i->op_bytes, bits / 8))) == 0);
+    EXPECT((s64)i->imm == (s64)(i->imm << (64 - bits)) >> (64 - bits));
 }
 
 static void same_instruction(const struct insn *i, const struct verdict *v, const struct cpu_regs *regs)
@@ -196,28 +198,28 @@ static struct verdict verdict;
 
 static void explain(void)
 {
+    const ZydisDecodedInstruction *z = &verdict.insn;
     char text[128] = "nothing";
     ZydisFormatter f;
 
     ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
     if (is_legal(&verdict))
-        ZydisFormatterFormatInstruction(&f, &verdict.insn, verdict.operand, verdict.insn.operand_count_visible, text, sizeof(text), 0, NULL);
-    fprintf(stderr, "mode %u: we have map %u opcode %#x of %u bytes, operand %u, address %u bytes, segment %u, ea %#lx, imm %#lx\n", last.mode,
-            last.map, last.opcode, last.len, last.op_bytes, last.addr_bytes, last.seg, last.ea, last.imm);
-    fprintf(stderr, "the judge has %s of %u bytes (status %#x), operands of %u bits, addresses of %u\n", text, verdict.insn.length,
-            verdict.status, verdict.insn.operand_width, verdict.insn.address_width);
+        ZydisFormatterFormatInstruction(&f, z, verdict.operand, z->operand_count_visible, text, sizeof(text), 0, NULL);
+    fprintf(stderr, "mode %u: we have map %u opcode %#x of %u bytes, operand %u, address %u bytes, segment %u, ea %#lx, imm %#lx\n",
+            last.mode, last.map, last.opcode, last.len, last.op_bytes, last.addr_bytes, last.seg, last.ea, last.imm);
+    fprintf(stderr, "the judge has %s of %u bytes (status %#x), operands of %u bits, addresses of %u\n", text, z->length, verdict.status,
+            z->operand_width, z->address_width);
 }
 
 /* --- Any bytes ------------------------------------------------------------------------------------------ */
 
 /*
- * What is wrong with an instruction that only the judge refuses: the CPU raises #UD before anything that we are asked to emulate can happen,
- * or it is one of the opcode's forms that no user of the decoder takes. fuzz_emulate looks at what they take.
+ * What is wrong with an instruction that only the judge refuses: the CPU raises #UD before anything that we are asked to emulate can
+ * happen, or it is one of the opcode's forms that no user of the decoder takes. fuzz_emulate looks at what they take.
  */
 static bool may_be_refused(ZyanStatus s)
 {
-    return s == (ZyanStatus)ZYDIS_STATUS_ILLEGAL_LOCK || s == (ZyanStatus)ZYDIS_STATUS_BAD_REGISTER || s == (ZyanStatus)ZYDIS_STATUS_DECODING_ERROR ||
-           s == (ZyanStatus)ZYDIS_STATUS_ILLEGAL_LEGACY_PFX;
+    return s == STATUS(ILLEGAL_LOCK) || s == STATUS(BAD_REGISTER) || s == STATUS(DECODING_ERROR) || s == STATUS(ILLEGAL_LEGACY_PFX);
 }
 
 /* F6 and F7: of this group NOT alone has users. TEST has an immediate operand more, which the decoder does not take. */

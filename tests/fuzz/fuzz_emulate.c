@@ -16,17 +16,15 @@
 
 /* --- A write, as the judge sees it ------------------------------------------------------------------- */
 
+#define IS(kind, mnemonic) { kind, ZYDIS_MNEMONIC_##mnemonic }
 static const struct { u8 kind; ZydisMnemonic mnemonic; } kinds[] = {
-    { PTW_MOV, ZYDIS_MNEMONIC_MOV }, { PTW_MOV, ZYDIS_MNEMONIC_MOVNTI },
-    { PTW_MOV, ZYDIS_MNEMONIC_STOSB }, { PTW_MOV, ZYDIS_MNEMONIC_STOSW }, { PTW_MOV, ZYDIS_MNEMONIC_STOSD }, { PTW_MOV, ZYDIS_MNEMONIC_STOSQ },
-    { PTW_MOV, ZYDIS_MNEMONIC_MOVSB }, { PTW_MOV, ZYDIS_MNEMONIC_MOVSW }, { PTW_MOV, ZYDIS_MNEMONIC_MOVSD }, { PTW_MOV, ZYDIS_MNEMONIC_MOVSQ },
-    { PTW_XCHG, ZYDIS_MNEMONIC_XCHG }, { PTW_CMPXCHG, ZYDIS_MNEMONIC_CMPXCHG }, { PTW_CMPXCHG8B, ZYDIS_MNEMONIC_CMPXCHG8B },
-    { PTW_XADD, ZYDIS_MNEMONIC_XADD }, { PTW_INC, ZYDIS_MNEMONIC_INC }, { PTW_DEC, ZYDIS_MNEMONIC_DEC }, { PTW_NOT, ZYDIS_MNEMONIC_NOT },
-    { PTW_BTS, ZYDIS_MNEMONIC_BTS }, { PTW_BTR, ZYDIS_MNEMONIC_BTR }, { PTW_BTC, ZYDIS_MNEMONIC_BTC },
-    { PTW_ALU + 0, ZYDIS_MNEMONIC_ADD }, { PTW_ALU + 1, ZYDIS_MNEMONIC_OR }, { PTW_ALU + 2, ZYDIS_MNEMONIC_ADC },
-    { PTW_ALU + 3, ZYDIS_MNEMONIC_SBB }, { PTW_ALU + 4, ZYDIS_MNEMONIC_AND }, { PTW_ALU + 5, ZYDIS_MNEMONIC_SUB },
-    { PTW_ALU + 6, ZYDIS_MNEMONIC_XOR },
+    IS(PTW_MOV, MOV), IS(PTW_MOV, MOVNTI), IS(PTW_MOV, STOSB), IS(PTW_MOV, STOSW), IS(PTW_MOV, STOSD), IS(PTW_MOV, STOSQ),
+    IS(PTW_MOV, MOVSB), IS(PTW_MOV, MOVSW), IS(PTW_MOV, MOVSD), IS(PTW_MOV, MOVSQ), IS(PTW_XCHG, XCHG), IS(PTW_CMPXCHG, CMPXCHG),
+    IS(PTW_CMPXCHG8B, CMPXCHG8B), IS(PTW_XADD, XADD), IS(PTW_INC, INC), IS(PTW_DEC, DEC), IS(PTW_NOT, NOT), IS(PTW_BTS, BTS),
+    IS(PTW_BTR, BTR), IS(PTW_BTC, BTC), IS(PTW_ALU + 0, ADD), IS(PTW_ALU + 1, OR), IS(PTW_ALU + 2, ADC), IS(PTW_ALU + 3, SBB),
+    IS(PTW_ALU + 4, AND), IS(PTW_ALU + 5, SUB), IS(PTW_ALU + 6, XOR),
 };
+#undef IS
 
 static bool is_kind(u8 kind, ZydisMnemonic m)
 {
@@ -64,10 +62,12 @@ static void write_agrees(const struct pt_write *w, const struct cpu_regs *regs, 
 /* What the rig has no stand-in for: the machine's own control registers, MSRs and caches. */
 static bool needs_a_machine(const struct verdict *v)
 {
+    bool is_64 = v->insn.machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
+
     for (unsigned i = 0; i < v->insn.operand_count; i++) {
         const ZydisDecodedOperand *o = &v->operand[i];
 
-        if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && v->insn.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && o->mem.segment >= ZYDIS_REGISTER_FS)
+        if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && is_64 && o->mem.segment >= ZYDIS_REGISTER_FS)
             return true;
         if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && o->reg.value == ZYDIS_REGISTER_CR0)
             return true;
@@ -80,8 +80,10 @@ static bool needs_a_machine(const struct verdict *v)
 /* Only registers that the rig hands over take part, and only the word in question is named. */
 static bool can_run(const struct verdict *v)
 {
-    static const ZydisRegister known[] = { ZYDIS_REGISTER_RAX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RDX, ZYDIS_REGISTER_RBX, ZYDIS_REGISTER_RDI,
-                                           ZYDIS_REGISTER_RFLAGS, ZYDIS_REGISTER_NONE };
+    static const ZydisRegister known[] = {
+        ZYDIS_REGISTER_RAX, ZYDIS_REGISTER_RCX, ZYDIS_REGISTER_RDX, ZYDIS_REGISTER_RBX, ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_RFLAGS,
+        ZYDIS_REGISTER_NONE,
+    };
 
     for (unsigned i = 0; i < v->insn.operand_count; i++) {
         const ZydisDecodedOperandMem *m = &v->operand[i].mem;
@@ -90,7 +92,9 @@ static bool can_run(const struct verdict *v)
 
         for (unsigned k = 0; k < ARRAY_SIZE(known); k++)
             found |= r == known[k];
-        if (!found || (v->operand[i].type == ZYDIS_OPERAND_TYPE_MEMORY && (m->base != ZYDIS_REGISTER_RDI || m->index || m->disp.value)))
+        if (v->operand[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+            found &= m->base == ZYDIS_REGISTER_RDI && !m->index && !m->disp.value;
+        if (!found)
             return false;
     }
     return true;
@@ -119,14 +123,14 @@ static void does_what_the_processor_does(u8 *code, unsigned n, const struct nati
     if (is_legal(&v) && v.insn.attributes & ZYDIS_ATTRIB_HAS_MODRM)
         code[v.insn.raw.modrm.offset] = (u8)((code[v.insn.raw.modrm.offset] & 0x38) | 7);
     judge(&v, MODE_64, code, n);
-    if (!is_legal(&v) || needs_a_machine(&v) || !written(&v) || v.insn.address_width != 64 || !can_run(&v) || (v.insn.raw.rex.B && v.insn.raw.modrm.offset))
+    if (!is_legal(&v) || needs_a_machine(&v) || !written(&v) || v.insn.address_width != 64 || !can_run(&v))
         return;
     memory_first = memory_end = 0;
     memcpy(code_page(), code, n);
     regs = kernel_regs(code_page());
     native.rcx &= is_bit_string(&(struct insn){ .map = 1, .opcode = v.insn.opcode }) ? 15 : ~0UL;
     regs.rax = native.rax, regs.rcx = native.rcx, regs.rdx = native.rdx, regs.rbx = native.rbx, regs.rdi = (u64)&at;
-    if (!pv_decode_pt_write(&regs, &w) || (w.linear & ~7UL) != (u64)&at || (w.insn.rep && w.insn.opcode >= 0xa4 && w.insn.opcode <= 0xab))
+    if (!pv_decode_pt_write(&regs, &w) || (w.linear & ~7UL) != (u64)&at || w.insn.rep)
         return;
     c = (struct write_case){ (const char *)code, v.insn.length, flags_that_are_defined(&v) };
     compare(&c, &native, memory);
@@ -160,6 +164,8 @@ static bool is_privileged(ZydisMnemonic m)
     return false;
 }
 
+#define ANY_REP (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)
+
 static u64 ip_mask(enum code_mode mode) { return mode == MODE_64 ? ~0UL : mode == MODE_32 ? 0xffffffff : 0xffff; }
 
 static void privileged(struct cpu_regs regs, enum code_mode mode, const struct verdict *v)
@@ -172,7 +178,7 @@ static void privileged(struct cpu_regs regs, enum code_mode mode, const struct v
     }
     EXPECT(is_legal(v) && is_privileged(v->insn.mnemonic));
     EXPECT(regs.rip == before.rip || regs.rip == ((before.rip + v->insn.length) & ip_mask(mode)));
-    EXPECT(regs.rip != before.rip || injected >= 0 || v->insn.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE));
+    EXPECT(regs.rip != before.rip || injected >= 0 || v->insn.attributes & ANY_REP);
 }
 
 static void page_table_write(struct cpu_regs regs, const struct verdict *v, u64 old)
@@ -213,7 +219,7 @@ static struct cpu_regs drawn_registers(struct fuzz_input *in, u64 near)
     return regs;
 }
 
-/* The guest's code segment, in ring 1 or 3, is what its selectors name; 32-bit code is also in the flat one that is lent, beside flat data. */
+/* Of the guest's own, in ring 1 or 3; 32-bit code is in the flat one, too, that is lent, beside flat data. */
 static void choose_segments(struct cpu_regs *regs, enum code_mode mode, u8 kind)
 {
     dom.arch.word = mode == MODE_64 ? ABI_64 : ABI_32;
@@ -255,6 +261,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     enum code_mode mode = (enum code_mode)(kind % 3);
     u64 old = take(&in, 8);
     struct cpu_regs regs = drawn_registers(&in, (u64)low_page());
+    struct native native;
     struct verdict v;
 
     setup(NULL);
@@ -262,11 +269,12 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     choose_state(&regs, &in, kind);
     memcpy(code, in.at, min((size_t)INSN_MAX, (size_t)(in.end - in.at)));
     judge(&v, mode, code, put_code(&regs, code, INSN_MAX, kind & 0x80 ? kind >> 2 & 15 : 0));
-    if (is_legal(&v) ? !needs_a_machine(&v) : v.status != (ZyanStatus)ZYDIS_STATUS_ILLEGAL_LOCK) {
+    if (!is_legal(&v) || !needs_a_machine(&v)) {
         page_table_write(regs, &v, old);
         privileged(regs, mode, &v);
     }
     (void)pv_emulate_forced(&(struct cpu_regs){ .rip = regs.rip, .cs = regs.cs });
-    does_what_the_processor_does(code, INSN_MAX, &(struct native){ regs.rax, regs.rcx, regs.rdx, regs.rbx, 0, regs.rflags & F_ARITH }, old);
+    native = (struct native){ regs.rax, regs.rcx, regs.rdx, regs.rbx, 0, regs.rflags & F_ARITH };
+    does_what_the_processor_does(code, INSN_MAX, &native, old);
     return 0;
 }

@@ -1,7 +1,7 @@
 /*
- * Typed page tables, by a list of moves: the first byte says the format, and each 16 bytes are one move of those that the unit test draws at
- * random, with all that it draws for it. After each all references are counted again, and what TLBs, mirrors and copies may hold is looked
- * at; in the end the domain dies, and nothing may be left.
+ * Typed page tables, by a list of moves: the first byte says the format, and each 16 bytes are one move of those that the unit test draws
+ * at random, with all that it draws for it. After each all references are counted again, and what TLBs, mirrors and copies may hold is
+ * looked at; in the end the domain dies, and nothing may be left.
  */
 // MAX: 641
 // AS: test_ptype

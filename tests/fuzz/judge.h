@@ -13,11 +13,13 @@ struct verdict {
     ZydisDecodedOperand operand[ZYDIS_MAX_OPERAND_COUNT];
 };
 
+#define STATUS(of) ((ZyanStatus)ZYDIS_STATUS_##of)
+
 static inline bool is_legal(const struct verdict *v) { return ZYAN_SUCCESS(v->status); }
 
 /*
- * Zydis 4.0.0 takes a base of 5 for R13 where REX.B is set, mod is 0 and a displacement follows: by the manual (SDM vol. 2, table 2-5) there is
- * no base then, whatever REX says.
+ * Zydis 4.0.0 takes a base of 5 for R13 where REX.B is set, mod is 0 and a displacement follows: by the manual (SDM vol. 2, table 2-5)
+ * there is no base then, whatever REX says.
  */
 static inline void correct_base(struct verdict *v)
 {
@@ -33,7 +35,6 @@ static inline void correct_base(struct verdict *v)
         }
 }
 
-
 static inline void judge(struct verdict *v, enum code_mode mode, const u8 *bytes, unsigned n)
 {
     static const struct { ZydisMachineMode mode; ZydisStackWidth stack; } modes[] = {
@@ -44,7 +45,7 @@ static inline void judge(struct verdict *v, enum code_mode mode, const u8 *bytes
     ZydisDecoder d;
 
     ZydisDecoderInit(&d, modes[mode].mode, modes[mode].stack);
-    v->status = n ? ZydisDecoderDecodeFull(&d, bytes, n, &v->insn, v->operand) : (ZyanStatus)ZYDIS_STATUS_NO_MORE_DATA;
+    v->status = n ? ZydisDecoderDecodeFull(&d, bytes, n, &v->insn, v->operand) : STATUS(NO_MORE_DATA);
     if (is_legal(v))
         correct_base(v);
 }

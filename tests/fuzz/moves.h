@@ -1,6 +1,6 @@
 /*
- * Inputs that are lists of moves, MOVE_BYTES each behind a first byte: what a move draws beyond its bytes is 0, so that those behind it stay
- * what they are when it changes. Besides what libFuzzer does to bytes, moves are taken out, repeated and exchanged as a whole.
+ * Inputs that are lists of moves, MOVE_BYTES each behind a first byte: what a move draws beyond its bytes is 0, so that those behind it
+ * stay what they are when it changes. Besides what libFuzzer does to bytes, moves are taken out, repeated and exchanged as a whole.
  */
 #ifndef MOVES_H
 #define MOVES_H
