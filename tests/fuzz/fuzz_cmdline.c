@@ -1,5 +1,5 @@
 /* The command line, with every word that the hypervisor has: any text is survived, and what dom0 gets by it can be had. */
-// MAX: 400
+// MAX: 2200
 // AS: test_words
 #define main the_unit_tests
 #include "test_words.c"

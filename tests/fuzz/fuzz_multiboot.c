@@ -27,7 +27,7 @@ void boot_failure(const char *fmt, ...)
 
 /* --- What goes to the heap ----------------------------------------------------------------------------- */
 
-static struct region given[MAX_REGIONS];
+static struct region given[MAX_REGIONS], reserved;
 static unsigned nr_given;
 
 static bool is_ram(u64 start, u64 end)
@@ -43,6 +43,7 @@ void heap_init_region(mfn_t first, u64 nr)
     u64 start = first.v << PAGE_SHIFT, end = start + (nr << PAGE_SHIFT);
 
     EXPECT(nr && start >= FIRST_MIB && end <= E820_RAM_LIMIT && is_ram(start, end));
+    EXPECT(end <= reserved.start || start >= reserved.end);
     for (unsigned i = 0; i < nr_given; i++)
         EXPECT(end <= given[i].start || start >= given[i].end);
     EXPECT(nr_given < MAX_REGIONS);
@@ -68,7 +69,8 @@ static void memory_is_given_once(u8 pages)
     if (setjmp(failed))
         return;
     memory_init();
-    boot_reserve(0x200000, 0x200000 + pages * PAGE_SIZE / 2);
+    reserved = (struct region){ 0x200000, 0x200001 + pages * PAGE_SIZE / 2 };
+    boot_reserve(reserved.start, reserved.end);
     for (unsigned i = 0; i < pages / 16u; i++) {
         maddr_t a = boot_alloc_aligned(1 + i, PAGE_SIZE << (i & 7));
 

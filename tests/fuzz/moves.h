@@ -7,7 +7,9 @@
 
 #include "fuzz.h"
 
+#ifndef MOVE_BYTES
 #define MOVE_BYTES 16u
+#endif
 
 void *memmove(void *to, const void *from, size_t n);
 size_t LLVMFuzzerMutate(u8 *data, size_t size, size_t most);
