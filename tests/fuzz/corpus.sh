@@ -8,7 +8,7 @@ for fuzzer in "$@"; do
     [ -d "$OUT/found/$name" ] || continue
     rm -rf "$least"
     mkdir -p "$least" "$OUT/corpus/$name"
-    "$OUT/$fuzzer" -merge=1 -detect_leaks=0 "$least" "$OUT/corpus/$name" "$OUT/found/$name" >"$OUT/log/merge-$name" 2>&1 || exit 1
+    ASAN_OPTIONS=detect_leaks=0 "$OUT/$fuzzer" -merge=1 -detect_leaks=0 "$least" "$OUT/corpus/$name" "$OUT/found/$name" >"$OUT/log/merge-$name" 2>&1 || exit 1
     find "$least" -type f -size +0 -printf '%s %p\n' | sort -n | while read -r size file; do
         base64 -w 0 "$file"
         echo

@@ -60,6 +60,17 @@ static void look_at(const u8 *file, size_t size)
         is_sound(&img);
 }
 
+/* A few bytes of the headers, of the file, its segments or its sections, are others. */
+static void spoil_headers(struct made *file, struct fuzz_input *in, unsigned nr)
+{
+    while (nr--) {
+        u32 where = (u32)take(in, 2), at = where & 0x8000 ? (u32)file->shoff + (where & 0x1ff) : where & 0xff;
+
+        if (at < file->size)
+            file->data[at] = (u8)take(in, 1);
+    }
+}
+
 static void look_at_made(struct fuzz_input *in)
 {
     static struct notes_maker notes;
@@ -68,9 +79,12 @@ static void look_at_made(struct fuzz_input *in)
     struct kernel_spec k = { .is64 = how & 1, .notes_in_section = how & 2, .symbols = how & 4, .notes = how & 8 ? &notes : NULL,
                              .paddr = how & 16 ? 0x1000000 : take(in, 8), .filesz = take(in, 2) & 0xfff, .memsz = take(in, 4),
                              .entry = take(in, 8) };
+    unsigned spoilt = (unsigned)take(in, 1) & 3;
+    struct fuzz_input spoils = *in;
     char string[256] = "";
     u8 *copy;
 
+    in->at += min((size_t)(in->end - in->at), (size_t)spoilt * 3);
     if (how & 32) {
         memcpy(string, in->at, min((size_t)(in->end - in->at), sizeof(string) - 1));
         k.guest_string = string;
@@ -78,6 +92,7 @@ static void look_at_made(struct fuzz_input *in)
     notes.size = min((size_t)(in->end - in->at), sizeof(notes.data));
     memcpy(notes.data, in->at, notes.size);
     make_kernel(&file, &k);
+    spoil_headers(&file, &spoils, spoilt);
     copy = exact_copy(file.data, file.size);
     look_at(copy, file.size);
     free(copy);

@@ -18,7 +18,7 @@ one() {
     unpack "$name"
     rm -f "$OUT/crashes/$name"-*
     most=$(sed -n 's,^// MAX: *,,p' "$1.c")
-    timeout $((SECONDS_EACH + 120)) "$OUT/$1" -max_total_time="$SECONDS_EACH" -max_len="${most:-1024}" -timeout=20 -detect_leaks=0 \
+    ASAN_OPTIONS=detect_leaks=0 timeout $((SECONDS_EACH + 120)) "$OUT/$1" -max_total_time="$SECONDS_EACH" -max_len="${most:-1024}" -timeout=20 -detect_leaks=0 \
         -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" "$OUT/found/$name" "$OUT/corpus/$name" >"$log" 2>&1
     status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
