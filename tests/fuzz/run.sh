@@ -18,8 +18,9 @@ one() {
     unpack "$name"
     rm -f "$OUT/crashes/$name"-*
     most=$(sed -n 's,^// MAX: *,,p' "$1.c")
-    ASAN_OPTIONS=detect_leaks=0 timeout $((SECONDS_EACH + 120)) "$OUT/$1" -max_total_time="$SECONDS_EACH" -max_len="${most:-1024}" -timeout=20 -detect_leaks=0 \
-        -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" "$OUT/found/$name" "$OUT/corpus/$name" >"$log" 2>&1
+    ASAN_OPTIONS=detect_leaks=0 timeout $((SECONDS_EACH + 120)) "$OUT/$1" -max_total_time="$SECONDS_EACH" -max_len="${most:-1024}" \
+        -timeout=20 -detect_leaks=0 -print_final_stats=1 -artifact_prefix="$OUT/crashes/$name-" \
+        "$OUT/found/$name" "$OUT/corpus/$name" >"$log" 2>&1
     status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     edges=$(sed -n 's/.* cov: \([0-9]*\) ft: \([0-9]*\) .*/\1 edges, \2 features/p' "$log" | tail -n 1)
