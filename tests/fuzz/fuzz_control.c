@@ -253,7 +253,7 @@ static void begin(void)
 }
 
 /* No lock is held between two moves, which the fake machine looks at. The place for whatever else is to hold. */
-static void holds(void)
+static void between_moves(void)
 {
     struct domain *d;
 
@@ -273,7 +273,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     (void)take(&in, 1);
     while (next_move(&in)) {
         play();
-        holds();
+        between_moves();
     }
     kill_all();
     rangeset_free(control->iomem);

@@ -132,7 +132,7 @@ static bool names_back(const struct evtchn *chn, const struct domain *d)
 }
 
 /* Both ends of a pair name each other, and ports are counted. The place for whatever else is to hold. */
-static void holds(void)
+static void between_moves(void)
 {
     for (unsigned n = 0; n < 3; n++) {
         u32 open = 0;
@@ -173,7 +173,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     memset(dead, 0, sizeof(dead));
     while (next_move(&in)) {
         play();
-        holds();
+        between_moves();
     }
     fake = (struct fake_faults){ 0 };
     (void)event_teardown(NULL);

@@ -194,7 +194,7 @@ static void die(void)
 /* --- What holds between two moves --------------------------------------------------------------------------------------- */
 
 /* Each entry of a page table has its references. The place for whatever else is to hold. */
-static void holds(void)
+static void between_moves(void)
 {
     u32 refs[FAKE_NR_FRAMES] = { 0 }, writers[FAKE_NR_FRAMES] = { 0 };
 
@@ -254,7 +254,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     begin(&in);
     while (next_move(&in)) {
         play();
-        holds();
+        between_moves();
     }
     (void)teardown(NULL);
     return 0;

@@ -31,7 +31,7 @@ static void note_state(void)
 }
 
 /* The place for whatever else is to hold between two moves. */
-static void holds(void)
+static void between_moves(void)
 {
     check();
     walk_some();
@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
         play[i] = frames_new(dom);
     while (next_move(&in)) {
         play_once();
-        holds();
+        between_moves();
     }
     preempt_at(5, false);
     relinquish();
