@@ -32,7 +32,20 @@ static void open_offer(void) { (void)CALL(alloc_unbound, .dom = some_domain(), .
 static void open_pair(void) { (void)bind_interdomain(some_domain(), some_port()); }
 static void open_virq(void) { (void)bind_virq(nearly(24, (u32)take(&move, 4)), some_vcpu()); }
 static void open_ipi(void) { (void)bind_ipi(some_vcpu()); }
-static void open_pirq(void) { (void)CALL(bind_pirq, .pirq = nearly(8, (u32)take(&move, 4)), .flags = (u32)take(&move, 1)); }
+/* Not one that is bound: the fake machine's interrupts do not refuse that, as the real ones do. */
+static void open_pirq(void)
+{
+    u32 pirq = (u32)take(&move, 1) % 8;
+
+    for (u32 port = 0; port < current->domain->evtchn->nr_ports; port++) {
+        const struct evtchn *chn = evtchn_at(current->domain, port);
+
+        if (chn->state == PORT_PIRQ && chn->u.pirq == pirq)
+            return;
+    }
+    (void)CALL(bind_pirq, .pirq = pirq, .flags = (u32)take(&move, 1));
+}
+
 static void close_some(void) { (void)CALL(close, some_port()); }
 static void send_some(void) { (void)CALL(send, some_port()); }
 static void unmask_some(void) { (void)CALL(unmask, some_port()); }
@@ -55,7 +68,8 @@ static void call_anything(void)
 
     for (unsigned i = 0; i < sizeof(bytes); i++)
         bytes[i] = (u8)take(&move, 1);
-    (void)event_call(cmd, bytes, sizeof(bytes));
+    if (cmd != EVTCHNOP_bind_pirq)
+        (void)event_call(cmd, bytes, sizeof(bytes));
 }
 
 /* --- What guests do to memory ------------------------------------------------------------------------------------------ */
