@@ -26,6 +26,7 @@ static const struct kind {
 } OF_64_V1 = { ABI_64, 1 }, OF_32_V1 = { ABI_32, 1 }, OF_64_V2 = { ABI_64, 2 }, OF_32_V2 = { ABI_32, 2 };
 static struct domain *ctl, *granter, *grantee, *other;
 static struct fake_usage at_start;
+static gva_t call_buffer;
 
 /* --- Page tables: one entry per page of a small address space, which owns its reference ----------- */
 
@@ -123,6 +124,7 @@ static int setup(void **state)
     struct kind kind = **(struct kind **)state;
 
     fake_reset();
+    call_buffer = fake_guest_alloc(256);
     memset(ptes, 0, sizeof(ptes));
     nr_stale = nr_flushes = 0;
     at_start = fake_usage();
@@ -160,16 +162,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static gva_t buffer(void)
-{
-    static struct domain *made_for;
-    static gva_t a;
-
-    if (made_for != ctl)
-        a = fake_guest_alloc(256);
-    made_for = ctl;
-    return a;
-}
+static gva_t buffer(void) { return call_buffer; }
 
 /* A test pins a grant by itself. */
 static bool pins_of_the_test;

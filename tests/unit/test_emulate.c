@@ -34,6 +34,7 @@ static struct vcpu vcpu = { .domain = &dom };
 static struct cpu_info info = { .current_vcpu = &vcpu };
 static int injected;            /* vector, or -1 */
 static u64 injected_address, unreadable_from, cr3_written, msr_written;
+static u64 memory_first, memory_end;    /* unless both are 0, all that a guest can reach */
 static u64 descriptor;
 static bool blocked;
 
@@ -56,11 +57,19 @@ u64 pv_fixup_cr4(const struct vcpu *v, u64 cr4) { (void)v; return cr4; }
 void pv_cpu_switch_to(const struct vcpu *v) { (void)v; }
 int pv_set_debugreg(struct vcpu *v, unsigned n, u64 val)
 {
+    if (n > 7)
+        return -EINVAL;
     v->arch.debugreg[n] = val;
     return n == 4 ? -ENODEV : 0;
 }
 bool debugreg_io(struct vcpu *v, u16 port, unsigned bytes) { (void)v, (void)port, (void)bytes; return false; }
-int pv_get_debugreg(const struct vcpu *v, unsigned n, u64 *val) { *val = v->arch.debugreg[n]; return 0; }
+int pv_get_debugreg(const struct vcpu *v, unsigned n, u64 *val)
+{
+    if (n > 7)
+        return -EINVAL;
+    *val = v->arch.debugreg[n];
+    return 0;
+}
 void fpu_set_ts(bool on) { vcpu.arch.ts = on; }
 int fpu_xsetbv(u32 index, u64 val) { (void)val; return index ? -EINVAL : 0; }
 u64 guest_rdtsc(const struct vcpu *v) { (void)v; return 0x500000007; }
@@ -87,9 +96,11 @@ bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsi
 }
 
 /* Guest addresses are ours. */
+static bool unreachable(u64 at, size_t len) { return memory_end && (at < memory_first || at >= memory_end || len > memory_end - at); }
+
 int copy_from_guest(void *dst, gva_t src, size_t len)
 {
-    if (unreadable_from && src.v + len > unreadable_from)
+    if ((unreadable_from && src.v + len > unreadable_from) || unreachable(src.v, len))
         return -EFAULT;
     memcpy(dst, (void *)src.v, len);
     return 0;
@@ -97,7 +108,7 @@ int copy_from_guest(void *dst, gva_t src, size_t len)
 
 int copy_to_guest(gva_t dst, const void *src, size_t len)
 {
-    if (dst.v < 4096)
+    if (dst.v < 4096 || unreachable(dst.v, len))
         return -EFAULT;
     memcpy((void *)dst.v, src, len);
     return 0;
@@ -458,7 +469,8 @@ static void not_writes(void **state)
 {
     static const char text[][5] = { "\x39\x0f", "\x48\x83\x3f\x01", "\x89\xc8", "\xff\x17", "\xff\x37",
         "\xf7\x07", "\x48\x0f\xc7\x0f", "\x0f\xc7\x37", "\x0f\xba\x27\x01", "\x8b\x0f",
-        "\x0f\x20\xc0", "\x66\x0f\xc3\x0f" };
+        "\x0f\x20\xc0", "\x66\x0f\xc3\x0f", "\xf2\x0f\xc3\x0f",
+        "\xf0\x89\x0f", "\xf0\xc6\x07\x01", "\xf0\x0f\xc3\x0f", "\xf0\xab" };
     u8 *code = code_page();
     struct pt_write w;
 

@@ -210,6 +210,28 @@ static void says_what_of_the_loaders_does_not_fit(void **state)
     expect(0, 0, GIB, E820_RAM);
 }
 
+/* The list of tags ends at one that does not fit, and none is read beyond its size: found by tests/fuzz, which it kept looking for ever. */
+static void tags_end_where_they_say(void **state)
+{
+    static const u32 sizes[] = { 0, 7, 17, 0x7fffffff, 0xfffffff8, 0xfffffff9, 0xffffffff };
+    static const u32 module[2] = { 0x100000, 0x200000 };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        loader.size = 8;
+        tag(1, "one", 4);
+        tag(3, module, sizeof(module));     /* without its text */
+        tag(6, "", 0);                      /* without its fields */
+        tag(1, "two", 4);
+        memcpy((u8 *)&loader + loader.size - 12, &sizes[i], 4);
+        fake_direct_map = (u64)&loader;
+        assert_true(multiboot_parse(0x36d76289, 0));
+        fake_direct_map = 0;
+        assert_string_equal(boot_info.cmdline, "one");
+        assert_int_equal(boot_info.nr_modules, 0);
+    }
+}
+
 /* Tables that grow with memory: 12 bytes of the frame table and 8 of the M2P for each frame, more than lies below 4 GiB. */
 static void tables_of_a_large_machine_fit(void **state)
 {
@@ -238,6 +260,7 @@ int main(void)
         cmocka_unit_test_setup(memory_beyond_our_reach_is_named_and_unused, setup),
         cmocka_unit_test_setup(no_memory_of_the_first_mib_is_given_out, setup),
         cmocka_unit_test_setup(says_what_of_the_loaders_does_not_fit, setup),
+        cmocka_unit_test_setup(tags_end_where_they_say, setup),
         cmocka_unit_test_setup(tables_of_a_large_machine_fit, setup),
     };
 

@@ -1002,13 +1002,15 @@ static void withdrawn_while_the_domain_dies(void **state)
 
 static u64 seed;
 
-static u64 random_below(u64 n)
+static u64 next_of_seed(u64 n)
 {
     seed ^= seed << 13;
     seed ^= seed >> 7;
     seed ^= seed << 17;
     return seed % n;
 }
+
+static u64 (*random_below)(u64 n) = next_of_seed;      /* a fuzzer has its own (tests/fuzz) */
 
 #define NR_PLAY 40
 static mfn_t play[NR_PLAY];
@@ -1335,6 +1337,33 @@ static void remembers_a_table(void **state)
     check();
 }
 
+/* An entry that is writable no longer, by each way of changing it: its frame is a table only once no CPU can write it by what it knows. */
+static void no_longer_writable(void **state)
+{
+    for (unsigned way = 0; way < 5; way++) {
+        struct tree t;
+        mfn_t l1;
+        u64 e;
+
+        setup(state);       /* nothing waits for a flush */
+        t = make_tree();
+        l1 = t.table[1];
+        assert_int_equal(pin(t.table[top], top), 0);
+        check();
+        e = entry(l1, 0);
+        pt_know_l1(dom, l1);
+        switch (way) {
+        case 0: assert_int_equal(pt_update_leaf(dom, l1, 0, e & ~PTE_RW, dom, 0), 0); break;
+        case 1: assert_int_equal(pt_compare_update_leaf(dom, l1, 0, e, e & ~PTE_RW), 0); break;
+        case 2: assert_int_equal(update_known(place(l1, 0), e & ~PTE_RW), 0); break;
+        case 3: assert_int_equal(update_known(place(l1, 0), 0), 0); break;
+        case 4: assert_int_equal(pt_update_leaf(dom, l1, 0, pte_make(t.data[1], RW), dom, 0), 0); break;
+        }
+        assert_int_equal(pin(t.data[0], 1), 0);
+        check();
+    }
+}
+
 /* Whatever number a guest thinks of, a frame is one of the frame table's, or none. */
 static void numbers_are_bounded(void **state)
 {
@@ -1388,6 +1417,7 @@ int main(void)
         FORMATS(holds_foreign_frames_until_flushed),
         FORMATS(keeps_the_frame),
         FORMATS(remembers_a_table),
+        FORMATS(no_longer_writable),
         FORMATS(numbers_are_bounded),
         FORMATS(many_foreign_frames),
         FORMATS(random_operations),

@@ -76,10 +76,18 @@ static __init void parse_mb1(const struct mb1_info *i)
         read_map(low(i->mmap_addr), i->mmap_length, 0);
 }
 
+/* Its fields before a text, which is one byte at least, or a map. */
+static __init u32 least_size(u32 type)
+{
+    return sizeof(struct mb2_tag) + (type == MB2_MODULE ? 9 : type == MB2_MMAP ? 8 : 1);
+}
+
 static __init void parse_mb2_tag(const struct mb2_tag *t)
 {
     const char *body = (const char *)(t + 1);
 
+    if (t->size < least_size(t->type))
+        return;
     switch (t->type) {
     case MB2_CMDLINE:
         take_text(boot_info.cmdline, sizeof(boot_info.cmdline), body, "The command line");
@@ -91,7 +99,7 @@ static __init void parse_mb2_tag(const struct mb2_tag *t)
         add_module(((const u32 *)body)[0], ((const u32 *)body)[1], body + 8);
         break;
     case MB2_MMAP:
-        read_map(body + 8, max(t->size, 16u) - 16, max(((const u32 *)body)[0], MB2_MIN_ENTRY));
+        read_map(body + 8, t->size - 16, max(((const u32 *)body)[0], MB2_MIN_ENTRY));
         break;
     case MB2_RSDP1:
         if (boot_info.rsdp.v)
@@ -111,11 +119,11 @@ static __init void parse_mb2(const u32 *info)
     for (int pass = 0; pass < 2; pass++) {
         for (const char *q = p; q + 8 <= end;) {
             const struct mb2_tag *t = (const struct mb2_tag *)q;
-            if (t->type == MB2_END || t->size < 8)
+            if (t->type == MB2_END || t->size < 8 || t->size > end - q)
                 break;
             if ((t->type == MB2_LOADER) == !pass)
                 parse_mb2_tag(t);
-            q += ROUND_UP(t->size, 8);
+            q += ROUND_UP((u64)t->size, 8);
         }
     }
 }

@@ -20,9 +20,13 @@ static __init u64 end_of(const struct e820_entry *e) { return e->start + e->size
 static __init const char *read_entry(const struct e820_source *s, const char *p, struct e820_entry *e)
 {
     const char *body = s->stride ? p : p + 4;
-    u32 step = s->stride ? s->stride : *(const u32 *)p + 4;
+    u32 step = s->stride;
 
-    memcpy(e, body, 20);      /* start, size, type: packed there */
+    if (!step) {
+        memcpy(&step, p, 4);
+        step += 4;
+    }
+    memcpy(e, body, 20);      /* start, size, type: packed there, and at any address */
     e->type = e->type ? e->type : E820_RESERVED;
     return p + max(step, 20u);
 }

@@ -21,6 +21,7 @@
 static enum abi_word WORD_64 = ABI_64, WORD_32 = ABI_32;
 
 static struct domain *ctl, *one, *two; /* the control domain and two guests with 4 vCPUs each */
+static gva_t op_buffer;
 
 static struct domain *event_domain(u16 id, enum abi_word word, bool control)
 {
@@ -37,6 +38,7 @@ static int event_setup(void **state)
     enum abi_word word = **(enum abi_word **)state;
 
     fake_reset();
+    op_buffer = fake_guest_alloc(64);
     ctl = event_domain(0, ABI_64, true);
     one = event_domain(1, word, false);
     two = event_domain(2, word, false);
@@ -75,21 +77,9 @@ static int event_teardown(void **state)
     return 0;
 }
 
-static gva_t op_buffer(void)
-{
-    static gva_t buffer;
-    static struct domain *made_for;
-
-    if (made_for != ctl) {
-        buffer = fake_guest_alloc(64);
-        made_for = ctl;
-    }
-    return buffer;
-}
-
 static s64 event_call(u32 cmd, void *arg, size_t size)
 {
-    gva_t a = op_buffer();
+    gva_t a = op_buffer;
     s64 rc;
 
     memcpy(fake_guest(a), arg, size);

@@ -15,10 +15,12 @@
 #include <pvisor/frame.h>
 
 #define FAKE_FIRST_MFN  0x1000u
+#ifndef FAKE_NR_FRAMES  /* the fuzzers have less of both, so that a fresh machine takes less time */
 #define FAKE_NR_FRAMES  4096u
+#define FAKE_GUEST_SIZE (8u << 20)
+#endif
 #define FAKE_MAX_DOMAINS 16
 #define FAKE_GUEST_BASE 0x10000000u     /* guest addresses: below 4 GiB, for both word sizes */
-#define FAKE_GUEST_SIZE (8u << 20)
 
 struct fake_frame {
     u16 owner;

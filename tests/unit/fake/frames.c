@@ -139,6 +139,8 @@ void frames_reset(void)
         arena = mmap(NULL, ARENA_NR * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         BUG_ON(arena == MAP_FAILED);
         fake_direct_map = (u64)arena - ARENA_FIRST * PAGE_SIZE;
+        for (u64 m = 0; m < ARENA_FIRST; m++)
+            fake_refs[m] = (u64)DOMID_IO << FR_OWNER_SHIFT;
     }
     leave_hypervisor();
     for (unsigned i = 1; i < ARRAY_SIZE(domains); i++) {
@@ -150,9 +152,7 @@ void frames_reset(void)
         domains[i] = NULL;
     }
     nr_frames = ARENA_END;
-    for (u64 m = 0; m < ARENA_FIRST; m++)
-        fake_refs[m] = (u64)DOMID_IO << FR_OWNER_SHIFT;
-    memset(fake_types, 0, sizeof(fake_types));
+    memset(fake_types + ARENA_FIRST, 0, ARENA_NR * sizeof(fake_types[0]));
     BUG_ON(madvise(arena, ARENA_NR * PAGE_SIZE, MADV_DONTNEED));        /* zeros again, where anything was written */
     heap_ready = false;
     heap_init_region(mfn(ARENA_FIRST), ARENA_NR);

@@ -8,8 +8,10 @@
 #include <asm/pt.h>
 #include <pvisor/domain.h>
 
-#define ARENA_FIRST ((1u << 20) - 2048)
+#ifndef ARENA_NR    /* the fuzzers have less, so that looking at all of it takes less */
 #define ARENA_NR    4096u
+#endif
+#define ARENA_FIRST ((1u << 20) - ARENA_NR / 2)
 #define ARENA_END   (ARENA_FIRST + ARENA_NR)
 #define DEVICE_MFN  0x100u      /* the frame of device memory that domain 1 may map */
 

@@ -234,7 +234,7 @@ static bool two_byte_write(struct pt_write *w, const struct cpu_regs *regs)
     case 0xbb:          return bit_write(w, regs);
     case 0xb0 ... 0xb1: return cmpxchg_write(w, regs);
     case 0xc0 ... 0xc1: return from_reg(w, regs, PTW_XADD);
-    case 0xc3:          return w->bytes >= 4 && from_reg(w, regs, PTW_MOV);
+    case 0xc3:          return w->bytes >= 4 && !w->insn.rep && from_reg(w, regs, PTW_MOV);
     case 0xc7:          return cmpxchg8b(w, regs);
     default:            return false;
     }
@@ -251,11 +251,14 @@ bool pv_decode_pt_write(struct cpu_regs *regs, struct pt_write *w)
         return false;
     w->bytes = i->op_bytes;
     if (is_string(i))
-        return string_write(w, regs) && insn_linear(i, regs, SEG_ES, i->ea, w->bytes, true, &w->linear);
+        return !i->lock && string_write(w, regs) && insn_linear(i, regs, SEG_ES, i->ea, w->bytes, true, &w->linear);
     if (!i->mem)
         return false;
     known = i->map ? two_byte_write(w, regs) : one_byte_write(w, regs);
-    return known && insn_linear(i, regs, i->seg, i->ea, w->bytes, true, &w->linear);
+    /* The CPU raises #UD at such a MOV: the guest has changed the instruction since. */
+    if (!known || (unlikely(i->lock) && w->kind == PTW_MOV))
+        return false;
+    return insn_linear(i, regs, i->seg, i->ea, w->bytes, true, &w->linear);
 }
 
 /* --- Performing --------------------------------------------------------------------------------- */
