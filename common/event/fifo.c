@@ -282,6 +282,7 @@ static void switch_to_fifo(struct domain *d)
     }
     smp_wmb();
     write_once(ed->format, &evtchn_fifo);
+    smp_mb();       /* two_level_set_pending() */
     for (u32 port = 1; port < end; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 

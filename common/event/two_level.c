@@ -53,6 +53,9 @@ void two_level_set_pending(struct vcpu *v, struct evtchn *chn)
         set_pending(ABI_64, v, d, chn->port);
     else
         set_pending(ABI_32, v, d, chn->port);
+    /* Whoever changes to FIFO writes the format and then looks at the bit; we have set the bit: one of the two sees the other. */
+    if (unlikely(evtchn_format(d) != &evtchn_two_level))
+        fifo_set_pending(v, chn);
 }
 
 static void clear_pending(struct domain *d, struct evtchn *chn)
