@@ -45,14 +45,14 @@ end:
 inline fifo_set_pending(by)
 {
     if
-    :: !SEES_WORD(by) ->            //@ fifo.c:event_word 1 read_once(fd->nr_words)
+    :: !SEES_WORD(by) ->            //@ fifo.c:fifo_set_pending 1 event_word(d,chn->port)
         if :: by -> FENCE :: else fi;
-        kept = true;                //@ fifo.c:fifo_set_pending 1 xchg(&chn->pending,true)
+        kept = true;                //@ fifo.c:fifo_set_pending 2 xchg(&chn->pending,true)
 #ifndef NO_LOOK_AT_WORDS
         if
-        :: SEES_WORD(by) ->
+        :: SEES_WORD(by) ->         //@ fifo.c:fifo_set_pending 3 event_word(d,chn->port)
             if
-            :: atomic { kept -> kept = false }; word_pending = true     //@ fifo.c:fifo_set_pending 2 xchg(&chn->pending,false)
+            :: atomic { kept -> kept = false }; word_pending = true     //@ fifo.c:fifo_set_pending 4 xchg(&chn->pending,false)
             :: !kept
             fi
         :: else
@@ -60,7 +60,7 @@ inline fifo_set_pending(by)
 #endif
     :: else ->
         if :: by -> FENCE :: else fi;
-        word_pending = true         //@ fifo.c:fifo_set_pending 3 __atomic_fetch_or(word,PENDING,__ATOMIC_SEQ_CST)
+        word_pending = true         //@ fifo.c:fifo_set_pending 5 __atomic_fetch_or(word,PENDING,__ATOMIC_SEQ_CST)
     fi
 }
 
@@ -68,11 +68,11 @@ proctype sender()
 {
     sent++;
     if
-    :: !fifo ->                     //@ event.h:evtchn_format 1 read_once(d->evtchn->format)
+    :: !fifo ->                     //@ event.h:evtchn_deliver 2 evtchn_format(d)
         bit_pending = true;         //@ two_level.c:set_pending 1 test_and_set_bit(port,pending_map_as(w,d))
 #ifndef NO_LOOK_AGAIN
         if
-        :: fifo -> fifo_set_pending(false)      /* two_level_set_pending()'s second look */
+        :: fifo -> fifo_set_pending(false)      //@ two_level.c:two_level_set_pending 1 evtchn_format(d)
         :: else
         fi
 #endif
@@ -91,7 +91,7 @@ active proctype domain()
 #ifndef NO_BARRIER
     FENCE;                          //@ fifo.c:switch_to_fifo 5 smp_mb()
 #endif
-    if
+    if                              //@ fifo.c:switch_to_fifo 6 evtchn_is_open(chn)
     :: bit_pending -> fifo_set_pending(true)    //@ two_level.c:is_pending 1 test_bit(chn->port,pending_map(d))
     :: else
     fi;
@@ -102,9 +102,9 @@ active proctype domain()
     FENCE;                          //@ fifo.c:add_words 3 smp_mb()
 #endif
     if
-    :: kept ->
+    :: kept ->                      //@ fifo.c:add_words 4 evtchn_is_open(chn)
 #ifndef WORDS_WITHOUT_BARRIER
-        kept = false;               //@ fifo.c:add_words 4 xchg(&chn->pending,false)
+        kept = false;               //@ fifo.c:add_words 5 xchg(&chn->pending,false)
 #else
         kept = false;
 #endif
