@@ -308,9 +308,10 @@ proctype death()
         if :: OPEN(B) -> close_port(B) :: else fi;
         LOCK(lock[2]);              //@ port.c:evtchn_domain_destroy 3 spin_lock(&ed->lock)
         ok = !nr_active[2];
-        if :: ok -> fifo_destroy(2) :: else fi;
-        UNLOCK(lock[2]);            //@ port.c:evtchn_domain_destroy 5 spin_unlock(&ed->lock)
-        if :: ok -> break :: else fi
+        if
+        :: ok -> fifo_destroy(2); UNLOCK(lock[2]); break        //@ port.c:evtchn_domain_destroy 5 spin_unlock(&ed->lock)
+        :: else -> UNLOCK(lock[2])  //@ port.c:evtchn_domain_destroy 4 spin_unlock(&ed->lock)
+        fi
     od;
     atomic { !refs[2] -> assert(!port_lock[B] && !lock[2]); gone[2] = true }
 }

@@ -91,7 +91,7 @@ inline own_level()
     frame_take();
     if
     :: ok ->
-        t = types;
+        t = types;                          //@ pt/grant.c:is_own_l1 1 read_once(frame_types[m.v])
         frame_drop();
         ok = t & TABLE && TCOUNT(t)
     :: else
