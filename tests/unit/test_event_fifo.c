@@ -199,7 +199,12 @@ static void pending_survives_the_switch(void **state)
 
 static u32 switch_far;
 
-static void send_to_one(void) { BUG_ON(evtchn_send(two, switch_far) != 0); }
+static void send_to_one(void)
+{
+    step_on();
+    BUG_ON(evtchn_send(two, switch_far) != 0);
+    step_off();
+}
 
 static void change_to_fifo(void)
 {

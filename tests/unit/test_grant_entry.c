@@ -286,7 +286,9 @@ static void change_hands(void)
 
 static void map_at_named(void)
 {
+    step_on();
     named_status = pv_grant_map(&named_walk, mfn_to_maddr(named).v, granted[0], GNTMAP_contains_pte);
+    step_off();
 }
 
 static bool changes_hands_after(unsigned instructions)

@@ -1,6 +1,7 @@
 /*
- * What another CPU does between two instructions of ours. The work runs step by step (the trap flag); after its nth instruction another
- * thread, which is the other CPU and has locks of its own, does all that it has to do. So tests try each place in turn.
+ * What another CPU does between two instructions of ours. Between step_on() and step_off() the work runs step by step (the trap flag); after
+ * its nth instruction there another thread, which is the other CPU and has locks of its own, does all that it has to do. So tests try
+ * each place in turn.
  */
 #ifndef FAKE_STEP_H
 #define FAKE_STEP_H
@@ -32,6 +33,9 @@ static void *step_other(void *meanwhile)
     return NULL;
 }
 
+static void step_on(void) { __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | STEP_TF); }
+static void step_off(void) { __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~(u64)STEP_TF); }
+
 /* False: the work was over before its nth instruction, and the other CPU has done nothing. */
 static bool step_over(void (*work)(void), unsigned n, void (*meanwhile)(void))
 {
@@ -42,9 +46,7 @@ static bool step_over(void (*work)(void), unsigned n, void (*meanwhile)(void))
         pthread_create(&other, NULL, step_other, (void *)meanwhile))
         return false;
     steps_left = n;
-    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | STEP_TF);
     work();
-    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~(u64)STEP_TF);
     happened = !steps_left;
     if (!happened)
         sem_post(&step_turn);
