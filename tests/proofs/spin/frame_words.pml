@@ -179,7 +179,7 @@ inline retire(type)
 inline demote()
 {
     t = types;                              //@ table.c:demote 1 frame_types[m.v]
-    assert(t & PARTIAL && orphan);
+    assert(t & PARTIAL);
     if
     :: set_partial(TYPE(t)); ok = false     /* gives way */
     :: orphan = false; retire(TYPE(t)); frame_drop(); ok = true
@@ -200,7 +200,8 @@ inline promote(type)
     if
     :: d_step { assert(TYPE(types) == type && TCOUNT(types) == 1); types = types | VALID };  //@ table.c:promote 1 atomic_or(&frame_types[m.v],FW_VALID)
         ok = true
-    :: orphan = true; set_partial(type); ok = false      /* it gives way, or so does its undoing after a refusal */
+    :: set_partial(type); ok = false                     /* it gives way: whoever wants the table goes on */
+    :: orphan = true; set_partial(type); ok = false      /* refused, and its undoing gives way: nobody owns the rest */
     :: retire(type); ok = false                          /* refused */
     fi;
     /* What is partial keeps the reference. */
@@ -446,10 +447,11 @@ proctype end_of_domain()
         :: ok ->
             t = types;                      //@ table.c:relinquish_frame 1 frame_types[m.v]
             if
-            :: t & PINNED -> unpin_held()
+            :: t & PARTIAL -> demote()
+            :: !(t & PARTIAL) && t & PINNED -> unpin_held(); ok = true
             :: else
             fi;
-            if :: !orphan -> release() :: else fi;
+            if :: ok && !orphan -> release() :: else fi;
             frame_drop()
         :: else -> assert(orphan || freed)
         fi;
@@ -471,6 +473,7 @@ init
         :: types = WORD(SEGDESC) | VALID
         :: types = WORD(L1) | VALID | PINNED | 1; refs++; trusting = 1
         :: types = WORD(L2) | PARTIAL | 1; refs++; trusting = 1; orphan = true
+        :: types = WORD(L2) | PARTIAL | 1; refs++; trusting = 1
         fi;
         do
         :: i < CPUS -> run cpu(); i++
