@@ -82,7 +82,7 @@ static s64 op_poll(gva_t arg)
         return refuse(-EINVAL, "%u ports, expected at most %u", p.nr_ports, MAX_POLL_PORTS);
     timer_stop(&v->poll_timer);
     write_once(v->poll_port, 0);
-    write_once(v->domain->has_polled, true);
+    atomic_or(&v->domain->event_watch, WATCH_POLLERS);
     atomic_or(&v->pause_flags, VPF_BLOCKED);
     (void)xchg(&v->poll_active, true);      /* a full barrier */
     rc = vcpu_event_pending(v) ? 1 : check_ports(v, &p);
