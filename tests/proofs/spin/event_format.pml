@@ -7,18 +7,20 @@
  * follows wait in a store buffer (format, number of words); a sender stores nothing by plain stores.
  *
  * Holds: when all is done no event is left where the guest does not look: not in the bits of two levels, and not with us once there is a
- * word. For each event that was sent after the guest's last look there is something that makes it look again.
+ * word (after a reset such a bit would keep the next event back). For each event that was sent after the guest's last look there is something that makes it look again.
  */
 //! fast -DSENDERS=1
 //! fast -DSENDERS=2
 //! all -DSENDERS=3
 //! mutation NO_LOOK_AGAIN -DSENDERS=1
-//! mutation NO_BARRIER -DSENDERS=1
+//! mutation WATCH_LATE -DSENDERS=1
+//! mutation BIT_STAYS -DSENDERS=1
+//! mutation BIT_NOT_TAKEN -DSENDERS=1
 //! mutation NO_LOOK_AT_WORDS -DSENDERS=1
 //! mutation WORDS_WITHOUT_BARRIER -DSENDERS=1
 #include "steps.h"
 
-bool fifo, bit_pending, word, word_pending, kept;
+bool fifo, watch, bit_pending, word, word_pending, kept;
 bool has_words;                 /* the domain's CPU has written the number of words */
 byte busy = SENDERS + 1;
 byte sent, seen;                /* events, and how many the guest knows of by its last look */
@@ -66,13 +68,23 @@ inline fifo_set_pending(by)
 
 proctype sender()
 {
+    bool was;
+
     sent++;
     if
     :: !fifo ->                     //@ event.h:evtchn_deliver 2 evtchn_format(d)
-        bit_pending = true;         //@ two_level.c:set_pending 1 test_and_set_bit(port,pending_map_as(w,d))
+        atomic { was = bit_pending; bit_pending = true };       //@ two_level.c:set_pending 1 test_and_set_bit(port,pending_map_as(w,d))
 #ifndef NO_LOOK_AGAIN
         if
-        :: fifo -> fifo_set_pending(false)      //@ two_level.c:two_level_set_pending 1 evtchn_format(d)
+        :: !was && watch ->         //@ two_level.c:set_pending 3 read_once(d->event_watch)
+            if
+            :: fifo ->              //@ two_level.c:look_further 1 evtchn_format(d)
+#ifndef BIT_STAYS
+                bit_pending = false;        //@ two_level.c:look_further 2 clear_bit(port,pending_map(d))
+#endif
+                fifo_set_pending(false)
+            :: else
+            fi
         :: else
         fi
 #endif
@@ -83,16 +95,26 @@ proctype sender()
 
 active proctype domain()
 {
+    bool was;
+
     if
     :: atomic { bit_pending -> bit_pending = false; seen = sent }
     :: true
     fi;
     buffer!TO_FIFO;                 //@ fifo.c:switch_to_fifo 4 write_once(ed->format,&evtchn_fifo)
-#ifndef NO_BARRIER
-    FENCE;                          //@ fifo.c:switch_to_fifo 5 smp_mb()
+#ifndef WATCH_LATE
+    atomic { FENCE -> watch = true };           //@ fifo.c:switch_to_fifo 5 atomic_or(&d->event_watch,WATCH_FORMAT)
+#endif
+#ifdef BIT_NOT_TAKEN
+    was = bit_pending;
+#else
+    atomic { FENCE -> was = bit_pending; bit_pending = false };     //@ two_level.c:two_level_take_pending 1 test_and_clear_bit(chn->port,pending_map(d))
+#endif
+#ifdef WATCH_LATE
+    watch = true;
 #endif
     if                              //@ fifo.c:switch_to_fifo 6 evtchn_is_open(chn)
-    :: bit_pending -> fifo_set_pending(true)    //@ two_level.c:is_pending 1 test_bit(chn->port,pending_map(d))
+    :: was -> fifo_set_pending(true)
     :: else
     fi;
     /* fifo_expand_array() */
@@ -124,5 +146,5 @@ init
 
     atomic { do :: i < SENDERS -> run sender(); i++ :: else -> break od }
     !busy && FENCE;
-    assert(!kept && (seen == sent || word_pending))
+    assert(!kept && !bit_pending && (seen == sent || word_pending))
 }

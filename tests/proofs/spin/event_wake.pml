@@ -19,7 +19,7 @@
 //! mutation UNBLOCKED_FIRST -DOPS=2 -DCALLS=0 -DPOLLED=2
 #include "steps.h"
 
-bool bit_call, bit_polled, pending, mask, blocked, poll_active, has_polled, asleep;
+bool bit_call, bit_polled, pending, mask, blocked, poll_active, watched, asleep;
 byte poll_port;                 /* 0: any */
 #define PORT_CALL   1
 #define PORT_POLLED 2
@@ -49,7 +49,7 @@ inline vcpu_unblock()
 inline wake_pollers(port)
 {
     if
-    :: has_polled ->                //@ event/event.h:evtchn_wake_pollers 1 read_once(d->has_polled)
+    :: watched ->                //@ event/event.h:evtchn_wake_pollers 1 read_once(d->event_watch)
         ok = poll_active;           //@ event/deliver.c:evtchn_wake_waiting 1 read_once(v->poll_active)
         if :: ok -> ok = poll_port == 0 || poll_port == port :: else fi;
         if :: ok -> atomic { ok = poll_active; poll_active = false } :: else fi;        //@ event/deliver.c:evtchn_wake_waiting 2 xchg(&v->poll_active,false)
@@ -108,7 +108,7 @@ inline block()
 inline poll()
 {
     poll_port = 0;                  //@ sched/sched_op.c:op_poll 1 write_once(v->poll_port,0)
-    has_polled = true;              //@ sched/sched_op.c:op_poll 2 write_once(v->domain->has_polled,true)
+    watched = true;              //@ sched/sched_op.c:op_poll 2 atomic_or(&v->domain->event_watch,WATCH_POLLERS)
 #ifdef LOOK_THEN_POLL
     vcpu_event_pending();
     if :: !ok -> ok = bit_polled :: else fi;
