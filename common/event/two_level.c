@@ -37,8 +37,8 @@ static always_inline void select_port(enum abi_word w, struct vcpu *v, u32 port)
 }
 
 /*
- * Whoever changes to FIFO writes the format, says so in event_watch, and then takes the bits that are set; we have set a bit, and then looked
- * at event_watch: one of the two sees the other. The bit does not stay: after a reset it would say that there is an event already.
+ * Whoever changes to FIFO writes the format, says so in event_watch, and then takes the bits that are set; we have set a bit, and then
+ * looked at event_watch: one of the two sees the other. The bit does not stay: after a reset it would say that there is an event already.
  */
 static __attribute__((cold, noinline)) void look_further(struct domain *d, u32 port)
 {

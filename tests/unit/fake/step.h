@@ -1,7 +1,7 @@
 /*
- * What another CPU does between two instructions of ours. Between step_on() and step_off() the work runs step by step (the trap flag); after
- * its nth instruction there another thread, which is the other CPU and has locks of its own, does all that it has to do. So tests try
- * each place in turn.
+ * What another CPU does between two instructions of ours. Between step_on() and step_off() the work runs step by step (the trap flag);
+ * after its nth instruction there another thread, which is the other CPU and has locks of its own, does all that it has to do. So tests
+ * try each place in turn.
  */
 #ifndef FAKE_STEP_H
 #define FAKE_STEP_H
