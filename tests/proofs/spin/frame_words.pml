@@ -6,7 +6,8 @@
  *   a writable reference, without a lock (grants, copies, event pages)     a table of either of two levels, held and given back
  *   pin and unpin                                                         a descriptor page
  *   the frame given up by its guest
- * Promotion and demotion may succeed, be refused, and give way at any point; check() of a descriptor page may fail.
+ * Promotion and demotion may succeed, be refused, and give way at any point; check() of a descriptor page may fail. With FEW there are only
+ * writable references, tables of one level and the giving up.
  *
  * Holds: no CPU writes a frame through a writable reference while others trust its contents (a table, whole or half, or a descriptor
  * page); no count goes below 0; a frame that is held stays its owner's; it is freed once, with no type in use and nobody at it; after the
@@ -15,8 +16,8 @@
  * Left out: FW_HV and FW_LINEAR, whose counts are those of any table; overflow of counts.
  */
 //! fast -DCPUS=2 -DOPS=1
-//! all -DCPUS=2 -DOPS=2
-//! all -DCPUS=3 -DOPS=1
+//! all -DCPUS=2 -DOPS=2 -DFEW
+//! all -DCPUS=3 -DOPS=1 -DFEW
 //! mutation LOOK_THEN_PROMOTE -DCPUS=2 -DOPS=1
 //! mutation LOOK_THEN_WRITE -DCPUS=2 -DOPS=1
 //! mutation LOOK_THEN_TAKE -DCPUS=2 -DOPS=1
@@ -419,11 +420,13 @@ proctype cpu()
         if
         :: write_frame()
         :: use_table(L1)
+        :: release()
+#ifndef FEW
         :: use_table(L2)
         :: pin()
         :: unpin()
         :: use_segdesc()
-        :: release()
+#endif
         fi
     :: else -> break
     od;
