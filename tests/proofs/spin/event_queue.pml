@@ -45,7 +45,7 @@ byte busy;
 /* linked: port is behind the tail; else the queue was empty. */
 inline set_link(at)
 {
-    w = word[at];                   //@ fifo.c:set_link 1 read_once(*tail_word)
+    w = word[at];                   //@ fifo.c:set_link 1 read_shared_again(*tail_word)
     tries = 0;
     do
     :: !(w & LINKED) ->
@@ -77,7 +77,7 @@ inline append()
     if :: was_empty -> ready[to] = true :: else fi;
 #endif
     if
-    :: was_empty -> head[to] = port //@ fifo.c:append 2 write_once(f->cb->head[priority],port)
+    :: was_empty -> head[to] = port //@ fifo.c:append 2 write_shared(f->cb->head[priority],port)
     :: else
     fi
 }
@@ -103,7 +103,7 @@ inline link_event()
 {
     if :: to = 0 :: to = 1 fi;      //@ fifo.c:link_event 1 read_once(chn->priority)
     lock_last_queue();
-    atomic { ok = !(word[port] & LINKED); word[port] = word[port] | LINKED };       //@ fifo.c:link_event 3 test_and_set_bit(EVTCHN_FIFO_LINKED,word)
+    atomic { ok = !(word[port] & LINKED); word[port] = word[port] | LINKED };       //@ fifo.c:link_event 3 test_and_set_bit(EVTCHN_FIFO_LINKED,shared_raw(word))
     if
     :: !ok -> UNLOCK(lock[from])    //@ fifo.c:link_event 4 spin_unlock_irqrestore(&f->lock,flags)
     :: else ->
@@ -125,7 +125,7 @@ inline link_event()
         was_empty = false;
 #endif
         if
-        :: was_empty -> ready[to] = true        //@ fifo.c:link_event 9 test_and_set_bit(priority,&to->cb->ready)
+        :: was_empty -> ready[to] = true        //@ fifo.c:link_event 9 test_and_set_bit(priority,shared_raw(&to->cb->ready))
         :: else
         fi
     fi
@@ -162,8 +162,8 @@ proctype masker(byte port)
     atomic { word[port] = word[port] & ~MASKED; w = word[port] };
     if
     :: w & PENDING ->
-        word[port] = word[port] & ~MASKED;      //@ fifo.c:unmask 2 clear_bit(EVTCHN_FIFO_MASKED,word)
-        w = word[port];             //@ fifo.c:unmask 3 read_once(*word)
+        word[port] = word[port] & ~MASKED;      //@ fifo.c:unmask 2 clear_bit(EVTCHN_FIFO_MASKED,shared_raw(word))
+        w = word[port];             //@ fifo.c:unmask 3 test_bit(EVTCHN_FIFO_PENDING,shared_raw(word))
         if :: w & PENDING -> fifo_set_pending() :: else fi
     :: else
     fi;

@@ -26,9 +26,9 @@ byte poll_port;                 /* 0: any */
 
 inline vcpu_event_pending()
 {
-    ok = pending;                   //@ event/pending.c:vcpu_event_pending 1 read_once(f->pending)
+    ok = pending;                   //@ event/pending.c:vcpu_event_pending 1 read_shared_again(f->pending)
     if
-    :: ok -> ok = !mask             //@ event/pending.c:vcpu_event_pending 2 read_once(f->mask)
+    :: ok -> ok = !mask             //@ event/pending.c:vcpu_event_pending 2 read_shared_again(f->mask)
     :: else
     fi
 }
@@ -91,7 +91,7 @@ proctype sender()
 
 inline block()
 {
-    mask = false;                   //@ sched/sched_op.c:unmask_upcalls 1 write_once(((structvcpu_info_l64*)v->info)->evtchn_upcall_mask,0)
+    mask = false;                   //@ sched/sched_op.c:unmask_upcalls 1 write_shared(((structvcpu_info_l64guest_shared*)v->info)->evtchn_upcall_mask,0)
 #ifdef LOOK_THEN_BLOCK
     vcpu_event_pending();
     if :: !ok -> blocked = true :: else fi

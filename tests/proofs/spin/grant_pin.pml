@@ -82,7 +82,7 @@ inline refuse_use() { ok = false }
 inline mark_in_use_v1()
 {
     tries = 0;
-    d_step { touch(); w = entry };          //@ pin.h:mark_in_use 1 read_once(*word)
+    d_step { touch(); w = entry };          //@ pin.h:mark_in_use 1 read_shared(*word)
     do
     :: (w & LOOKED_AT(readonly)) == (TO(dom) | PERMIT) && tries < 2 ->
         tries++;
@@ -99,13 +99,13 @@ inline mark_in_use_v1()
 
 inline mark_in_use_v2()
 {
-    d_step { touch(); w = entry };          //@ version.c:mark_in_use_v2 1 read_once(*word)
+    d_step { touch(); w = entry };          //@ version.c:mark_in_use_v2 1 read_shared(*word)
     if
     :: (w & LOOKED_AT(readonly)) == (TO(dom) | PERMIT) ->
         touch();
         status = status | READING | (readonly -> 0 : WRITING);      //@ version.c:mark_in_use_v2 2 atomic_or(status_of(t,pin.ref),(u16)terms.in_use)
 #ifndef NO_SECOND_LOOK
-        d_step { touch(); w = entry }       //@ version.c:mark_in_use_v2 3 read_once(*word)
+        d_step { touch(); w = entry }       //@ version.c:mark_in_use_v2 3 read_shared_again(*word)
 #endif
     :: else
     fi;
@@ -144,7 +144,7 @@ inline pin()
         fi;
         if
         :: ok ->
-            count_uses();                   //@ pin.h:pin_locked 1 read_once(entry->frame)
+            count_uses();                   //@ pin.h:pin_locked 1 read_shared(entry->frame)
             begin_use(readonly, dom)
         :: else
         fi
@@ -152,7 +152,7 @@ inline pin()
         mark_in_use_v2();
         if
         :: ok ->
-            count_uses();                   //@ version.c:pin_v2 1 read_once(entry->full_page.frame)
+            count_uses();                   //@ version.c:pin_v2 1 read_shared(entry->full_page.frame)
             begin_use(readonly, dom)
         :: else ->
             unmark_v2((READING | WRITING) & ~((USES -> READING : 0) | (writers -> WRITING : 0)));
@@ -268,17 +268,19 @@ inline set_version()
 #endif
 #ifdef RESERVED
     changing = true;
-    w = entry;                              //@ version.c:keep_entry 1 read_once(*(constu64*)entry_v1(t,ref))
-    version = 3 - version;                  //@ version.c:keep_entry 2 read_once(*(constu32*)entry)
-    entry = 0;                              //@ version.c:keep_entry 3 read_once(entry->full_page.frame)
+    w = entry;                              //@ version.c:keep_entry 1 read_shared(*(constu64guest_shared*)entry_v1(t,ref))
+    version = 3 - version;                  //@ version.c:keep_entry 2 read_shared(*(constu32guest_shared*)entry)
+    entry = 0;                              //@ version.c:keep_entry 3 read_shared(entry->full_page.frame)
     status = 0;
     d_step {
         over = (USES -> READING : 0) | (writers -> WRITING : 0);
         w = w & ~(READING | WRITING)
     };
     if
-    :: version == 2 -> status = over; entry = w
-    :: else -> entry = w | over
+    :: version == 2 ->
+        status = over;                      //@ version.c:restore_entry 2 write_shared(*status_of(t,ref),uses)
+        entry = w                           //@ version.c:restore_entry 3 write_shared(*(u32guest_shared*)entry,kept.flags|(u32)kept.domid<<16)
+    :: else -> entry = w | over             //@ version.c:restore_entry 4 write_shared(*(u64guest_shared*)entry_v1(t,ref),word)
     fi;
     changing = false;
     UNLOCK(lock)                            //@ version.c:grant_set_version 2 spin_unlock(&t->lock)
