@@ -11,8 +11,6 @@
  * CPU looks at what others write, so a store buffer only delays it until then. What a vCPU that runs sees on its way out is not here.
  */
 //! fast -DOPS=2 -DCALLS=1 -DPOLLED=2
-//! all -DOPS=3 -DCALLS=1 -DPOLLED=2
-//! all -DOPS=2 -DCALLS=2 -DPOLLED=2
 //! mutation POLLING_BEFORE_BLOCKED -DOPS=2 -DCALLS=0 -DPOLLED=2
 //! mutation LOOK_THEN_BLOCK -DOPS=1 -DCALLS=1 -DPOLLED=0
 //! mutation LOOK_THEN_POLL -DOPS=1 -DCALLS=0 -DPOLLED=1

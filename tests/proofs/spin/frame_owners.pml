@@ -15,7 +15,6 @@
 //! fast -DOPS=2
 //! fast -DOPS=1 -DDEATH
 //! all -DOPS=3
-//! all -DOPS=2 -DDEATH
 //! mutation OWNER_BEFORE_TYPE -DOPS=2
 //! mutation LOOK_WITHOUT_HOLD -DOPS=2
 //! mutation WITHDRAW_IN_TWO_STEPS -DOPS=1

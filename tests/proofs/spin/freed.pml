@@ -13,7 +13,6 @@
  * the owner's own flush is saved or made are in stale.pml; here it is always made.
  */
 //! fast -DOPS=2
-//! all -DOPS=3
 //! mutation FREED_AT_ONCE -DOPS=2
 //! mutation FOREIGN_AT_ONCE -DOPS=2
 //! mutation FOREIGN_WITHOUT_BARRIER -DOPS=2
