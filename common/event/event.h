@@ -73,6 +73,8 @@ extern const struct evtchn_format evtchn_two_level, evtchn_fifo;
 /* Called for every event, so by name and not through the format. */
 void two_level_set_pending(struct vcpu *v, struct evtchn *chn);
 void fifo_set_pending(struct vcpu *v, struct evtchn *chn);
+/* The port's bit goes: was it set? */
+bool two_level_take_pending(struct domain *d, const struct evtchn *chn);
 
 /* --- FIFO channels: fifo.c --- */
 
@@ -148,7 +150,7 @@ static inline void evtchn_deliver(struct domain *d, struct evtchn *chn)
 void evtchn_wake_waiting(struct domain *d, u32 port);
 static inline void evtchn_wake_pollers(struct domain *d, u32 port)
 {
-    if (unlikely(read_once(d->has_polled)))
+    if (unlikely(read_once(d->event_watch) & WATCH_POLLERS))
         evtchn_wake_waiting(d, port);
 }
 

@@ -261,10 +261,11 @@ static void switch_to_fifo(struct domain *d)
     }
     smp_wmb();
     write_once(ed->format, &evtchn_fifo);
+    atomic_or(&d->event_watch, WATCH_FORMAT);       /* a full barrier: look_further() in two_level.c */
     for (u32 port = 1; port < end; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
-        if (evtchn_is_open(chn) && evtchn_two_level.is_pending(d, chn))
+        if (evtchn_is_open(chn) && two_level_take_pending(d, chn))
             evtchn_deliver(d, chn);
     }
 }
@@ -365,6 +366,7 @@ void fifo_destroy(struct domain *d)
 
     ASSERT(spin_is_held(&ed->lock) && !ed->nr_active);
     write_once(ed->format, &evtchn_two_level);
+    atomic_and(&d->event_watch, (u8)~WATCH_FORMAT);
     if (!ed->fifo)
         return;
     for_each_vcpu(d, v) {

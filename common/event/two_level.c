@@ -36,13 +36,27 @@ static always_inline void select_port(enum abi_word w, struct vcpu *v, u32 port)
         evtchn_mark(v);
 }
 
+/*
+ * Whoever changes to FIFO writes the format, says so in event_watch, and then takes the bits that are set; we have set a bit, and then
+ * looked at event_watch: one of the two sees the other. The bit does not stay: after a reset it would say that there is an event already.
+ */
+static __attribute__((cold, noinline)) void look_further(struct domain *d, u32 port)
+{
+    if (evtchn_format(d) != &evtchn_two_level) {
+        clear_bit(port, pending_map(d));
+        evtchn_deliver(d, evtchn_at(d, port));
+    }
+    evtchn_wake_pollers(d, port);
+}
+
 static always_inline void set_pending(enum abi_word w, struct vcpu *v, struct domain *d, u32 port)
 {
     if (test_and_set_bit(port, pending_map_as(w, d)))
         return;
     if (!test_bit(port, mask_map_as(w, d)))
         select_port(w, v, port);
-    evtchn_wake_pollers(d, port);
+    if (unlikely(read_once(d->event_watch)))
+        look_further(d, port);
 }
 
 void two_level_set_pending(struct vcpu *v, struct evtchn *chn)
@@ -59,6 +73,8 @@ static void clear_pending(struct domain *d, struct evtchn *chn)
 {
     clear_bit(chn->port, pending_map(d));
 }
+
+bool two_level_take_pending(struct domain *d, const struct evtchn *chn) { return test_and_clear_bit(chn->port, pending_map(d)); }
 
 static void unmask(struct vcpu *v, struct evtchn *chn)
 {

@@ -66,7 +66,10 @@ static void stop_polling(struct vcpu *v)
     atomic_and(&v->pause_flags, ~VPF_BLOCKED);
 }
 
-/* Marked as polling first, ports looked at second: an event that comes in between wakes it. */
+/*
+ * Marked as polling first, ports looked at second: an event that comes in between wakes it. Blocked before it polls: one that still wakes
+ * it for the last time ends both in the opposite order (vcpu_unblock()), and so never leaves it blocked and looked for by nobody.
+ */
 static s64 op_poll(gva_t arg)
 {
     struct vcpu *v = current;
@@ -79,9 +82,9 @@ static s64 op_poll(gva_t arg)
         return refuse(-EINVAL, "%u ports, expected at most %u", p.nr_ports, MAX_POLL_PORTS);
     timer_stop(&v->poll_timer);
     write_once(v->poll_port, 0);
-    write_once(v->domain->has_polled, true);
-    write_once(v->poll_active, true);
+    atomic_or(&v->domain->event_watch, WATCH_POLLERS);
     atomic_or(&v->pause_flags, VPF_BLOCKED);
+    (void)xchg(&v->poll_active, true);      /* a full barrier */
     rc = vcpu_event_pending(v) ? 1 : check_ports(v, &p);
     if (rc) {
         stop_polling(v);

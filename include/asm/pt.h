@@ -170,7 +170,7 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
  * sets accessed and dirty bits; of a mirrored table no hardware does, and the lock is enough.
  */
 int pt_compare_update_leaf(struct domain *d, mfn_t m, unsigned idx, u64 old, u64 e);
-unsigned pt_own_level(const struct domain *d, mfn_t m);        /* pt_live_level(), of d's own frames; 0 of others, and of any number */
+unsigned pt_own_level(const struct domain *d, mfn_t m);     /* pt_live_level(), of what an entry of d's names; 0 if it is another's */
 /*
  * A walk down from a root, of a guest's or one of its vCPU's: the entry for va in the table of each level. Under pt_lock.
  *

@@ -73,6 +73,9 @@ struct vcpu {
 #define VPF_DOWN     (1u << 1)   /* not started, or VCPUOP_down */
 #define VPF_PAUSED   (1u << 2)   /* pause_count != 0 or the domain's */
 
+#define WATCH_POLLERS 1u           /* one of its vCPUs has waited in SCHEDOP_poll, once */
+#define WATCH_FORMAT  2u           /* its events change, or have changed, from two levels to FIFO */
+
 enum domain_dying { DOMAIN_ALIVE, DOMAIN_DYING, DOMAIN_DEAD };
 
 struct domain {
@@ -119,7 +122,7 @@ struct domain {
     u32 max_evtchn_port, max_grant_frames, max_maptrack_frames, grant_max_version;
     u64 node_affinity;
     u32 suspend_port;               /* XEN_DOMCTL_subscribe: told when it suspends; 0: none */
-    bool has_polled;                /* one of its vCPUs has waited in SCHEDOP_poll, once: events look for such */
+    u8 event_watch;                 /* WATCH_*: what whoever sends it an event must look for besides */
     struct guest_console console;
     u32 cpupool;
     u32 teardown;                   /* progress of domain_kill() */

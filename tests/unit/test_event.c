@@ -247,7 +247,8 @@ static void wakes_pollers(void **state)
     (void)state;
     set_bit(port, mask_map(one)); /* polled ports are masked, as a rule */
     set_bit(other, mask_map(one));
-    one->has_polled = v->poll_active = any->poll_active = true;
+    one->event_watch = WATCH_POLLERS;
+    v->poll_active = any->poll_active = true;
     v->poll_port = port;
     any->poll_port = 0;
     assert_int_equal(CALL(send, other), 0);

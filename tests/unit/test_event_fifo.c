@@ -8,6 +8,8 @@
 // LIBS: -lpthread
 #include <pthread.h>
 #include "fake/event_rig.h"
+#include "fake/step.h"
+#include <pvisor/printk.h>
 
 #define PENDING (1u << EVTCHN_FIFO_PENDING)
 #define MASKED  (1u << EVTCHN_FIFO_MASKED)
@@ -193,6 +195,49 @@ static void pending_survives_the_switch(void **state)
     assert_int_equal(drain(0, got, 8), 2);
     assert_int_equal(got[0], near);
     assert_int_equal(got[1], late);
+}
+
+static u32 switch_far;
+
+static void send_to_one(void)
+{
+    step_on();
+    BUG_ON(evtchn_send(two, switch_far) != 0);
+    step_off();
+}
+
+static void change_to_fifo(void)
+{
+    fake_run(one, 0);
+    BUG_ON(fifo_init_control(one, &(struct evtchn_init_control){ .control_gfn = control_frame[0].v, .offset = 64 }));
+}
+
+/* Between two instructions of who sends. */
+static bool switches_after(unsigned instructions)
+{
+    u32 near = connect(&switch_far);
+    bool happened = step_over(send_to_one, instructions, change_to_fifo);
+
+    if (happened) {
+        memset(fake_frame_data(array_frame[0]), 0, PAGE_SIZE);
+        assert_int_equal(CALL(expand_array, array_frame[0].v), 0);
+        assert_true(*word(near) & PENDING);
+    }
+    assert_int_equal(CALL(reset, DOMID_SELF), 0);
+    memset(one->shared_info, 0, PAGE_SIZE);
+    return happened;
+}
+
+static void no_event_is_lost_by_the_switch(void **state)
+{
+    unsigned n = 1;
+
+    (void)state;
+    control_frame[0] = fake_frame_of(one);
+    array_frame[0] = fake_frame_of(one);
+    while (switches_after(n))
+        n++;
+    assert_true(n > 1);
 }
 
 static void linked_ports_are_not_given_out(void **state)
@@ -437,6 +482,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(delivers_in_order), T(masked_events_are_not_linked), T(events_change_queues),
         T(pending_survives_the_switch),
+        { "no_event_is_lost_by_the_switch", no_event_is_lost_by_the_switch, event_setup, event_teardown, &WORD_64 },
         T(linked_ports_are_not_given_out), T(checks_its_arguments), T(port_zero_is_never_open), T(lack_of_memory_leaves_it_as_it_was),
         T(has_many_ports), T(reset_goes_back_to_two_levels), T(high_ports_after_a_reset), T(survives_spoilt_words),
         T(cpus_send_close_and_bind_at_once),

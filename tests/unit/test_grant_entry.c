@@ -7,6 +7,7 @@
 // SOURCES: arch/x86/mm/heap.c
 // SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c
+// LIBS: -lpthread
 #include "fake/twin.h"
 
 #include "../../arch/x86/pt/grant.c"
@@ -15,6 +16,7 @@
 #include "fake/fake.h"
 #include "fake/invariant.h"
 #include "fake/mirrors.h"
+#include "fake/step.h"
 
 #define RW (PTE_P | PTE_US | PTE_RW)
 #define NR_L1    3u
@@ -265,6 +267,61 @@ static void both_ways_agree(void **state)
         twins_live(life, seed);
 }
 
+/* --- An entry's address whose frame changes hands -------------------------------------------------------------- */
+
+/* A level-1 table of the granter's, which becomes a page of dom's that says that it has an entry for one. */
+static mfn_t named;
+static struct pv_grant_walk named_walk;
+static int named_status;
+
+/* None of it takes dom's page-table lock, nor does the copy of a grant, which writes the page. */
+static void change_hands(void)
+{
+    pt_lock(granter);
+    BUG_ON(pt_unpin(granter, named));
+    pt_unlock(granter);
+    BUG_ON(!domain_give_up_frame(granter, named));
+    leave_hypervisor();
+    BUG_ON(!mfn_eq(frames_new(dom), named));
+    put(named, 0, pte_make(own[0], RW));
+}
+
+static void map_at_named(void)
+{
+    step_on();
+    named_status = pv_grant_map(&named_walk, mfn_to_maddr(named).v, granted[0], GNTMAP_contains_pte);
+    step_off();
+}
+
+static bool changes_hands_after(unsigned instructions)
+{
+    bool happened;
+
+    begin();
+    named = frames_new(granter);
+    pt_lock(granter);
+    assert_int_equal(pt_pin(granter, named, 1), 0);
+    pt_unlock(granter);
+    take(granted[0], false);
+    pv_grant_begin(&named_walk, 0);
+    happened = step_over(map_at_named, instructions, change_hands);
+    pv_grant_end();
+    assert_int_equal(named_status, GNTST_general_error);
+    give_back(granted[0], false);
+    assert_int_equal((u32)fake_refs[own[0].v], 1);
+    return happened;
+}
+
+static void entry_is_in_a_table_of_ours_at_one_moment(void **state)
+{
+    unsigned n = 1;
+
+    format_id = *(enum pt_format_id *)*state;
+    while (changes_hands_after(n))
+        n++;
+    assert_true(n > 1);
+}
+
 static enum pt_format_id formats[] = { PT64, PT32P, PT32 };
 
 int main(void)
@@ -273,6 +330,7 @@ int main(void)
         { "both_ways_agree (64-bit)", both_ways_agree, NULL, NULL, &formats[0] },
         { "both_ways_agree (PAE)", both_ways_agree, NULL, NULL, &formats[1] },
         { "both_ways_agree (non-PAE)", both_ways_agree, NULL, NULL, &formats[2] },
+        { "entry_is_in_a_table_of_ours_at_one_moment", entry_is_in_a_table_of_ours_at_one_moment, NULL, NULL, &formats[0] },
     };
 
     return cmocka_run_group_tests_name("grant_entry", tests, NULL, NULL);

@@ -44,6 +44,21 @@ static always_inline bool grant_find_l1(struct pv_grant_walk *walk, u64 va)
     return likely(short_way(va >> REGION_SHIFT == walk->region)) || walk_to_region(walk, va);
 }
 
+/*
+ * Is m, any number of the guest's, a level-1 table of d's? Held for the look: a frame that nobody holds goes from domain to domain, and
+ * could be the table of another when its type is read and d's when its owner is. A table of d's stays one while the lock is held.
+ */
+static bool is_own_l1(struct domain *d, mfn_t m)
+{
+    bool is;
+
+    if (!frame_take(m, d))
+        return false;
+    is = pt_live_level(read_once(frame_types[m.v])) == 1;
+    frame_drop(m);
+    return is;
+}
+
 static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_addr, u32 flags, mfn_t *table, unsigned *idx)
 {
     if (!(flags & GNTMAP_contains_pte)) {
@@ -55,7 +70,7 @@ static bool grant_entry(struct domain *d, struct pv_grant_walk *walk, u64 host_a
     }
     *table = mfn(host_addr >> PAGE_SHIFT);
     *idx = (unsigned)(host_addr & ~PAGE_MASK) / d->arch.fmt->pte_bytes;
-    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && pt_own_level(d, *table) == 1;
+    return !(host_addr & (d->arch.fmt->pte_bytes - 1)) && is_own_l1(d, *table);
 }
 
 /* grant_entry() for what most are: a linear address in the region, in a table of the hardware's. NULL: ask grant_entry(). */

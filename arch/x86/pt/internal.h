@@ -93,7 +93,7 @@ static always_inline bool is_own(const struct domain *d, mfn_t m)
     return likely(!mfn_eq(m, INVALID_MFN)) && likely(frame_ref_owner(read_once(frame_refs[m.v])) == d->id);
 }
 
-/* The type before the owner: a frame that nobody holds may be on its way to the heap, where it first loses its owner and then its type. */
+/* Only of a frame that an entry of d's names, as is_own(). */
 static always_inline unsigned own_level(const struct domain *d, mfn_t m)
 {
     u32 w = likely(!mfn_eq(m, INVALID_MFN)) ? read_once(frame_types[m.v]) : 0;
