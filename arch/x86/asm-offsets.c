@@ -4,6 +4,7 @@
 #include <asm/percpu.h>
 #include <asm/pt_format.h>
 #include <asm/pv.h>
+#include <asm/sites.h>
 #include <asm/smp.h>
 #include <asm/spec.h>
 #include <asm/x86.h>
@@ -97,6 +98,9 @@ void asm_offsets(void)
     DEFINE(SITE_ARRIVE_, SITE_ARRIVE);
     DEFINE(SITE_RESUME_, SITE_RESUME);
     DEFINE(SITE_CLEAR_, SITE_CLEAR);
+    DEFINE(SITE_OPEN_, SITE_OPEN);
+    DEFINE(SITE_CLOSE_, SITE_CLOSE);
+    DEFINE(SITE_PREFIX_, SITE_PREFIX);
     DEFINE(ENTRY_SYSCALL_, ENTRY_SYSCALL);
     DEFINE(ENTRY_SHORT_, ENTRY_SHORT);
     DEFINE(CALL_LOOK_, CALL_LOOK);

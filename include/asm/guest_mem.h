@@ -1,12 +1,21 @@
-/* Single accesses to the current guest's memory that may fault: asm goto with an exception-table entry. */
+/*
+ * Single accesses to the current guest's memory that may fault: asm goto with an exception-table entry.
+ *
+ * They stand between guest_open() and guest_close(), and nothing else does: no call, no return, no jump away. Where the CPU has SMAP,
+ * any other access of ours to a page that a guest's user mode may use is a fault, on which the hypervisor stops (traps.c). An access
+ * that faults has closed when it goes on at its label. Debug builds see what was left open when something is opened next.
+ */
 #ifndef ASM_GUEST_MEM_H
 #define ASM_GUEST_MEM_H
 
 #include <asm/extable.h>
 #include <asm/layout.h>
+#include <asm/pt_format.h>
+#include <asm/sites.h>
+#include <asm/x86.h>
 #include <public/arch-x86.h>
 #include <pvisor/domain.h>
-#include <asm/pt_format.h>
+#include <pvisor/printk.h>
 
 /* Of a 32-bit domain: what it may reach ends where the hypervisor's part begins. */
 static always_inline bool is_guest_access_32(const struct domain *d, u64 va, u64 len)
@@ -39,6 +48,14 @@ static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 le
     return is_guest_access_32(d, va, len);
 }
 
+/* (The compiler keeps the order of volatile asm. Other accesses may move in, for all these care.) */
+static always_inline void guest_open(void)
+{
+    ASSERT(!(read_cr4() & CR4_SMAP && read_rflags() & RFLAGS_AC));
+    __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_OPEN));
+}
+static always_inline void guest_close(void) { __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_CLOSE)); }
+
 #define PUT_GUEST_U64(addr, val, fault) \
     __asm__ goto("1: movq %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
                  :: "m"(*(u64 *)(u64)(addr)), "re"((u64)(val)) : "memory" : fault)
@@ -64,7 +81,9 @@ static always_inline bool guest_text_64(const struct domain *d, const struct cpu
     if (unlikely(d->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(*text) ||
                  !is_guest_address_64(regs->rip)))
         return false;
+    guest_open();
     GET_GUEST_U64(*text, regs->rip, fault);
+    guest_close();
     return true;
 fault:
     return false;
@@ -76,7 +95,9 @@ static always_inline bool guest_text_32(const struct domain *d, const struct cpu
     if (unlikely(regs->cs != FLAT_RING1_CS || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(*text) ||
                  regs->rip > d->arch.fmt->hv_start - sizeof(*text)))
         return false;
+    guest_open();
     GET_GUEST_U64(*text, regs->rip, fault);
+    guest_close();
     return true;
 fault:
     return false;

@@ -58,7 +58,7 @@ void spec_init(void)
     }
     if (spec.isolate_dom0 || spec.isolate_domus)
         isolation_init(spec.isolate_dom0, spec.isolate_domus);
-    spec_patch(&spec);
+    spec_patch(&spec, cpu_host.cr4 & CR4_SMAP);
     l1tf_addresses = ((1UL << cpu_host.phys_bits) - 1) & PTE_MFN_MASK;
     printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
            spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",

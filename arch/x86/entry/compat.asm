@@ -95,10 +95,12 @@ short_iret_32:
     lea r11, [r9 + 24]
     cmp r11, [r10 + FORMAT_hv_start]
     ja .full
+    OPEN_GUEST
     GUEST .full, mov eax, [r9]
     GUEST .full, mov r10d, [r9 + 4]
     GUEST .full, movzx r11d, word [r9 + 8]
     GUEST .full, mov r12d, [r9 + 12]
+    CLOSE_GUEST
     test r12d, FLAGS_VM
     jnz .full
     mov r14d, r11d
@@ -125,8 +127,10 @@ short_iret_32:
     add rsp, F
     GUEST iret_fault, iretq
 .to_user:
+    OPEN_GUEST
     GUEST .full, mov r13d, [r9 + 16]
     GUEST .full, movzx r14d, word [r9 + 20]
+    CLOSE_GUEST
     mov [rsp + F + FRAME_SS], r14
     jmp .frame
 .event:

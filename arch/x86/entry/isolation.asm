@@ -52,6 +52,7 @@ load_guest_root:
 align 16
 global load_full_root:function hidden
 load_full_root:
+    CLOSE_GUEST
     FIND_CPU_INFO rcx
     test byte [rsp + 8 + REGS_cs], 3
     jz .ours
