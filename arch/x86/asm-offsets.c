@@ -35,6 +35,7 @@ void asm_offsets(void)
     OFFSET(CPUINFO_full_cr3, struct cpu_info, full_cr3);
     OFFSET(CPUINFO_scratch_rax, struct cpu_info, scratch_rax);
     OFFSET(CPUINFO_iret_fault, struct cpu_info, iret_error);
+    OFFSET(CPUINFO_open_cr4, struct cpu_info, open_cr4);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
     OFFSET(CPUINFO_steps, struct cpu_info, steps);
     OFFSET(CPUINFO_call_exit, struct cpu_info, call_exit);
@@ -95,9 +96,12 @@ void asm_offsets(void)
     DEFINE(NR_HYPERCALLS_, NR_HYPERCALLS);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);
     DEFINE(SITE_LEAVE_, SITE_LEAVE);
+    DEFINE(SITE_LEAVE_ANY_, SITE_LEAVE_ANY);
     DEFINE(SITE_ARRIVE_, SITE_ARRIVE);
     DEFINE(SITE_RESUME_, SITE_RESUME);
     DEFINE(SITE_CLEAR_, SITE_CLEAR);
+    DEFINE(SITE_INT82_, SITE_INT82);
+    DEFINE(SITE_ARRIVED_, SITE_ARRIVED);
     DEFINE(SITE_OPEN_, SITE_OPEN);
     DEFINE(SITE_CLOSE_, SITE_CLOSE);
     DEFINE(SITE_PREFIX_, SITE_PREFIX);
@@ -112,6 +116,7 @@ void asm_offsets(void)
     DEFINE(SYSCALL_CS, FLAT_RING3_CS64);
     DEFINE(SYSCALL_SS, FLAT_RING3_SS64);
     DEFINE(FLAGS_OWNED, RFLAGS_IOPL | RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP);
+    DEFINE(CR4_SMAP_, CR4_SMAP);
     DEFINE(FLAGS_IF, RFLAGS_IF);
     DEFINE(FLAGS_IOPL, RFLAGS_IOPL);
     DEFINE(FLAGS_VM, RFLAGS_VM);

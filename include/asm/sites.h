@@ -7,10 +7,14 @@
 
 enum {
     /* Seven bytes, an instruction of their own. */
-    SITE_LEAVE,     /* the ways out to a guest */
+    SITE_LEAVE,     /* the ways out to a 64-bit guest */
+    SITE_LEAVE_ANY, /* the ways out to either, or to a 32-bit one */
     SITE_ARRIVE,    /* the ways in */
     SITE_RESUME,    /* the way back into our own code */
     SITE_CLEAR,     /* VERW alone */
+    /* Five bytes, at the end of a way. */
+    SITE_INT82,     /* a jump to int82_entry */
+    SITE_ARRIVED,   /* of smap_arrive */
     /* Three bytes in front of an instruction. */
     SITE_OPEN,      /* STAC, where there is SMAP */
     SITE_CLOSE,     /* CLAC */

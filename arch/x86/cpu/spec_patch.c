@@ -35,52 +35,67 @@ static void patch_thunks(bool lfence)
 
 /* at: relative to itself. */
 extern const struct site { s32 at; u32 kind; } __sites[], __sites_end[];
-extern const char load_guest_root[], load_full_root[], reload_root[];
+extern const char load_guest_root[], load_full_root[], reload_root[], smap_arrive[], smap_leave[], smap_int82_entry[];
 
 #define WHOLE_SITE 7
-#define IN_FRONT   3
 
-static void patch_call(u8 *to, const char *site, const char *target)
+/* Seven bytes that call target. */
+static void patch_call(const char *site, const char *target)
 {
     u8 code[WHOLE_SITE] = { 0xe8, 0, 0, 0, 0, 0x66, 0x90 };
 
     *(s32 *)(code + 1) = (s32)(target - (site + 5));
-    memcpy(to, code, WHOLE_SITE);
+    memcpy(writable(site), code, WHOLE_SITE);
 }
 
-/* Of seven bytes, when there is no isolation. Where nothing is to be done they are one instruction, too. */
-static void patch_whole(u8 *to, u32 kind, bool verw, bool smap)
+static void patch_nop(const char *site)
 {
     static const u8 nop[WHOLE_SITE] = { 0x0f, 0x1f, 0x80, 0, 0, 0, 0 };
-    static const u8 clac_and_nop[WHOLE_SITE] = { 0x0f, 0x01, 0xca, 0x0f, 0x1f, 0x40, 0 };
 
-    if (smap && kind == SITE_ARRIVE)
-        memcpy(to, clac_and_nop, WHOLE_SITE);
-    else if (!verw)
-        memcpy(to, nop, WHOLE_SITE);
+    memcpy(writable(site), nop, WHOLE_SITE);
 }
 
-static void patch_in_front(u8 *to, u32 kind)
+static void patch_jump(const char *site, const char *target)
 {
-    static const u8 stac[IN_FRONT] = { 0x0f, 0x01, 0xcb }, clac[IN_FRONT] = { 0x0f, 0x01, 0xca };
+    *writable(site) = 0xe9;
+    *(s32 *)(writable(site) + 1) = (s32)(target - (site + 5));
+}
 
-    memcpy(to, kind == SITE_OPEN ? stac : clac, IN_FRONT);
+/* What is there for SMAP's sake alone, and can stay as it was built without. */
+static void patch_for_smap(const char *site, u32 kind, bool isolate)
+{
+    static const u8 stac[] = { 0x0f, 0x01, 0xcb }, clac[] = { 0x0f, 0x01, 0xca };
+
+    if (kind >= SITE_OPEN)
+        memcpy(writable(site), kind == SITE_OPEN ? stac : clac, sizeof(stac));
+    else if (kind == SITE_INT82)
+        patch_jump(site, smap_int82_entry);
+    else if (isolate)
+        patch_jump(site, load_full_root);
+}
+
+/* What a place calls; NULL: nothing. */
+static const char *called_at(u32 kind, bool isolate, bool smap)
+{
+    static const char *const for_smap[SITE_INT82] = { [SITE_LEAVE_ANY] = smap_leave, [SITE_ARRIVE] = smap_arrive };
+    static const char *const for_isolation[SITE_INT82] = {
+        [SITE_LEAVE] = load_guest_root, [SITE_LEAVE_ANY] = load_guest_root, [SITE_ARRIVE] = load_full_root, [SITE_RESUME] = reload_root,
+    };
+
+    return smap && for_smap[kind] ? for_smap[kind] : isolate ? for_isolation[kind] : NULL;
 }
 
 static void patch_site(const char *site, u32 kind, const struct spec *s, bool smap)
 {
-    static const char *const target[] = {
-        [SITE_LEAVE] = load_guest_root, [SITE_ARRIVE] = load_full_root, [SITE_RESUME] = reload_root,
-    };
+    bool isolate = s->isolate_dom0 || s->isolate_domus;
+    const char *target = kind < SITE_INT82 ? called_at(kind, isolate, smap) : NULL;
 
-    if (kind >= SITE_OPEN) {
-        if (smap)
-            patch_in_front(writable(site), kind);
-    } else if ((s->isolate_dom0 || s->isolate_domus) && kind != SITE_CLEAR) {
-        patch_call(writable(site), site, target[kind]);
-    } else {
-        patch_whole(writable(site), kind, s->verw, smap);
-    }
+    if (target)
+        patch_call(site, target);
+    else if (kind < SITE_INT82 && !s->verw)
+        patch_nop(site);
+    else if (kind >= SITE_INT82 && smap)
+        patch_for_smap(site, kind, isolate);
 }
 
 void spec_patch(const struct spec *s, bool smap)

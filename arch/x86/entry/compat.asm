@@ -37,7 +37,7 @@ int82_entry:
     cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne hypercall_done
     LOOK_FOR_EVENTS hypercall_done
-    CLEAR_BUFFERS
+    CLEAR_BUFFERS SITE_LEAVE_ANY_
     ; rax is the result, C preserved rbx and rbp, and 32-bit code has no others than these.
     mov rcx, [rsp + REGS_rcx]
     mov rdx, [rsp + REGS_rdx]
@@ -123,7 +123,7 @@ short_iret_32:
     jne .event
     xor r8d, r8d
     xor r9d, r9d
-    CLEAR_BUFFERS
+    CLEAR_BUFFERS SITE_LEAVE_ANY_
     add rsp, F
     GUEST iret_fault, iretq
 .to_user:

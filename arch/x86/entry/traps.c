@@ -199,13 +199,13 @@ static bool is_stray_access(const struct cpu_regs *r, u64 address)
 
 static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
+    if (!from_guest(r) && is_stray_access(r, address))
+        fatal_trap(r, "access to a guest's memory outside guest_open() and guest_close()");
     allow_interrupts(r);
     if (v && fix_fault(r, v, address))
         return false;
     if (from_guest(r))
         return guests_fault(r, v, address);
-    if (is_stray_access(r, address))
-        fatal_trap(r, "access to a guest's memory outside guest_open() and guest_close()");
     guest_access_failed(address);
     hypervisor_fault(r);
     return false;
