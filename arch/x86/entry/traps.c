@@ -200,7 +200,7 @@ static bool is_stray_access(const struct cpu_regs *r, u64 address)
 static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
     if (!from_guest(r) && is_stray_access(r, address))
-        fatal_trap(r, "access to a guest's memory outside guest_open() and guest_close()");
+        fatal_trap(r, "access to a guest's closed memory");
     allow_interrupts(r);
     if (v && fix_fault(r, v, address))
         return false;
