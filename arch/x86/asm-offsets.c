@@ -35,6 +35,8 @@ void asm_offsets(void)
     OFFSET(CPUINFO_full_cr3, struct cpu_info, full_cr3);
     OFFSET(CPUINFO_scratch_rax, struct cpu_info, scratch_rax);
     OFFSET(CPUINFO_iret_fault, struct cpu_info, iret_error);
+    OFFSET(CPUINFO_closed_cr3, struct cpu_info, closed_cr3);
+    OFFSET(CPUINFO_open_cr3, struct cpu_info, open_cr3);
     OFFSET(CPUINFO_open_cr4, struct cpu_info, open_cr4);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
     OFFSET(CPUINFO_steps, struct cpu_info, steps);

@@ -8,6 +8,7 @@
 #ifndef ASM_GUEST_MEM_H
 #define ASM_GUEST_MEM_H
 
+#include <asm/closed.h>
 #include <asm/extable.h>
 #include <asm/layout.h>
 #include <asm/pt_format.h>
@@ -48,13 +49,45 @@ static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 le
     return is_guest_access_32(d, va, len);
 }
 
+/* As far as this CPU can tell, with these flags. */
+static always_inline bool guest_is_closed(u64 rflags)
+{
+    return CLOSED_ROOTS ? read_cr3() == cpu_info()->closed_cr3 : !(read_cr4() & CR4_SMAP && rflags & RFLAGS_AC);
+}
+
 /* (The compiler keeps the order of volatile asm. Other accesses may move in, for all these care.) */
 static always_inline void guest_open(void)
 {
-    ASSERT(!(read_cr4() & CR4_SMAP && read_rflags() & RFLAGS_AC));
-    __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_OPEN));
+    ASSERT(guest_is_closed(read_rflags()));
+    if (CLOSED_ROOTS)
+        write_cr3(cpu_info()->open_cr3);
+    else
+        __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_OPEN));
 }
-static always_inline void guest_close(void) { __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_CLOSE)); }
+
+static always_inline void guest_close(void)
+{
+    if (CLOSED_ROOTS)
+        write_cr3(cpu_info()->closed_cr3);
+    else
+        __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_CLOSE));
+}
+
+/* Of code of ours that a fault with this frame interrupted. */
+static inline void guest_close_in(struct cpu_regs *r)
+{
+    r->rflags &= ~RFLAGS_AC;
+    if (CLOSED_ROOTS)
+        guest_close();
+}
+
+/* A page fault of ours, at an address of a guest's: is it because its memory was closed? */
+static inline bool guest_was_closed(const struct cpu_regs *r)
+{
+    bool may_be = CLOSED_ROOTS || (read_cr4() & CR4_SMAP && (r->error_code & (PF_PRESENT | PF_RSVD | PF_INSTR)) == PF_PRESENT);
+
+    return may_be && guest_is_closed(r->rflags);
+}
 
 #define PUT_GUEST_U64(addr, val, fault) \
     __asm__ goto("1: movq %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \

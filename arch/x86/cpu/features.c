@@ -3,6 +3,7 @@
  * cpu_host; the others must have at least what guests are promised (Intel SDM vol. 2 CPUID, AMD APM vol. 3
  * appendix E).
  */
+#include <asm/closed.h>
 #include <asm/features.h>
 #include <asm/fpu.h>
 #include <asm/loaded.h>
@@ -154,7 +155,7 @@ static u64 wanted_cr4(const struct cpu_host *h)
         cr4 |= CR4_OSXSAVE;
     if (opt_smep && feature_in(h->feat, X86_FEATURE_SMEP))
         cr4 |= CR4_SMEP;
-    if (opt_smap && feature_in(h->feat, X86_FEATURE_SMAP))
+    if (!CLOSED_ROOTS && opt_smap && feature_in(h->feat, X86_FEATURE_SMAP))
         cr4 |= CR4_SMAP;
     return cr4;
 }

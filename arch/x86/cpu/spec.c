@@ -15,6 +15,7 @@
  *
  * What a CPU gets is chosen in spec_choose.c, after the command line's wishes (spec_options.c); spec_patch.c patches. Here: the rest.
  */
+#include <asm/closed.h>
 #include <asm/features.h>
 #include <asm/isolation.h>
 #include <asm/mm.h>
@@ -51,6 +52,8 @@ void spec_init(void)
     static const char *const checks[] = { "", ", L1TF checks of dom0", ", L1TF checks of domUs", ", L1TF checks" };
     struct spec_wishes wishes = spec_wished();
 
+    if (CLOSED_ROOTS)
+        wishes.xpti = (struct guest_wishes){ SPEC_OFF, SPEC_OFF };
     spec = spec_choose(&cpu_host, &wishes);
     if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
         spec.ibpb = false;

@@ -1,4 +1,5 @@
 /* The code at boot becomes what the CPU needs: thunks of indirect calls, and the places that asm/sites.h tells of. */
+#include <asm/closed.h>
 #include <asm/mm.h>
 #include <asm/sites.h>
 #include <asm/spec.h>
@@ -36,6 +37,7 @@ static void patch_thunks(bool lfence)
 /* at: relative to itself. */
 extern const struct site { s32 at; u32 kind; } __sites[], __sites_end[];
 extern const char load_guest_root[], load_full_root[], reload_root[], smap_arrive[], smap_leave[], smap_int82_entry[];
+extern const char closed_arrive[], closed_leave[], closed_int82_entry[];
 
 #define WHOLE_SITE 7
 
@@ -77,11 +79,16 @@ static void patch_for_smap(const char *site, u32 kind, bool isolate)
 /* What a place calls; NULL: nothing. */
 static const char *called_at(u32 kind, bool isolate, bool smap)
 {
+    static const char *const for_closed_roots[SITE_INT82] = {
+        [SITE_LEAVE] = closed_leave, [SITE_LEAVE_ANY] = closed_leave, [SITE_ARRIVE] = closed_arrive,
+    };
     static const char *const for_smap[SITE_INT82] = { [SITE_LEAVE_ANY] = smap_leave, [SITE_ARRIVE] = smap_arrive };
     static const char *const for_isolation[SITE_INT82] = {
         [SITE_LEAVE] = load_guest_root, [SITE_LEAVE_ANY] = load_guest_root, [SITE_ARRIVE] = load_full_root, [SITE_RESUME] = reload_root,
     };
 
+    if (CLOSED_ROOTS)
+        return for_closed_roots[kind];
     return smap && for_smap[kind] ? for_smap[kind] : isolate ? for_isolation[kind] : NULL;
 }
 
@@ -96,6 +103,8 @@ static void patch_site(const char *site, u32 kind, const struct spec *s, bool sm
         patch_nop(site);
     else if (kind >= SITE_INT82 && smap)
         patch_for_smap(site, kind, isolate);
+    else if (CLOSED_ROOTS && kind == SITE_INT82)
+        patch_jump(site, closed_int82_entry);
 }
 
 void spec_patch(const struct spec *s, bool smap)

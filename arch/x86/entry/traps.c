@@ -57,7 +57,7 @@ static void hypervisor_fault(struct cpu_regs *r)
         cpu_info()->iret_error = r->error_code;
         cpu_info()->iret_vector = r->entry_vector;
     }
-    r->rflags &= ~RFLAGS_AC;
+    guest_close_in(r);
     r->rip = fixup;
 }
 
@@ -190,16 +190,10 @@ static always_inline bool guests_fault(struct cpu_regs *r, struct vcpu *v, u64 a
     return false;
 }
 
-/* Of ours, which SMAP forbade: that is no failure that the guest is told of, whoever would have taken the fault. */
-static bool is_stray_access(const struct cpu_regs *r, u64 address)
-{
-    return read_cr4() & CR4_SMAP && !(r->rflags & RFLAGS_AC) && is_guest_address_64(address) &&
-           (r->error_code & (PF_PRESENT | PF_RSVD | PF_INSTR)) == PF_PRESENT;
-}
-
 static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    if (!from_guest(r) && is_stray_access(r, address))
+    /* That is no failure that the guest is told of, whoever would have taken the fault. */
+    if (!from_guest(r) && is_guest_address_64(address) && guest_was_closed(r))
         fatal_trap(r, "access to a guest's closed memory");
     allow_interrupts(r);
     if (v && fix_fault(r, v, address))
