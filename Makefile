@@ -24,6 +24,10 @@ ifeq ($(BUILD),long)
 CFLAGS += -DSHORT_WAYS=0
 NASMFLAGS += -DLONG_WAYS
 endif
+ifeq ($(BUILD),closed)
+CFLAGS += -DDEBUG -DSHORT_WAYS=0 -DCLOSED_ROOTS=1
+NASMFLAGS += -DDEBUG -DLONG_WAYS
+endif
 # No debug lines for assembly: NASM writes the absolute path of the tree into them.
 NASMFLAGS += -f elf64 -I$(B)/gen/ -Iarch/x86/entry/ -Werror
 
@@ -88,7 +92,7 @@ $(PVISOR): $(B)/pvisor $(OUT)/kind
 	@echo "  $@: `stat -c %s $@` bytes ($(BUILD)); symbols in $(OUT)/xen-syms"
 
 clean:
-	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/long $(OUT)/kind $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms
+	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/long $(OUT)/closed $(OUT)/kind $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms
 
 -include tools/targets.mk
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

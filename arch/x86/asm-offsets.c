@@ -4,6 +4,7 @@
 #include <asm/percpu.h>
 #include <asm/pt_format.h>
 #include <asm/pv.h>
+#include <asm/sites.h>
 #include <asm/smp.h>
 #include <asm/spec.h>
 #include <asm/x86.h>
@@ -34,6 +35,9 @@ void asm_offsets(void)
     OFFSET(CPUINFO_full_cr3, struct cpu_info, full_cr3);
     OFFSET(CPUINFO_scratch_rax, struct cpu_info, scratch_rax);
     OFFSET(CPUINFO_iret_fault, struct cpu_info, iret_error);
+    OFFSET(CPUINFO_closed_cr3, struct cpu_info, closed_cr3);
+    OFFSET(CPUINFO_open_cr3, struct cpu_info, open_cr3);
+    OFFSET(CPUINFO_open_cr4, struct cpu_info, open_cr4);
     OFFSET(CPUINFO_softirq, struct cpu_info, softirq_pending);
     OFFSET(CPUINFO_steps, struct cpu_info, steps);
     OFFSET(CPUINFO_fetched, struct cpu_info, fetched);
@@ -95,9 +99,15 @@ void asm_offsets(void)
     DEFINE(NR_HYPERCALLS_, NR_HYPERCALLS);
     OFFSET(HCDESC_wide, struct hypercall_desc, wide);
     DEFINE(SITE_LEAVE_, SITE_LEAVE);
+    DEFINE(SITE_LEAVE_ANY_, SITE_LEAVE_ANY);
     DEFINE(SITE_ARRIVE_, SITE_ARRIVE);
     DEFINE(SITE_RESUME_, SITE_RESUME);
     DEFINE(SITE_CLEAR_, SITE_CLEAR);
+    DEFINE(SITE_INT82_, SITE_INT82);
+    DEFINE(SITE_ARRIVED_, SITE_ARRIVED);
+    DEFINE(SITE_OPEN_, SITE_OPEN);
+    DEFINE(SITE_CLOSE_, SITE_CLOSE);
+    DEFINE(SITE_PREFIX_, SITE_PREFIX);
     DEFINE(ENTRY_SYSCALL_, ENTRY_SYSCALL);
     DEFINE(ENTRY_SHORT_, ENTRY_SHORT);
     DEFINE(CALL_LOOK_, CALL_LOOK);
@@ -109,6 +119,7 @@ void asm_offsets(void)
     DEFINE(SYSCALL_CS, FLAT_RING3_CS64);
     DEFINE(SYSCALL_SS, FLAT_RING3_SS64);
     DEFINE(FLAGS_OWNED, RFLAGS_IOPL | RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP);
+    DEFINE(CR4_SMAP_, CR4_SMAP);
     DEFINE(FLAGS_IF, RFLAGS_IF);
     DEFINE(FLAGS_IOPL, RFLAGS_IOPL);
     DEFINE(FLAGS_VM, RFLAGS_VM);

@@ -47,7 +47,7 @@ SECTIONS
         *(.rodata .rodata.*)
         . = ALIGN(8); __ex_table_start = .; KEEP(*(.ex_table)) __ex_table_end = .;
         . = ALIGN(8); __percpu_start = .; KEEP(*(.percpu)) __percpu_end = .;
-        . = ALIGN(4); __entry_sites = .; KEEP(*(.entry_sites)) __entry_sites_end = .;
+        . = ALIGN(4); __sites = .; KEEP(*(.sites)) __sites_end = .;
         . = ALIGN(8); __cmdline_start = .; KEEP(*(.cmdline)) __cmdline_end = .;
         . = ALIGN(8); *(.got .got.* .data.rel.ro .data.rel.ro.*)
     }

@@ -175,7 +175,10 @@ int guest_wrmsr(struct vcpu *v, u32 msr, u64 val);
 u64 pv_fixup_cr4(const struct vcpu *v, u64 cr4);
 /* Guest's CR4 bits that reach the CPU: what CR4 must be while v runs. */
 u64 pv_hw_cr4(const struct vcpu *v);
-/* Context switch, interrupts off: CR4, TSC_AUX and SPEC_CTRL of a vCPU that is about to run; writes only what differs. */
+/*
+ * Context switch, interrupts off: CR4, TSC_AUX and SPEC_CTRL of a vCPU that is about to run; writes only what differs. SMAP is on from
+ * here to the way out even if the vCPU runs without.
+ */
 void pv_cpu_switch_to(const struct vcpu *next);
 /* XEN_DOMCTL_{get,set}_vcpu_msrs: at most PV_VCPU_MSRS (index, value) pairs; get returns the number. set: -EINVAL. */
 #define PV_VCPU_MSRS 2

@@ -13,7 +13,7 @@
     ".long (" insn ") - .\n.long (" fixup ") - .\n"           \
     ".popsection\n"
 
-/* Address to continue at, or 0. */
+/* Address to continue at, or 0. rip: of an instruction, prefixes that asm/sites.h puts in front of it included. */
 u64 extable_find(u64 rip);
 
 #endif

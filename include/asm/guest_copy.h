@@ -12,11 +12,11 @@ static always_inline enum abi_word current_word(void) { return current->domain->
 
 #define SMALL_COPY_WORDS 8
 
-/* (asm goto with outputs would do, but GCC 12 crashes on it when it is unrolled.) */
+/* (asm goto with outputs would do, but GCC 12 crashes on it when it is unrolled.) After a fault the rest is still read: open again. */
 #define GET_WORD(insn, err, val, addr)                                                                              \
     __asm__ volatile("1: " insn " %2, %1\n2:\n"                                                                     \
-                     ".pushsection .text.fixup, \"ax\"\n3: movl %3, %k0\n xorl %k1, %k1\n jmp 2b\n.popsection\n"   \
-                     EX_TABLE("1b", "3b") : "+r"(err), "=&r"(val) : "m"(addr), "i"(-EFAULT) : "memory")
+                     ".pushsection .text.fixup, \"ax\"\n3: movl %3, %k0\n" SITE_IN_FRONT("%c4") "xorl %k1, %k1\n jmp 2b\n.popsection\n"   \
+                     EX_TABLE("1b", "3b") : "+r"(err), "=&r"(val) : "m"(addr), "i"(-EFAULT), "i"(SITE_OPEN) : "memory")
 
 /* w: the current domain's word size, for callers that know it. */
 static always_inline bool own_access_ok(enum abi_word w, gva_t at, size_t len)
@@ -32,6 +32,7 @@ static always_inline int copy_words_from_guest(enum abi_word w, void *dst, gva_t
 
     if (unlikely(!own_access_ok(w, src, len)))
         return bad_guest_address(src.v);
+    guest_open();
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++) {
         u64 word;
@@ -43,6 +44,7 @@ static always_inline int copy_words_from_guest(enum abi_word w, void *dst, gva_t
         GET_WORD("movl", err, word, *(const u32 *)(src.v + (len & ~7UL)));
         *(u32 *)((u8 *)dst + (len & ~7UL)) = word;
     }
+    guest_close();
     if (!err)
         fetch_note(src.v, len);
     return err;
@@ -52,6 +54,7 @@ static always_inline int copy_words_to_guest(enum abi_word w, gva_t dst, const v
 {
     if (unlikely(!own_access_ok(w, dst, len)))
         return bad_guest_address(dst.v);
+    guest_open();
 #pragma GCC unroll 8
     for (unsigned i = 0; i < len / 8; i++)
         PUT_GUEST_U64(dst.v + i * 8, ((const u64 *)src)[i], fault);
@@ -59,6 +62,7 @@ static always_inline int copy_words_to_guest(enum abi_word w, gva_t dst, const v
         PUT_GUEST_U32(dst.v + (len & ~7UL), *(const u32 *)((const u8 *)src + (len & ~7UL)), fault);
     if (len & 2)
         PUT_GUEST_U16(dst.v + (len & ~3UL), *(const u16 *)((const u8 *)src + (len & ~3UL)), fault);
+    guest_close();
     return 0;
 fault:
     return -EFAULT;

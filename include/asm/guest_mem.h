@@ -1,13 +1,23 @@
-/* Single accesses to the current guest's memory that may fault: asm goto with an exception-table entry. */
+/*
+ * Single accesses to the current guest's memory that may fault: asm goto with an exception-table entry.
+ *
+ * They stand between guest_open() and guest_close(), and nothing else does: no call, no return, no jump away. Where the CPU has SMAP,
+ * any other access of ours to a page that a guest's user mode may use is a fault, on which the hypervisor stops (traps.c). An access
+ * that faults has closed when it goes on at its label. Debug builds see what was left open when something is opened next.
+ */
 #ifndef ASM_GUEST_MEM_H
 #define ASM_GUEST_MEM_H
 
+#include <asm/closed.h>
 #include <asm/extable.h>
 #include <asm/layout.h>
+#include <asm/pt_format.h>
+#include <asm/sites.h>
+#include <asm/x86.h>
 #include <public/arch-x86.h>
 #include <pvisor/fetch.h>
 #include <pvisor/domain.h>
-#include <asm/pt_format.h>
+#include <pvisor/printk.h>
 
 /* Of a 32-bit domain: what it may reach ends where the hypervisor's part begins. */
 static always_inline bool is_guest_access_32(const struct domain *d, u64 va, u64 len)
@@ -40,6 +50,46 @@ static always_inline bool guest_access_ok(const struct domain *d, u64 va, u64 le
     return is_guest_access_32(d, va, len);
 }
 
+/* As far as this CPU can tell, with these flags. */
+static always_inline bool guest_is_closed(u64 rflags)
+{
+    return CLOSED_ROOTS ? read_cr3() == cpu_info()->closed_cr3 : !(read_cr4() & CR4_SMAP && rflags & RFLAGS_AC);
+}
+
+/* (The compiler keeps the order of volatile asm. Other accesses may move in, for all these care.) */
+static always_inline void guest_open(void)
+{
+    ASSERT(guest_is_closed(read_rflags()));
+    if (CLOSED_ROOTS)
+        write_cr3(cpu_info()->open_cr3);
+    else
+        __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_OPEN));
+}
+
+static always_inline void guest_close(void)
+{
+    if (CLOSED_ROOTS)
+        write_cr3(cpu_info()->closed_cr3);
+    else
+        __asm__ volatile inline(SITE_IN_FRONT("%c0") :: "i"(SITE_CLOSE));
+}
+
+/* Of code of ours that a fault with this frame interrupted. */
+static inline void guest_close_in(struct cpu_regs *r)
+{
+    r->rflags &= ~RFLAGS_AC;
+    if (CLOSED_ROOTS)
+        guest_close();
+}
+
+/* A page fault of ours, at an address of a guest's: is it because its memory was closed? */
+static inline bool guest_was_closed(const struct cpu_regs *r)
+{
+    bool may_be = CLOSED_ROOTS || (read_cr4() & CR4_SMAP && (r->error_code & (PF_PRESENT | PF_RSVD | PF_INSTR)) == PF_PRESENT);
+
+    return may_be && guest_is_closed(r->rflags);
+}
+
 #define PUT_GUEST_U64(addr, val, fault) \
     __asm__ goto("1: movq %1, %0\n" EX_TABLE("1b", "%l[" #fault "]") \
                  :: "m"(*(u64 *)(u64)(addr)), "re"((u64)(val)) : "memory" : fault)
@@ -65,7 +115,9 @@ static always_inline bool guest_text_64(const struct domain *d, const struct cpu
     if (unlikely(d->arch.word != ABI_64 || regs->cs != FLAT_RING3_CS64 || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(*text) ||
                  !is_guest_address_64(regs->rip)))
         return false;
+    guest_open();
     GET_GUEST_U64(*text, regs->rip, fault);
+    guest_close();
     fetch_note(regs->rip, sizeof(*text));
     return true;
 fault:
@@ -78,7 +130,9 @@ static always_inline bool guest_text_32(const struct domain *d, const struct cpu
     if (unlikely(regs->cs != FLAT_RING1_CS || (regs->rip & ~PAGE_MASK) > PAGE_SIZE - sizeof(*text) ||
                  regs->rip > d->arch.fmt->hv_start - sizeof(*text)))
         return false;
+    guest_open();
     GET_GUEST_U64(*text, regs->rip, fault);
+    guest_close();
     fetch_note(regs->rip, sizeof(*text));
     return true;
 fault:

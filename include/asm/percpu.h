@@ -33,8 +33,10 @@ struct cpu_info {
     u64 scratch_rax;              /* where it parks the guest's %rax for that */
     u32 iret_error, iret_vector;  /* of the fault that goes on at iret_fault */
     u32 steps, steps_allowed;     /* debug builds: since the last look, in this call: pvisor/steps.h */
+    u64 closed_cr3, open_cr3;     /* a build for tests: asm/closed.h */
+    u64 open_cr4;                 /* what CR4 is while the current vCPU runs, if it has no SMAP then; 0: as it is now (entry/smap.asm) */
     u32 fetched;                  /* debug builds: of guest memory, in this attempt: pvisor/fetch.h */
-    u32 pad;
+    u32 pad[3];
 };
 
 /* Why a hypercall does not leave by the short way: hypercall_look() looks at it. */

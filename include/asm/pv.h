@@ -2,6 +2,7 @@
 #ifndef ASM_PV_H
 #define ASM_PV_H
 
+#include <asm/closed.h>
 #include <asm/domain.h>
 #include <asm/emulate.h>
 #include <asm/mm.h>
@@ -50,7 +51,7 @@ static inline void pv_change_mode(struct vcpu *v, bool kernel)
     v->arch.kernel_mode = kernel;
     __asm__ volatile("swapgs" ::: "memory");
     v->arch.cr3 = (kernel ? v->arch.root_kernel : v->arch.root_user).v << PAGE_SHIFT;
-    write_cr3(v->arch.cr3);
+    load_guest_cr3(v->arch.cr3);
 }
 void pv_load_cr3(struct vcpu *v);                /* on this CPU; flushes the TLB */
 void switch_init(void);                               /* once: from then on CPUs switch to what the scheduler chooses */

@@ -29,9 +29,6 @@ enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
 struct guest_wishes { enum spec_wish dom0, domus; };
 struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; struct guest_wishes xpti, l1tf; };
 
-/* Places in arch/x86/entry that are patched at boot: the ways out to a guest, the ways in, the way back into our own code, VERW alone. */
-enum { SITE_LEAVE, SITE_ARRIVE, SITE_RESUME, SITE_CLEAR };
-
 /* The decision, as a function of the CPU and the wishes alone. */
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);
 /* Changes the wishes by one word of spec-ctrl=; -EINVAL: not one. len: of the word. */
@@ -41,8 +38,8 @@ int guests_parse_word(struct guest_wishes *w, const char *word, size_t len);
 /* What the command line says, all its options together. */
 struct spec_wishes spec_wished(void);
 
-/* Makes the code what s says; what it does not need costs nothing. Boot CPU, once. */
-void spec_patch(const struct spec *s);
+/* Makes the code what s says, and what SMAP needs; what the CPU does not need costs nothing. Boot CPU, once. */
+void spec_patch(const struct spec *s, bool smap);
 
 /* Boot CPU, after cpu_detect(): decides, tells the log, and patches the code. */
 void spec_init(void);

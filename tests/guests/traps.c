@@ -491,6 +491,24 @@ TEST(user_sysenter)
     CHECK_EQ(user_run(sysenter, sizeof(sysenter)).regs.ax, 42);
 }
 
+/* IRET needs no privilege where it leads to none: Linux's kernel, in user mode itself, makes it to wait for its own stores to code. */
+TEST(user_iret)
+{
+#ifdef FORMAT_PT64
+    /* mov rax, rsp; mov ecx, ss; push rcx; push rax; pushf; mov ecx, cs; push rcx; lea rcx, [behind]; push rcx; iretq */
+    static const u8 code[] = { 0x48, 0x89, 0xe0, 0x8c, 0xd1, 0x51, 0x50, 0x9c, 0x8c, 0xc9, 0x51,
+                               0x48, 0x8d, 0x0d, 3, 0, 0, 0, 0x51, 0x48, 0xcf };
+#else
+    /* pushf; push cs; call +0; add dword [esp], 5; iret */
+    static const u8 code[] = { 0x9c, 0x0e, 0xe8, 0, 0, 0, 0, 0x83, 0x04, 0x24, 5, 0xcf };
+#endif
+    struct fault f = user_run(code, sizeof(code));
+
+    if (f.vector == VECTOR_PF && f.error == 1)
+        SKIP("the CPU reads its frame with a kernel's rights, as QEMU's before 9.1 with SMAP on");
+    check_user(f, VECTOR_UD, sizeof(code));
+}
+
 #ifndef FORMAT_PT64
 /* AMD's CPUs know SYSCALL in 32-bit code too, and unlike SYSENTER it leaves a frame by which the kernel can return. */
 TEST(user_syscall32)

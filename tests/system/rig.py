@@ -38,9 +38,8 @@ def accelerator(cpus):
     return f"tcg,tb-size={max(32, 8 * cpus)}"
 
 
-# CPUs of today, with all that QEMU's emulation gives but what breaks a guest in it (SMAP) or is of no use (SVM). Machines have a Nehalem
-# unless told.
-INTEL, AMD = "Skylake-Client-v1,+pku,+umip", "EPYC,-svm,smap=off,+pku,+umip"
+# CPUs of today, with all that QEMU's emulation gives but what is of no use (SVM). Machines have a Nehalem unless told.
+INTEL, AMD = "Skylake-Client-v1,+pku,+umip", "EPYC,-svm,+pku,+umip"
 
 
 # What a rig-driven dom0 gets on its command line besides what the test asks for.

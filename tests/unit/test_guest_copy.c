@@ -15,11 +15,12 @@
 #include <ucontext.h>
 #include <cmocka.h>
 
+#include <asm/x86.h>
+#define read_cr4() 0UL      /* no SMAP */
 #include <asm/guest_mem.h>
 #include <asm/percpu.h>
 #include <asm/pt.h>
 #include <asm/pv.h>
-#include <asm/x86.h>
 #include <pvisor/domain.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>

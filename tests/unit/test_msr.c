@@ -9,6 +9,7 @@
 
 #include <asm/emulate.h>
 #include <asm/features.h>
+#include <asm/loaded.h>
 #include <asm/percpu.h>
 #include <asm/pt_format.h>
 #include <asm/time.h>
@@ -137,6 +138,28 @@ static void cr4_has_what_the_policy_gives(void **state)
     dom.arch.word = ABI_32;
     assert_int_equal(pv_hw_cr4(&vcpu), (cpu_host.cr4 | CR4_TSD) & ~CR4_SMEP);
     dom.arch.word = ABI_64;
+}
+
+/* In the hypervisor it is on all the same. (Another value than is loaded would be written, which a test cannot.) */
+static void ring_1_runs_without_smap(void **state)
+{
+    (void)state;
+    cpu_host.cr4 = CR4_PAE | CR4_SMEP | CR4_SMAP;
+    idle_domain = NULL;
+    dom.arch.tsc_native = true;
+    this_cpu(loaded).cr4 = cpu_host.cr4;
+    pv_cpu_switch_to(&vcpu);
+    assert_int_equal(info.open_cr4, 0);
+    dom.arch.word = ABI_32;
+    this_cpu(loaded).cr4 = CR4_PAE | CR4_SMAP;
+    pv_cpu_switch_to(&vcpu);
+    assert_int_equal(info.open_cr4, CR4_PAE);
+    cpu_host.cr4 = CR4_PAE;
+    this_cpu(loaded).cr4 = CR4_PAE;
+    pv_cpu_switch_to(&vcpu);
+    assert_int_equal(info.open_cr4, 0);
+    dom.arch.word = ABI_64;
+    dom.arch.tsc_native = false;
 }
 
 static void breakpoints_stay_with_the_guest(void **state)
@@ -319,7 +342,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(constant_answers), T(efer_follows_the_policy), T(what_the_policy_lacks_faults),
         T(probes_before_there_are_handlers), T(what_an_emulator_lacks_reads_as_nothing), T(cr4_has_what_the_policy_gives),
-        T(breakpoints_stay_with_the_guest), T(breakpoints_on_ports), T(old_kernels_probes),
+        T(ring_1_runs_without_smap), T(breakpoints_stay_with_the_guest), T(breakpoints_on_ports), T(old_kernels_probes),
         T(ls_cfg_of_old_families_only),
     };
 

@@ -86,6 +86,7 @@ static void default_is_within_max(void **state)
     assert_true(feature_in(def, X86_FEATURE_LM));
     assert_false(feature_in(max, X86_FEATURE_VME));
     assert_false(feature_in(max, X86_FEATURE_SMEP));
+    assert_false(feature_in(max, X86_FEATURE_SMAP));
     assert_false(feature_in(max, X86_FEATURE_OSXSAVE));
 }
 

@@ -32,7 +32,7 @@ static const struct { const char *word, *value; } good[] = {
     { "com1", "115200,8n1" }, { "com2", "9600,8e2,0x2f8,3" }, { "console", "com1,vga" }, { "vga", "keep" }, { "sync_console", "" },
     { "conring_size", "128k" }, { "conswitch", "bx" }, { "loglvl", "error/all" }, { "guest_loglvl", "none/info" }, { "noreboot", "yes" },
     { "reboot", "kbd" }, { "physdev_dom0_hide", "(00:04.2)(0001:00:1f.3)" }, { "dom0_ioports_disable", "60-64,3f8" }, { "smep", "no" },
-    { "smap", "1" }, { "xsave", "off" }, { "x2apic", "true" }, { "xpti", "dom0=no,domu=yes" }, { "pv-l1tf", "domu=1" },
+    { "smap", "hvm" }, { "xsave", "off" }, { "x2apic", "true" }, { "xpti", "dom0=no,domu=yes" }, { "pv-l1tf", "domu=1" },
     { "spec-ctrl", "no-rsb,ibpb" }, { "tsc", "unstable" },
 };
 /* More that begins well. */

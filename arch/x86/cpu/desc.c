@@ -1,4 +1,5 @@
 /* Descriptor tables: one IDT for all CPUs; a stack area, a TSS, two GDT pages and the SYSCALL stubs for each. */
+#include <asm/closed.h>
 #include <asm/desc.h>
 #include <asm/mm.h>
 #include <asm/percpu.h>
@@ -11,7 +12,7 @@ struct idt_gate { u16 off_lo, sel; u8 ist, attr; u16 off_mid; u32 off_hi, zero; 
 /* A page of its own, which guests' CPUs may see. */
 static struct idt_gate idt[256] __attribute__((aligned(PAGE_SIZE)));
 
-extern char idt_stubs[], syscall_entry[], cstar_entry[], sysenter_entry[], syscall_stub[], syscall_stub_end[];
+extern char idt_stubs[], syscall_entry[], closed_syscall_entry[], cstar_entry[], sysenter_entry[], syscall_stub[], syscall_stub_end[];
 
 struct cpu_desc {
     struct tss64 tss;
@@ -162,7 +163,7 @@ void desc_prepare_cpu(unsigned cpu)
         c->tss.ist[i] = STACKS_START + cpu * STACK_STRIDE + (i + 1) * PAGE_SIZE;
     /* #DB needs little, and a #DF does not return. */
     c->tss.ist[IST_DB - 1] = STACKS_START + cpu * STACK_STRIDE + PAGE_SIZE / 2;
-    lstar_of[cpu] = make_stub(cpu, stub, 0, stub_va, syscall_entry);
+    lstar_of[cpu] = make_stub(cpu, stub, 0, stub_va, CLOSED_ROOTS ? closed_syscall_entry : syscall_entry);
     cstar_of[cpu] = make_stub(cpu, stub, 32, stub_va, cstar_entry);
     BUG_ON(hyp_map(stub_va, virt_to_maddr(stub), 1, HYP_RX) < 0);
     cpu_info_of(cpu)->cpu = cpu;

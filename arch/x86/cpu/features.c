@@ -3,6 +3,7 @@
  * cpu_host; the others must have at least what guests are promised (Intel SDM vol. 2 CPUID, AMD APM vol. 3
  * appendix E).
  */
+#include <asm/closed.h>
 #include <asm/features.h>
 #include <asm/fpu.h>
 #include <asm/loaded.h>
@@ -12,10 +13,29 @@
 
 struct cpu_host cpu_host;
 
-static bool opt_smep = true, opt_smap = false, opt_xsave = true;
-CMDLINE_BOOL("smep", opt_smep);
-CMDLINE_BOOL("smap", opt_smap);
+static bool opt_smep = true, opt_smap = true, smap_asked_for, opt_xsave = true;
 CMDLINE_BOOL("xsave", opt_xsave);
+
+/* Xen's words: a boolean, or "hvm": for its HVM guests alone, which are none here. */
+static int parse_prevention(const char *value, bool *on)
+{
+    if (strcmp(value, "hvm") != 0)
+        return cmdline_bool(value, on);
+    *on = false;
+    return 0;
+}
+
+static int parse_smep(const char *value) { return parse_prevention(value, &opt_smep); }
+CMDLINE_OPTION("smep", parse_smep);
+
+static int parse_smap(const char *value)
+{
+    int err = parse_prevention(value, &opt_smap);
+
+    smap_asked_for |= !err;
+    return err;
+}
+CMDLINE_OPTION("smap", parse_smap);
 
 #define XCR0_FP_SSE 3UL
 #define XCR0_AVX    4UL
@@ -104,6 +124,27 @@ static void choose_xstate(struct cpu_host *h)
         }
 }
 
+/*
+ * QEMU's emulation before 9.1 reads what an IRET from user mode to user mode pops with the rights of a kernel, which is a fault with SMAP;
+ * Linux's kernel makes such IRETs while it starts. Later ones do right, and cannot be told from these.
+ */
+static bool __init breaks_iret_by_smap(void)
+{
+    struct cpuid_regs r = { 0, 0, 0, 0 };
+
+    if (cpu_has(X86_FEATURE_HYPERVISOR))
+        r = cpuid(0x40000000, 0);
+    return memcmp(&r.b, "TCGT", 4) == 0 && memcmp(&r.c, "CGTC", 4) == 0 && memcmp(&r.d, "GTCG", 4) == 0;
+}
+
+static void __init choose_smap(void)
+{
+    if (!cpu_has(X86_FEATURE_SMAP) || smap_asked_for || !breaks_iret_by_smap())
+        return;
+    opt_smap = false;
+    printk(LOG_INFO "SMAP is left off: QEMU's emulation of it breaks guests' IRET before QEMU 9.1 (smap=yes turns it on)\n");
+}
+
 static u64 wanted_cr4(const struct cpu_host *h)
 {
     u64 cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
@@ -114,6 +155,8 @@ static u64 wanted_cr4(const struct cpu_host *h)
         cr4 |= CR4_OSXSAVE;
     if (opt_smep && feature_in(h->feat, X86_FEATURE_SMEP))
         cr4 |= CR4_SMEP;
+    if (!CLOSED_ROOTS && opt_smap && feature_in(h->feat, X86_FEATURE_SMAP))
+        cr4 |= CR4_SMAP;
     return cr4;
 }
 
@@ -146,15 +189,14 @@ void __init cpu_detect(void)
     read_features(h);
     choose_xstate(h);
     check_required();
+    choose_smap();
     h->cr4 = wanted_cr4(h);
-    printk(LOG_INFO "CPU: %s family %#x model %#x stepping %u, %u-bit machine addresses%s%s%s\n",
+    printk(LOG_INFO "CPU: %s family %#x model %#x stepping %u, %u-bit machine addresses%s%s%s%s\n",
            h->vendor_id, h->family, h->model, h->stepping, h->phys_bits,
            cpu_has(X86_FEATURE_NX) ? ", NX" : "",
            h->cr4 & CR4_SMEP ? ", SMEP" : "",
+           h->cr4 & CR4_SMAP ? ", SMAP" : "",
            cpu_has(X86_FEATURE_ITSC) ? ", invariant TSC" : "");
-    /* Our accesses to guests' memory do not lift it, and QEMU's AMD models break a guest's IRET with it. */
-    if (opt_smap)
-        printk(LOG_WARNING "smap: not supported, left off\n");
     if (h->xcr0)
         printk(LOG_INFO "CPU: XSAVE components %#lx in %u bytes%s\n", h->xcr0, h->xsave_size,
                cpu_has(X86_FEATURE_XSAVEOPT) ? ", XSAVEOPT" : "");

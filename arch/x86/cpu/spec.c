@@ -15,6 +15,7 @@
  *
  * What a CPU gets is chosen in spec_choose.c, after the command line's wishes (spec_options.c); spec_patch.c patches. Here: the rest.
  */
+#include <asm/closed.h>
 #include <asm/features.h>
 #include <asm/isolation.h>
 #include <asm/mm.h>
@@ -51,6 +52,8 @@ void spec_init(void)
     static const char *const checks[] = { "", ", L1TF checks of dom0", ", L1TF checks of domUs", ", L1TF checks" };
     struct spec_wishes wishes = spec_wished();
 
+    if (CLOSED_ROOTS)
+        wishes.xpti = (struct guest_wishes){ SPEC_OFF, SPEC_OFF };
     spec = spec_choose(&cpu_host, &wishes);
     if (spec.ibpb && wrmsr_safe(MSR_PRED_CMD, PRED_CMD_IBPB)) {
         spec.ibpb = false;
@@ -58,7 +61,7 @@ void spec_init(void)
     }
     if (spec.isolate_dom0 || spec.isolate_domus)
         isolation_init(spec.isolate_dom0, spec.isolate_domus);
-    spec_patch(&spec);
+    spec_patch(&spec, cpu_host.cr4 & CR4_SMAP);
     l1tf_addresses = ((1UL << cpu_host.phys_bits) - 1) & PTE_MFN_MASK;
     printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
            spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",

@@ -37,7 +37,7 @@ int82_entry:
     cmp qword [rsp + CPUINFO_softirq], 0        ; and call_exit
     jne hypercall_done
     LOOK_FOR_EVENTS hypercall_done
-    CLEAR_BUFFERS
+    CLEAR_BUFFERS SITE_LEAVE_ANY_
     ; rax is the result, C preserved rbx and rbp, and 32-bit code has no others than these.
     mov rcx, [rsp + REGS_rcx]
     mov rdx, [rsp + REGS_rdx]
@@ -95,10 +95,12 @@ short_iret_32:
     lea r11, [r9 + 24]
     cmp r11, [r10 + FORMAT_hv_start]
     ja .full
+    OPEN_GUEST
     GUEST .full, mov eax, [r9]
     GUEST .full, mov r10d, [r9 + 4]
     GUEST .full, movzx r11d, word [r9 + 8]
     GUEST .full, mov r12d, [r9 + 12]
+    CLOSE_GUEST
     test r12d, FLAGS_VM
     jnz .full
     mov r14d, r11d
@@ -121,12 +123,14 @@ short_iret_32:
     jne .event
     xor r8d, r8d
     xor r9d, r9d
-    CLEAR_BUFFERS
+    CLEAR_BUFFERS SITE_LEAVE_ANY_
     add rsp, F
     GUEST iret_fault, iretq
 .to_user:
+    OPEN_GUEST
     GUEST .full, mov r13d, [r9 + 16]
     GUEST .full, movzx r14d, word [r9 + 20]
+    CLOSE_GUEST
     mov [rsp + F + FRAME_SS], r14
     jmp .frame
 .event:

@@ -36,6 +36,7 @@ verw_selector: dw HYP_DS_
 %endif
     mov dword [rsp + 4], %1
 %if %1 == 0x82
+    SITE SITE_INT82_
     jmp strict near int82_entry
 %elif %1 == 1 || %1 == 2
     jmp strict near moving_entry
@@ -190,7 +191,7 @@ ret_to_guest:
     mov r15, [rsp + REGS_r15]
     LEAVE_BY_SYSRET
 .iret:
-    CLEAR_BUFFERS
+    CLEAR_BUFFERS SITE_LEAVE_ANY_
     RESTORE_GPRS
     add rsp, 8
     GUEST iret_fault, iretq

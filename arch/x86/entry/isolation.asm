@@ -47,8 +47,8 @@ load_guest_root:
     RESTORE_CHANGING
     jmp .loaded
 
-; From ARRIVE; rsp: the return address, and then the frame. All registers may be changed if code of ours was left, else those that C
-; functions may change.
+; From ARRIVE or smap_arrive; rsp: the return address, and then the frame. All registers may be changed if code of ours was left, else
+; those that C functions may change.
 align 16
 global load_full_root:function hidden
 load_full_root:

@@ -128,6 +128,7 @@ short_syscall:
     mov rax, [rcx + VCPU_root_kernel]
     SWITCH_MODE rax, VCPU_root_kernel, 1
     mov rax, [rsp + F + FRAME_RIP]
+    OPEN_GUEST
     GUEST .fault, mov [rdx], rax
     GUEST .fault, mov [rdx + 16], rax
     mov rax, [rsp + F + FRAME_RSP]
@@ -147,6 +148,7 @@ short_syscall:
     or eax, FLAGS_IF
 .masked:
     GUEST .fault, mov [rdx + 32], rax
+    CLOSE_GUEST
     cmp byte [rcx + VCPU_syscall_disables_events], 0
     je .leave
     mov byte [r11 + 1], 1
@@ -188,6 +190,7 @@ short_iret:
     cmp word [rcx + VCPU_nmi_pending], 0        ; and nmi_masked
     jne .full
     CHECK_GUEST_ADDRESS r11, rax, .full
+    OPEN_GUEST
     GUEST .fault, push qword [r11 + 16]
     GUEST .fault1, push qword [r11 + 8]
     GUEST .fault2, push qword [r11]
@@ -204,6 +207,7 @@ short_iret:
     not eax
     test al, 3                          ; ring 3 is user mode; the kernel's frames say ring 0
     GUEST .fault3, mov rax, [r11 + 48]
+    CLOSE_GUEST
     jnz .to_kernel
     cmp qword [rcx + VCPU_root_user], -1
     je .fault3

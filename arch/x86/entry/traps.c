@@ -58,6 +58,7 @@ static void hypervisor_fault(struct cpu_regs *r)
         cpu_info()->iret_error = r->error_code;
         cpu_info()->iret_vector = r->entry_vector;
     }
+    guest_close_in(r);
     r->rip = fixup;
 }
 
@@ -196,6 +197,9 @@ static always_inline bool guests_fault(struct cpu_regs *r, struct vcpu *v, u64 a
 
 static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
+    /* That is no failure that the guest is told of, whoever would have taken the fault. */
+    if (!from_guest(r) && is_guest_address_64(address) && guest_was_closed(r))
+        fatal_trap(r, "access to a guest's closed memory");
     allow_interrupts(r);
     if (v && fix_fault(r, v, address))
         return false;

@@ -1,5 +1,6 @@
 /* Instructions of ours that may fault, and those that read and write MSRs which a CPU may not have. */
 #include <asm/extable.h>
+#include <asm/sites.h>
 #include <asm/x86.h>
 #include <public/errno.h>
 
@@ -8,6 +9,8 @@ extern const struct ex_entry __ex_table_start[], __ex_table_end[];
 
 u64 extable_find(u64 rip)
 {
+    while (*(const u8 *)rip == SITE_PREFIX)
+        rip++;
     for (const struct ex_entry *e = __ex_table_start; e < __ex_table_end; e++)
         if ((u64)&e->insn + (s64)e->insn == rip)
             return (u64)&e->fixup + (s64)e->fixup;

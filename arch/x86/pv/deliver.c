@@ -60,6 +60,7 @@ static always_inline bool deliver_64(struct vcpu *v, struct cpu_regs *regs, cons
     sp &= ~0xfUL;
     if (unlikely(!is_guest_address_64(sp - 64)))
         goto fault;
+    guest_open();
     if (t->has_error) {
         PUT_GUEST_U64(sp - 64, regs->rcx, fault);
         PUT_GUEST_U64(sp - 56, regs->r11, fault);
@@ -73,6 +74,7 @@ static always_inline bool deliver_64(struct vcpu *v, struct cpu_regs *regs, cons
     PUT_GUEST_U64(sp - 24, saved_flags(v, regs, mask), fault);
     PUT_GUEST_U64(sp - 16, regs->rsp, fault);
     PUT_GUEST_U64(sp - 8, regs->ss, fault);
+    guest_close();
     regs->rsp = t->has_error ? sp - 64 : sp - 56;
     set_selector(&regs->ss, FLAT_RING3_SS64);
     set_selector(&regs->cs, FLAT_RING3_CS64);
@@ -100,6 +102,7 @@ static bool __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs
 
     if (unlikely(!guest_range_ok(v->domain, sp, bytes)))
         goto fault;
+    guest_open();
     if (has_error) {
         PUT_GUEST_U32(at, error, fault);
         at += 4;
@@ -112,6 +115,7 @@ static bool __attribute__((noinline)) deliver_32(struct vcpu *v, struct cpu_regs
         PUT_GUEST_U32(at + 16, regs->ss, fault);
         regs->ss = v->arch.kernel_ss;
     }
+    guest_close();
     regs->rsp = sp;
     regs->cs = (u16)cs;
     regs->rip = address;
@@ -270,6 +274,7 @@ static bool push_selectors(struct vcpu *v, struct cpu_regs *regs, const u64 sel[
 
     if (!guest_range_ok(v->domain, sp, 48))
         return false;
+    guest_open();
     if (wide) {
         PUT_GUEST_U64(sp, regs->rcx, fault);
         PUT_GUEST_U64(sp + 8, regs->r11, fault);
@@ -279,6 +284,7 @@ static bool push_selectors(struct vcpu *v, struct cpu_regs *regs, const u64 sel[
         for (unsigned i = 0; i < 4; i++)
             PUT_GUEST_U32(sp + i * 4, sel[i], fault);
     }
+    guest_close();
     regs->rsp = sp;
     return true;
 fault:

@@ -34,6 +34,7 @@ static size_t copy_raw(void *dst, const void *src, size_t len)
 {
     size_t words = len / 8, rest = len % 8;
 
+    guest_open();
     __asm__ volatile("1: rep movsq\n"
                      "   movq %3, %%rcx\n"
                      "2: rep movsb\n"
@@ -43,6 +44,7 @@ static size_t copy_raw(void *dst, const void *src, size_t len)
                      "4:\n"
                      EX_TABLE("1b", "3b") EX_TABLE("2b", "4b")
                      : "+D"(dst), "+S"(src), "+c"(words), "+r"(rest) :: "memory");
+    guest_close();
     return words;
 }
 

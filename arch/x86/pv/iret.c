@@ -19,6 +19,7 @@ static s64 iret_64(struct vcpu *v, struct cpu_regs *regs)
 
     if (unlikely(!guest_range_ok(v->domain, sp, sizeof(struct iret_context))))
         goto fault;
+    guest_open();
     GET_GUEST_U64(rax, sp, fault);
     GET_GUEST_U64(r11, sp + 8, fault);
     GET_GUEST_U64(rcx, sp + 16, fault);
@@ -27,6 +28,7 @@ static s64 iret_64(struct vcpu *v, struct cpu_regs *regs)
     GET_GUEST_U64(rflags, sp + 48, fault);
     GET_GUEST_U64(rsp, sp + 56, fault);
     GET_GUEST_U64(ss, sp + 64, fault);
+    guest_close();
     fetch_note(sp, sizeof(struct iret_context));
     if ((cs & 3) == 3) {
         if (unlikely(mfn_eq(v->arch.root_user, INVALID_MFN))) {
@@ -62,10 +64,12 @@ static s64 iret_32(struct vcpu *v, struct cpu_regs *regs)
 
     if (!guest_range_ok(v->domain, sp, 24))
         goto fault;
+    guest_open();
     GET_GUEST_U32(eax, sp, fault);
     GET_GUEST_U32(eip, sp + 4, fault);
     GET_GUEST_U32(cs, sp + 8, fault);
     GET_GUEST_U32(eflags, sp + 12, fault);
+    guest_close();
     fetch_note(sp, 16);
     if (eflags & RFLAGS_VM) {
         domain_crash(v->domain, "iret to virtual-8086 mode at %04x:%#x: not possible in long mode", cs & 0xffff, eip);
@@ -76,8 +80,10 @@ static s64 iret_32(struct vcpu *v, struct cpu_regs *regs)
         return 0;
     }
     if ((cs & 3) > 1) {
+        guest_open();
         GET_GUEST_U32(esp, sp + 16, fault);
         GET_GUEST_U32(ss, sp + 20, fault);
+        guest_close();
         fetch_note(sp + 16, 8);
         regs->rsp = esp;
         regs->ss = (u16)ss;

@@ -368,9 +368,13 @@ u64 pv_hw_cr4(const struct vcpu *v)
 
 void pv_cpu_switch_to(const struct vcpu *next)
 {
+    u64 cr4, smap = cpu_host.cr4 & CR4_SMAP;
+
     if (is_idle_vcpu(next))
         return;
-    load_cr4(pv_hw_cr4(next));
+    cr4 = pv_hw_cr4(next);
+    load_cr4(cr4 | smap);
+    cpu_info()->open_cr4 = smap & ~cr4 ? cr4 : 0;
     load_tsc_aux(next->arch.tsc_aux);
     load_spec_ctrl(next->arch.spec_ctrl | spec_ctrl_ours());
 }

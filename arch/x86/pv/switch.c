@@ -27,7 +27,7 @@ struct cpu_regs *vcpu_regs(struct vcpu *v) { return v == current ? guest_regs() 
 void pv_load_cr3(struct vcpu *v)
 {
     cpumask_set(&v->domain->arch.dirty_cpus, this_cpu_id());
-    write_cr3(v->arch.cr3);
+    load_guest_cr3(v->arch.cr3);
 }
 
 void pv_toggle_mode(struct vcpu *v)
@@ -108,7 +108,7 @@ static bool starts_in_kernel_tables(const struct vcpu *next)
 static void load_first_cr3(struct vcpu *next)
 {
     cpumask_set(&next->domain->arch.dirty_cpus, this_cpu_id());
-    write_cr3(starts_in_kernel_tables(next) ? next->arch.root_kernel.v << PAGE_SHIFT : next->arch.cr3);
+    load_guest_cr3(starts_in_kernel_tables(next) ? next->arch.root_kernel.v << PAGE_SHIFT : next->arch.cr3);
 }
 
 static void update_areas(struct vcpu *next)
@@ -117,7 +117,7 @@ static void update_areas(struct vcpu *next)
     vcpu_time_area_update(next);
     vcpu_runstate_area_update(next);
     if (starts_in_kernel_tables(next))
-        write_cr3(next->arch.cr3);
+        load_guest_cr3(next->arch.cr3);
 }
 
 static void enter_vcpu(struct vcpu *next)
