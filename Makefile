@@ -32,7 +32,7 @@ endif
 NASMFLAGS += -f elf64 -I$(B)/gen/ -Iarch/x86/entry/ -Werror
 
 # What looks at the invariant is for debug builds.
-SRC_C   := $(sort $(shell find arch common drivers -name '*.c' ! -name 'asm-offsets.c' $(if $(filter debug,$(BUILD)),,! -name '*invariant.c')))
+SRC_C   := $(sort $(shell find arch common drivers -name '*.c' ! -name 'asm-offsets.c' $(if $(filter debug closed,$(BUILD)),,! -name '*invariant.c')))
 SRC_ASM := $(sort $(shell find arch common drivers -name '*.asm'))
 OBJ := $(SRC_C:%.c=$(B)/%.o) $(SRC_ASM:%.asm=$(B)/%.asm.o)
 LIBS := $(addprefix /usr/lib/x86_64-linux-gnu/,liblzma.a libzstd.a libz.a liblz4.a)
