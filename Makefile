@@ -1,4 +1,5 @@
-# pvisor: make | make install | make uninstall | make run | make check | make test | make bench | make clean. Choices live in Config.mk.
+# pvisor: make | make install | make uninstall | make run | make check | make test | make verify | make bench | make clean.
+# Choices live in Config.mk.
 include Config.mk
 
 # OUT: where everything that is built goes.

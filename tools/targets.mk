@@ -92,6 +92,9 @@ ifndef SETUP_DONE
 run test test-system check bench:
 	@tools/setup
 	@$(MAKE) --no-print-directory SETUP_DONE=1 $@
+verify:
+	@tools/setup verify
+	@$(MAKE) --no-print-directory SETUP_DONE=1 $@
 else
 
 run: build/disk.img
@@ -112,6 +115,10 @@ test: images $(hypervisor_file)
 # What can be said of a change without running it: form and static analysis. For each commit. BASE: the commit to compare with.
 check:
 	@tools/check $(BASE)
+
+# The proofs: docs/verification.md. FAST=1: those that take a minute or two.
+verify:
+	@$(MAKE) -s --no-print-directory -C tests/proofs $(if $(FAST),fast,all)
 
 # Ours beside Debian's Xen: make bench, or some by name: make bench NAMES='hypercall pin_unpin'. See docs/performance.md.
 bench: $(PVISOR) bench-images
@@ -153,4 +160,4 @@ setup:
 	@tools/setup
 
 FORCE:
-.PHONY: images bench-images loader inspect install uninstall run setup test test-system check bench FORCE
+.PHONY: images bench-images loader inspect install uninstall run setup test test-system check bench verify FORCE

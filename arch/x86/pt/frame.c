@@ -85,7 +85,7 @@ int frame_get_writable(mfn_t m, const struct domain *owner)
  *   until ours are flushed the frame must neither be freed nor become a table of its owner's.
  */
 #define MAX_FOREIGN 64
-#define FOREIGN_RW  (1u << 31)
+#define FOREIGN_RW  1u      /* beside the number */
 struct pending { u32 head; u32 nr, nr_foreign; u32 foreign[MAX_FOREIGN]; cpumask_t flush; };
 DECLARE_PERCPU(struct pending, free_pending);
 DEFINE_PERCPU(struct pending, free_pending);
@@ -108,7 +108,7 @@ void frame_put_foreign(const struct domain *d, mfn_t m, bool writable)
     smp_mb();
     flags = irq_save();
     p = &this_cpu(free_pending);
-    p->foreign[p->nr_foreign++] = (u32)m.v | (writable ? FOREIGN_RW : 0);
+    p->foreign[p->nr_foreign++] = (u32)m.v << 1 | (writable ? FOREIGN_RW : 0);
     note_flush(p, &d->arch.dirty_cpus);
     irq_restore(flags);
     raise_softirq(SOFTIRQ_FREE_FRAMES);
@@ -327,7 +327,7 @@ void frames_drain_pending(void)
     irq_restore(flags);
     flush_tlb_mask(&list.flush);
     for (u32 i = 0; i < list.nr_foreign; i++) {
-        mfn_t m = mfn_kept(list.foreign[i] & ~FOREIGN_RW);
+        mfn_t m = mfn_kept(list.foreign[i] >> 1);
 
         if (list.foreign[i] & FOREIGN_RW)
             frame_put_writable(m);

@@ -45,6 +45,7 @@
 #define DEAD_MAX  64     /* blocks */
 #define DEAD_L2   1u     /* in a link: the block is of L2_ORDER */
 #define MIN_LIMIT 1024   /* frames */
+#define REACH     (1u << 20)    /* frames that an entry of 4 bytes can name: no table lies above */
 
 static u64 entry_to(const void *page, u64 flags) { return virt_to_maddr(page).v | flags; }
 
@@ -151,14 +152,15 @@ void mirror_free_domain(struct domain *d)
 
 static u32 *make_slot(struct domain *d, mfn_t m)
 {
-    u32 **row;
+    u32 **row, *slots;
 
-    if (m.v >> 20)
+    if (m.v >= REACH)
         return NULL;
     row = &d->arch.mirror[m.v >> 10];
-    if (!*row)
-        *row = alloc_pages(0);
-    return *row ? &(*row)[m.v & 1023] : NULL;
+    slots = *row;
+    if (!slots)
+        slots = *row = alloc_pages(0);
+    return slots ? &slots[m.v & 1023] : NULL;
 }
 
 /* Level 3 over the four level-2 tables, and the hole with the M2P in the last of these. */
@@ -186,7 +188,7 @@ int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
     unsigned order = block_order(level);
     mfn_t block;
 
-    if (m.v >> 20)
+    if (m.v >= REACH)
         return refuse(-EINVAL, "table frame %#lx: a %s guest's lie below 4 GiB", m.v, d->arch.fmt->name);
     if (slot && *slot)
         return 0;
@@ -207,7 +209,7 @@ int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
 
 void mirror_free(struct domain *d, mfn_t m, unsigned level)
 {
-    u32 *row = m.v >> 20 ? NULL : d->arch.mirror[m.v >> 10];
+    u32 *row = m.v < REACH ? d->arch.mirror[m.v >> 10] : NULL;
     u32 block, link, head = read_once(d->arch.mirror_dead);
 
     if (!row || !row[m.v & 1023])

@@ -13,7 +13,7 @@
 static __attribute__((noinline)) int drop_and_update_any_leaf(struct domain *d, void *p, u64 e, u64 old,
                                                               const struct domain *owner, unsigned flags)
 {
-    frame_drop(pte_mfn(e));
+    frame_drop(pte_held_mfn(e));
     return update_any_leaf(d, p, e, old, owner, flags);
 }
 
@@ -46,6 +46,7 @@ static always_inline int update_own_leaf(struct domain *d, u64 *p, u64 e, u64 ol
 {
     const struct pt_format *f = d->arch.fmt;
     const struct pt_level *l = &f->level[1];
+    mfn_t m;
 
     if (!short_way(true))
         return update_any_leaf(d, p, e, old, d, flags);
@@ -55,9 +56,10 @@ static always_inline int update_own_leaf(struct domain *d, u64 *p, u64 e, u64 ol
         if (old & PTE_P && !((e ^ old) & PTE_MFN_MASK))
             return update_kept_leaf(d, p, e, old, flags);
         e = (e | l->forced) & l->kept;
-        if (unlikely(!frame_take(pte_mfn(e), d)))
+        m = pte_mfn(e);
+        if (unlikely(!frame_take(m, d)))
             return update_any_leaf(d, p, e, old, d, flags);
-        if (e & PTE_RW && unlikely(!frame_take_writable(pte_mfn(e))))
+        if (e & PTE_RW && unlikely(!frame_take_writable(m)))
             return drop_and_update_any_leaf(d, p, e, old, d, flags);
     } else if (l1tf_exposes(d, e)) {
         return refuse_absent(e);
@@ -138,6 +140,7 @@ static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u
     const struct domain *d = v->domain;
     u64 *mapping, entry;
     const char *page;
+    mfn_t m;
 
     if (unlikely(!find_entry_8(w, v->arch.root_kernel, va, &mapping)))
         return false;
@@ -145,12 +148,14 @@ static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u
     if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P))
         return false;
     /* No reference is needed: the entry that maps the table holds one while we have the lock. */
-    if (likely((entry & PTE_MFN_MASK) >> PAGE_SHIFT == d->arch.known_l1.mfn.v))
+    if (likely((entry & PTE_MFN_MASK) >> PAGE_SHIFT == d->arch.known_l1.mfn.v)) {
         page = d->arch.known_l1.page;
-    else if (own_level(d, pte_mfn(entry)) == 1)
-        page = mfn_to_virt(pte_mfn(entry));
-    else
-        return false;
+    } else {
+        m = pte_mfn(entry);
+        if (own_level(d, m) != 1)
+            return false;
+        page = mfn_to_virt(m);
+    }
     *p = (u64 *)(page + (va & ~PAGE_MASK));
     return true;
 }

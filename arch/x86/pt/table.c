@@ -13,7 +13,25 @@
 #include <pvisor/steps.h>
 #include "internal.h"
 
-static int demote(struct domain *d, mfn_t m, unsigned level);
+static int demote(struct domain *d, mfn_t m, u32 w);
+
+/* Of a frame that is a table, whole or on the way. */
+static unsigned table_level(u32 w)
+{
+    unsigned level = fw_type(w) - FT_L1 + 1u;
+
+    BUG_ON(level < 1 || level > 4);
+    return level;
+}
+
+/* How many entries of a partial table hold references. */
+static unsigned table_progress(const struct pt_format *f, u32 w)
+{
+    unsigned n = w & FW_COUNT_MASK;
+
+    BUG_ON(n > f->level[table_level(w)].nr_entries);
+    return n;
+}
 
 static bool give_way(const struct domain *d) { return preempt_needed() && !d->arch.table_limit; }
 
@@ -27,24 +45,25 @@ static void set_partial(mfn_t m, u32 w, unsigned progress)
 /* at: how many there were before the operation that leaves m behind; what it left before are tables below m. */
 static void orphan_insert(struct domain *d, unsigned at, mfn_t m)
 {
-    mfn_t *o = d->arch.orphans;
+    struct arch_domain *a = &d->arch;
 
-    BUG_ON(d->arch.nr_orphans == ARRAY_SIZE(d->arch.orphans));
-    memmove(o + at + 1, o + at, (d->arch.nr_orphans - at) * sizeof(*o));
-    o[at] = m;
-    d->arch.nr_orphans++;
+    BUG_ON(a->nr_orphans >= ARRAY_SIZE(a->orphans) || at > a->nr_orphans);
+    for (unsigned i = ARRAY_SIZE(a->orphans) - 1; i > at; i--)
+        a->orphans[i] = a->orphans[i - 1];
+    a->orphans[at] = m;
+    a->nr_orphans++;
 }
 
 /* m is partial no more, or somebody goes on with it. */
 static void orphan_forget(struct domain *d, mfn_t m)
 {
-    mfn_t *o = d->arch.orphans;
+    struct arch_domain *a = &d->arch;
 
-    for (unsigned i = 0; i < d->arch.nr_orphans; i++) {
-        if (!mfn_eq(o[i], m))
+    for (unsigned i = 0; i < a->nr_orphans; i++) {
+        if (!mfn_eq(a->orphans[i], m))
             continue;
-        d->arch.nr_orphans--;
-        memmove(o + i, o + i + 1, (d->arch.nr_orphans - i) * sizeof(*o));
+        a->nr_orphans--;
+        memmove(&a->orphans[i], &a->orphans[i + 1], (a->nr_orphans - i) * sizeof(*a->orphans));
         return;
     }
 }
@@ -265,13 +284,13 @@ static __attribute__((noinline)) int get_held_table(struct domain *d, mfn_t m, u
     for (;;) {
         if (w & FW_PARTIAL) {
             if (fw_type(w) != type || (w & FW_HV) != hv) {
-                rc = demote(d, m, fw_type(w) - FT_L1 + 1);
+                rc = demote(d, m, w);
                 if (rc)
                     goto out;
                 w = read_once(frame_types[m.v]);
                 continue;
             }
-            from = (int)(w & FW_COUNT_MASK);
+            from = (int)table_progress(d->arch.fmt, w);
             orphan_forget(d, m);
             type_change(m, FW_TYPE(type) | hv | 1);
             frame_put(m);       /* the partial state's own */
@@ -320,13 +339,13 @@ int pt_get_table(struct domain *d, mfn_t m, unsigned level) { return get_table(d
 /* --- Demotion --- */
 
 /*
- * Goes on with a partial frame's demotion. The caller has a general reference of its own. When it is done, the partial
+ * Goes on with a partial frame's demotion; w: its type word. The caller has a general reference of its own. When it is done, the partial
  * state's reference is dropped too. -RESTART: something is left, of this table or on the orphan list.
  */
-static int demote(struct domain *d, mfn_t m, unsigned level)
+static int demote(struct domain *d, mfn_t m, u32 w)
 {
-    u32 w = frame_types[m.v];
-    unsigned orphans = d->arch.nr_orphans, left = demote_entries(d, d->arch.fmt, m, level, w, w & FW_COUNT_MASK);
+    const struct pt_format *f = d->arch.fmt;
+    unsigned level = table_level(w), orphans = d->arch.nr_orphans, left = demote_entries(d, f, m, level, w, table_progress(f, w));
     bool more = d->arch.nr_orphans > orphans;
 
     if (left) {
@@ -343,7 +362,7 @@ static __attribute__((noinline)) int put_last(struct domain *d, mfn_t m)
 {
     const struct pt_format *f = d->arch.fmt;
     u32 w = frame_types[m.v];
-    unsigned level = fw_type(w) - FT_L1 + 1, orphans = d->arch.nr_orphans, left;
+    unsigned level = table_level(w), orphans = d->arch.nr_orphans, left;
 
     BUG_ON(!(w & FW_VALID) || !(w & FW_COUNT_MASK));
     forget_l1(d, m);
@@ -373,7 +392,7 @@ int pt_drain_orphans(struct domain *d)
 {
     while (d->arch.nr_orphans) {
         mfn_t m = d->arch.orphans[d->arch.nr_orphans - 1];
-        int rc = demote(d, m, fw_type(frame_types[m.v]) - FT_L1 + 1);
+        int rc = demote(d, m, frame_types[m.v]);
 
         if (rc)
             return rc;
@@ -431,7 +450,7 @@ static int relinquish_frame(struct domain *d, mfn_t m)
         return 0;
     w = frame_types[m.v];
     if (w & FW_PARTIAL)
-        rc = demote(d, m, fw_type(w) - FT_L1 + 1);
+        rc = demote(d, m, w);
     else if (w & FW_PINNED)
         rc = pt_unpin(d, m);
     if (!rc && d->arch.nr_orphans)

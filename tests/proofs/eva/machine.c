@@ -1,0 +1,243 @@
+/* See machine.h. */
+#include <asm/isolation.h>
+#include <asm/pt.h>
+#include <asm/pv.h>
+#include <asm/smp.h>
+#include <public/errno.h>
+#include <pvisor/guest.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include <pvisor/rangeset.h>
+#include <pvisor/softirq.h>
+#include "machine.h"
+
+/* --- Memory --- */
+
+/* The direct map is where it is on a machine; the options of the run say that these addresses, NR_FRAMES pages, are all that is there. */
+u64 fake_direct_map = DIRECT_MAP;
+u64 nr_frames = NR_FRAMES;
+u64 fake_refs[NR_FRAMES], fake_m2p[NR_FRAMES];
+u32 fake_types[NR_FRAMES];
+
+mfn_t any_frame(void) { return mfn_kept(any_u64(0, NR_FRAMES - 1)); }
+mfn_t any_mfn(void) { return any_bool() ? any_frame() : INVALID_MFN; }
+
+/* The tables of a mirrored domain lie below 4 GiB: mirror_alloc(). */
+mfn_t any_table(void) { return mfn_kept(any_u64(0, min(dom.arch.mirrored ? 0xfffffu : ~0u, NR_FRAMES - 1))); }
+
+mfn_t held_mfn(u64 e)
+{
+    u64 m = (e & PTE_MFN_MASK) >> PAGE_SHIFT;
+
+    return m < NR_FRAMES ? mfn_kept(m) : any_frame();
+}
+
+/* --- The legal state --- */
+
+#define MIRROR_BLOCK 8      /* frames of an L2 table's */
+
+struct domain dom, other;
+struct vcpu vcpu;
+static struct vcpu other_vcpu, *vcpus[MAX_VCPUS];
+static struct cpu_info this_cpu_info;
+static u64 regions[(NR_FRAMES >> 15) + 1];
+static u32 mirror_row[1024], *mirror_rows[1024];
+static u64 hyp_l4_table[512];
+u64 *hyp_l4 = hyp_l4_table;
+u64 l1tf_addresses, hyp_nx;
+bool compat_m2p_ready;
+const char zero_page[PAGE_SIZE];
+
+cpumask_t any_cpumask(void)
+{
+    cpumask_t m;
+
+    Frama_C_make_unknown((char *)&m, sizeof(m));
+    return m;
+}
+
+static struct known_table any_known(void)
+{
+    mfn_t m = any_table();
+
+    return any_bool() ? (struct known_table){ m, mfn_to_virt(m) } : no_known_table;
+}
+
+/* What d's pt_lock protects, and the words that change without. */
+static void any_tables(struct domain *d)
+{
+    struct arch_domain *a = &d->arch;
+
+    a->stale = any_u64(0, ~0UL);
+    a->flushed = any_u64(0, ~0UL);
+    a->dirty_cpus = any_cpumask();
+    a->mirror_dead = any_u32(0, (NR_FRAMES - MIRROR_BLOCK) << 1 | 1);
+    a->nr_mirror_dead = any_u32(0, 63);
+    a->nr_mirror_frames = any_u64(0, ~0UL);
+    a->nr_tables = any_u64(0, ~0UL);
+    a->known_l1 = a->mirrored ? no_known_table : any_known();
+    a->known_mirrored_l1 = a->mirrored ? any_known() : no_known_table;
+    a->names_roots = any_bool();
+    a->nr_orphans = any_u32(0, ARRAY_SIZE(a->orphans));
+    //@ loop unroll 16;
+    for (unsigned i = 0; i < ARRAY_SIZE(a->orphans); i++)
+        a->orphans[i] = any_table();
+    for (unsigned i = 0; i < ARRAY_SIZE(mirror_row); i++) {
+        mirror_row[i] = any_u32(0, NR_FRAMES - MIRROR_BLOCK);
+        mirror_rows[i] = any_of(mirror_row, NULL);
+    }
+}
+
+/* What d's page_lock protects. */
+static void any_accounts(struct domain *d)
+{
+    d->tot_pages = any_u64(0, ~0UL);
+    d->shared_frames = any_u64(0, ~0UL);
+    d->outstanding_pages = any_u64(0, ~0UL);
+}
+
+/* pt/format.c's, and what follows from it. */
+static void any_domain(struct domain *d, enum pt_format_id format)
+{
+    Frama_C_make_unknown((char *)d, sizeof(*d));
+    d->is_control = any_bool();
+    d->is_hardware = any_bool();
+    d->dying = (enum domain_dying)any_u32(DOMAIN_ALIVE, DOMAIN_DEAD);
+    d->max_vcpus = any_u32(1, MAX_VCPUS);
+    d->vcpu = vcpus;
+    d->regions = regions;
+    d->iomem = any_of((struct rangeset *)d, NULL);
+    d->arch.fmt = &pt_formats[format];
+    d->arch.word = format == PT64 ? ABI_64 : ABI_32;
+    d->arch.mirrored = format == PT32;
+    d->arch.mirror = d->arch.mirrored ? mirror_rows : NULL;
+    any_tables(d);
+    any_accounts(d);
+}
+
+static void any_vcpu(struct vcpu *v, struct domain *d)
+{
+    Frama_C_make_unknown((char *)v, sizeof(*v));
+    v->domain = d;
+    v->cpu = any_u32(0, NR_CPUS - 1);
+    v->arch.kernel_mode = any_bool();
+    v->arch.root_kernel = any_mfn();
+    v->arch.root_user = any_mfn();
+    v->arch.monitor_l4 = d->arch.word == ABI_32 ? mfn_to_virt(any_frame()) : NULL;
+    v->arch.monitor_l3 = d->arch.word == ABI_32 ? mfn_to_virt(any_frame()) : NULL;
+}
+
+void any_machine(enum pt_format_id format)
+{
+    /* Bounds of loops that are no constants in the code: entries of a table. */
+    //@ widen_hints global:"all", 4, 16, 64, 512, 1024;
+    Frama_C_make_unknown((char *)fake_refs, sizeof(fake_refs));
+    Frama_C_make_unknown((char *)fake_types, sizeof(fake_types));
+    Frama_C_make_unknown((char *)fake_m2p, sizeof(fake_m2p));
+    Frama_C_make_unknown((char *)regions, sizeof(regions));
+    Frama_C_make_unknown((char *)hyp_l4_table, sizeof(hyp_l4_table));
+    Frama_C_make_unknown((char *)&this_cpu_info, sizeof(this_cpu_info));
+    l1tf_addresses = any_u64(0, ~0UL);
+    compat_m2p_ready = any_bool();
+    any_domain(&dom, format);
+    any_domain(&other, format);
+    any_vcpu(&vcpu, &dom);
+    any_vcpu(&other_vcpu, &dom);
+    for (unsigned i = 0; i < MAX_VCPUS; i++)
+        vcpus[i] = any_of(&vcpu, any_of(&other_vcpu, NULL));
+    this_cpu_info.current_vcpu = &vcpu;
+    this_cpu_info.cpu = 0;
+    any_pending();
+}
+
+u64 any_cr4(void) { return any_u64(0, ~0UL); }
+struct cpu_info *cpu_info(void) { return &this_cpu_info; }
+
+/* --- Locks and recursion: the state becomes any that is legal --- */
+
+static void state_changed(struct domain *d)
+{
+    any_tables(d);
+    any_accounts(d);
+    any_pending();
+}
+
+static void lock_of(const spinlock_t *l, struct domain *d)
+{
+    if (l == &d->arch.pt_lock)
+        any_tables(d);
+    else if (l == &d->page_lock)
+        any_accounts(d);
+}
+
+void lock_taken(const spinlock_t *l)
+{
+    lock_of(l, &dom);
+    lock_of(l, &other);
+}
+
+void lock_dropped(const spinlock_t *l)
+{
+    //@ assert orphans: dom.arch.nr_orphans <= 16;
+}
+
+int put_table_below(struct domain *d, mfn_t m)
+{
+    state_changed(d);
+    return any_bool() ? 0 : -ERESTART_HYPERCALL;
+}
+
+int get_table_below(struct domain *d, mfn_t m, unsigned level, u32 hv)
+{
+    state_changed(d);
+    return any_bool() ? 0 : (int)-any_u32(1, ERESTART_HYPERCALL);
+}
+
+/* --- What is outside of the core --- */
+
+void panic(const char *fmt, ...)
+{
+    //@ assert stops: \false;
+    for (;;)
+        ;
+}
+
+void guest_log(const char *fmt, ...) { }
+void printk(const char *fmt, ...) { }
+bool preempt_needed(void) { return any_bool(); }
+void raise_softirq(enum softirq n) { }
+void flush_tlb_mask(const cpumask_t *m) { }
+void domain_flush_stale(struct domain *d) { }
+bool isolation_any_linear(struct domain *d) { return any_bool(); }
+void isolation_forget(const struct domain *d, mfn_t root) { }
+bool rangeset_contains(const struct rangeset *r, u64 first, u64 last) { return any_bool(); }
+u64 compat_m2p_l2e(unsigned nth) { return any_u64(0, ~0UL); }
+void compat_m2p_set(u64 m, u64 gpfn) { }
+bool mfn_valid(mfn_t m) { return m.v < nr_frames && any_bool(); }
+struct domain *domain_get_owner(u32 domid) { return any_bool() ? &dom : any_bool() ? &other : NULL; }
+void domain_put(struct domain *d) { }
+bool spin_is_held(const spinlock_t *l) { return true; }
+
+#define LARGEST_BLOCK 16    /* frames that anybody asks for at once */
+
+mfn_t alloc_frames(unsigned order, unsigned flags)
+{
+    return any_bool() ? mfn_kept(any_u64(1, NR_FRAMES - LARGEST_BLOCK)) : INVALID_MFN;
+}
+
+mfn_t alloc_claimed_frames(u64 *claim, unsigned order, unsigned flags) { return alloc_frames(order, flags); }
+
+void free_frames(mfn_t m, unsigned order)
+{
+    //@ assert bounded: m.v < nr_frames;
+}
+
+/* Pages: for a PAE vCPU's top levels, or for a mirrored domain's array, in which all rows are one here. */
+void *alloc_pages(unsigned order)
+{
+    return any_bool() ? dom.arch.mirrored ? (void *)mirror_row : mfn_to_virt(any_frame()) : NULL;
+}
+
+void free_pages(void *p, unsigned order) { }
+void *xzalloc_bytes(size_t size) { return any_of(mirror_rows, NULL); }
+void xfree(void *p) { }
