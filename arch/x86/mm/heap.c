@@ -240,7 +240,7 @@ static bool block_holds(u64 m, unsigned zone, unsigned order, u32 prev)
     if (!is_free_head(m, order) || zone_nr(m) != zone || link_prev(m) != prev)
         return false;
     for (u64 i = 1; i < 1UL << order; i++)
-        if (frame_owner_id(mfn_kept(m + i)) != DOMID_INVALID || frame_types[m + i])
+        if ((u16)(frame_refs[m + i] >> FR_OWNER_SHIFT) != DOMID_INVALID || frame_types[m + i])
             return false;
     return true;
 }
