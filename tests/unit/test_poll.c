@@ -1,5 +1,5 @@
 /* SCHEDOP_poll: who sleeps in it is looked for, whatever others still do about the poll before. */
-// SOURCES: tests/unit/fake/machine.c common/abi.c common/sched/sched_op.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/clause.c common/event/invariant.c common/abi.c common/sched/sched_op.c
 // SOURCES: common/event/port.c common/event/channel.c common/event/call.c common/event/virq.c common/domain/rights.c
 // SOURCES: common/event/deliver.c common/event/two_level.c common/event/fifo.c
 // LIBS: -lpthread

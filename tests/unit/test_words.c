@@ -5,7 +5,7 @@
 // SOURCES: arch/x86/cpu/features.c arch/x86/cpu/hwdom.c arch/x86/cpu/idle.c arch/x86/cpu/power.c arch/x86/cpu/smp.c
 // SOURCES: arch/x86/cpu/spec_options.c arch/x86/cpu/watchdog.c arch/x86/irq/lapic.c arch/x86/pv/dom0_size.c arch/x86/time/time.c
 // SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c
-// SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c
+// SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c common/invariant.c
 // LIBS: -no-pie -Wl,--unresolved-symbols=ignore-all -Wl,-T,cmdline.lds
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,7 +29,7 @@ int system(const char *command);
 /* A value that is accepted. A word that is new needs one here. */
 static const struct { const char *word, *value; } good[] = {
     { "dom0_mem", "min:64M,max:2G,1G+10%" }, { "dom0_max_vcpus", "1-4" }, { "maxcpus", "2" }, { "idle", "hlt" }, { "watchdog", "no" },
-    { "com1", "115200,8n1" }, { "com2", "9600,8e2,0x2f8,3" }, { "console", "com1,vga" }, { "vga", "keep" }, { "sync_console", "" },
+    { "com1", "115200,8n1" }, { "invariant", "100" }, { "com2", "9600,8e2,0x2f8,3" }, { "console", "com1,vga" }, { "vga", "keep" }, { "sync_console", "" },
     { "conring_size", "128k" }, { "conswitch", "bx" }, { "loglvl", "error/all" }, { "guest_loglvl", "none/info" }, { "noreboot", "yes" },
     { "reboot", "kbd" }, { "physdev_dom0_hide", "(00:04.2)(0001:00:1f.3)" }, { "dom0_ioports_disable", "60-64,3f8" }, { "smep", "no" },
     { "smap", "hvm" }, { "xsave", "off" }, { "x2apic", "true" }, { "xpti", "dom0=no,domu=yes" }, { "pv-l1tf", "domu=1" },
