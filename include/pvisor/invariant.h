@@ -14,7 +14,7 @@
 
 struct domain;
 
-#if defined(DEBUG) && !defined(HOST_TEST)
+#ifdef DEBUG
 void invariant_init(void);      /* boot, before there is a domain: the memory to count in, the debug key, the command line's word */
 #else
 static inline void invariant_init(void) { }

@@ -29,7 +29,8 @@ int system(const char *command);
 /* A value that is accepted. A word that is new needs one here. */
 static const struct { const char *word, *value; } good[] = {
     { "dom0_mem", "min:64M,max:2G,1G+10%" }, { "dom0_max_vcpus", "1-4" }, { "maxcpus", "2" }, { "idle", "hlt" }, { "watchdog", "no" },
-    { "com1", "115200,8n1" }, { "invariant", "100" }, { "com2", "9600,8e2,0x2f8,3" }, { "console", "com1,vga" }, { "vga", "keep" }, { "sync_console", "" },
+    { "com1", "115200,8n1" }, { "com2", "9600,8e2,0x2f8,3" }, { "console", "com1,vga" }, { "vga", "keep" }, { "sync_console", "" },
+    { "invariant", "100" },
     { "conring_size", "128k" }, { "conswitch", "bx" }, { "loglvl", "error/all" }, { "guest_loglvl", "none/info" }, { "noreboot", "yes" },
     { "reboot", "kbd" }, { "physdev_dom0_hide", "(00:04.2)(0001:00:1f.3)" }, { "dom0_ioports_disable", "60-64,3f8" }, { "smep", "no" },
     { "smap", "hvm" }, { "xsave", "off" }, { "x2apic", "true" }, { "xpti", "dom0=no,domu=yes" }, { "pv-l1tf", "domu=1" },
