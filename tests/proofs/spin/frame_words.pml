@@ -176,10 +176,9 @@ inline retire(type)
     types = WORD(type)                      //@ table.c:retire 2 type_change(m,FW_TYPE(FT_L1+level-1))
 }
 
-/* ok: all of it is done. */
+/* t: the type word. ok: all of it is done. */
 inline demote()
 {
-    t = types;                              //@ table.c:demote 1 frame_types[m.v]
     assert(t & PARTIAL);
     if
     :: set_partial(TYPE(t)); ok = false     /* gives way */

@@ -8,6 +8,9 @@
 #ifndef EVA_H
 #define EVA_H
 
+/* Frama-C knows no `asm inline (...)`: what stands so is asm alone. */
+#define inline(...) (__VA_ARGS__)
+
 #include <asm/pt.h>
 
 /*@ requires bounded: m.v < nr_frames; */
