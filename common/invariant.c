@@ -89,9 +89,10 @@ static void look(bool at_all)
 
 /* --- While all stand still ----------------------------------------------------------------------------------- */
 
-/* One word: which call it is, how many CPUs have come, and whether more may. */
+/* One word: which call it is, how many CPUs have come, whether more may, and whether anybody leads. */
 #define COME     (1u << 16)
 #define OPEN     1u
+#define LED      2u
 #define NR_COME(w) ((w) >> 16 & 0xff)
 #define NEXT     (1u << 24)
 static u32 call;
@@ -118,28 +119,36 @@ static void come(void)
     irq_enable();
 }
 
-static bool all_come(u32 others)
+/* All CPUs that do anything but this one; how many there are. */
+static u32 find_others(cpumask_t *others)
 {
-    u64 until = now_ns() + PATIENCE;
+    u32 n = 0;
 
+    *others = (cpumask_t){ { 0 } };
     for (unsigned c = 0; c < nr_cpus; c++)
-        if (c != this_cpu_id() && cpumask_test(&cpu_online_map, c))
-            raise_softirq_on(c, SOFTIRQ_INVARIANT);
-    while (NR_COME(read_once(call)) < others && now_ns() < until) {
+        if (c != this_cpu_id() && cpumask_test(&cpu_live_map, c)) {
+            cpumask_set(others, c);
+            n++;
+        }
+    return n;
+}
+
+/* None that came can go offline; so if there are the same CPUs as in the beginning, and as many came, it was these. */
+static bool all_come(void)
+{
+    cpumask_t others, now;
+    u32 nr = find_others(&others);
+    u64 until = now_ns() + PATIENCE;
+    unsigned c;
+
+    for_each_cpu(c, &others)
+        raise_softirq_on(c, SOFTIRQ_INVARIANT);
+    while (NR_COME(read_once(call)) < nr && now_ns() < until) {
         smp_call_poll();
         cpu_relax();
     }
     atomic_and(&call, ~OPEN);
-    return NR_COME(read_once(call)) == others;
-}
-
-static u32 nr_others(void)
-{
-    u32 n = 0;
-
-    for (unsigned c = 0; c < nr_cpus; c++)
-        n += c != this_cpu_id() && cpumask_test(&cpu_online_map, c);
-    return n;
+    return NR_COME(read_once(call)) == nr && find_others(&now) == nr && !memcmp(&now, &others, sizeof(now));
 }
 
 STATIC_PERCPU(bool, wants);
@@ -148,14 +157,14 @@ static void lead(bool at_all)
 {
     u32 w = read_once(call) & ~(NEXT - 1);
 
-    if (!try_cmpxchg(&call, &w, w | OPEN)) {
+    if (!try_cmpxchg(&call, &w, w | LED | OPEN)) {
         come();         /* another leads */
         return;
     }
     this_cpu(wants) = false;
     frames_drain_pending();
     irq_disable();
-    if (all_come(nr_others()))
+    if (all_come())
         look(at_all);
     else
         in_vain++;

@@ -265,8 +265,10 @@ static void switch_to_fifo(struct domain *d)
     for (u32 port = 1; port < end; port++) {
         struct evtchn *chn = evtchn_at(d, port);
 
-        if (evtchn_is_open(chn) && two_level_take_pending(d, chn))
+        if (evtchn_is_open(chn) && two_level_take_pending(d, chn)) {
             evtchn_deliver(d, chn);
+            evtchn_wake_pollers(d, port);       /* who looked for the bit when it had gone; there is no word yet whose change wakes it */
+        }
     }
 }
 

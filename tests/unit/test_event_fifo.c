@@ -477,11 +477,28 @@ static void cpus_send_close_and_bind_at_once(void **state)
     { #f " (64)", f, event_setup, event_teardown, &WORD_64 }, \
     { #f " (32)", f, event_setup, event_teardown, &WORD_32 }
 
+/* It looks for an event that is there, and the change takes it from where it looks. */
+static void a_change_wakes_who_polls(void **state)
+{
+    struct vcpu *v = one->vcpu[1];
+    mfn_t m = fake_frame_of(one);
+    u32 far, port = connect(&far);
+
+    (void)state;
+    assert_int_equal(evtchn_send(two, far), 0);
+    v->poll_port = port;
+    v->poll_active = true;
+    atomic_or(&one->event_watch, WATCH_POLLERS);
+    assert_int_equal(init_control(0, m, 64), 0);
+    assert_false(v->poll_active);
+    assert_true(evtchn_port_pending(one, port));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(delivers_in_order), T(masked_events_are_not_linked), T(events_change_queues),
-        T(pending_survives_the_switch),
+        T(pending_survives_the_switch), T(a_change_wakes_who_polls),
         { "no_event_is_lost_by_the_switch", no_event_is_lost_by_the_switch, event_setup, event_teardown, &WORD_64 },
         T(linked_ports_are_not_given_out), T(checks_its_arguments), T(port_zero_is_never_open), T(lack_of_memory_leaves_it_as_it_was),
         T(has_many_ports), T(reset_goes_back_to_two_levels), T(high_ports_after_a_reset), T(survives_spoilt_words),
