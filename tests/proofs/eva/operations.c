@@ -109,6 +109,7 @@ static void walk_one(void)
 }
 
 OPERATION(walk) { WITH_ANY_ROOTS(walk_one()); }
+OPERATION(level_of_own) { (void)pt_own_level(&dom, any_table()); }
 
 /* --- Grants: grant.c --- */
 
