@@ -164,14 +164,16 @@ void cpupool_cpu_online(unsigned cpu)
     give_cpu(&pools[0], cpu);
 }
 
+/* Tools ask for ever again after -EBUSY. */
 int cpupool_cpu_leaves(unsigned cpu)
 {
     struct cpupool *p = pool_of_cpu(cpu);
-    int rc = p ? may_lose_cpu(p, cpu) : 0;
 
-    if (p && !rc)
+    if (p && may_lose_cpu(p, cpu))
+        return -EINVAL;
+    if (p)
         cpumask_clear(&p->cpus, cpu);
-    return rc;
+    return 0;
 }
 
 /* --- Domains --------------------------------------------------------------------------------------- */

@@ -44,7 +44,7 @@ int cpupool_move_domain(struct domain *d, u32 id);    /* as cpupool_enter(); its
 
 /* CPU cpu is in cpu_online_map from now on: it comes to pool 0. */
 void cpupool_cpu_online(unsigned cpu);
-/* It is to leave cpu_online_map, and leaves its pool, if it has one. -EBUSY: it is the last one of a pool that has domains. */
+/* It is to leave cpu_online_map, and leaves its pool, if it has one. -EINVAL: it is the last one of a pool that has domains. */
 int cpupool_cpu_leaves(unsigned cpu);
 
 #endif
