@@ -105,6 +105,14 @@ static const struct cmdline_option *find_option(const char *name)
     return NULL;
 }
 
+const struct cmdline_option *cmdline_runtime(unsigned n)
+{
+    for (const struct cmdline_option *o = __cmdline_start; o < __cmdline_end; o++)
+        if (o->show && !n--)
+            return o;
+    return NULL;
+}
+
 static bool is_ignored(const char *name)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(ignored); i++)

@@ -23,6 +23,7 @@ PRIVILEGED(sysctl)
 PRIVILEGED(domctl)
 PRIVILEGED(kexec_op)
 PRIVILEGED(mca)
+PRIVILEGED(hypfs_op)
 
 /*
  * Number, function, how many arguments, and which of the first two have 64 bits in 32-bit guests too: a bit for each. sysctl's are
@@ -68,6 +69,7 @@ PRIVILEGED(mca)
     CALL(kexec_op, control_kexec_op, 2, 0)                                            \
     CALL(argo_op, do_argo_op, 5, 0)                                                   \
     CALL(xenpmu_op, do_xenpmu_op, 2, 0)                                               \
+    CALL(hypfs_op, control_hypfs_op, 5, 0)                                            \
     CALL(pvisor_op, do_pvisor_op, 3, 0)                                               \
     CALL(arch_0, control_mca, 1, 0)
 

@@ -12,6 +12,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/version.h>
 
 #ifndef XEN_EXTRA
 #define XEN_MAJOR 4
@@ -20,6 +21,13 @@
 #define PVISOR_VERSION "0"
 #define BUILD_KIND "test"
 #endif
+
+/* No date: the same source gives the same bytes. */
+const char version_extra[] = XEN_EXTRA, version_changeset[] = "pvisor " PVISOR_VERSION, version_compile_by[] = "pvisor";
+const char version_compile_date[] = BUILD_KIND " build", version_compiler[] = "gcc " __VERSION__;
+
+u32 version_major(void) { return XEN_MAJOR; }
+u32 version_minor(void) { return XEN_MINOR; }
 
 /* From the linker script: the build-id note. */
 extern const u8 __note_start[] __attribute__((weak)), __note_end[] __attribute__((weak));
@@ -36,21 +44,18 @@ static s64 give_string(gva_t to, const char *s, size_t room)
     return copy_to_guest(to, buf, room);
 }
 
-static s64 version(gva_t to) { (void)to; return XEN_MAJOR << 16 | XEN_MINOR; }
+static s64 version(gva_t to) { (void)to; return version_major() << 16 | version_minor(); }
 static s64 page_size(gva_t to) { (void)to; return PAGE_SIZE; }
-static s64 extra_version(gva_t to) { return give_string(to, XEN_EXTRA, XEN_EXTRAVERSION_LEN); }
-static s64 changeset(gva_t to) { return give_string(to, "pvisor " PVISOR_VERSION, XEN_CHANGESET_INFO_LEN); }
+static s64 extra_version(gva_t to) { return give_string(to, version_extra, XEN_EXTRAVERSION_LEN); }
+static s64 changeset(gva_t to) { return give_string(to, version_changeset, XEN_CHANGESET_INFO_LEN); }
 
-/* No date: the same source gives the same bytes. */
 static s64 compile_info(gva_t to)
 {
-    struct xen_compile_info info = {
-        .compiler = "gcc " __VERSION__,
-        .compile_by = "pvisor",
-        .compile_domain = "",
-        .compile_date = BUILD_KIND " build",
-    };
+    struct xen_compile_info info = { .compile_domain = "" };
 
+    strlcpy(info.compiler, version_compiler, sizeof(info.compiler));
+    strlcpy(info.compile_by, version_compile_by, sizeof(info.compile_by));
+    strlcpy(info.compile_date, version_compile_date, sizeof(info.compile_date));
     return copy_to_guest(to, &info, sizeof(info));
 }
 

@@ -36,17 +36,16 @@ static struct ratelimit host_limit, early_limit;
 static char text[1024];           /* under the console lock */
 static bool mid_line, line_shown; /* likewise: the last text had no newline; whether it was let through */
 
+/* By the number of levels let through; "debug" is another word for all. */
+static const char *const level_names[] = { "none", "error", "warning", "info", "all", "debug" };
+
 static bool parse_one_level(const char **p, u8 *level)
 {
-    static const struct { const char *name; u8 count; } names[] = {
-        { "none", 0 }, { "error", 1 }, { "warning", 2 }, { "info", 3 }, { "debug", 4 }, { "all", 4 },
-    };
+    for (unsigned i = 0; i < ARRAY_SIZE(level_names); i++) {
+        size_t n = strlen(level_names[i]);
 
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-        size_t n = strlen(names[i].name);
-
-        if (!strncmp(*p, names[i].name, n) && ((*p)[n] == '\0' || (*p)[n] == '/')) {
-            *level = names[i].count;
+        if (!strncmp(*p, level_names[i], n) && ((*p)[n] == '\0' || (*p)[n] == '/')) {
+            *level = (u8)min(i, (unsigned)NR_LEVELS);
             *p += n;
             return true;
         }
@@ -72,10 +71,17 @@ static int parse_levels(const char *v, struct thresholds *t)
     return 0;
 }
 
+static void show_levels(char *buf, size_t size, const struct thresholds *t)
+{
+    snprintf(buf, size, "%s/%s", level_names[t->always], level_names[t->limited]);
+}
+
 static int parse_loglvl(const char *v) { return parse_levels(v, &host_level); }
-CMDLINE_OPTION("loglvl", parse_loglvl);
+static void show_loglvl(char *buf, size_t size) { show_levels(buf, size, &host_level); }
+CMDLINE_RUNTIME("loglvl", parse_loglvl, show_loglvl);
 static int parse_guest_loglvl(const char *v) { return parse_levels(v, &guest_level); }
-CMDLINE_OPTION("guest_loglvl", parse_guest_loglvl);
+static void show_guest_loglvl(char *buf, size_t size) { show_levels(buf, size, &guest_level); }
+CMDLINE_RUNTIME("guest_loglvl", parse_guest_loglvl, show_guest_loglvl);
 
 /* Up to BURST at once, then one every REFILL_NS. */
 static bool ratelimit_allow(struct ratelimit *r)

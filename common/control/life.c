@@ -26,9 +26,8 @@ static int check_create(const struct xen_domctl_createdomain *c)
                       c->arch.emulation_flags, c->arch.misc_flags);
     if (version != 1 && version != 2)
         return refuse(-EINVAL, "grant table versions up to %u, possible are 1 and 2", version);
-    if (c->vmtrace_size || c->cpupool_id)
-        return refuse(-EINVAL, "no trace buffers (%u bytes asked for), no CPU pools but 0 (%u asked for)",
-                      c->vmtrace_size, c->cpupool_id);
+    if (c->vmtrace_size)
+        return refuse(-EINVAL, "no trace buffers, %u bytes asked for", c->vmtrace_size);
     return 0;
 }
 
@@ -43,6 +42,7 @@ s64 dc_createdomain(struct domain *, struct xen_domctl *op, gva_t)
         .max_grant_frames = c->max_grant_frames,
         .max_maptrack_frames = c->max_maptrack_frames,
         .grant_opts = c->grant_opts,
+        .cpupool = c->cpupool_id,
     };
     /* 0 and the reserved numbers ask for a free one. */
     u16 id = op->domain && op->domain < DOMID_FIRST_RESERVED ? op->domain : DOMID_INVALID;

@@ -2,6 +2,7 @@
 #include <asm/features.h>
 #include <asm/smp.h>
 #include <pvisor/console.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/sched.h>
@@ -220,44 +221,69 @@ s64 sc_sched_id(struct xen_sysctl *op)
 
 s64 sc_scheduler_op(struct xen_sysctl *op)
 {
-    if (op->u.scheduler_op.cpupool_id)
-        return refuse(-ESRCH, "CPU pool %u; there is pool 0 only", op->u.scheduler_op.cpupool_id);
     return sched_sysctl(&op->u.scheduler_op);
 }
 
+/* Of the first pool from this number on: a tool that has seen the last is told that there is no other. */
 static s64 pool_info(struct xen_sysctl_cpupool_op *c)
 {
-    struct walk w = walk_begin(0);
-    struct domain *d;
+    u32 id = cpupool_next(c->cpupool_id == XEN_SYSCTL_CPUPOOL_PAR_ANY ? 0 : c->cpupool_id);
+    const struct cpupool *p = cpupool_get(id);
 
-    while ((d = walk_next(&w))) {
-        domain_put(d);
-        if (walk_gives_way(&w))
-            return -ERESTART_HYPERCALL;
-    }
-    c->cpupool_id = 0;
+    if (!p)
+        return -ENOENT;
+    c->cpupool_id = id;
     c->sched_id = XEN_SCHEDULER_CREDIT2;
-    c->n_dom = w.n;
-    return bitmap_to_guest(&c->cpumap, &cpu_online_map, NR_CPUS);
+    c->n_dom = read_once(p->nr_domains);
+    return bitmap_to_guest(&c->cpumap, &p->cpus, NR_CPUS);
+}
+
+static s64 pool_create(struct xen_sysctl_cpupool_op *c)
+{
+    if (c->sched_id != XEN_SCHEDULER_CREDIT2)
+        return refuse(-EINVAL, "a CPU pool with scheduler %u; there is one, which is called credit2 (%u)", c->sched_id,
+                      XEN_SCHEDULER_CREDIT2);
+    return cpupool_create(&c->cpupool_id);
+}
+
+static s64 pool_move_domain(const struct xen_sysctl_cpupool_op *c)
+{
+    struct domain *d = domain_get(c->domid);
+    s64 rc;
+
+    if (!d)
+        return -ESRCH;
+    if (d == current->domain)
+        rc = refuse(-EPERM, "the domain that has the toolstack stays in CPU pool %u", d->cpupool);
+    else
+        rc = cpupool_move_domain(d, c->cpupool_id);
+    domain_put(d);
+    return rc;
 }
 
 s64 sc_cpupool_op(struct xen_sysctl *op)
 {
-    static const cpumask_t none;
     struct xen_sysctl_cpupool_op *c = &op->u.cpupool_op;
+    cpumask_t unused;
 
     switch (c->op) {
+    case XEN_SYSCTL_CPUPOOL_OP_CREATE:
+        return pool_create(c);
+    case XEN_SYSCTL_CPUPOOL_OP_DESTROY:
+        return cpupool_destroy(c->cpupool_id);
     case XEN_SYSCTL_CPUPOOL_OP_INFO:
-        /* The first pool from this number on: a tool that has seen pool 0 is told that there is no other. */
-        if (c->cpupool_id && c->cpupool_id != XEN_SYSCTL_CPUPOOL_PAR_ANY)
-            return -ENOENT;
         return pool_info(c);
-    case XEN_SYSCTL_CPUPOOL_OP_FREEINFO:
-        return bitmap_to_guest(&c->cpumap, &none, NR_CPUS);
+    case XEN_SYSCTL_CPUPOOL_OP_ADDCPU:
+        return cpupool_add_cpu(c->cpupool_id, c->cpu);
+    case XEN_SYSCTL_CPUPOOL_OP_RMCPU:
+        return cpupool_remove_cpu(c->cpupool_id, c->cpu);
     case XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN:
-        return c->cpupool_id ? -ENOENT : 0;
+        return pool_move_domain(c);
+    case XEN_SYSCTL_CPUPOOL_OP_FREEINFO:
+        unused = cpupool_free_cpus();
+        return bitmap_to_guest(&c->cpumap, &unused, NR_CPUS);
     }
-    return refuse(-EOPNOTSUPP, "CPU pool operation %u; there is one pool only", c->op);
+    return refuse(-EOPNOTSUPP, "CPU pool operation %u, expected 1 to 7", c->op);
 }
 
 /* --- What there is none of --- */

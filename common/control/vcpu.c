@@ -1,5 +1,6 @@
 /* Control calls on one vCPU: its context, where it runs, triggers. */
 #include <asm/atomic.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
 #include <pvisor/sched.h>
@@ -104,9 +105,9 @@ s64 dc_getvcpuinfo(struct domain *d, struct xen_domctl *op, gva_t)
 
 /* --- Affinity --- */
 
-static s64 give_effective(const struct xenctl_bitmap *to, const cpumask_t *set)
+static s64 give_effective(const struct xenctl_bitmap *to, const struct domain *d, const cpumask_t *set)
 {
-    cpumask_t m = cpumask_and(set, &cpu_online_map);
+    cpumask_t m = cpumask_and(set, &d->sched.pool->cpus);
 
     return bitmap_to_guest(to, &m, NR_CPUS);
 }
@@ -131,13 +132,13 @@ s64 dc_setvcpuaffinity(struct domain *d, struct xen_domctl *op, gva_t)
     if (!rc && a->flags & XEN_VCPUAFFINITY_HARD) {
         rc = vcpu_set_hard_affinity(v, &hard);
         if (rc)
-            return refuse(rc, "no CPU that is online for d%uv%u", d->id, v->id);
-        rc = give_effective(&a->cpumap_hard, &hard);
+            return rc;
+        rc = give_effective(&a->cpumap_hard, d, &hard);
     }
     if (!rc && a->flags & XEN_VCPUAFFINITY_SOFT) {
         vcpu_set_soft_affinity(v, &soft);
         soft = cpumask_and(&soft, &v->sched.hard_affinity);
-        rc = give_effective(&a->cpumap_soft, &soft);
+        rc = give_effective(&a->cpumap_soft, d, &soft);
     }
     return rc;
 }

@@ -83,9 +83,16 @@ static int grants_init(struct domain *d)
 
 static int vcpus_init(struct domain *d)
 {
-    d->vcpu = xzalloc_array(struct vcpu *, d->max_vcpus);
+    int rc = sched_init_domain(d, d->cpupool);
+
+    if (rc)
+        return rc;
     domain_watchdogs_init(d);
-    return d->vcpu ? 0 : -ENOMEM;
+    d->vcpu = xzalloc_array(struct vcpu *, d->max_vcpus);
+    if (d->vcpu)
+        return 0;
+    sched_destroy_domain(d);
+    return -ENOMEM;
 }
 
 static void vcpus_fini(struct domain *d)
@@ -176,6 +183,7 @@ static struct domain *new_domain(u16 id, const struct domain_config *cfg, bool c
     d->grant_max_version = cfg->grant_opts & XEN_DOMCTL_GRANT_version_mask;
     d->ssidref = cfg->ssidref;
     d->createflags = cfg->flags;
+    d->cpupool = cfg->cpupool;
     d->node_affinity = 1;
     memcpy(d->handle, cfg->handle, sizeof(d->handle));
     spin_lock_init(&d->lock, RANK_DOMAIN);

@@ -2,6 +2,7 @@
 #include <asm/atomic.h>
 #include <public/errno.h>
 #include <public/sched.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
 #include <pvisor/gnttab.h>
@@ -81,6 +82,12 @@ static int stop(struct domain *d)
     return 0;
 }
 
+/* Its pool can be destroyed while frames of it are left. Pool 0 has a CPU at all times. */
+static int leave_pool(struct domain *d)
+{
+    return cpupool_move_domain(d, 0);
+}
+
 static int close_events(struct domain *d)
 {
     int rc = evtchn_domain_destroy(d);
@@ -97,6 +104,7 @@ static int drop_claim(struct domain *d)
 
 static int (*const teardown[])(struct domain *d) = {
     stop,
+    leave_pool,
     close_events,
     gnttab_release_mappings,
     drop_claim,

@@ -2,6 +2,7 @@
 #include <public/domctl.h>
 #include <public/errno.h>
 #include <public/sysctl.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/printk.h>
 #include <pvisor/sched.h>
 
@@ -25,15 +26,17 @@ s64 sched_domctl(struct domain *d, struct xen_domctl_scheduler_op *op)
 
 s64 sched_sysctl(struct xen_sysctl_scheduler_op *op)
 {
-    if (op->cpupool_id)
-        return refuse(-ESRCH, "no CPU pool %u, only 0", op->cpupool_id);
+    struct cpupool *pool = cpupool_get(op->cpupool_id);
+
+    if (!pool)
+        return refuse(-ESRCH, "there is no CPU pool %u", op->cpupool_id);
     if (op->sched_id != XEN_SCHEDULER_CREDIT2)
         return refuse(-EINVAL, "scheduler %u, expected credit2 (%u)", op->sched_id, XEN_SCHEDULER_CREDIT2);
     switch (op->cmd) {
     case XEN_SYSCTL_SCHEDOP_putinfo:
-        return sched_set_ratelimit(op->u.sched_credit2.ratelimit_us);
+        return sched_set_ratelimit(pool, op->u.sched_credit2.ratelimit_us);
     case XEN_SYSCTL_SCHEDOP_getinfo:
-        op->u.sched_credit2.ratelimit_us = sched_get_ratelimit();
+        op->u.sched_credit2.ratelimit_us = pool->ratelimit_us;
         return 0;
     }
     return refuse(-EINVAL, "command %u, expected 0 or 1", op->cmd);

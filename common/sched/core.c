@@ -95,7 +95,7 @@ static struct vcpu *pick(struct runq *rq, struct vcpu *prev, bool stays, u64 now
         prev->sched.vruntime = vt_max(prev->sched.vruntime, head->sched.vruntime);
         return head;
     }
-    if (now - prev->sched.start < MICROSECS(ratelimit_us))
+    if (now - prev->sched.start < MICROSECS(read_once(rq->ratelimit_us)))
         return prev;
     if (now < rq->slice_end)
         return preempts(head, prev) ? head : prev;
@@ -106,7 +106,7 @@ static struct vcpu *pick(struct runq *rq, struct vcpu *prev, bool stays, u64 now
 static void set_slice(struct runq *rq, const struct vcpu *prev, struct vcpu *next, u64 now)
 {
     struct vcpu *head = first_queued(rq);
-    u64 slice = TICK, limit = next->sched.start + MICROSECS(ratelimit_us);
+    u64 slice = TICK, limit = next->sched.start + MICROSECS(read_once(rq->ratelimit_us));
 
     if (is_idle(rq, next)) {
         timer_stop(&rq->slice);
@@ -284,8 +284,8 @@ void vcpu_wake(struct vcpu *v)
         /* Whoever comes first to the new queue's lock puts it there. */
         unlock_rq(rq, flags);
         rq = lock_rq_of(v, &flags);
-        /* Has that CPU gone offline? Asked with the lock held: sched_fini_cpu() takes it to look for what is left there. */
-        if (likely(cpumask_test(&cpu_online_map, rq->cpu)))
+        /* Has that CPU left the pool? Asked with the lock held: sched_clear_cpu() takes it to look for what is left there. */
+        if (likely(allowed_on(v, rq->cpu)))
             break;
     }
     if (needs_place(v))
@@ -450,27 +450,42 @@ void sched_return_cpu(unsigned cpu)
     timer_return_cpu();
 }
 
-/* What is current there leaves by itself: no CPU that is not online is allowed. */
-void sched_fini_cpu(unsigned cpu)
+/* The first in the queue that must go, with the queue locked. */
+static struct vcpu *to_leave(struct runq *rq)
+{
+    struct vcpu *v;
+
+    list_for_each(v, &rq->queue, sched.node)
+        if (!v->is_running && !allowed_on(v, rq->cpu))
+            return v;
+    return NULL;
+}
+
+void sched_clear_cpu(unsigned cpu)
 {
     struct runq *rq = rq_of(cpu);
     struct vcpu *v;
     u64 flags;
 
-    cpumask_clear(&idle_cpus, cpu);
     for (;;) {
         flags = spin_lock_irqsave(&rq->lock);
-        list_for_each(v, &rq->queue, sched.node)
-            if (!v->is_running)
-                break;
-        if (&v->sched.node == &rq->queue)
+        v = to_leave(rq);
+        if (!v)
             break;
         rq_remove(rq, v);
         unlock_rq(rq, flags);
         vcpu_wake(v);
     }
+    if (!is_idle(rq, rq->curr) && !allowed_on(rq->curr, cpu))
+        raise_softirq_on(cpu, SOFTIRQ_SCHEDULE);
     unlock_rq(rq, flags);
-    timer_kill(&rq->slice);
+}
+
+void sched_fini_cpu(unsigned cpu)
+{
+    cpumask_clear(&idle_cpus, cpu);
+    sched_clear_cpu(cpu);
+    timer_kill(&rq_of(cpu)->slice);
     timer_migrate_all(cpu, this_cpu_id());
     raise_softirq_on(cpu, SOFTIRQ_SCHEDULE);
 }

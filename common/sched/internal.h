@@ -3,6 +3,7 @@
 #define SCHED_INTERNAL_H
 
 #include <asm/percpu.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/domain.h>
 #include <pvisor/sched.h>
 #include <pvisor/spinlock.h>
@@ -27,6 +28,7 @@ enum sched_state { SV_OFF, SV_QUEUED, SV_RUNNING, SV_PARKED /* runnable, but its
 struct runq {
     spinlock_t lock;             /* RANK_SCHED */
     unsigned cpu;
+    u32 ratelimit_us;            /* its pool's */
     struct vcpu *curr, *idle;
     struct list queue;           /* SV_QUEUED, by rising vruntime */
     u64 vtime;                   /* the least vruntime that it had to offer so far */
@@ -44,7 +46,6 @@ struct runq {
 DECLARE_PERCPU(struct runq, runqs);
 
 extern cpumask_t idle_cpus;      /* CPUs whose current vCPU is, or is about to be, the idle one */
-extern u32 ratelimit_us;
 
 #define rq_of(cpu) (&cpu_var(runqs, cpu))
 
@@ -83,7 +84,8 @@ void runstate_change(struct vcpu *v, u32 state, u64 now);
 
 /* --- place.c ------------------------------------------------------------------------------------------ */
 
-cpumask_t allowed_cpus(const struct vcpu *v);              /* hard affinity, as far as online; never empty */
+cpumask_t allowed_cpus(const struct vcpu *v);              /* hard affinity, as far as in its pool; never empty */
+bool allowed_on(const struct vcpu *v, unsigned cpu);
 unsigned choose_cpu(const struct vcpu *v);                 /* where to put v, which is saved and not queued */
 bool better_elsewhere(const struct vcpu *v, unsigned cpu); /* must leave cpu, or likes another that is idle */
 void kick_idle_for(const struct vcpu *v);                  /* v waits in a queue: has an idle CPU fetch it */
@@ -109,6 +111,10 @@ void cap_changed(struct domain *d);
 
 /* core.c: makes a parked vCPU runnable again; one that waits may be taken by an idle CPU again. */
 void vcpu_unpark(struct vcpu *v);
+/* Whoever waits on this CPU and may not run there any more goes elsewhere at once, and whoever runs there when it decides: now. */
+void sched_clear_cpu(unsigned cpu);
+/* Where v may or likes to run has changed. */
+void sched_place_anew(struct vcpu *v);
 
 /* params.c */
 void sched_init_dump(void);

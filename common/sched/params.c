@@ -9,31 +9,27 @@
 #include <pvisor/softirq.h>
 #include "internal.h"
 
-u32 ratelimit_us = 200;
-
 /* --- Set-up ---------------------------------------------------------------------------------------- */
 
-/* Idempotent: the first vCPU or the first parameter, whichever comes first. */
-static void init_domain(struct domain *d)
+int sched_init_domain(struct domain *d, u32 pool)
 {
-    if (d->sched.weight)
-        return;
     d->sched.weight = SCHED_WEIGHT_DEFAULT;
     cap_init(d);
+    return cpupool_enter(d, pool);
 }
 
 int sched_init_vcpu(struct vcpu *v)
 {
-    unsigned cpu = this_cpu_id(), first = cpumask_next(&cpu_online_map, 0);
+    const cpumask_t *pool = &v->domain->sched.pool->cpus;
+    unsigned cpu = this_cpu_id(), first = cpumask_next(pool, 0);
 
-    init_domain(v->domain);
     list_init(&v->sched.node);
     cpumask_fill(&v->sched.hard_affinity);
     v->sched.only_cpu = NR_CPUS;
     cpumask_fill(&v->sched.soft_affinity);
     /* Spread until it runs for the first time and is placed properly. */
     for (u32 i = 0; first < NR_CPUS && i <= v->id; i++) {
-        cpu = cpumask_next(&cpu_online_map, i ? cpu + 1 : first);
+        cpu = cpumask_next(pool, i ? cpu + 1 : first);
         if (cpu == NR_CPUS)
             cpu = first;
     }
@@ -56,12 +52,13 @@ void sched_destroy_vcpu(struct vcpu *v)
 void sched_destroy_domain(struct domain *d)
 {
     cap_destroy(d);
+    cpupool_leave(d);
 }
 
 /* --- Parameters ------------------------------------------------------------------------------------ */
 
 /* A vCPU that sits where it must not, or not best, any more is placed anew. */
-static void affinity_changed(struct vcpu *v)
+void sched_place_anew(struct vcpu *v)
 {
     u64 flags;
     struct runq *rq = lock_rq_of(v, &flags);
@@ -97,16 +94,16 @@ static void write_hard_affinity(struct runq *rq, struct vcpu *v, const cpumask_t
 
 int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m)
 {
-    cpumask_t online = cpumask_and(m, &cpu_online_map);
+    cpumask_t possible = cpumask_and(m, &v->domain->sched.pool->cpus);
     u64 flags;
     struct runq *rq;
 
-    if (cpumask_empty(&online))
-        return refuse(-EINVAL, "d%uv%u: no online CPU in its hard affinity", v->domain->id, v->id);
+    if (cpumask_empty(&possible))
+        return refuse(-EINVAL, "d%uv%u: no CPU of its CPU pool, %u, in its hard affinity", v->domain->id, v->id, v->domain->cpupool);
     rq = lock_rq_of(v, &flags);
     write_hard_affinity(rq, v, m);
     unlock_rq(rq, flags);
-    affinity_changed(v);
+    sched_place_anew(v);
     return 0;
 }
 
@@ -117,7 +114,7 @@ void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *m)
 
     v->sched.soft_affinity = *m;
     unlock_rq(rq, flags);
-    affinity_changed(v);
+    sched_place_anew(v);
 }
 
 int sched_set_params(struct domain *d, u32 weight, u32 cap)
@@ -126,7 +123,6 @@ int sched_set_params(struct domain *d, u32 weight, u32 cap)
         return refuse(-EINVAL, "d%u: weight %u, expected 1 to 65535", d->id, weight);
     if (cap > 65535)
         return refuse(-EINVAL, "d%u: cap %u%%, expected at most 65535", d->id, cap);
-    init_domain(d);
     write_once(d->sched.weight, weight);
     if (cap != d->sched.cap) {
         write_once(d->sched.cap, cap);
@@ -141,18 +137,17 @@ void sched_get_params(const struct domain *d, u32 *weight, u32 *cap)
     *cap = d->sched.cap;
 }
 
-int sched_set_ratelimit(u32 us)
+int sched_set_ratelimit(struct cpupool *p, u32 us)
 {
+    unsigned cpu;
+
     if (us && (us < XEN_SYSCTL_SCHED_RATELIMIT_MIN || us > XEN_SYSCTL_SCHED_RATELIMIT_MAX))
         return refuse(-EINVAL, "rate limit %u us, expected 0 or %u to %u", us, XEN_SYSCTL_SCHED_RATELIMIT_MIN,
                       XEN_SYSCTL_SCHED_RATELIMIT_MAX);
-    write_once(ratelimit_us, us);
+    p->ratelimit_us = us;
+    for_each_cpu(cpu, &p->cpus)
+        write_once(rq_of(cpu)->ratelimit_us, us);
     return 0;
-}
-
-u32 sched_get_ratelimit(void)
-{
-    return ratelimit_us;
 }
 
 /* --- Figures --------------------------------------------------------------------------------------- */
@@ -190,13 +185,14 @@ void sched_dump(void)
 {
     unsigned cpu;
 
-    printk(LOG_INFO "Scheduler: time %lu us, rate limit %u us\n", now_ns() / 1000, ratelimit_us);
+    printk(LOG_INFO "Scheduler: time %lu us\n", now_ns() / 1000);
     for_each_online_cpu(cpu) {
         struct runq *rq = rq_of(cpu);
         u64 flags = spin_lock_irqsave(&rq->lock);
         struct vcpu *v;
 
-        printk(LOG_INFO "  CPU%u: %u waiting, vtime %lu us\n", cpu, rq->nr_queued, rq->vtime / 1000);
+        printk(LOG_INFO "  CPU%u: %u waiting, vtime %lu us, rate limit %u us\n", cpu, rq->nr_queued, rq->vtime / 1000,
+               rq->ratelimit_us);
         if (rq->curr != rq->idle)
             dump_vcpu("runs ", rq, rq->curr);
         list_for_each(v, &rq->queue, sched.node)

@@ -5,19 +5,26 @@
 
 cpumask_t idle_cpus;
 
-/* An affinity none of whose CPUs is online any more counts as none. */
-cpumask_t allowed_cpus(const struct vcpu *v)
+/* CPUs of its pool, which are online. v's queue is locked: pool.c relies on it. */
+static const cpumask_t *pool_cpus(const struct vcpu *v)
 {
-    cpumask_t m = cpumask_and(&v->sched.hard_affinity, &cpu_online_map);
-
-    return cpumask_empty(&m) ? cpu_online_map : m;
+    return &read_once(v->domain->sched.pool)->cpus;
 }
 
-static bool allowed_on(const struct vcpu *v, unsigned cpu)
+/* An affinity none of whose CPUs is in the pool any more counts as none. */
+cpumask_t allowed_cpus(const struct vcpu *v)
+{
+    const cpumask_t *pool = pool_cpus(v);
+    cpumask_t m = cpumask_and(&v->sched.hard_affinity, pool);
+
+    return cpumask_empty(&m) ? cpumask_and(pool, pool) : m;
+}
+
+bool allowed_on(const struct vcpu *v, unsigned cpu)
 {
     cpumask_t m;
 
-    if (cpumask_test(&v->sched.hard_affinity, cpu) && cpumask_test(&cpu_online_map, cpu))
+    if (cpumask_test(&v->sched.hard_affinity, cpu) && cpumask_test(pool_cpus(v), cpu))
         return true;
     m = allowed_cpus(v);
     return cpumask_test(&m, cpu);
@@ -70,7 +77,7 @@ bool better_elsewhere(const struct vcpu *v, unsigned cpu)
     if (likely(likes(v, cpu)))
         return false;
     liked = cpumask_and(&v->sched.hard_affinity, &v->sched.soft_affinity);
-    liked = cpumask_and(&liked, &cpu_online_map);
+    liked = cpumask_and(&liked, pool_cpus(v));
     return idle_in(&liked, cpu) != NR_CPUS;
 }
 

@@ -13,11 +13,16 @@
 struct cmdline_option {
     const char *name;
     int (*parse)(const char *value);
+    void (*show)(char *buf, size_t size);   /* what it is now; NULL: it is read at boot alone */
 };
 
 #define CMDLINE_OPTION(opt_name, fn)                                                            \
     static const struct cmdline_option cmdline_opt_##fn                                         \
-    __attribute__((section(".cmdline"), used, aligned(8))) = { (opt_name), (fn) }
+    __attribute__((section(".cmdline"), used, aligned(8))) = { (opt_name), (fn), NULL }
+/* One that can be changed at any time, by one CPU at a time: what show says parse understands, and that changes nothing. */
+#define CMDLINE_RUNTIME(opt_name, fn, show_fn)                                                  \
+    static const struct cmdline_option cmdline_opt_##fn                                         \
+    __attribute__((section(".cmdline"), used, aligned(8))) = { (opt_name), (fn), (show_fn) }
 
 /* Defines a parser for a boolean (word, no-word, word=yes/no/on/off/true/false/1/0) or an unsigned number. */
 #define CMDLINE_BOOL(opt_name, var)                                                             \
@@ -37,6 +42,8 @@ u64 cmdline_size(const char *value, const char **end);
  */
 int cmdline_list(const char *value, int (*parse)(void *to, const char *word, size_t len), void *to);
 void cmdline_parse(const char *line);
+/* The nth of the words that can be changed at any time, from 0; NULL: there are not so many. */
+const struct cmdline_option *cmdline_runtime(unsigned n);
 const char *cmdline_get(void);      /* the whole line, for XENVER_commandline */
 
 #endif

@@ -124,7 +124,7 @@ struct domain {
     u32 suspend_port;               /* XEN_DOMCTL_subscribe: told when it suspends; 0: none */
     u8 event_watch;                 /* WATCH_*: what whoever sends it an event must look for besides */
     struct guest_console console;
-    u32 cpupool;
+    u32 cpupool;                    /* cpupool.h */
     u32 teardown;                   /* progress of domain_kill() */
     u32 parts_ready;                /* progress of domain_create() */
     struct tasklet destroy;         /* runs when the last reference is gone */
@@ -164,7 +164,7 @@ struct domain *domain_get_next(u32 domid);
 struct domain_config {              /* what XEN_DOMCTL_createdomain says */
     u32 ssidref, flags, max_vcpus, max_evtchn_port;
     s32 max_grant_frames, max_maptrack_frames;
-    u32 grant_opts;
+    u32 grant_opts, cpupool;
     u8 handle[16];
 };
 /*

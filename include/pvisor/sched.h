@@ -15,6 +15,7 @@
 #include <pvisor/timer.h>
 #include <pvisor/types.h>
 
+struct cpupool;
 struct vcpu;
 struct domain;
 
@@ -34,6 +35,7 @@ struct sched_vcpu {
 
 /* A domain's parameters. All of its vCPUs have its weight each; the cap is for their sum. */
 struct sched_domain {
+    struct cpupool *pool;        /* the idle domain has none */
     u32 weight;                  /* 0 stands for the default */
     u32 cap;                     /* percent of one CPU; 0: none */
     s64 budget;                  /* ns left to run in this period; below 0: overrun, carried on */
@@ -46,11 +48,13 @@ struct sched_domain {
 };
 
 void sched_init(void);                   /* once, before any domain; makes idle_domain */
+/* A new domain, before its first vCPU: weight 256, no cap, in this CPU pool. 0 or as cpupool_enter(). */
+int sched_init_domain(struct domain *d, u32 pool);
 /* On CPU cpu itself, on its final stack: softirqs, timers, run queue, and its idle vCPU as current. */
 void sched_init_cpu(unsigned cpu);
 /* What sched_init_cpu() does, for a CPU that was offline. */
 void sched_return_cpu(unsigned cpu);
-/* For a CPU that has left cpu_online_map, called on another: moves its queue and timers away. */
+/* For a CPU that has left cpu_online_map and its pool, called on another: moves its queue and timers away. */
 void sched_fini_cpu(unsigned cpu);
 int sched_init_vcpu(struct vcpu *v);     /* v is VPF_DOWN and has domain and id; 0 */
 void vcpu_start_ticking(struct vcpu *v); /* v has its first context */
@@ -81,20 +85,19 @@ void vcpu_kick(struct vcpu *v);
 /* An NMI for a vCPU (common/vcpu_op.c): wakes it, and is delivered when its kernel can take it. */
 void vcpu_send_nmi(struct vcpu *v);
 
-int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m);   /* -EINVAL: no online CPU in m */
+int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m);   /* -EINVAL: no CPU of its pool in m */
 void vcpu_set_soft_affinity(struct vcpu *v, const cpumask_t *m);
 /* Weight 1..65535 (default 256), cap in percent up to 65535 (0: none). -EINVAL outside. */
 int sched_set_params(struct domain *d, u32 weight, u32 cap);
 void sched_get_params(const struct domain *d, u32 *weight, u32 *cap);
-/* A vCPU runs at least this long before one that wakes up preempts it; us: 0, or 100 to 500000. -EINVAL outside. */
-int sched_set_ratelimit(u32 us);
-u32 sched_get_ratelimit(void);
+/* A vCPU in this pool runs at least this long before one that wakes up preempts it; us: 0, or 100 to 500000. -EINVAL outside. */
+int sched_set_ratelimit(struct cpupool *p, u32 us);
 void sched_dump(void);                                            /* debug key 'r' */
 u64 vcpu_runtime(struct vcpu *v);                                 /* ns in RUNSTATE_running, up to now */
 /* v's runstate with the time up to now added, for readers. */
 void vcpu_runstate_get(struct vcpu *v, u64 time[4], u32 *state, u64 *entry);
 
-/* XEN_DOMCTL_scheduler_op and XEN_SYSCTL_scheduler_op: it appears as credit2, per domain. 0 or -EINVAL. */
+/* XEN_DOMCTL_scheduler_op and XEN_SYSCTL_scheduler_op: it appears as credit2, per domain or pool. 0, -EINVAL or -ESRCH. */
 struct xen_domctl_scheduler_op;
 struct xen_sysctl_scheduler_op;
 s64 sched_domctl(struct domain *d, struct xen_domctl_scheduler_op *op);

@@ -119,6 +119,43 @@ def test_cpus_go_and_come_under_load(machine, guests):
     no_complaints(machine)
 
 
+def pools(machine):
+    """{name: (CPUs, domains)}"""
+    rows = re.findall(r"^(\S+) +(\d+) +credit2 +y +(\d+)", machine.ok("xl cpupool-list"), re.M)
+    return {name: (int(cpus), int(domains)) for name, cpus, domains in rows}
+
+
+def test_pools_of_cpus(machine, quiet):
+    """A domain is moved to CPUs of its own under load, another is made there; CPUs go to and fro; calls that make no sense are refused."""
+    guest = quiet.all[0]
+    machine.ok("xl cpupool-cpu-remove Pool-0 2-3 && xl cpupool-create 'name=\"fast\"' 'cpus=\"2,3\"'", 120)
+    assert pools(machine) == {"Pool-0": (2, 5), "fast": (2, 0)}
+    guest.ok(LONG_STORM)
+    machine.ok(f"xl cpupool-migrate {guest.name} fast", 60)
+    machine.ok("sleep 2")
+    for _ in range(5):
+        where = re.findall(rf"^{guest.name} +\d+ +\d+ +(\d+) ", machine.ok(f"xl vcpu-list {guest.name}"), re.M)
+        assert set(where) <= {"2", "3"} and len(where) == 2, where
+        others = re.findall(r"^(?:Domain-0|two[1-3]) +\d+ +\d+ +(\d+) ", machine.ok("xl vcpu-list"), re.M)
+        assert set(others) <= {"0", "1"}, others
+    assert pools(machine) == {"Pool-0": (2, 4), "fast": (2, 1)}
+    machine.ok("xl cpupool-cpu-remove fast 3 && xl cpupool-cpu-add Pool-0 3", 60)
+    assert "busy" in machine.run("xl cpupool-cpu-remove fast 2 2>&1", 120)     # xl says so, and returns 0
+    assert machine.run("xl cpupool-destroy fast", 60).status
+    assert machine.run(f"{HPTOOL} cpu-offline 2", 120).status
+    assert machine.run("xl cpupool-migrate Domain-0 fast", 60).status
+    machine.ok(f"{HPTOOL} cpu-offline 3 && {HPTOOL} cpu-online 3", 120)
+    assert pools(machine) == {"Pool-0": (3, 4), "fast": (1, 1)}
+    small = rig.Domain(machine, "small", pool="fast").create(timeout=300)
+    assert pools(machine) == {"Pool-0": (3, 4), "fast": (1, 2)}
+    small.destroy()
+    guest.ok(STOP)
+    build(guest, parallel=3, jobs=6)
+    machine.ok(f"xl cpupool-migrate {guest.name} Pool-0 && xl cpupool-destroy fast && xl cpupool-cpu-add Pool-0 2", 60)
+    assert pools(machine) == {"Pool-0": (4, 5)}
+    no_complaints(machine)
+
+
 def test_interrupts_leave_with_the_cpu_that_asks(machine):
     """The vCPU that takes CPU 3 offline runs on it."""
     machine.ok("xl vcpu-pin 0 all 3")

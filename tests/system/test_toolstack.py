@@ -177,6 +177,23 @@ def test_xl_debug_keys(dom0):
     assert "'h'" in dom0.hypervisor_log()
 
 
+def test_log_levels_are_changed_at_run_time(dom0):
+    show = "xenhypfs cat /params/loglvl; xenhypfs cat /params/guest_loglvl"
+    host, guest = dom0.ok(show).split()
+    dom0.ok("xl set-parameters 'loglvl=warning/all guest_loglvl=none'")
+    assert dom0.ok(show).split() == ["warning/all", "none/none"]
+    assert dom0.run("xl set-parameters loglvl=loud").status
+    assert dom0.run("xl set-parameters console=none").status
+    dom0.ok(f"xenhypfs write /params/loglvl {host} && xl set-parameters guest_loglvl={guest}")
+    assert dom0.ok(show).split() == [host, guest]
+
+
+def test_the_hypervisor_says_what_it_is(dom0):
+    assert dom0.ok("xenhypfs cat /buildinfo/version/major").strip() == "4"
+    tree = dom0.ok("xenhypfs tree")
+    assert "changeset" in tree and "guest_loglvl" in tree
+
+
 def test_xl_sysrq(dom0, guest):
     dom0.ok("xl sysrq domu h")
     dom0.wait_until(f"grep -aq 'sysrq: HELP' {guest.console_log}", 30)

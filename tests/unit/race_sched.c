@@ -4,7 +4,7 @@
  * no vCPU on two CPUs; and when all is quiet every vCPU that was woken has run.
  */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
-// SOURCES: common/sched/core.c common/sched/runq.c common/sched/place.c common/sched/cap.c common/sched/params.c
+// SOURCES: common/sched/core.c common/sched/runq.c common/sched/place.c common/sched/cap.c common/sched/params.c common/sched/pool.c
 // SOURCES: common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c common/softirq.c common/preempt.c common/domain/pause.c
 // SOURCES: common/spinlock.c
 #include <setjmp.h>
@@ -122,6 +122,25 @@ static cpumask_t some_cpus(void)
 /* One control call at a time, as the control lock sees to. */
 static spinlock_t control = SPINLOCK_INIT(RANK_CONTROL);
 
+#define POOLS 2
+
+/* Any may be refused. */
+static void change_pools(struct domain *d)
+{
+    u32 id = (u32)race_random(POOLS), cpu = (u32)race_random(RACE_CPUS);
+
+    switch (race_random(4)) {
+    case 0:
+        (void)cpupool_add_cpu(id, CPUPOOL_ANY);
+        break;
+    case 1:
+        (void)cpupool_remove_cpu(id, cpu);
+        break;
+    default:
+        (void)cpupool_move_domain(d, id);
+    }
+}
+
 static void change_something(struct vcpu *v)
 {
     cpumask_t m = some_cpus();
@@ -129,9 +148,9 @@ static void change_something(struct vcpu *v)
     u32 state;
 
     spin_lock(&control);
-    switch (race_random(7)) {
+    switch (race_random(9)) {
     case 0:
-        assert_int_equal(vcpu_set_hard_affinity(v, &m), 0);
+        (void)vcpu_set_hard_affinity(v, &m);
         break;
     case 1:
         vcpu_set_soft_affinity(v, &m);
@@ -152,6 +171,8 @@ static void change_something(struct vcpu *v)
     case 6:
         timer_stop(&loose);
         break;
+    default:
+        change_pools(v->domain);
     }
     spin_unlock(&control);
 }
@@ -262,6 +283,7 @@ static struct domain *domain_of(u16 id)
     struct domain *d = fake_domain(id, ABI_64, VCPUS, false);
 
     spin_lock_init(&d->lock, RANK_DOMAIN);
+    assert_int_equal(sched_init_domain(d, 0), 0);
     for (u32 i = 0; i < VCPUS; i++) {
         assert_int_equal(sched_init_vcpu(d->vcpu[i]), 0);
         vcpu_timers_init(d->vcpu[i]);
@@ -272,6 +294,8 @@ static struct domain *domain_of(u16 id)
 
 static void vcpus_run_on_one_cpu_and_all_run(void **state)
 {
+    u32 pool = 1;
+
     (void)state;
     fake_reset();
     fake_set_cpu(0);
@@ -285,8 +309,10 @@ static void vcpus_run_on_one_cpu_and_all_run(void **state)
     for (unsigned i = 0; i < RACE_CPUS; i++) {
         fake_set_cpu(i);
         sched_init_cpu(i);
+        cpupool_cpu_online(i);
     }
     fake_set_cpu(0);
+    assert_int_equal(cpupool_create(&pool), 0);
     timer_init(&loose, loose_over, NULL, 0);
     for (u16 i = 0; i < DOMAINS; i++)
         doms[i] = domain_of((u16)(i + 1));

@@ -35,10 +35,10 @@ static int parse_list(const char *v)
 }
 
 const struct cmdline_option __cmdline_start[] = {
-    { "quick", parse_quick }, { "count", parse_count }, { "text", parse_text }, { "list", parse_list },
+    { "quick", parse_quick, NULL }, { "count", parse_count, NULL }, { "text", parse_text, NULL }, { "list", parse_list, NULL },
 };
 /* What the linker script does for the hypervisor. */
-__asm__(".globl __cmdline_end\n.set __cmdline_end, __cmdline_start + 64");
+__asm__(".globl __cmdline_end\n.set __cmdline_end, __cmdline_start + 96");
 
 static int reset(void **state)
 {

@@ -60,6 +60,8 @@ int arch_domain_relinquish(struct domain *d)
 }
 
 int sched_init_vcpu(struct vcpu *v) { (void)v; return 0; }
+int sched_init_domain(struct domain *d, u32 pool) { (void)d, (void)pool; return 0; }
+int cpupool_move_domain(struct domain *d, u32 id) { (void)d, (void)id; return 0; }
 void sched_destroy_vcpu(struct vcpu *v) { (void)v; }
 void sched_destroy_domain(struct domain *d) { (void)d; }
 void vcpu_timers_init(struct vcpu *v) { (void)v; }

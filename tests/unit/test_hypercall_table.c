@@ -16,7 +16,7 @@
 #include "fake/fake.h"
 
 #define DONE 0x1234
-#define NR_CALLS 41
+#define NR_CALLS 42
 #define CALL(name)                                                                      \
     s64 do_##name(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)                       \
     {                                                                                   \
@@ -29,7 +29,7 @@ CALL(event_channel_op_compat) CALL(xen_version) CALL(console_io) CALL(physdev_op
 CALL(vm_assist) CALL(update_va_mapping_otherdomain) CALL(iret) CALL(vcpu_op) CALL(set_segment_base)
 CALL(mmuext_op) CALL(xsm_op) CALL(nmi_op) CALL(sched_op) CALL(callback_op) CALL(xenoprof_op)
 CALL(event_channel_op) CALL(physdev_op) CALL(hvm_op) CALL(sysctl) CALL(domctl) CALL(kexec_op) CALL(xenpmu_op)
-CALL(mca) CALL(argo_op) CALL(pvisor_op)
+CALL(mca) CALL(argo_op) CALL(hypfs_op) CALL(pvisor_op)
 
 static struct domain *dom;
 
@@ -46,7 +46,7 @@ static s64 call(unsigned n) { return hypercall_functions[n](1, 2, 3, 4, 5, 6); }
 static bool for_control_domain(unsigned n)
 {
     return n == __HYPERVISOR_platform_op || n == __HYPERVISOR_sysctl || n == __HYPERVISOR_domctl ||
-           n == __HYPERVISOR_kexec_op || n == __HYPERVISOR_arch_0;
+           n == __HYPERVISOR_kexec_op || n == __HYPERVISOR_arch_0 || n == __HYPERVISOR_hypfs_op;
 }
 
 static void each_number_has_a_function(void **state)

@@ -4,7 +4,7 @@
  * idles while a vCPU that may run there waits, none is lost, and runstate times add up to the nanosecond.
  */
 // SOURCES: tests/unit/fake/cpus.c common/sched/core.c common/sched/runq.c common/sched/place.c
-// SOURCES: common/sched/cap.c common/sched/params.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
+// SOURCES: common/sched/cap.c common/sched/params.c common/sched/pool.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
 // SOURCES: common/softirq.c common/preempt.c common/spinlock.c common/domain/system.c
 // LIBS: -lpthread
 #include <pthread.h>
@@ -356,20 +356,20 @@ static void rate_limit_is_shorter_than_a_disk(void **state)
     static const struct { u32 us; u64 least, most; } rates[] = { { 200, 2900, 3100 }, { 1000, 900, 1000 } };
 
     (void)state;
-    assert_int_equal(sched_get_ratelimit(), rates[0].us);
+    assert_int_equal(cpupool_get(0)->ratelimit_us, rates[0].us);
     for (unsigned i = 0; i < ARRAY_SIZE(rates); i++) {
         struct sim_vcpu *io;
 
         sim_start(1);
-        assert_int_equal(sched_set_ratelimit(rates[i].us), 0);
+        assert_int_equal(sched_set_ratelimit(cpupool_get(0), rates[i].us), 0);
         sim_vcpu(sim_domain(256, 0), FOREVER);
         io = sim_vcpu(sim_domain(256, 0), MICROSECS(30), MICROSECS(300));
         sim_run(SECONDS(1));
         assert_in_range(io->wakes, rates[i].least, rates[i].most);
     }
-    assert_int_equal(sched_set_ratelimit(99), -EINVAL);
-    assert_int_equal(sched_set_ratelimit(500001), -EINVAL);
-    assert_int_equal(sched_set_ratelimit(rates[0].us), 0);
+    assert_int_equal(sched_set_ratelimit(cpupool_get(0), 99), -EINVAL);
+    assert_int_equal(sched_set_ratelimit(cpupool_get(0), 500001), -EINVAL);
+    assert_int_equal(sched_set_ratelimit(cpupool_get(0), rates[0].us), 0);
 }
 
 /* Sleeping now and then earns no more than the share. */
@@ -529,12 +529,13 @@ static void toggle_pause(struct sim_vcpu *s)
 static void random_action(void)
 {
     struct sim_vcpu *s = sim_vcpu_nr((unsigned)sim_random(sim_nr_vcpus()));
-    cpumask_t m = { { sim_random(15) + 1 } };
+    cpumask_t m = { { sim_random(15) + 1 } }, here = cpumask_and(&m, &s->v.domain->sched.pool->cpus);
+    unsigned cpu = (unsigned)sim_random(nr_cpus);
 
-    sim_on((unsigned)sim_random(nr_cpus));
+    sim_on(cpumask_test(&cpu_online_map, cpu) ? cpu : 0);
     switch (sim_random(6)) {
     case 0: toggle_pause(s); break;
-    case 1: assert_int_equal(vcpu_set_hard_affinity(&s->v, &m), 0); break;
+    case 1: assert_int_equal(vcpu_set_hard_affinity(&s->v, &m), cpumask_empty(&here) ? -EINVAL : 0); break;
     case 2: vcpu_set_soft_affinity(&s->v, &m); break;
     case 3: assert_int_equal(sched_set_params(s->v.domain, (u32)sim_random(2000) + 1, 0), 0); break;
     case 4: assert_int_equal(sched_set_params(s->v.domain, 256, (u32)sim_random(200)), 0); break;
@@ -669,6 +670,234 @@ static void cpus_go_and_come(void **state)
     }
 }
 
+/* --- CPU pools --------------------------------------------------------------------------------------- */
+
+/* A pool of these CPUs, which leave pool 0. */
+static u32 pool_of(unsigned first, unsigned n)
+{
+    u32 id = CPUPOOL_ANY;
+
+    sim_on(0);
+    assert_int_equal(cpupool_create(&id), 0);
+    for (unsigned cpu = first; cpu < first + n; cpu++) {
+        assert_int_equal(cpupool_remove_cpu(0, cpu), 0);
+        assert_int_equal(cpupool_add_cpu(id, cpu), 0);
+    }
+    return id;
+}
+
+static struct domain *domain_in(u32 pool)
+{
+    struct domain *d = sim_domain(256, 0);
+
+    assert_int_equal(cpupool_move_domain(d, pool), 0);
+    return d;
+}
+
+/* Three of pool 0 share two CPUs though one of pool 1's has nothing to do; nor does a heavy weight elsewhere count. */
+static void pools_have_nothing_in_common(void **state)
+{
+    struct sim_vcpu *v[3], *heavy;
+    u32 pool;
+
+    (void)state;
+    sim_start(4);
+    pool = pool_of(2, 2);
+    assert_int_equal(pool, 1);
+    heavy = sim_vcpu(domain_in(pool), FOREVER);
+    assert_int_equal(sched_set_params(heavy->v.domain, 4096, 0), 0);
+    for (unsigned i = 0; i < 3; i++)
+        v[i] = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_run(SECONDS(6));
+    assert_near(ran(heavy), SECONDS(6), 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_near(ran(v[i]), SECONDS(4), 5);
+        assert_false(v[i]->ran_on[2] || v[i]->ran_on[3]);
+    }
+    assert_false(heavy->ran_on[0] || heavy->ran_on[1]);
+}
+
+/* At once, whether it runs, waits or sleeps; an affinity without a CPU of the pool counts as none until one is there again. */
+static void domains_move_between_pools(void **state)
+{
+    cpumask_t first = cpumask_of(0);
+    struct sim_vcpu *hog, *pinned, *sleeper;
+    struct domain *d;
+    u64 before;
+    u32 pool;
+
+    (void)state;
+    sim_start(2);
+    pool = pool_of(1, 1);
+    d = sim_domain(256, 0);
+    hog = sim_vcpu(d, FOREVER);
+    pinned = sim_vcpu(d, FOREVER);
+    sleeper = sim_vcpu(d, MICROSECS(10), MILLISECS(3));
+    assert_int_equal(vcpu_set_hard_affinity(&pinned->v, &first), 0);
+    for (unsigned i = 0; i < 9; i++) {
+        u32 to = i & 1 ? 0 : pool;
+
+        sim_on(0);
+        assert_int_equal(cpupool_move_domain(d, to), 0);
+        assert_int_equal(d->cpupool, to);
+        sim_settle();
+        before = ran(hog) + ran(pinned) + ran(sleeper);
+        memset(hog->ran_on, 0, sizeof(hog->ran_on));
+        memset(pinned->ran_on, 0, sizeof(pinned->ran_on));
+        memset(sleeper->ran_on, 0, sizeof(sleeper->ran_on));
+        sim_run(SECONDS(1));
+        assert_near(ran(hog) + ran(pinned) + ran(sleeper) - before, SECONDS(1), 1);
+        assert_false(hog->ran_on[to == 0] || pinned->ran_on[to == 0] || sleeper->ran_on[to == 0]);
+    }
+    assert_int_equal(cpupool_get(0)->nr_domains, 0);
+    assert_int_equal(cpupool_get(pool)->nr_domains, 1);
+}
+
+static void a_cpu_without_a_pool_runs_nothing(void **state)
+{
+    struct sim_vcpu *v[2];
+    cpumask_t unused;
+
+    (void)state;
+    sim_start(2);
+    for (unsigned i = 0; i < 2; i++)
+        v[i] = sim_vcpu(sim_domain(256, 0), FOREVER);
+    sim_run(SECONDS(1));
+    sim_on(0);
+    assert_int_equal(cpupool_remove_cpu(0, CPUPOOL_ANY), 0);
+    unused = cpupool_free_cpus();
+    assert_int_equal(cpumask_next(&unused, 0), 1);
+    sim_run(SECONDS(2));
+    assert_near(ran(v[0]), SECONDS(2), 2);
+    assert_near(ran(v[1]), SECONDS(2), 2);
+    sim_on(0);
+    assert_int_equal(cpupool_add_cpu(0, CPUPOOL_ANY), 0);
+    sim_run(SECONDS(1));
+    assert_near(ran(v[0]), SECONDS(3), 2);
+    assert_near(ran(v[1]), SECONDS(3), 2);
+}
+
+static void calls_on_pools_are_refused_where_they_make_no_sense(void **state)
+{
+    u32 id = 7, other = CPUPOOL_ANY, taken = 7, none = NR_CPUS;
+    struct domain *d;
+
+    (void)state;
+    sim_start(3);
+    d = sim_domain(256, 0);
+    assert_int_equal(cpupool_create(&id), 0);
+    assert_int_equal(cpupool_create(&taken), -EEXIST);
+    assert_int_equal(cpupool_create(&none), -ENOSPC);
+    assert_int_equal(cpupool_create(&other), 0);
+    assert_int_equal(other, 1);
+    assert_int_equal(cpupool_next(0), 0);
+    assert_int_equal(cpupool_next(1), 1);
+    assert_int_equal(cpupool_next(2), 7);
+    assert_int_equal(cpupool_next(8), CPUPOOL_ANY);
+    assert_int_equal(cpupool_next(CPUPOOL_ANY), CPUPOOL_ANY);
+
+    assert_int_equal(cpupool_add_cpu(7, 2), -EBUSY);             /* pool 0's */
+    assert_int_equal(cpupool_add_cpu(7, CPUPOOL_ANY), -EINVAL);
+    assert_int_equal(cpupool_add_cpu(7, 3), -EINVAL);
+    assert_int_equal(cpupool_add_cpu(7, NR_CPUS), -EINVAL);
+    assert_int_equal(cpupool_add_cpu(6, 2), -ENOENT);
+    assert_int_equal(cpupool_remove_cpu(7, 2), -EADDRNOTAVAIL);
+    assert_int_equal(cpupool_remove_cpu(7, NR_CPUS), -EADDRNOTAVAIL);
+    assert_int_equal(cpupool_remove_cpu(7, CPUPOOL_ANY), -EADDRNOTAVAIL);
+    assert_int_equal(cpupool_remove_cpu(8, 2), -ENOENT);
+
+    assert_int_equal(cpupool_move_domain(d, 7), -ENODEV);
+    assert_int_equal(cpupool_move_domain(d, 8), -ENOENT);
+    assert_int_equal(cpupool_remove_cpu(0, 2), 0);
+    assert_int_equal(cpupool_add_cpu(7, 2), 0);
+    assert_int_equal(cpupool_destroy(7), -EBUSY);
+    assert_int_equal(cpupool_move_domain(d, 7), 0);
+    assert_int_equal(cpupool_remove_cpu(7, 2), -EBUSY);
+    assert_int_equal(cpupool_cpu_leaves(2), -EINVAL);
+    assert_int_equal(cpupool_move_domain(d, 0), 0);
+    assert_int_equal(cpupool_cpu_leaves(2), 0);                  /* and comes to pool 0 when it comes back */
+    cpupool_cpu_online(2);
+    assert_true(cpumask_test(&cpupool_get(0)->cpus, 2));
+    assert_int_equal(cpupool_destroy(7), 0);
+    assert_int_equal(cpupool_destroy(7), -ENOENT);
+    assert_int_equal(cpupool_destroy(0), -EBUSY);
+}
+
+/* Each pool has its own rate limit, and a CPU the one of the pool that it is in. */
+static void rate_limits_are_of_pools(void **state)
+{
+    u32 pool;
+
+    (void)state;
+    sim_start(2);
+    pool = pool_of(1, 1);
+    assert_int_equal(sched_set_ratelimit(cpupool_get(pool), 1000), 0);
+    assert_int_equal(rq_of(0)->ratelimit_us, 200);
+    assert_int_equal(rq_of(1)->ratelimit_us, 1000);
+    assert_int_equal(cpupool_remove_cpu(pool, 1), 0);
+    assert_int_equal(cpupool_add_cpu(0, 1), 0);
+    assert_int_equal(rq_of(1)->ratelimit_us, 200);
+}
+
+/* Whatever it does, it does or is refused: sim_check() sees who waits or runs where it may not, or waits though a CPU is idle. */
+static void random_pool_action(u32 *off, struct domain **d, unsigned nr)
+{
+    u32 id = (u32)sim_random(3), cpu = (u32)sim_random(5) + 1;
+
+    sim_on(0);
+    switch (sim_random(8)) {
+    case 0:
+        (void)cpupool_create(&id);
+        break;
+    case 1:
+        (void)cpupool_destroy(id);
+        break;
+    case 2:
+    case 3:
+        (void)cpupool_add_cpu(id, CPUPOOL_ANY);
+        break;
+    case 4:
+        (void)cpupool_remove_cpu(id, sim_random(2) ? CPUPOOL_ANY : cpu);
+        break;
+    case 5:
+        if (*off) {
+            sim_online(*off);
+            *off = 0;
+        } else if (!cpupool_cpu_leaves(cpu)) {
+            sim_offline(cpu);
+            *off = cpu;
+        }
+        break;
+    default:
+        (void)cpupool_move_domain(d[sim_random(nr)], id);
+    }
+    sim_settle();
+    sim_check();
+}
+
+static void random_life_in_pools(void **state)
+{
+    struct domain *d[6];
+
+    (void)state;
+    for (unsigned round = 0; round < 10; round++) {
+        u32 off = 0;
+
+        sim_start(6);
+        sim_slow_saves = round & 1;
+        for (unsigned i = 0; i < ARRAY_SIZE(d); i++) {
+            d[i] = sim_domain(256, 0);
+            for (unsigned n = 0; n < 2; n++)
+                sim_vcpu(d[i], sim_random(2) ? MICROSECS(sim_random(4000) + 10) : 0, MICROSECS(sim_random(3000) + 10));
+        }
+        for (unsigned i = 0; i < 3000; i++) {
+            random_action();
+            random_pool_action(&off, d, ARRAY_SIZE(d));
+            sim_run(MICROSECS(sim_random(1500)));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -700,6 +929,12 @@ int main(void)
         cmocka_unit_test(ticks_go_with_their_vcpu),
         cmocka_unit_test(random_life),
         cmocka_unit_test(cpus_go_and_come),
+        cmocka_unit_test(pools_have_nothing_in_common),
+        cmocka_unit_test(domains_move_between_pools),
+        cmocka_unit_test(a_cpu_without_a_pool_runs_nothing),
+        cmocka_unit_test(calls_on_pools_are_refused_where_they_make_no_sense),
+        cmocka_unit_test(rate_limits_are_of_pools),
+        cmocka_unit_test(random_life_in_pools),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,9 @@
 #include <asm/features.h>
 #include <asm/smp.h>
 #include <common/control/internal.h>
+#include <public/errno.h>
 #include <pvisor/console.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/frame.h>
 #include <pvisor/sched.h>
 #include <pvisor/time.h>
@@ -134,17 +136,70 @@ static void a_forged_progress_harms_its_maker_only(void **state)
     assert_int_equal(taken, 0);
 }
 
-static void counts_all_domains_of_the_pool(void **state)
+/* --- CPU pools: numbers 0 and 4 ------------------------------------------------------------------------------- */
+
+static struct cpupool pool = { .nr_domains = 5, .exists = true };
+static unsigned moves;
+
+struct cpupool *cpupool_get(u32 id) { return id == 0 || id == 4 ? &pool : NULL; }
+u32 cpupool_next(u32 id) { return !id ? 0 : id <= 4 ? 4 : CPUPOOL_ANY; }
+int cpupool_create(u32 *id) { *id = *id == CPUPOOL_ANY ? 1 : *id; return 0; }
+int cpupool_destroy(u32 id) { return id == 4 ? 0 : -EBUSY; }
+int cpupool_add_cpu(u32 id, u32 cpu) { (void)id; return -(int)cpu; }
+int cpupool_remove_cpu(u32 id, u32 cpu) { (void)id; return -100 - (int)cpu; }
+cpumask_t cpupool_free_cpus(void) { return cpumask_of(1); }
+int cpupool_move_domain(struct domain *d, u32 id) { (void)d, (void)id; moves++; return 0; }
+struct domain *domain_get(u32 id) { return id == 0 ? current->domain : id == 3 ? (taken++, &domains[1]) : NULL; }
+
+static s64 pool_op(u32 op, struct xen_sysctl_cpupool_op c)
+{
+    c.op = op;
+    *guest_op() = (struct xen_sysctl){ .cmd = XEN_SYSCTL_cpupool_op, .interface_version = XEN_SYSCTL_INTERFACE_VERSION, .u.cpupool_op = c };
+    return fake_hypercall(do_sysctl, op_at.v, 0, 0);
+}
+
+static void finds_the_next_pool(void **state)
+{
+    static const struct { u32 from, found; } cases[] = { { 0, 0 }, { XEN_SYSCTL_CPUPOOL_PAR_ANY, 0 }, { 1, 4 }, { 4, 4 } };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_INFO, (struct xen_sysctl_cpupool_op){ .cpupool_id = cases[i].from }), 0);
+        assert_int_equal(guest_op()->u.cpupool_op.cpupool_id, cases[i].found);
+        assert_int_equal(guest_op()->u.cpupool_op.sched_id, XEN_SCHEDULER_CREDIT2);
+        assert_int_equal(guest_op()->u.cpupool_op.n_dom, 5);
+    }
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_INFO, (struct xen_sysctl_cpupool_op){ .cpupool_id = 5 }), -ENOENT);
+}
+
+static void pools_are_told_what_is_asked(void **state)
+{
+    struct xen_sysctl_cpupool_op any = { .cpupool_id = CPUPOOL_ANY, .sched_id = XEN_SCHEDULER_CREDIT2 };
+
+    (void)state;
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_CREATE, any), 0);
+    assert_int_equal(guest_op()->u.cpupool_op.cpupool_id, 1);
+    any.sched_id = XEN_SCHEDULER_CREDIT;
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_CREATE, any), -EINVAL);
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_DESTROY, any), -EBUSY);
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_ADDCPU, (struct xen_sysctl_cpupool_op){ .cpu = 7 }), -7);
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_RMCPU, (struct xen_sysctl_cpupool_op){ .cpu = 7 }), -107);
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_FREEINFO, any), 0);
+    assert_int_equal(pool_op(0, any), -EOPNOTSUPP);
+    assert_int_equal(pool_op(8, any), -EOPNOTSUPP);
+}
+
+static void domains_are_moved_but_not_the_caller(void **state)
 {
     (void)state;
-    for (int every = 0; every < 4; every++) {
-        fake.preempt_every = every;
-        *guest_op() = (struct xen_sysctl){ .cmd = XEN_SYSCTL_cpupool_op, .interface_version = XEN_SYSCTL_INTERFACE_VERSION };
-        guest_op()->u.cpupool_op.op = XEN_SYSCTL_CPUPOOL_OP_INFO;
-        assert_int_equal(fake_hypercall(do_sysctl, op_at.v, 0, 0), 0);
-        assert_int_equal(guest_op()->u.cpupool_op.n_dom, NR);
-        assert_int_equal(taken, 0);
-    }
+    moves = 0;
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, (struct xen_sysctl_cpupool_op){ .domid = 3 }), 0);
+    assert_int_equal(moves, 1);
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, (struct xen_sysctl_cpupool_op){ .domid = 4 }), -ESRCH);
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, (struct xen_sysctl_cpupool_op){ .domid = 0x10003 }), -ESRCH);
+    assert_int_equal(taken, 0);
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, (struct xen_sysctl_cpupool_op){ .domid = 0 }), -EPERM);
+    assert_int_equal(moves, 1);
 }
 
 int main(void)
@@ -153,7 +208,9 @@ int main(void)
         cmocka_unit_test_setup(lists_all_however_often_it_gives_way, fresh),
         cmocka_unit_test_setup(garbage_in_other_registers_is_none_of_ours, fresh),
         cmocka_unit_test_setup(a_forged_progress_harms_its_maker_only, fresh),
-        cmocka_unit_test_setup(counts_all_domains_of_the_pool, fresh),
+        cmocka_unit_test_setup(finds_the_next_pool, fresh),
+        cmocka_unit_test_setup(pools_are_told_what_is_asked, fresh),
+        cmocka_unit_test_setup(domains_are_moved_but_not_the_caller, fresh),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

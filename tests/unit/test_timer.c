@@ -3,7 +3,7 @@
  * model.
  */
 // SOURCES: tests/unit/fake/cpus.c common/sched/core.c common/sched/runq.c common/sched/place.c
-// SOURCES: common/sched/cap.c common/sched/params.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
+// SOURCES: common/sched/cap.c common/sched/params.c common/sched/pool.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
 // SOURCES: common/softirq.c common/preempt.c common/spinlock.c common/domain/system.c
 #include <setjmp.h>
 #include <stdarg.h>

@@ -15,6 +15,7 @@
 #include <pvisor/console.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/cpumask.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/invariant.h>
@@ -86,6 +87,7 @@ static noreturn_fn void start_on_final_stack(void)
     domain_debug_keys_init();
     invariant_init();
     sched_init_cpu(0);
+    cpupool_cpu_online(0);
     lapic_init_bsp();
     smp_call_init();
     nmi_init();

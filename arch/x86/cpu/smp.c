@@ -20,6 +20,7 @@
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/cpumask.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
@@ -102,6 +103,7 @@ void start_secondary(void)
     time_init_cpu();
     watchdog_init_cpu();
     cpumask_set(&cpu_online_map, cpu);
+    cpupool_cpu_online(cpu);
     write_once(cpu_states[cpu], CPU_RUNNING);
     vcpu_start_on_cpu(current);
 }
@@ -229,8 +231,13 @@ int cpu_online(unsigned cpu)
 
 static int begin_leaving(unsigned cpu)
 {
+    int rc;
+
     if (!cpu || cpu >= nr_known || !cpumask_test(&cpu_online_map, cpu))
         return refuse(-EINVAL, "CPU %u: not online, or the one that the machine started with", cpu);
+    rc = cpupool_cpu_leaves(cpu);
+    if (rc)
+        return rc;
     leaving = cpu;
     cpumask_clear(&cpu_online_map, cpu);
     irq_leave_cpu(cpu);

@@ -279,6 +279,16 @@ void sim_run(u64 ns)
 
 /* --- Setting up -------------------------------------------------------------------------------------- */
 
+/* Whatever the last machine had. Its domains are still counted where they were. */
+static void forget_pools(void)
+{
+    for (u32 id = 0; (id = cpupool_next(id)) != CPUPOOL_ANY; id++) {
+        cpumask_zero(&cpupool_get(id)->cpus);
+        cpupool_get(id)->nr_domains = 0;
+        BUG_ON(id && cpupool_destroy(id));
+    }
+}
+
 void sim_start(unsigned n)
 {
     static bool once;
@@ -289,6 +299,7 @@ void sim_start(unsigned n)
     memset(runqs_percpu, 0, sizeof(struct percpu_runqs) * NR_CPUS);
     cpumask_zero(&cpu_online_map);
     cpumask_zero(&idle_cpus);
+    forget_pools();
     nr_vcpus = 0;
     sim_slow_saves = false;
     sim_now = once ? sim_now + SECONDS(1) : SECONDS(1);
@@ -303,11 +314,13 @@ void sim_start(unsigned n)
         sim_on(i);
         sched_init_cpu(i);
         cpumask_set(&cpu_online_map, i);
+        cpupool_cpu_online(i);
     }
 }
 
 void sim_offline(unsigned cpu)
 {
+    BUG_ON(cpupool_cpu_leaves(cpu));
     cpumask_clear(&cpu_online_map, cpu);
     sim_on(0);
     raise_softirq_on(cpu, SOFTIRQ_SCHEDULE);
@@ -329,6 +342,7 @@ void sim_online(unsigned cpu)
     sim_on(cpu);
     sched_return_cpu(cpu);
     cpumask_set(&cpu_online_map, cpu);
+    cpupool_cpu_online(cpu);
     sim_on(0);
 }
 
@@ -340,6 +354,7 @@ struct domain *sim_domain(u32 weight, u32 cap)
     d->vcpu = calloc(SIM_MAX_VCPUS, sizeof(struct vcpu *));
     d->max_vcpus = SIM_MAX_VCPUS;
     spin_lock_init(&d->lock, RANK_DOMAIN);
+    BUG_ON(sched_init_domain(d, 0));
     BUG_ON(sched_set_params(d, weight, cap));
     return d;
 }
@@ -417,5 +432,6 @@ void sim_check(void)
         BUG_ON((state == RUNSTATE_runnable) != (sched == SV_QUEUED || sched == SV_PARKED));
         if (sched == SV_QUEUED)
             check_waiting(v);
+        BUG_ON(sched == SV_RUNNING && !allowed_on(v, v->cpu));
     }
 }

@@ -81,5 +81,6 @@ void *fake_guest(gva_t a);
  * twice (pvisor/fetch.h) ends by panic().
  */
 s64 fake_hypercall(s64 (*fn)(u64, u64, u64, u64, u64, u64), u64 a0, u64 a1, u64 a2);
+s64 fake_hypercall5(s64 (*fn)(u64, u64, u64, u64, u64, u64), u64 a0, u64 a1, u64 a2, u64 a3, u64 a4);
 
 #endif

@@ -584,7 +584,12 @@ FAKE s64 hypercall_restart(unsigned nr_args, ...)
 
 s64 fake_hypercall(s64 (*fn)(u64, u64, u64, u64, u64, u64), u64 a0, u64 a1, u64 a2)
 {
-    u64 arg[6] = { a0, a1, a2 };
+    return fake_hypercall5(fn, a0, a1, a2, 0, 0);
+}
+
+s64 fake_hypercall5(s64 (*fn)(u64, u64, u64, u64, u64, u64), u64 a0, u64 a1, u64 a2, u64 a3, u64 a4)
+{
+    u64 arg[6] = { a0, a1, a2, a3, a4 };
 
     for (;;) {
         s64 rc;
