@@ -105,7 +105,7 @@ static void run_tasklets(void)
     while (t) {
         struct tasklet *next = t->next;
 
-        write_once(t->queued, false);
+        (void)xchg(&t->queued, false);      /* what was written before it was scheduled, by anybody, is seen by fn */
         t->fn(t->data);
         t = next;
     }

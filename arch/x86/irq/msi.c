@@ -99,6 +99,15 @@ static u32 read_msix_entries(const struct pci_dev *dev)
     return (pci_read(dev->sbdf, dev->msix_cap + CONTROL, 2) & MSIX_SIZE) + 1;
 }
 
+/* dom0 may move the BAR while no entry is in use: so it must be mapped anew then. */
+static void unmap_unused_table(struct pci_dev *dev)
+{
+    if (dev->nr_msix || !dev->msix_table)
+        return;
+    iounmap(dev->msix_table, dev->msix_entries * ENTRY_SIZE);
+    dev->msix_table = NULL;
+}
+
 static void msix_release(struct irq_desc *desc)
 {
     struct pci_dev *dev = desc->msi.dev;
@@ -106,8 +115,7 @@ static void msix_release(struct irq_desc *desc)
     if (--dev->nr_msix)
         return;
     set_control(&desc->msi, MSIX_ENABLE, 0);
-    iounmap(dev->msix_table, dev->msix_entries * ENTRY_SIZE);
-    dev->msix_table = NULL;
+    unmap_unused_table(dev);
 }
 
 static void msi_release(struct irq_desc *desc)
@@ -218,10 +226,11 @@ s64 msi_create(u32 sbdf, bool msix, u32 index, u64 table_base)
     if (err)
         return err;
     desc = irq_alloc_dynamic();
-    if (!desc)
-        return refuse(-ENOSPC, "all %u irqs are in use", nr_irqs);
-    err = set_up(desc, m);
-    return err ? err : (s64)desc->irq;
+    err = desc ? set_up(desc, m) : refuse(-ENOSPC, "all %u irqs are in use", nr_irqs);
+    if (!err)
+        return desc->irq;
+    unmap_unused_table(dev);
+    return err;
 }
 
 int msi_restore(u32 sbdf)

@@ -4,15 +4,27 @@
 #include <asm/x86.h>
 #include <public/errno.h>
 
+#define INSN_BYTES_MAX 15
+
 struct ex_entry { s32 insn, fixup; };
 extern const struct ex_entry __ex_table_start[], __ex_table_end[];
 
+/* Whether rip is insn's, or that of prefixes in front of it. Nothing is read at rip, which may be anywhere if we jumped astray. */
+static bool begins_at(u64 insn, u64 rip)
+{
+    u64 n = insn - rip;
+
+    if (n >= INSN_BYTES_MAX)
+        return false;
+    while (n && *(const u8 *)(insn - n) == SITE_PREFIX)
+        n--;
+    return !n;
+}
+
 u64 extable_find(u64 rip)
 {
-    while (*(const u8 *)rip == SITE_PREFIX)
-        rip++;
     for (const struct ex_entry *e = __ex_table_start; e < __ex_table_end; e++)
-        if ((u64)&e->insn + (s64)e->insn == rip)
+        if (begins_at((u64)&e->insn + (s64)e->insn, rip))
             return (u64)&e->fixup + (s64)e->fixup;
     return 0;
 }

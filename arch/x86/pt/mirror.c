@@ -272,15 +272,10 @@ void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e
 
 /* --- Accessed and dirty --- */
 
+/* (SMEP and SMAP are off while such a guest runs: pv_hw_cr4().) */
 static bool permits(u64 e, u32 error)
 {
     return e & PTE_P && (e & PTE_RW || !(error & PF_WRITE)) && (e & PTE_US || !(error & PF_USER));
-}
-
-/* SMEP keeps ring 1 off user pages as it does ring 0: that fault is the guest's. */
-static bool smep_forbids(u64 e, u32 error)
-{
-    return unlikely(error & PF_INSTR) && !(error & PF_USER) && e & PTE_US && read_cr4() & CR4_SMEP;
 }
 
 /* What the CPU walks: in a level-2 table, the twin that a linear entry leads to. */
@@ -307,7 +302,7 @@ bool mirror_fault(struct vcpu *v, u64 address, u32 error)
     l1 = pte_held_mfn(e2);      /* if it is present */
     if (e2 & PTE_P)
         e1 = load_entry(mfn_to_virt(l1), ENTRY_BYTES, i1);
-    ok = permits(e2, error) && permits(e1, error) && !smep_forbids(e2 & e1, error);
+    ok = permits(e2, error) && permits(e1, error);
     if (ok) {
         set_bits(d, root, 2, i2, e2, PTE_A);
         if (is_l1(l1))
