@@ -7,6 +7,8 @@ cache := build/cache
 image_tools := tools/image
 hypervisor_file = $(if $(filter debian,$(HYPERVISOR)),$(cache)/root/boot/xen-4.17-amd64.gz,$(HYPERVISOR))
 
+ramdisk := $(image_tools)/ramdisk --set xen=4.17 --set tools=$(cache)
+
 images: $(cache)/dom0.cpio $(cache)/dom0.ext4 $(cache)/dom0-disk.cpio
 
 $(cache)/root.stamp: $(image_tools)/fetch $(image_tools)/packages
@@ -25,17 +27,34 @@ $(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach
 $(cache)/qemu/run: $(image_tools)/qemu
 	@$(image_tools)/qemu $(@D)
 
-# Debian 13's kernel, and the ramdisks with its modules.
-$(cache)/trixie/boot/vmlinuz: $(image_tools)/trixie
-	@$(image_tools)/trixie $(cache)/trixie
-$(cache)/trixie-%.cpio: $(cache)/%.cpio $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/trixie/boot/vmlinuz
+# Debian 13: its kernel and its Xen tools; the ramdisks with its kernel's modules; the ramdisk dom0 that is all Debian 13.
+trixie := $(cache)/trixie
+$(trixie)/root.stamp: $(image_tools)/fetch $(image_tools)/packages
+	@$(image_tools)/fetch --suite trixie $(trixie)/root $(trixie)/debs \
+		$$(sed 's/xen-hypervisor-4.17-amd64//; s/4\.17/4.20/' $(image_tools)/packages)
+$(trixie)/vmlinuz: $(trixie)/root.stamp
+	@cp $(trixie)/root/boot/vmlinuz-* $@
+$(cache)/trixie-%.cpio: $(cache)/%.cpio $(image_tools)/%.list $(image_tools)/ramdisk $(trixie)/root.stamp
 	@echo "image: $@"
-	@$(image_tools)/ramdisk --modules $(cache)/trixie $(cache)/root $(image_tools)/$*.list $@
+	@$(ramdisk) --modules $(trixie)/root $(cache)/root $(image_tools)/$*.list $@
+# Linked with that release's library, which is made for a C library that the host may not have.
+$(trixie)/free-pages $(trixie)/cpu-times: $(trixie)/%: $(image_tools)/%.c $(trixie)/root.stamp $(trixie)/headers.stamp
+	@$(CC) -O2 -Wall -I$(trixie)/headers/usr/include -o $@ $< -L$(trixie)/root/usr/lib/x86_64-linux-gnu -l:libxenctrl.so.4.20 \
+		-Wl,--unresolved-symbols=ignore-in-shared-libs
+$(trixie)/dom0.cpio: $(cache)/dom0.cpio $(trixie)/free-pages $(trixie)/cpu-times $(image_tools)/dom0.list \
+		$(image_tools)/trixie.list $(image_tools)/ramdisk $(trixie)/root.stamp
+	@echo "image: $@"
+	@$(image_tools)/ramdisk --set xen=4.20 --set tools=$(trixie) $(trixie)/root $(image_tools)/dom0.list \
+		$(image_tools)/trixie.list $@
+
+# The public headers of the other release that Debian has, for tests/abi.
+$(trixie)/headers.stamp: $(image_tools)/fetch
+	@$(image_tools)/fetch --suite trixie --alone $(trixie)/headers $(trixie)/header-debs libxen-dev
 
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"
-	@$(image_tools)/ramdisk $(cache)/root $< $@
+	@$(ramdisk) $(cache)/root $< $@
 
 $(cache)/mm-storm: $(image_tools)/mm-storm.c
 	@$(CC) -O2 -Wall -static -pthread -o $@ $<
@@ -60,11 +79,11 @@ build/guests/idle-pt64 build/guests/pair-pt64: build/guests/%-pt64: $(bench_tool
 	@$(MAKE) -s -C tests/guests S=$* ../../$@
 $(cache)/bench-domu.cpio: $(bench_tools)/domu.list $(bench_tools)/work-domu $(cache)/work $(cache)/domu.cpio
 	@echo "image: $@"
-	@$(image_tools)/ramdisk $(cache)/root $(image_tools)/domu.list $< $@
+	@$(ramdisk) $(cache)/root $(image_tools)/domu.list $< $@
 $(cache)/bench-dom0.cpio: $(bench_tools)/dom0.list $(bench_tools)/work-dom0 $(cache)/bench-domu.cpio $(cache)/dom0.cpio \
 		build/guests/idle-pt64 build/guests/pair-pt64
 	@echo "image: $@"
-	@$(image_tools)/ramdisk $(cache)/root $(image_tools)/dom0.list $< $@
+	@$(ramdisk) $(cache)/root $(image_tools)/dom0.list $< $@
 bench-images: $(cache)/bench-dom0.cpio $(cache)/count.so
 
 # The disk of `make run`: GRUB with the hypervisor and dom0's kernel, dom0's root, the guest's disk.

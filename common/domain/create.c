@@ -146,6 +146,7 @@ void domain_destroy(void *data)
 {
     struct domain *d = data;
     bool had_life = d->dying == DOMAIN_DEAD;
+    u16 domid = d->id;
     u64 frames;
 
     if (!domain_hide(d))
@@ -158,18 +159,20 @@ void domain_destroy(void *data)
         return;
     xfree(d);
     if (had_life)
-        send_dom0_virq(VIRQ_DOM_EXC);
+        domain_changed(domid);
 }
 
 static u32 or_default(s32 v, u32 def) { return v < 0 ? def : (u32)v; }
 
 static struct domain *new_domain(u16 id, const struct domain_config *cfg, bool control)
 {
+    static u64 nr_made;
     struct domain *d = xzalloc(struct domain);
 
     if (!d)
         return NULL;
     d->id = id;
+    d->unique_id = __atomic_add_fetch(&nr_made, 1, __ATOMIC_RELAXED);
     d->refs = 1;
     d->hidden = true;
     d->is_control = d->is_hardware = control;
@@ -200,10 +203,10 @@ struct domain *domain_create(u16 domid, const struct domain_config *cfg, bool co
     *err = -EINVAL;
     if (!cfg->max_vcpus || cfg->max_vcpus > MAX_VCPUS)
         return refuse(NULL, "%u vCPUs wanted, possible are 1 to %u", cfg->max_vcpus, MAX_VCPUS);
-    if (domid == DOMID_INVALID)
-        domid = domain_free_id();
-    if (domid >= DOMID_FIRST_RESERVED)
+    if (domid == DOMID_ANY && (domid = domain_free_id()) == DOMID_INVALID)
         return refuse(NULL, "no domain number is free");
+    if (domid >= DOMID_FIRST_RESERVED)
+        return refuse(NULL, "%#x is no domain's number, expected one below %#x, or %#x: any", domid, DOMID_FIRST_RESERVED, DOMID_ANY);
     *err = -ENOMEM;
     d = new_domain(domid, cfg, control);
     if (!d)
@@ -221,5 +224,6 @@ struct domain *domain_create(u16 domid, const struct domain_config *cfg, bool co
     if (control)
         dom0 = d;
     domain_show(d);
+    domain_mark_changed(domid);
     return d;
 }

@@ -80,6 +80,7 @@ enum domain_dying { DOMAIN_ALIVE, DOMAIN_DYING, DOMAIN_DEAD };
 
 struct domain {
     u16 id;
+    u64 unique_id;                  /* no other's, before or after */
     bool is_control;                /* dom0: may make control calls */
     bool is_hardware;               /* owns the physical devices */
     bool is_shut_down;
@@ -169,7 +170,7 @@ struct domain_config {              /* what XEN_DOMCTL_createdomain says */
 };
 /*
  * A new domain, paused by the controller, with no memory and no vCPUs allocated. *err is a negative errno
- * when it returns NULL: -EEXIST if the id is taken, -EINVAL, -ENOMEM. DOMID_INVALID: the next free id.
+ * when it returns NULL: -EEXIST if the id is taken, -EINVAL, -ENOMEM. DOMID_ANY: the next free id.
  */
 struct domain *domain_create(u16 domid, const struct domain_config *cfg, bool control, int *err);
 struct vcpu *vcpu_create(struct domain *d, u32 id);     /* NULL: no memory or no such id */
@@ -211,6 +212,15 @@ bool domain_has_registered_info(const struct domain *d);
 int domain_claim(struct domain *d, u64 pages);
 /* The VMASST_TYPE bits that d may set. */
 u64 vm_assist_valid(const struct domain *d);
+
+/*
+ * Domain domid has come (mark), shut down or gone: whoever bound VIRQ_DOM_EXC hears of it, and can ask for one of those that have, or
+ * DOMID_INVALID; it is then no longer one. A binding of VIRQ_DOM_EXC makes all that there are such. Any context, but for the latter.
+ */
+void domain_mark_changed(u16 domid);
+void domain_changed(u16 domid);
+u16 domain_next_changed(void);
+void domains_all_changed(void);
 
 void domain_debug_keys_init(void);               /* boot */
 

@@ -4,7 +4,10 @@
 
 #include <pvisor/types.h>
 
-/* Of the ABI, which the toolstack compares with its own. */
+/*
+ * Xen's, which tools compare with their own: xen-version= on the command line. Whoever asks looks for tools of that version; the calls of
+ * all versions that pvisor knows are served, whatever it says.
+ */
 u32 version_major(void);
 u32 version_minor(void);
 extern const char version_extra[], version_changeset[], version_compile_by[], version_compile_date[], version_compiler[];

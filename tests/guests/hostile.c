@@ -1089,7 +1089,7 @@ TEST(answers_hold_nothing_else)
     enum { ROOM = 2048 };
     static u8 first[ROOM], again[ROOM];
 
-    for (unsigned cmd = XENVER_version; cmd <= XENVER_build_id; cmd++) {
+    for (unsigned cmd = XENVER_version; cmd <= XENVER_commandline2; cmd++) {
         memset(first, 0, ROOM);
         memset(again, 0, ROOM);
         stir(0x5151515151515151);

@@ -435,6 +435,38 @@ TEST(version_capabilities)
     CHECK(strstr(caps, mine));
 }
 
+/* The same texts at whatever length they have: their size alone for no address, too little room, room enough. */
+TEST(version_texts_of_any_length)
+{
+    static const struct { u8 whole, cut; } texts[] = {
+        { XENVER_extraversion2, XENVER_extraversion }, { XENVER_capabilities2, XENVER_capabilities },
+        { XENVER_changeset2, XENVER_changeset }, { XENVER_commandline2, XENVER_commandline },
+    };
+    static struct { u32 len; char text[XEN_CAPABILITIES_INFO_LEN]; } whole;
+    static char cut[XEN_CAPABILITIES_INFO_LEN];
+
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        long size = xen_version(texts[i].whole, NULL);
+
+        if (texts[i].whole == XENVER_commandline2 && !is_dom0()) {
+            CHECK_EQ(size, -EPERM);
+            continue;
+        }
+        REQUIRE(size > 0 && size < (long)sizeof(cut));
+        CHECK_OK(xen_version(texts[i].cut, cut));
+        CHECK_EQ(size, (long)strlen(cut));
+        whole.len = 0;
+        CHECK_EQ(xen_version(texts[i].whole, &whole), -EINVAL);
+        whole.len = (u32)size - 1;
+        CHECK_EQ(xen_version(texts[i].whole, &whole), -ENOBUFS);
+        memset(whole.text, 'x', sizeof(whole.text));
+        whole.len = sizeof(whole.text);
+        CHECK_EQ(xen_version(texts[i].whole, &whole), size);
+        CHECK(!memcmp(whole.text, cut, (size_t)size));
+        CHECK_EQ(whole.text[size], 'x');
+    }
+}
+
 TEST(version_platform)
 {
     GUEST(xen_platform_parameters) params = { 0 };

@@ -145,7 +145,8 @@ TEST(saving)
 
 static u16 new_domain(void)
 {
-    struct xen_domctl op = { .cmd = XEN_DOMCTL_createdomain, .interface_version = XEN_DOMCTL_INTERFACE_VERSION };
+    struct xen_domctl op = { .cmd = XEN_DOMCTL_createdomain, .interface_version = XEN_DOMCTL_INTERFACE_VERSION,
+                             .domain = DOMID_ANY };
 
     op.u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = 1, .max_evtchn_port = 31, .max_grant_frames = 1,
                                                           .max_maptrack_frames = 1, .grant_opts = 1 };

@@ -4,7 +4,7 @@
  */
 // SOURCES: arch/x86/cpu/features.c arch/x86/cpu/hwdom.c arch/x86/cpu/idle.c arch/x86/cpu/power.c arch/x86/cpu/smp.c
 // SOURCES: arch/x86/cpu/spec_options.c arch/x86/cpu/watchdog.c arch/x86/irq/lapic.c arch/x86/pv/dom0_size.c arch/x86/time/time.c
-// SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c
+// SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c common/lib/xen_version.c
 // SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c common/invariant.c
 // LIBS: -no-pie -Wl,--unresolved-symbols=ignore-all -Wl,-T,cmdline.lds
 #include <setjmp.h>
@@ -34,7 +34,7 @@ static const struct { const char *word, *value; } good[] = {
     { "conring_size", "128k" }, { "conswitch", "bx" }, { "loglvl", "error/all" }, { "guest_loglvl", "none/info" }, { "noreboot", "yes" },
     { "reboot", "kbd" }, { "physdev_dom0_hide", "(00:04.2)(0001:00:1f.3)" }, { "dom0_ioports_disable", "60-64,3f8" }, { "smep", "no" },
     { "smap", "hvm" }, { "xsave", "off" }, { "x2apic", "true" }, { "xpti", "dom0=no,domu=yes" }, { "pv-l1tf", "domu=1" },
-    { "spec-ctrl", "no-rsb,ibpb" }, { "tsc", "unstable" },
+    { "spec-ctrl", "no-rsb,ibpb" }, { "tsc", "unstable" }, { "xen-version", "4.20" },
 };
 /* More that begins well. */
 static const char *const bad[] = {
