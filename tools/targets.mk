@@ -7,7 +7,7 @@ cache := build/cache
 image_tools := tools/image
 hypervisor_file = $(if $(filter debian,$(HYPERVISOR)),$(cache)/root/boot/xen-4.17-amd64.gz,$(HYPERVISOR))
 
-ramdisk := $(image_tools)/ramdisk --set xen=4.17 --set tools=$(cache)
+ramdisk := $(image_tools)/ramdisk --set xen=4.17 --set tools=$(cache) --set kernels=$(cache)/kernel --set domu=$(cache)/domu.cpio
 
 images: $(cache)/dom0.cpio $(cache)/dom0.ext4 $(cache)/dom0-disk.cpio
 
@@ -32,8 +32,9 @@ trixie := $(cache)/trixie
 $(trixie)/root.stamp: $(image_tools)/fetch $(image_tools)/packages
 	@$(image_tools)/fetch --suite trixie $(trixie)/root $(trixie)/debs \
 		$$(sed 's/xen-hypervisor-4.17-amd64//; s/4\.17/4.20/' $(image_tools)/packages)
-$(trixie)/vmlinuz: $(trixie)/root.stamp
-	@cp $(trixie)/root/boot/vmlinuz-* $@
+$(trixie)/kernel/vmlinuz: $(trixie)/root.stamp $(image_tools)/kernel
+	@echo "image: kernels of Debian 13"
+	@$(image_tools)/kernel $(trixie)/root/boot/vmlinuz-* $(@D)
 $(cache)/trixie-%.cpio: $(cache)/%.cpio $(image_tools)/%.list $(image_tools)/ramdisk $(trixie)/root.stamp
 	@echo "image: $@"
 	@$(ramdisk) --modules $(trixie)/root $(cache)/root $(image_tools)/$*.list $@
@@ -41,11 +42,11 @@ $(cache)/trixie-%.cpio: $(cache)/%.cpio $(image_tools)/%.list $(image_tools)/ram
 $(trixie)/free-pages $(trixie)/cpu-times: $(trixie)/%: $(image_tools)/%.c $(trixie)/root.stamp $(trixie)/headers.stamp
 	@$(CC) -O2 -Wall -I$(trixie)/headers/usr/include -o $@ $< -L$(trixie)/root/usr/lib/x86_64-linux-gnu -l:libxenctrl.so.4.20 \
 		-Wl,--unresolved-symbols=ignore-in-shared-libs
-$(trixie)/dom0.cpio: $(cache)/dom0.cpio $(trixie)/free-pages $(trixie)/cpu-times $(image_tools)/dom0.list \
+$(trixie)/dom0.cpio: $(cache)/dom0.cpio $(cache)/trixie-domu.cpio $(trixie)/kernel/vmlinuz $(trixie)/free-pages $(trixie)/cpu-times $(image_tools)/dom0.list \
 		$(image_tools)/trixie.list $(image_tools)/ramdisk $(trixie)/root.stamp
 	@echo "image: $@"
-	@$(image_tools)/ramdisk --set xen=4.20 --set tools=$(trixie) $(trixie)/root $(image_tools)/dom0.list \
-		$(image_tools)/trixie.list $@
+	@$(image_tools)/ramdisk --set xen=4.20 --set tools=$(trixie) --set kernels=$(trixie)/kernel --set domu=$(cache)/trixie-domu.cpio \
+		$(trixie)/root $(image_tools)/dom0.list $(image_tools)/trixie.list $@
 
 # The public headers of the other release that Debian has, for tests/abi.
 $(trixie)/headers.stamp: $(image_tools)/fetch

@@ -4,6 +4,7 @@
  */
 #include <public/domctl.h>
 #include <public/errno.h>
+#include <pvisor/cmdline.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
@@ -14,8 +15,23 @@
 #include <pvisor/rangeset.h>
 #include "internal.h"
 
-#define DEFAULT_GRANT_FRAMES    64
-#define DEFAULT_MAPTRACK_FRAMES 1024
+/* Of a domain that is made without a word of them. */
+#define FRAMES_MAX 65536u
+static u32 default_grant_frames = 64, default_maptrack_frames = 1024;
+
+static int parse_frames(const char *value, u32 *frames)
+{
+    u32 n;
+
+    if (cmdline_uint(value, &n) || !n || n > FRAMES_MAX)
+        return -EINVAL;
+    *frames = n;
+    return 0;
+}
+static int parse_grant_frames(const char *value) { return parse_frames(value, &default_grant_frames); }
+CMDLINE_OPTION("gnttab_max_frames", parse_grant_frames);
+static int parse_maptrack_frames(const char *value) { return parse_frames(value, &default_maptrack_frames); }
+CMDLINE_OPTION("gnttab_max_maptrack_frames", parse_maptrack_frames);
 
 static int tables_init(struct domain *d)
 {
@@ -181,8 +197,8 @@ static struct domain *new_domain(u16 id, const struct domain_config *cfg, bool c
     d->shared_info_mfn = INVALID_MFN;
     d->max_vcpus = cfg->max_vcpus;
     d->max_evtchn_port = cfg->max_evtchn_port;
-    d->max_grant_frames = or_default(cfg->max_grant_frames, DEFAULT_GRANT_FRAMES);
-    d->max_maptrack_frames = or_default(cfg->max_maptrack_frames, DEFAULT_MAPTRACK_FRAMES);
+    d->max_grant_frames = or_default(cfg->max_grant_frames, default_grant_frames);
+    d->max_maptrack_frames = or_default(cfg->max_maptrack_frames, default_maptrack_frames);
     d->grant_max_version = cfg->grant_opts & XEN_DOMCTL_GRANT_version_mask;
     d->ssidref = cfg->ssidref;
     d->createflags = cfg->flags;

@@ -124,4 +124,10 @@ void vcpu_set_next_tick(struct vcpu *v);
 /* v begins to run here: is_running is set, by a full barrier, and its queue locked. */
 void vcpu_ticks_again(struct vcpu *v);
 
+/* What a rate limit may be, in us: none, or as public/sysctl.h has it. */
+static inline bool is_ratelimit(u32 us)
+{
+    return !us || (us >= XEN_SYSCTL_SCHED_RATELIMIT_MIN && us <= XEN_SYSCTL_SCHED_RATELIMIT_MAX);
+}
+
 #endif

@@ -3,7 +3,7 @@
  * gives way, frames that outlive everything else.
  */
 // SOURCES: common/domain/create.c common/domain/end.c common/domain/lookup.c common/domain/pause.c
-// SOURCES: common/domain/changed.c common/domain/vcpu.c common/abi.c tests/unit/fake/machine.c
+// SOURCES: tests/unit/fake/cmdline.c common/domain/changed.c common/domain/vcpu.c common/abi.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

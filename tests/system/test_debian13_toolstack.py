@@ -1,0 +1,40 @@
+"""What xl does, again with Debian 13 in dom0 and the domUs: the tools of Xen 4.20, Linux 6.12. Besides what only its xl has."""
+import pytest
+
+import rig
+from test_lifecycle import *     # noqa: F401, F403
+from test_pvgrub import *        # noqa: F401, F403
+from test_save import *          # noqa: F401, F403
+from test_toolstack import *     # noqa: F401, F403
+
+
+@pytest.fixture
+def dom0(debian13_dom0):
+    return debian13_dom0
+
+
+def test_tools_of_that_release_see_what_there_is(dom0):
+    info = dom0.ok("xl info")
+    assert "(null)" not in info
+    assert dom0.ok("cat /sys/hypervisor/version/major /sys/hypervisor/version/minor").split() == dom0.release.xen.split(".")
+    assert dom0.ok("uname -r").startswith("6.12")
+
+
+def test_suspend_and_resume(dom0, domu):
+    """xl of 4.20 lets a domain suspend itself without saving it, and go on."""
+    domain = domu().create()
+    domain.ok("echo kept > /tmp/word")
+    dom0.ok("xl suspend domu")
+    assert "s" in domain.state()
+    dom0.ok("xl resume domu")
+    dom0.wait_until("xl list domu | tail -n 1 | awk '{ print $5 }' | grep -qv s", 30)
+    assert domain.ok("cat /tmp/word") == "kept"
+
+
+def test_a_domu_of_the_other_release(dom0, domu):
+    rig.put(dom0, rig.DEBIAN12.kernels / "vmlinux.gz", "/tmp/vmlinux.gz")
+    rig.put(dom0, rig.DEBIAN12.domu, "/tmp/initrd")
+    domain = domu(kernel="/tmp/vmlinux.gz", ramdisk="/tmp/initrd").create()
+    assert domain.ok("uname -r").startswith("6.1.")
+    domain.destroy()
+    dom0.ok("rm /tmp/vmlinux.gz /tmp/initrd")
