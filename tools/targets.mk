@@ -161,18 +161,25 @@ installed_xen := boot/xen-$(PVISOR_VERSION)-pvisor.gz
 INSTALLED := $(installed_xen) usr/lib/pvisor/nonpae-loader usr/bin/pvisor-inspect
 former = $(filter-out $(DESTDIR)/$(installed_xen),$(wildcard $(DESTDIR)/boot/xen-*-pvisor.gz $(DESTDIR)/boot/xen-pvisor.gz))
 
+# Debian's wrappers of Xen's tools look for those of the version that the hypervisor says it is: the newest that is installed.
+version_setting := etc/default/grub.d/pvisor.cfg
+tools_version = $(patsubst xen-%,%,$(notdir $(patsubst %/bin/xl,%,$(lastword $(shell ls -d $(DESTDIR)/usr/lib/xen-*/bin/xl 2>/dev/null | sort -V)))))
+
 install: $(PVISOR) loader inspect
 	@install -D -m 644 $(PVISOR) $(DESTDIR)/$(installed_xen)
 	@install -D -m 644 build/loader/nonpae-loader $(DESTDIR)/usr/lib/pvisor/nonpae-loader
 	@install -D -m 755 build/pvisor-inspect $(DESTDIR)/usr/bin/pvisor-inspect
-	@echo "installed:$(INSTALLED:%= $(DESTDIR)/%)"
+	@$(if $(tools_version),install -d $(DESTDIR)/$(dir $(version_setting)); \
+		printf '%s\n' '# By make install of pvisor: the Xen tools that are installed are those of $(tools_version).' \
+		'GRUB_CMDLINE_XEN_DEFAULT="$$GRUB_CMDLINE_XEN_DEFAULT xen-version=$(tools_version)"' > $(DESTDIR)/$(version_setting))
+	@echo "installed:$(patsubst %, $(DESTDIR)/%,$(INSTALLED) $(if $(tools_version),$(version_setting)))"
 	@$(if $(former),rm -f $(former); echo "removed: $(former)")
 	@$(if $(DESTDIR),,echo "now run update-grub, and choose pvisor in GRUB's menu: see README")
 
 # The directories, too, that it made; below DESTDIR these may be all.
 uninstall:
-	@rm -f $(INSTALLED:%=$(DESTDIR)/%) $(former)
-	@cd $(DESTDIR)/ && for dir in $(if $(DESTDIR),boot usr/bin) usr/lib/pvisor; do \
+	@rm -f $(INSTALLED:%=$(DESTDIR)/%) $(DESTDIR)/$(version_setting) $(former)
+	@cd $(DESTDIR)/ && for dir in $(if $(DESTDIR),boot usr/bin etc/default/grub.d) usr/lib/pvisor; do \
 		[ ! -d $$dir ] || rmdir $(if $(DESTDIR),-p) --ignore-fail-on-non-empty $$dir; done
 	@$(if $(DESTDIR),,echo "now run update-grub")
 
