@@ -86,7 +86,8 @@ static s64 platform_parameters(gva_t to)
 static u32 features(const struct domain *d)
 {
     u32 map = FEATURE(mmu_pt_update_preserve_ad) | FEATURE(highmem_assist) | FEATURE(gnttab_map_avail_bits) |
-              FEATURE(memory_op_vnode_supported) | FEATURE(not_direct_mapped);
+              FEATURE(memory_op_vnode_supported) | FEATURE(not_direct_mapped) | FEATURE(runstate_phys_area) |
+              FEATURE(vcpu_time_phys_area);
 
     if (d->vm_assist >> VMASST_TYPE_pae_extended_cr3 & 1)
         map |= FEATURE(pae_pgdir_above_4gb);

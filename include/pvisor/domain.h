@@ -28,6 +28,15 @@ struct rangeset;
 #define MAX_VCPUS 128
 #define DOMAIN_HASH 256
 
+/*
+ * Where a vCPU's runstate or time is written besides, by machine address: in a frame of its domain's that stays writable until then. It
+ * is changed by the vCPU itself, or by others while there is none, under the domain's lock; who writes there is on the vCPU's CPU.
+ */
+struct vcpu_area {
+    void guest_shared *at;          /* NULL: there is none */
+    mfn_t mfn;
+};
+
 struct vcpu {
     struct domain *domain;
     u32 id;
@@ -65,6 +74,7 @@ struct vcpu {
     } runstate;
     gva_t runstate_area;            /* guest address, 0: none */
     gva_t time_area;                /* secondary vcpu_time_info, 0: none */
+    struct vcpu_area runstate_phys, time_phys;      /* written instead of these two */
 
     struct arch_vcpu arch;
 };
@@ -205,6 +215,12 @@ static inline struct vcpu *domain_vcpu(const struct domain *d, u32 id)
  */
 void domain_reset_vcpu_info(struct domain *d);
 bool domain_has_registered_info(const struct domain *d);
+/*
+ * Area a of v is from now on `size` bytes at machine address maddr, or nowhere (~0). The domain's lock is held. -ENXIO: not within a frame,
+ * or not aligned; -EINVAL: not a frame that the domain may write to. vcpu_areas_drop: v does not run, and has none any more.
+ */
+int vcpu_area_set(struct vcpu *v, struct vcpu_area *a, u64 maddr, size_t size);
+void vcpu_areas_drop(struct vcpu *v);
 /*
  * Sets aside memory for pages frames in all, those that d has included (0: no claim); what d then allocates
  * comes out of it. -ENOMEM: not that much is free; -EINVAL: beyond its maximum, or it has more already.

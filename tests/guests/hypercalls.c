@@ -87,7 +87,7 @@ static const struct pointer_call pointer_calls[] = {
     { __HYPERVISOR_callback_op, 1, 0, 2, 0, 0, 0 },
     { __HYPERVISOR_event_channel_op, 1, 0, 14, 0, 0, 0 },
     { __HYPERVISOR_event_channel_op_compat, 0, -1, 1, 0, 0, 0 },
-    { __HYPERVISOR_physdev_op, 1, 0, 32, BIT(PHYSDEVOP_IRQ_UNMASK_NOTIFY), 0, 0 },
+    { __HYPERVISOR_physdev_op, 1, 0, 33, BIT(PHYSDEVOP_IRQ_UNMASK_NOTIFY), 0, 0 },
     { __HYPERVISOR_physdev_op_compat, 0, -1, 1, 0, 0, 0 },
     { __HYPERVISOR_sysctl, 0, -1, 1, 0, 0, 0 },
     { __HYPERVISOR_domctl, 0, -1, 1, 0, 0, 0 },

@@ -189,6 +189,19 @@ TEST(triggers_and_devices_of_others)
     CHECK_OK(ONE_DOMCTL(destroydomain, op_.domain = domid));
 }
 
+TEST(devices_that_were_reset)
+{
+    struct pci_device_reset reset = { .flags = 4 };
+
+    if (!is_dom0())
+        SKIP("dom0 has the devices");
+    CHECK_SAYS(EINVAL, "flags 0x4, possible are 0x3", physdev_op(PHYSDEVOP_pci_device_reset, &reset));
+    reset.flags = 3;
+    CHECK_OK(physdev_op(PHYSDEVOP_pci_device_reset, &reset));       /* the host bridge */
+    reset.dev.bus = 77;
+    CHECK_EQ(physdev_op(PHYSDEVOP_pci_device_reset, &reset), -ENODEV);
+}
+
 TEST(no_memory_low_enough)
 {
     word extent = spare_pfn(0);

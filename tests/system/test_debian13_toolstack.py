@@ -21,20 +21,20 @@ def test_tools_of_that_release_see_what_there_is(dom0):
 
 
 def test_suspend_and_resume(dom0, domu):
-    """xl of 4.20 lets a domain suspend itself without saving it, and go on."""
-    domain = domu().create()
+    """xl of 4.20 has a domain suspend itself and stay where it is, and go on."""
+    domain = domu("sleeper").create()
     domain.ok("echo kept > /tmp/word")
-    dom0.ok("xl suspend domu")
+    dom0.ok("xl suspend sleeper")
     assert "s" in domain.state()
-    dom0.ok("xl resume domu")
-    dom0.wait_until("xl list domu | tail -n 1 | awk '{ print $5 }' | grep -qv s", 30)
+    dom0.ok("xl resume sleeper")
+    dom0.wait_until("xl list sleeper | tail -n 1 | awk '{ print $5 }' | grep -qv s", 30)
     assert domain.ok("cat /tmp/word") == "kept"
 
 
 def test_a_domu_of_the_other_release(dom0, domu):
     rig.put(dom0, rig.DEBIAN12.kernels / "vmlinux.gz", "/tmp/vmlinux.gz")
     rig.put(dom0, rig.DEBIAN12.domu, "/tmp/initrd")
-    domain = domu(kernel="/tmp/vmlinux.gz", ramdisk="/tmp/initrd").create()
+    domain = domu("older", kernel="/tmp/vmlinux.gz", ramdisk="/tmp/initrd").create()
     assert domain.ok("uname -r").startswith("6.1.")
     domain.destroy()
     dom0.ok("rm /tmp/vmlinux.gz /tmp/initrd")
