@@ -3,6 +3,7 @@
 #define SCHED_INTERNAL_H
 
 #include <asm/percpu.h>
+#include <public/sysctl.h>
 #include <pvisor/cpupool.h>
 #include <pvisor/domain.h>
 #include <pvisor/sched.h>

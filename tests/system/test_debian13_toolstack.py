@@ -1,4 +1,6 @@
 """What xl does, again with Debian 13 in dom0 and the domUs: the tools of Xen 4.20, Linux 6.12. Besides what only its xl has."""
+import gzip
+
 import pytest
 
 import rig
@@ -38,3 +40,26 @@ def test_a_domu_of_the_other_release(dom0, domu):
     assert domain.ok("uname -r").startswith("6.1.")
     domain.destroy()
     dom0.ok("rm /tmp/vmlinux.gz /tmp/initrd")
+
+
+def said_by_the_loader(dom0, domu, scratch, name, pack):
+    """What the log says of a domain of the least kernel without PAE, packed by pack(); the kernel says one line, and ends."""
+    kernel = rig.bare_kernel("pt32", scratch)
+    kernel.write_bytes(pack(kernel.read_bytes()))
+    rig.make("loader")
+    for path in (kernel, rig.LOADER):
+        rig.put(dom0, path, f"/tmp/{path.name}")
+    dom0.ok("xl dmesg -c > /dev/null")
+    domu(name, extra=None, memory=32, on_poweroff="preserve", on_crash="preserve",
+         **rig.kernel_settings(f"/tmp/{kernel.name}", "pt32")).create(wait=False)
+    dom0.wait_until(f"xl list {name} | tail -n 1 | awk '{{ print $5 }}' | grep -q '[sc]'", 60)
+    return dom0.hypervisor_log()
+
+
+def test_the_loader_starts_a_kernel_that_is_not_packed(dom0, domu, scratch):
+    assert rig.BARE_RUNS in said_by_the_loader(dom0, domu, scratch, "bare", bytes)
+
+
+def test_the_loader_says_that_a_kernel_is_packed(dom0, domu, scratch):
+    """xl of 4.20 unpacks no ramdisk any more."""
+    assert "the kernel is gzipped" in said_by_the_loader(dom0, domu, scratch, "packed", gzip.compress)
