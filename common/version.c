@@ -39,7 +39,7 @@ static s64 give_string(gva_t to, const char *s, size_t room)
     return copy_to_guest(to, buf, room);
 }
 
-static s64 version(gva_t to) { (void)to; return version_major() << 16 | version_minor(); }
+static s64 version(gva_t to) { (void)to; return version_number; }
 static s64 page_size(gva_t to) { (void)to; return PAGE_SIZE; }
 static s64 extra_version(gva_t to) { return give_string(to, version_extra, XEN_EXTRAVERSION_LEN); }
 static s64 changeset(gva_t to) { return give_string(to, version_changeset, XEN_CHANGESET_INFO_LEN); }

@@ -13,10 +13,7 @@
 #define OLDEST_MINOR 17
 #define NEWEST_MINOR 22
 
-static u16 minor = XEN_MINOR;
-
-u32 version_major(void) { return XEN_MAJOR; }
-u32 version_minor(void) { return minor; }
+u32 version_number = XEN_MAJOR << 16 | XEN_MINOR;
 
 static int parse_version(const char *value)
 {
@@ -28,7 +25,7 @@ static int parse_version(const char *value)
     minor_said = strtoull(p + 1, &p, 10);
     if (*p || minor_said < OLDEST_MINOR || minor_said > NEWEST_MINOR)
         return -EINVAL;
-    minor = (u16)minor_said;
+    version_number = XEN_MAJOR << 16 | (u32)minor_said;
     return 0;
 }
 CMDLINE_OPTION("xen-version", parse_version);

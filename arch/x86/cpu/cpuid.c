@@ -69,7 +69,7 @@ static struct cpuid_regs hypervisor_leaf(const struct domain *d, u32 n, u32 subl
         return (struct cpuid_regs){ XEN_CPUID_FIRST_LEAF + hypervisor_limit(d), XEN_CPUID_SIGNATURE_EBX,
                                     XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX };
     case 1:
-        return (struct cpuid_regs){ version_major() << 16 | version_minor(), 0, 0, 0 };
+        return (struct cpuid_regs){ version_number, 0, 0, 0 };
     case 2:
         return (struct cpuid_regs){ 1, HYPERCALL_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0 };
     case 3:
