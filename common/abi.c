@@ -15,7 +15,7 @@ static size_t place(size_t *at, const struct abi_place *p, unsigned count)
     return offset;
 }
 
-static void decode_element(enum abi_word w, const struct abi_field *f, u8 *in, const u8 *raw)
+static void decode_element(abi_layout w, const struct abi_field *f, u8 *in, const u8 *raw)
 {
     size_t n = min(f->in.size, f->raw[w].size);
 
@@ -27,7 +27,7 @@ static void decode_element(enum abi_word w, const struct abi_field *f, u8 *in, c
     memset(in + n, 0, f->in.size - n);
 }
 
-void abi_decode(enum abi_word w, const struct abi_desc *d, void *internal, const void *raw)
+void abi_decode(abi_layout w, const struct abi_desc *d, void *internal, const void *raw)
 {
     size_t in_at = 0, raw_at = 0;
 
@@ -41,7 +41,7 @@ void abi_decode(enum abi_word w, const struct abi_desc *d, void *internal, const
     }
 }
 
-static bool encode_element(enum abi_word w, const struct abi_field *f, u8 *raw, const u8 *in)
+static bool encode_element(abi_layout w, const struct abi_field *f, u8 *raw, const u8 *in)
 {
     size_t n = min(f->in.size, f->raw[w].size);
     u8 lost = 0;
@@ -55,7 +55,7 @@ static bool encode_element(enum abi_word w, const struct abi_field *f, u8 *raw, 
     return lost == 0;
 }
 
-bool abi_encode(enum abi_word w, const struct abi_desc *d, void *raw, const void *internal)
+bool abi_encode(abi_layout w, const struct abi_desc *d, void *raw, const void *internal)
 {
     size_t in_at = 0, raw_at = 0;
     bool fits = true;

@@ -9,12 +9,7 @@
 
 #define CMDLINE_MAX 2048
 
-extern const struct cmdline_option __cmdline_start[], __cmdline_end[];
-
 static char line_copy[CMDLINE_MAX];
-
-/* Words that boot menus made for Xen pass, and that mean nothing here. */
-static const char *const ignored[] = { "placeholder", "no-real-mode", "edd", "ucode" };
 
 const char *cmdline_get(void)
 {
@@ -113,12 +108,23 @@ const struct cmdline_option *cmdline_runtime(unsigned n)
     return NULL;
 }
 
-static bool is_ignored(const char *name)
+/* Nobody declared it. value: NULL if it has none. */
+static void say_without_effect(const char *word, const char *value)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(ignored); i++)
-        if (!strcmp(name, ignored[i]))
-            return true;
-    return false;
+    const char *equals = value ? "=" : "", *text = value ? value : "", *name = word, *why = cmdline_why_idle(name), *near;
+    size_t len;
+
+    if (!why && !value && !strncmp(word, "no-", 3))
+        why = cmdline_why_idle(name += 3);
+    if (why && *why)
+        printk(LOG_WARNING "Command line: '%s%s%s' has no effect: %s\n", word, equals, text, why);
+    if (why)
+        return;
+    near = cmdline_nearest(name, &len);
+    if (near)
+        printk(LOG_WARNING "Command line: unknown word '%s%s%s', did you mean '%.*s'?\n", word, equals, text, (int)len, near);
+    else
+        printk(LOG_WARNING "Command line: unknown word '%s%s%s'\n", word, equals, text);
 }
 
 static void parse_word(char *word)
@@ -128,19 +134,17 @@ static void parse_word(char *word)
     const char *text = "";
 
     if (value) {
-        *value = '\0';
-        text = value + 1;
+        *value++ = '\0';
+        text = value;
     }
     o = find_option(word);
     if (!o && !value && !strncmp(word, "no-", 3)) {
         o = find_option(word + 3);
         text = "no";
     }
-    if (is_ignored(word))
-        return;
     refused = NULL;
     if (!o)
-        printk(LOG_WARNING "Command line: unknown word '%s%s%s'\n", word, value ? "=" : "", value ? text : "");
+        say_without_effect(word, value);
     else if (o->parse(text))
         say_malformed(word, text);
 }

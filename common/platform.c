@@ -192,6 +192,12 @@ static s64 op_unsupported(struct xen_platform_op *op)
     return refuse(-EOPNOTSUPP, "command %u is not supported", op->cmd);
 }
 
+/* Linux asks for one register after the other until it is told that there are no more. A guest's CPU has no MTRRs (pv/msr.c). */
+static s64 op_read_memtype(struct xen_platform_op *)
+{
+    return decline(-EOPNOTSUPP, "memory types of the machine's are not shown");
+}
+
 /* --- Dispatch ----------------------------------------------------------------------------------------------------------- */
 
 static platform_fn *const commands[] = {
@@ -199,7 +205,7 @@ static platform_fn *const commands[] = {
     [XENPF_settime64] = op_settime64,
     [XENPF_add_memtype] = op_unsupported,
     [XENPF_del_memtype] = op_unsupported,
-    [XENPF_read_memtype] = op_unsupported,
+    [XENPF_read_memtype] = op_read_memtype,
     [XENPF_microcode_update] = op_unsupported,
     [XENPF_platform_quirk] = op_quirk,
     [XENPF_get_cpu_version] = op_cpu_version,

@@ -143,6 +143,40 @@ static s64 register_time_area(struct vcpu *v, gva_t arg)
     return 0;
 }
 
+/* By machine address: of a whole structure of `size` bytes within one frame of the domain's, aligned as it is; ~0: none any more. */
+static s64 register_phys(struct vcpu *v, struct vcpu_area *area, gva_t arg, size_t size)
+{
+    u64 maddr;
+    s64 rc;
+
+    if (copy_from_guest(&maddr, arg, sizeof(maddr)))
+        return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
+    spin_lock(&v->domain->lock);
+    rc = v != current && area->at ? refuse(-EBUSY, "vCPU %u has such an area, which it alone may move", v->id)
+                                  : vcpu_area_set(v, area, maddr, size);
+    spin_unlock(&v->domain->lock);
+    return rc;
+}
+
+static s64 register_runstate_phys(struct vcpu *v, gva_t arg)
+{
+    s64 rc = register_phys(v, &v->runstate_phys, arg, abi_sizeof(domain_word(v->domain), vcpu_runstate_info));
+
+    if (!rc && v == current)
+        vcpu_runstate_area_update(v);
+    return rc;
+}
+
+static s64 register_time_phys(struct vcpu *v, gva_t arg)
+{
+    s64 rc = register_phys(v, &v->time_phys, arg, sizeof(struct vcpu_time_info));
+
+    v->arch.time_area_tsc = 0;
+    if (!rc && v == current)
+        vcpu_time_area_update(v);
+    return rc;
+}
+
 static s64 register_info(struct vcpu *v, gva_t arg)
 {
     struct vcpu_register_vcpu_info r;
@@ -231,6 +265,8 @@ s64 do_vcpu_op(u64 cmd, u64 vcpu_id, u64 arg, u64, u64, u64)
         [VCPUOP_send_nmi] = send_nmi,
         [VCPUOP_get_physid] = get_physid,
         [VCPUOP_register_vcpu_time_memory_area] = register_time_area,
+        [VCPUOP_register_runstate_phys_area] = register_runstate_phys,
+        [VCPUOP_register_vcpu_time_phys_area] = register_time_phys,
     };
     struct vcpu *v = domain_vcpu(current->domain, (u32)vcpu_id);
     s64 rc;

@@ -1,6 +1,6 @@
 /*
- * What the hypervisor says of itself: xen_version. Tools compare the version with their own, so it is that of the ABI we speak; our own
- * name is in the other strings.
+ * What the hypervisor says of itself: xen_version. Tools compare the version with their own, so it is one of Xen's; our own name is in
+ * the other strings.
  */
 #include <asm/nospec.h>
 #include <asm/pt_format.h>
@@ -15,8 +15,6 @@
 #include <pvisor/version.h>
 
 #ifndef XEN_EXTRA
-#define XEN_MAJOR 4
-#define XEN_MINOR 17
 #define XEN_EXTRA "-pvisor"
 #define PVISOR_VERSION "0"
 #define BUILD_KIND "test"
@@ -25,9 +23,6 @@
 /* No date: the same source gives the same bytes. */
 const char version_extra[] = XEN_EXTRA, version_changeset[] = "pvisor " PVISOR_VERSION, version_compile_by[] = "pvisor";
 const char version_compile_date[] = BUILD_KIND " build", version_compiler[] = "gcc " __VERSION__;
-
-u32 version_major(void) { return XEN_MAJOR; }
-u32 version_minor(void) { return XEN_MINOR; }
 
 /* From the linker script: the build-id note. */
 extern const u8 __note_start[] __attribute__((weak)), __note_end[] __attribute__((weak));
@@ -44,7 +39,7 @@ static s64 give_string(gva_t to, const char *s, size_t room)
     return copy_to_guest(to, buf, room);
 }
 
-static s64 version(gva_t to) { (void)to; return version_major() << 16 | version_minor(); }
+static s64 version(gva_t to) { (void)to; return version_number; }
 static s64 page_size(gva_t to) { (void)to; return PAGE_SIZE; }
 static s64 extra_version(gva_t to) { return give_string(to, version_extra, XEN_EXTRAVERSION_LEN); }
 static s64 changeset(gva_t to) { return give_string(to, version_changeset, XEN_CHANGESET_INFO_LEN); }
@@ -59,17 +54,23 @@ static s64 compile_info(gva_t to)
     return copy_to_guest(to, &info, sizeof(info));
 }
 
-/* Tools look for each format's name followed by a space or the end. */
-static s64 capabilities(gva_t to)
+/* Tools look for each format's name followed by a space or the end. The rest of the array is 0. */
+static void list_capabilities(char s[XEN_CAPABILITIES_INFO_LEN])
 {
-    char s[XEN_CAPABILITIES_INFO_LEN] = "";
-
+    memset(s, 0, XEN_CAPABILITIES_INFO_LEN);
     for (unsigned i = 0; i < NR_PT_FORMATS; i++) {
         if (!format_enabled[i])
             continue;
-        strlcat(s, pt_formats[i].capability, sizeof(s));
-        strlcat(s, " ", sizeof(s));
+        strlcat(s, pt_formats[i].capability, XEN_CAPABILITIES_INFO_LEN);
+        strlcat(s, " ", XEN_CAPABILITIES_INFO_LEN);
     }
+}
+
+static s64 capabilities(gva_t to)
+{
+    char s[XEN_CAPABILITIES_INFO_LEN];
+
+    list_capabilities(s);
     return copy_to_guest(to, s, sizeof(s));
 }
 
@@ -85,7 +86,8 @@ static s64 platform_parameters(gva_t to)
 static u32 features(const struct domain *d)
 {
     u32 map = FEATURE(mmu_pt_update_preserve_ad) | FEATURE(highmem_assist) | FEATURE(gnttab_map_avail_bits) |
-              FEATURE(memory_op_vnode_supported) | FEATURE(not_direct_mapped);
+              FEATURE(memory_op_vnode_supported) | FEATURE(not_direct_mapped) | FEATURE(runstate_phys_area) |
+              FEATURE(vcpu_time_phys_area);
 
     if (d->vm_assist >> VMASST_TYPE_pae_extended_cr3 & 1)
         map |= FEATURE(pae_pgdir_above_4gb);
@@ -117,27 +119,47 @@ static s64 command_line(gva_t to)
                        XEN_COMMANDLINE_LEN);
 }
 
-static s64 build_id(gva_t at)
+/* Any number of bytes into a struct xen_varbuf. */
+static s64 give_bytes(gva_t at, const void *bytes, size_t size)
 {
-    size_t size = (size_t)(__note_end - __note_start);
     u32 room;
 
-    if (control_only())
-        return -EPERM;
-    if (!__note_start || size <= NOTE_HEADER)
-        return -ENODATA;
-    size -= NOTE_HEADER;
     if (!at.v)
         return (s64)size;
     if (copy_from_guest(&room, at, sizeof(room)))
         return -EFAULT;
     if (!room)
-        return refuse(-EINVAL, "no room for the build id");
+        return refuse(-EINVAL, "no room for what was asked");
     if (room < size)
-        return refuse(-ENOBUFS, "%u bytes of room, the build id has %zu", room, size);
-    if (copy_to_guest(gva_add(at, offsetof(struct xen_build_id, buf)), __note_start + NOTE_HEADER, size))
-        return -EFAULT;
-    return (s64)size;
+        return refuse(-ENOBUFS, "%u bytes of room, the answer has %zu", room, size);
+    return copy_to_guest(gva_add(at, offsetof(struct xen_varbuf, buf)), bytes, size) ? -EFAULT : (s64)size;
+}
+
+static s64 build_id(gva_t at)
+{
+    size_t size = (size_t)(__note_end - __note_start);
+
+    if (control_only())
+        return -EPERM;
+    if (!__note_start || size <= NOTE_HEADER)
+        return -ENODATA;
+    return give_bytes(at, __note_start + NOTE_HEADER, size - NOTE_HEADER);
+}
+
+static s64 extra_version_whole(gva_t at) { return give_bytes(at, version_extra, strlen(version_extra)); }
+static s64 changeset_whole(gva_t at) { return give_bytes(at, version_changeset, strlen(version_changeset)); }
+
+static s64 capabilities_whole(gva_t at)
+{
+    char s[XEN_CAPABILITIES_INFO_LEN];
+
+    list_capabilities(s);
+    return give_bytes(at, s, strlen(s));
+}
+
+static s64 command_line_whole(gva_t at)
+{
+    return control_only() ?: give_bytes(at, cmdline_get(), strlen(cmdline_get()));
 }
 
 static s64 (*const commands[])(gva_t arg) = {
@@ -152,6 +174,10 @@ static s64 (*const commands[])(gva_t arg) = {
     [XENVER_guest_handle]        = guest_handle,
     [XENVER_commandline]         = command_line,
     [XENVER_build_id]            = build_id,
+    [XENVER_extraversion2]       = extra_version_whole,
+    [XENVER_capabilities2]       = capabilities_whole,
+    [XENVER_changeset2]          = changeset_whole,
+    [XENVER_commandline2]        = command_line_whole,
 };
 
 s64 do_xen_version(u64 cmd, u64 arg, u64, u64, u64, u64)

@@ -30,7 +30,8 @@ static void (*dom0_input)(char c);
 
 static int parse_console_name(void *, const char *word, size_t len)
 {
-    static const char *const names[] = { "com1", "com2", "vga", "none" };
+    /* What there is, and what Xen has besides: nothing is written there. */
+    static const char *const names[] = { "com1", "com2", "vga", "none", "pv", "dbgp", "ehci", "xhci" };
 
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (len == strlen(names[i]) && !strncmp(word, names[i], len))

@@ -19,6 +19,16 @@ s64 dc_irq_permission(struct domain *d, struct xen_domctl *op, gva_t)
     return set_rights("interrupt", current->domain->irqs, d->irqs, p->pirq, p->pirq, p->allow_access);
 }
 
+/* Interrupts of devices have their GSI's number. */
+s64 dc_gsi_permission(struct domain *d, struct xen_domctl *op, gva_t)
+{
+    const struct xen_domctl_gsi_permission *p = &op->u.gsi_permission;
+
+    if (p->flags & ~XEN_DOMCTL_GSI_ACTION_MASK)
+        return refuse(-EINVAL, "flags %#x, possible are %#x", p->flags, XEN_DOMCTL_GSI_ACTION_MASK);
+    return set_rights("GSI", current->domain->irqs, d->irqs, p->gsi, p->gsi, p->flags == XEN_DOMCTL_GSI_GRANT);
+}
+
 s64 dc_iomem_permission(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_iomem_permission *p = &op->u.iomem_permission;
@@ -42,6 +52,12 @@ s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t)
 s64 dc_no_passthrough(struct domain *, struct xen_domctl *op, gva_t)
 {
     return refuse(-EOPNOTSUPP, "command %u: there is no IOMMU that could give devices away", op->cmd);
+}
+
+/* libxl asks for each domain, and takes this errno alone for an answer. */
+s64 dc_no_colors(struct domain *d, struct xen_domctl *op, gva_t)
+{
+    return decline(-EOPNOTSUPP, "%u cache colours for d%u: memory is not coloured", op->u.set_llc_colors.num_llc_colors, d->id);
 }
 
 s64 dc_no_hvm(struct domain *, struct xen_domctl *op, gva_t)

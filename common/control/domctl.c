@@ -1,7 +1,8 @@
 /*
  * The domctl hypercall: one table from command to handler. The structure is copied in once, the handler works
- * on the copy, and commands that return something have it copied back whole.
+ * on the copy, in the newest version's form, and commands that return something have it copied back whole.
  */
+#include <asm/nospec.h>
 #include <pvisor/lib.h>
 #include "internal.h"
 
@@ -10,6 +11,7 @@
 #define DF_ALIVE    (1u << 2)   /* not for a domain that is being destroyed */
 #define DF_OUT      (1u << 3)   /* copied back after success */
 #define DF_OUT_FAIL (1u << 4)   /* and after failure */
+#define DF_STABLE   (1u << 5)   /* carries the version of what does not change */
 
 static const struct domctl_command {
     domctl_fn *fn;
@@ -51,6 +53,9 @@ static const struct domctl_command {
     [XEN_DOMCTL_irq_permission]      = { dc_irq_permission, 0 },
     [XEN_DOMCTL_iomem_permission]    = { dc_iomem_permission, 0 },
     [XEN_DOMCTL_ioport_permission]   = { dc_ioport_permission, 0 },
+    [XEN_DOMCTL_gsi_permission]      = { dc_gsi_permission, 0 },
+    [XEN_DOMCTL_set_llc_colors]      = { dc_no_colors, 0 },
+    [XEN_DOMCTL_get_domain_state]    = { dc_get_domain_state, DF_STABLE | DF_ANY | DF_OUT },
     [XEN_DOMCTL_assign_device]       = { dc_no_passthrough, DF_ANY },
     [XEN_DOMCTL_test_assign_device]  = { dc_no_passthrough, DF_ANY },
     [XEN_DOMCTL_deassign_device]     = { dc_no_passthrough, DF_ANY },
@@ -73,9 +78,11 @@ spinlock_t control_lock = SPINLOCK_INIT(RANK_CONTROL);
 
 static s64 dispatch(const struct domctl_command *c, struct xen_domctl *op, gva_t u)
 {
-    struct domain *d = op->domain < DOMID_FIRST_RESERVED ? domain_get(op->domain) : NULL;
+    struct domain *d;
     s64 rc;
 
+    domctl_decode(op);
+    d = domctl_find(op);
     if (!d && !(c->flags & DF_ANY))
         return refuse(-ESRCH, "command %u: no domain %u", op->cmd, op->domain);
     if (d == current->domain && c->flags & DF_OTHER)
@@ -97,11 +104,12 @@ s64 do_domctl(u64 arg, u64, u64, u64, u64, u64)
 
     if (copy_from_guest(&op, gva(arg), sizeof(op)))
         return -EFAULT;
-    if (op.interface_version != XEN_DOMCTL_INTERFACE_VERSION)
-        return refuse(-EACCES, "command %u has interface version %#x, expected %#x", op.cmd,
-                      op.interface_version, XEN_DOMCTL_INTERFACE_VERSION);
-    c = op.cmd < ARRAY_SIZE(commands) ? &commands[op.cmd] : NULL;
-    if (!c || !c->fn)
+    c = op.cmd < ARRAY_SIZE(commands) && commands[op.cmd].fn ? &array_nospec(commands, op.cmd) : NULL;
+    if (!domctl_version_served(&op, c && c->flags & DF_STABLE))
+        return refuse(-EACCES, "command %u has interface version %#x, served are %#x to %#x (tools of Xen 4.17 to 4.22), and %u where it "
+                      "is stable", op.cmd, op.interface_version, XEN_DOMCTL_INTERFACE_VERSION_4_17, XEN_DOMCTL_INTERFACE_VERSION,
+                      XEN_DOMCTL_INTERFACE_STABLE);
+    if (!c)
         return refuse(-ENOSYS, "command %u is not supported", op.cmd);
     if (!spin_trylock(&control_lock))
         return hypercall_restart(1, arg);
@@ -109,8 +117,8 @@ s64 do_domctl(u64 arg, u64, u64, u64, u64, u64)
     spin_unlock(&control_lock);
     if (rc == -ERESTART_HYPERCALL)
         return hypercall_restart(1, arg);
-    if (c->flags & (rc < 0 ? DF_OUT_FAIL : DF_OUT) &&
-        copy_to_guest(gva(arg), &op, sizeof(op)))
-        return -EFAULT;
-    return rc;
+    if (!(c->flags & (rc < 0 ? DF_OUT_FAIL : DF_OUT)))
+        return rc;
+    domctl_encode(&op);
+    return copy_to_guest(gva(arg), &op, sizeof(op)) ? -EFAULT : rc;
 }

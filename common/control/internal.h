@@ -25,9 +25,19 @@ extern u32 sysctl_progress;
 typedef s64 domctl_fn(struct domain *d, struct xen_domctl *op, gva_t u);
 typedef s64 sysctl_fn(struct xen_sysctl *op);
 
+/*
+ * versions.c: whether the call carries a version that is served; the call in the newest version's form, and back in its own; the domain
+ * that it names, referenced, or NULL.
+ */
+bool domctl_version_served(const struct xen_domctl *op, bool stable);
+bool sysctl_version_served(const struct xen_sysctl *op);
+void domctl_decode(struct xen_domctl *op);
+void domctl_encode(struct xen_domctl *op);
+struct domain *domctl_find(const struct xen_domctl *op);
+
 /* life.c */
 domctl_fn dc_createdomain, dc_destroydomain, dc_pausedomain, dc_unpausedomain, dc_resumedomain, dc_max_vcpus;
-domctl_fn dc_getdomaininfo, dc_setdomainhandle, dc_setdebugging;
+domctl_fn dc_getdomaininfo, dc_get_domain_state, dc_setdomainhandle, dc_setdebugging;
 domctl_fn dc_settimeoffset, dc_subscribe, dc_set_virq_handler;
 /* vcpu.c */
 domctl_fn dc_setvcpucontext, dc_getvcpucontext, dc_getvcpuinfo, dc_setvcpuaffinity;
@@ -40,7 +50,8 @@ domctl_fn dc_set_vcpu_msrs, dc_get_vcpu_msrs;
 domctl_fn dc_max_mem, dc_getpageframeinfo3, dc_shadow_op, dc_hypercall_init;
 domctl_fn dc_set_address_size, dc_get_address_size;
 /* access.c */
-domctl_fn dc_irq_permission, dc_iomem_permission, dc_ioport_permission, dc_no_passthrough, dc_no_hvm;
+domctl_fn dc_irq_permission, dc_iomem_permission, dc_ioport_permission, dc_gsi_permission;
+domctl_fn dc_no_passthrough, dc_no_hvm, dc_no_colors;
 /* policy.c */
 domctl_fn dc_get_cpu_policy, dc_set_cpu_policy, dc_settscinfo, dc_gettscinfo;
 sysctl_fn sc_cpu_policy, sc_cpu_featureset, sc_levelling_caps;

@@ -26,6 +26,8 @@ static int check_create(const struct xen_domctl_createdomain *c)
                       c->arch.emulation_flags, c->arch.misc_flags);
     if (version != 1 && version != 2)
         return refuse(-EINVAL, "grant table versions up to %u, possible are 1 and 2", version);
+    if (c->altp2m_opts)
+        return refuse(-EINVAL, "alternate views of memory, options %#x, are for HVM guests", c->altp2m_opts);
     if (c->vmtrace_size)
         return refuse(-EINVAL, "no trace buffers, %u bytes asked for", c->vmtrace_size);
     return 0;
@@ -44,15 +46,13 @@ s64 dc_createdomain(struct domain *, struct xen_domctl *op, gva_t)
         .grant_opts = c->grant_opts,
         .cpupool = c->cpupool_id,
     };
-    /* 0 and the reserved numbers ask for a free one. */
-    u16 id = op->domain && op->domain < DOMID_FIRST_RESERVED ? op->domain : DOMID_INVALID;
     struct domain *d;
     int rc = check_create(c);
 
     if (rc)
         return rc;
     memcpy(cfg.handle, c->handle, sizeof(cfg.handle));
-    d = domain_create(id, &cfg, false, &rc);
+    d = domain_create(op->domain, &cfg, false, &rc);
     if (!d)
         return rc;
     d->arch_config = c->arch;
@@ -184,20 +184,57 @@ void fill_domaininfo(struct domain *d, struct xen_domctl_getdomaininfo *info)
     add_vcpus(d, info);
 }
 
-/* Of the domain with this number, or the next one: old tools walk the domains by it. */
+/* Tools ask this way whether there is such a domain: nothing to log. */
 s64 dc_getdomaininfo(struct domain *d, struct xen_domctl *op, gva_t)
 {
-    struct domain *next = NULL;
-
-    if (!d && op->domain >= DOMID_FIRST_RESERVED)
-        return refuse(-EINVAL, "%u is no domain's number", op->domain);
-    if (!d)
-        d = next = domain_get_next(op->domain);
     if (!d)
         return -ESRCH;
     fill_domaininfo(d, &op->u.getdomaininfo);
     op->domain = d->id;
-    if (next)
-        domain_put(next);
+    return 0;
+}
+
+static void fill_state(const struct domain *d, struct xen_domctl_get_domain_state *s)
+{
+    s->state = XEN_DOMCTL_GETDOMSTATE_STATE_EXIST;
+    if (d->is_shut_down)
+        s->state |= XEN_DOMCTL_GETDOMSTATE_STATE_SHUTDOWN;
+    if (d->dying)
+        s->state |= d->dying == DOMAIN_DEAD ? XEN_DOMCTL_GETDOMSTATE_STATE_DEAD : XEN_DOMCTL_GETDOMSTATE_STATE_DYING;
+    if (d->is_control)
+        s->caps |= XEN_DOMCTL_GETDOMSTATE_CAP_CONTROL;
+    if (d->is_hardware)
+        s->caps |= XEN_DOMCTL_GETDOMSTATE_CAP_HARDWARE;
+    if (d->createflags & XEN_DOMCTL_CDF_xs_domain)
+        s->caps |= XEN_DOMCTL_GETDOMSTATE_CAP_XENSTORE;
+    s->unique_id = d->unique_id;
+}
+
+static s64 changed_state(struct xen_domctl *op)
+{
+    u16 domid = domain_next_changed();
+    struct domain *d;
+
+    if (domid == DOMID_INVALID)
+        return -ENOENT;     /* the end of the list, nothing to log */
+    op->domain = domid;
+    d = domain_get(domid);
+    if (d) {
+        fill_state(d, &op->u.get_domain_state);
+        domain_put(d);
+    }
+    return 0;
+}
+
+s64 dc_get_domain_state(struct domain *d, struct xen_domctl *op, gva_t)
+{
+    if (op->u.get_domain_state.pad0)
+        return refuse(-EINVAL, "the padding is %#x, expected 0", op->u.get_domain_state.pad0);
+    memset(&op->u.get_domain_state, 0, sizeof(op->u.get_domain_state));
+    if (op->domain == DOMID_INVALID)
+        return changed_state(op);
+    if (!d)
+        return -ESRCH;
+    fill_state(d, &op->u.get_domain_state);
     return 0;
 }

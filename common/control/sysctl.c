@@ -43,9 +43,9 @@ s64 do_sysctl(u64 arg, u64 a1, u64 a2, u64, u64, u64)
 
     if (copy_from_guest(&op, gva(arg), sizeof(op)))
         return -EFAULT;
-    if (op.interface_version != XEN_SYSCTL_INTERFACE_VERSION)
-        return refuse(-EACCES, "command %u has interface version %#x, expected %#x", op.cmd,
-                      op.interface_version, XEN_SYSCTL_INTERFACE_VERSION);
+    if (!sysctl_version_served(&op))
+        return refuse(-EACCES, "command %u has interface version %#x, served are %#x to %#x (tools of Xen 4.17 to 4.22)", op.cmd,
+                      op.interface_version, XEN_SYSCTL_INTERFACE_VERSION_4_17, XEN_SYSCTL_INTERFACE_VERSION);
     c = op.cmd < ARRAY_SIZE(commands) ? &commands[op.cmd] : NULL;
     if (!c || !c->fn)
         return refuse(-ENOSYS, "command %u is not supported", op.cmd);

@@ -4,6 +4,7 @@
  */
 #include <public/domctl.h>
 #include <public/errno.h>
+#include <pvisor/cmdline.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
@@ -14,8 +15,23 @@
 #include <pvisor/rangeset.h>
 #include "internal.h"
 
-#define DEFAULT_GRANT_FRAMES    64
-#define DEFAULT_MAPTRACK_FRAMES 1024
+/* Of a domain that is made without a word of them. */
+#define FRAMES_MAX 65536u
+static u32 default_grant_frames = 64, default_maptrack_frames = 1024;
+
+static int parse_frames(const char *value, u32 *frames)
+{
+    u32 n;
+
+    if (cmdline_uint(value, &n) || !n || n > FRAMES_MAX)
+        return -EINVAL;
+    *frames = n;
+    return 0;
+}
+static int parse_grant_frames(const char *value) { return parse_frames(value, &default_grant_frames); }
+CMDLINE_OPTION("gnttab_max_frames", parse_grant_frames);
+static int parse_maptrack_frames(const char *value) { return parse_frames(value, &default_maptrack_frames); }
+CMDLINE_OPTION("gnttab_max_maptrack_frames", parse_maptrack_frames);
 
 static int tables_init(struct domain *d)
 {
@@ -146,6 +162,7 @@ void domain_destroy(void *data)
 {
     struct domain *d = data;
     bool had_life = d->dying == DOMAIN_DEAD;
+    u16 domid = d->id;
     u64 frames;
 
     if (!domain_hide(d))
@@ -158,18 +175,20 @@ void domain_destroy(void *data)
         return;
     xfree(d);
     if (had_life)
-        send_dom0_virq(VIRQ_DOM_EXC);
+        domain_changed(domid);
 }
 
 static u32 or_default(s32 v, u32 def) { return v < 0 ? def : (u32)v; }
 
 static struct domain *new_domain(u16 id, const struct domain_config *cfg, bool control)
 {
+    static u64 nr_made;
     struct domain *d = xzalloc(struct domain);
 
     if (!d)
         return NULL;
     d->id = id;
+    d->unique_id = __atomic_add_fetch(&nr_made, 1, __ATOMIC_RELAXED);
     d->refs = 1;
     d->hidden = true;
     d->is_control = d->is_hardware = control;
@@ -178,8 +197,8 @@ static struct domain *new_domain(u16 id, const struct domain_config *cfg, bool c
     d->shared_info_mfn = INVALID_MFN;
     d->max_vcpus = cfg->max_vcpus;
     d->max_evtchn_port = cfg->max_evtchn_port;
-    d->max_grant_frames = or_default(cfg->max_grant_frames, DEFAULT_GRANT_FRAMES);
-    d->max_maptrack_frames = or_default(cfg->max_maptrack_frames, DEFAULT_MAPTRACK_FRAMES);
+    d->max_grant_frames = or_default(cfg->max_grant_frames, default_grant_frames);
+    d->max_maptrack_frames = or_default(cfg->max_maptrack_frames, default_maptrack_frames);
     d->grant_max_version = cfg->grant_opts & XEN_DOMCTL_GRANT_version_mask;
     d->ssidref = cfg->ssidref;
     d->createflags = cfg->flags;
@@ -200,10 +219,10 @@ struct domain *domain_create(u16 domid, const struct domain_config *cfg, bool co
     *err = -EINVAL;
     if (!cfg->max_vcpus || cfg->max_vcpus > MAX_VCPUS)
         return refuse(NULL, "%u vCPUs wanted, possible are 1 to %u", cfg->max_vcpus, MAX_VCPUS);
-    if (domid == DOMID_INVALID)
-        domid = domain_free_id();
-    if (domid >= DOMID_FIRST_RESERVED)
+    if (domid == DOMID_ANY && (domid = domain_free_id()) == DOMID_INVALID)
         return refuse(NULL, "no domain number is free");
+    if (domid >= DOMID_FIRST_RESERVED)
+        return refuse(NULL, "%#x is no domain's number, expected one below %#x, or %#x: any", domid, DOMID_FIRST_RESERVED, DOMID_ANY);
     *err = -ENOMEM;
     d = new_domain(domid, cfg, control);
     if (!d)
@@ -221,5 +240,6 @@ struct domain *domain_create(u16 domid, const struct domain_config *cfg, bool co
     if (control)
         dom0 = d;
     domain_show(d);
+    domain_mark_changed(domid);
     return d;
 }

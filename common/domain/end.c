@@ -31,7 +31,7 @@ void domain_shutdown(struct domain *d, u8 reason)
     if (reason == SHUTDOWN_suspend && d->suspend_port)
         evtchn_send(d, d->suspend_port);
     else
-        send_dom0_virq(VIRQ_DOM_EXC);
+        domain_changed(d->id);
 }
 
 int domain_resume(struct domain *d)
@@ -128,7 +128,7 @@ int domain_kill(struct domain *d)
     }
     ASSERT(frame_accounts_hold(d));
     write_once(d->dying, DOMAIN_DEAD);
-    send_dom0_virq(VIRQ_DOM_EXC);
+    domain_changed(d->id);
     domain_put(d);
     return 0;
 }

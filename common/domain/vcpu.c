@@ -41,9 +41,49 @@ bool domain_has_registered_info(const struct domain *d)
     struct vcpu *v;
 
     for_each_vcpu(d, v)
-        if (!mfn_eq(v->info_mfn, INVALID_MFN))
+        if (!mfn_eq(v->info_mfn, INVALID_MFN) || v->runstate_phys.at || v->time_phys.at)
             return true;
     return false;
+}
+
+/* --- Areas by machine address --- */
+
+static void area_drop(struct vcpu_area *a)
+{
+    const void guest_shared *at = a->at;
+
+    if (!at)
+        return;
+    write_once(a->at, NULL);
+    unmap_frame(at);
+    frame_put_writable(a->mfn);
+}
+
+int vcpu_area_set(struct vcpu *v, struct vcpu_area *a, u64 maddr, size_t size)
+{
+    mfn_t m = mfn(maddr >> PAGE_SHIFT);
+    u64 offset = maddr & (PAGE_SIZE - 1);
+    char guest_shared *page;
+
+    if (maddr == ~0UL) {
+        area_drop(a);
+        return 0;
+    }
+    if (offset > PAGE_SIZE - size || offset % abi_word_bytes(domain_word(v->domain)))
+        return refuse(-ENXIO, "%zu bytes at %#lx: they must lie within one frame, aligned to a word", size, maddr);
+    if (frame_get_writable(m, v->domain))
+        return refuse(-EINVAL, "frame %#lx is not d%u's to write", m.v, v->domain->id);
+    area_drop(a);
+    page = map_frame(m);
+    a->mfn = m;
+    write_once(a->at, (void guest_shared *)(page + offset));
+    return 0;
+}
+
+void vcpu_areas_drop(struct vcpu *v)
+{
+    area_drop(&v->runstate_phys);
+    area_drop(&v->time_phys);
 }
 
 static void vcpu_init_fields(struct vcpu *v, struct domain *d, u32 id)

@@ -69,6 +69,8 @@ int evtchn_bind_virq(struct domain *d, u32 virq, u32 vcpu)
         rc = (int)chn->port;
     }
     spin_unlock(&d->evtchn->lock);
+    if (rc > 0 && virq == VIRQ_DOM_EXC)
+        domains_all_changed();
     return rc;
 }
 

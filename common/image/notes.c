@@ -16,7 +16,7 @@ struct note_rule { u8 kind; u16 at, size; };
     { NOTE_TEXT, offsetof(struct image_notes, field), sizeof(((struct image_notes *)0)->field) }
 #define NUMBER { NOTE_NUMBER, 0, 0 }
 
-static const struct note_rule rules[XEN_ELFNOTE_MAX + 1] = {
+static const struct note_rule rules[ELFNOTE_MAX + 1] = {
     [XEN_ELFNOTE_ENTRY]              = NUMBER,
     [XEN_ELFNOTE_HYPERCALL_PAGE]     = NUMBER,
     [XEN_ELFNOTE_VIRT_BASE]          = NUMBER,
@@ -112,7 +112,7 @@ static bool set_number(struct image_notes *n, u32 note, const u8 *desc, u64 len)
 
 static bool set_note(struct image_notes *n, u32 note, const u8 *desc, u64 len)
 {
-    switch (note <= XEN_ELFNOTE_MAX ? rules[note].kind : NOTE_IGNORED) {
+    switch (note <= ELFNOTE_MAX ? rules[note].kind : NOTE_IGNORED) {
     case NOTE_TEXT:
         return set_text(n, note, (const char *)desc, len);
     case NOTE_MFN_VALID:

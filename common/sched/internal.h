@@ -3,6 +3,7 @@
 #define SCHED_INTERNAL_H
 
 #include <asm/percpu.h>
+#include <public/sysctl.h>
 #include <pvisor/cpupool.h>
 #include <pvisor/domain.h>
 #include <pvisor/sched.h>
@@ -123,5 +124,11 @@ void sched_init_dump(void);
 void vcpu_set_next_tick(struct vcpu *v);
 /* v begins to run here: is_running is set, by a full barrier, and its queue locked. */
 void vcpu_ticks_again(struct vcpu *v);
+
+/* What a rate limit may be, in us: none, or as public/sysctl.h has it. */
+static inline bool is_ratelimit(u32 us)
+{
+    return !us || (us >= XEN_SYSCTL_SCHED_RATELIMIT_MIN && us <= XEN_SYSCTL_SCHED_RATELIMIT_MAX);
+}
 
 #endif

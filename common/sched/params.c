@@ -141,7 +141,7 @@ int sched_set_ratelimit(struct cpupool *p, u32 us)
 {
     unsigned cpu;
 
-    if (us && (us < XEN_SYSCTL_SCHED_RATELIMIT_MIN || us > XEN_SYSCTL_SCHED_RATELIMIT_MAX))
+    if (!is_ratelimit(us))
         return refuse(-EINVAL, "rate limit %u us, expected 0 or %u to %u", us, XEN_SYSCTL_SCHED_RATELIMIT_MIN,
                       XEN_SYSCTL_SCHED_RATELIMIT_MAX);
     p->ratelimit_us = us;

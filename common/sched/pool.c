@@ -9,6 +9,7 @@
  */
 #include <asm/atomic.h>
 #include <public/errno.h>
+#include <pvisor/cmdline.h>
 #include <pvisor/cpupool.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
@@ -18,6 +19,20 @@
 
 /* Not more of them can have CPUs. */
 static struct cpupool pools[NR_CPUS] = { [0] = { .exists = true, .ratelimit_us = RATELIMIT_DEFAULT_US } };
+
+/* Of the first pool, before it has CPUs, and of those that are made. */
+static u32 default_ratelimit_us = RATELIMIT_DEFAULT_US;
+
+static int parse_ratelimit(const char *value)
+{
+    u32 us;
+
+    if (cmdline_uint(value, &us) || !is_ratelimit(us))
+        return -EINVAL;
+    default_ratelimit_us = pools[0].ratelimit_us = us;
+    return 0;
+}
+CMDLINE_OPTION("sched_ratelimit_us", parse_ratelimit);
 
 struct cpupool *cpupool_get(u32 id)
 {
@@ -65,7 +80,7 @@ int cpupool_create(u32 *id)
         return refuse(-ENOSPC, "CPU pool %u; possible are %u pools, from 0", *id, (u32)ARRAY_SIZE(pools));
     if (pools[n].exists)
         return refuse(-EEXIST, "CPU pool %u exists already", n);
-    pools[n] = (struct cpupool){ .exists = true, .ratelimit_us = RATELIMIT_DEFAULT_US };
+    pools[n] = (struct cpupool){ .exists = true, .ratelimit_us = default_ratelimit_us };
     *id = n;
     return 0;
 }

@@ -42,5 +42,6 @@ void dom0_build(const struct boot_module *kernel, const struct boot_module *init
 u64 dom0_pages(u64 available);
 u64 dom0_most_pages(u64 available);
 u32 dom0_vcpus(u32 cpus);
+bool dom0_is_pinned(void);          /* each vCPU to the CPU of its number */
 
 #endif

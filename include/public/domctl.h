@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * domctl: the toolstack's calls on one domain. Facts from Xen 4.17's public/domctl.h, interface version
- * 0x15. One layout for both word sizes: every u64 is aligned to 8, and every handle is a u64. What a handle
- * points at may still be in words (vCPU contexts, frame lists).
+ * domctl: the toolstack's calls on one domain. Facts from public/domctl.h of Xen 4.17 to 4.22. One layout for both word sizes:
+ * every u64 is aligned to 8, and every handle is a u64. What a handle points at may still be in words (vCPU contexts, frame lists).
+ * Where releases differ, this is what the newest one's tools say and mean; what differs is in common/control/versions.c.
  */
 #ifndef PUBLIC_DOMCTL_H
 #define PUBLIC_DOMCTL_H
@@ -12,7 +12,14 @@
 #include <public/grant_table.h>
 #include <public/memory.h>
 
-#define XEN_DOMCTL_INTERFACE_VERSION 0x00000015
+/* By the release that brought it. The last is the newest one that is served. */
+#define XEN_DOMCTL_INTERFACE_VERSION_4_17 0x00000015
+#define XEN_DOMCTL_INTERFACE_VERSION_4_18 0x00000016
+#define XEN_DOMCTL_INTERFACE_VERSION_4_19 0x00000017
+#define XEN_DOMCTL_INTERFACE_VERSION_4_22 0x00000018
+#define XEN_DOMCTL_INTERFACE_VERSION      XEN_DOMCTL_INTERFACE_VERSION_4_22
+/* Of commands whose form does not change any more. */
+#define XEN_DOMCTL_INTERFACE_STABLE       0x00000000
 
 #define XEN_DOMCTL_createdomain            1
 #define XEN_DOMCTL_destroydomain           2
@@ -84,6 +91,9 @@
 #define XEN_DOMCTL_vmtrace_op             84
 #define XEN_DOMCTL_get_paging_mempool_size 85
 #define XEN_DOMCTL_set_paging_mempool_size 86
+#define XEN_DOMCTL_gsi_permission         88
+#define XEN_DOMCTL_set_llc_colors         89
+#define XEN_DOMCTL_get_domain_state       90 /* stable */
 #define XEN_DOMCTL_gdbsx_guestmemio     1000
 #define XEN_DOMCTL_gdbsx_pausevcpu      1001
 #define XEN_DOMCTL_gdbsx_unpausevcpu    1002
@@ -102,21 +112,26 @@
 #define XEN_DOMCTL_IOMMU_MAX        XEN_DOMCTL_IOMMU_no_sharept
 #define XEN_DOMCTL_GRANT_version_mask 0xf
 
-/* The new domain's number is xen_domctl.domain, in (DOMID_INVALID or 0: any free) and out. */
-struct xen_domctl_createdomain {
-    u32 ssidref;
-    xen_domain_handle_t handle;
-    u32 flags; /* XEN_DOMCTL_CDF_* */
-    u32 iommu_opts;
-    u32 max_vcpus;
-    u32 max_evtchn_port;
-    s32 max_grant_frames;    /* -1: the default */
-    s32 max_maptrack_frames; /* -1: the default */
-    u32 grant_opts;          /* highest grant-table version in XEN_DOMCTL_GRANT_version_mask */
-    u32 vmtrace_size;
-    u32 cpupool_id;
-    struct xen_arch_domainconfig arch;
-};
+/*
+ * The new domain's number is xen_domctl.domain, in (DOMID_ANY: any free) and out. Up to 4.21 0 and the reserved numbers mean any, too.
+ * flags: XEN_DOMCTL_CDF_*. max_grant_frames, max_maptrack_frames: -1 is the default. grant_opts: highest grant-table version in
+ * XEN_DOMCTL_GRANT_version_mask.
+ */
+#define XEN_DOMCTL_CREATEDOMAIN_FIELDS(X)                                                           \
+    X(SINCE_4_17(u32), ssidref)                                                                     \
+    X(SINCE_4_17(xen_domain_handle_t), handle)                                                      \
+    X(SINCE_4_17(u32), flags)                                                                       \
+    X(SINCE_4_17(u32), iommu_opts)                                                                  \
+    X(SINCE_4_17(u32), max_vcpus)                                                                   \
+    X(SINCE_4_17(u32), max_evtchn_port)                                                             \
+    X(SINCE_4_17(s32), max_grant_frames)                                                            \
+    X(SINCE_4_17(s32), max_maptrack_frames)                                                         \
+    X(SINCE_4_17(u32), grant_opts)                                                                  \
+    X(SINCE_4_19(u32), altp2m_opts)                                                                 \
+    X(SINCE_4_17(u32), vmtrace_size)                                                                \
+    X(SINCE_4_17(u32), cpupool_id)                                                                  \
+    X(SINCE_4_17(struct xen_arch_domainconfig), arch)
+ABI_VERSIONED(xen_domctl_createdomain, XEN_DOMCTL_CREATEDOMAIN_FIELDS)
 
 #define XEN_DOMINF_dying         (1U << 0)
 #define XEN_DOMINF_hvm_guest     (1U << 1)
@@ -131,6 +146,7 @@ struct xen_domctl_createdomain {
 #define XEN_DOMINF_shutdownshift 16
 #define XEN_INVALID_MAX_VCPU_ID  (~0U)
 
+/* Of domain xen_domctl.domain, or -ESRCH; up to 4.17 of the next one if there is none with this number. */
 struct xen_domctl_getdomaininfo {
     domid_t domain;
     u16 pad1;
@@ -476,6 +492,38 @@ struct xen_domctl_vnuma {
     u64 vmemrange;
 };
 
+#define XEN_DOMCTL_GSI_REVOKE      0
+#define XEN_DOMCTL_GSI_GRANT       1
+#define XEN_DOMCTL_GSI_ACTION_MASK 1
+struct xen_domctl_gsi_permission {
+    u32 gsi;
+    u32 flags; /* XEN_DOMCTL_GSI_* */
+};
+
+struct xen_domctl_set_llc_colors {
+    u32 num_llc_colors;
+    u32 pad;
+    u64 llc_colors; /* u32[] */
+};
+
+#define XEN_DOMCTL_GETDOMSTATE_STATE_EXIST    0x0001
+#define XEN_DOMCTL_GETDOMSTATE_STATE_SHUTDOWN 0x0002
+#define XEN_DOMCTL_GETDOMSTATE_STATE_DYING    0x0004
+#define XEN_DOMCTL_GETDOMSTATE_STATE_DEAD     0x0008
+#define XEN_DOMCTL_GETDOMSTATE_CAP_CONTROL    0x0001
+#define XEN_DOMCTL_GETDOMSTATE_CAP_HARDWARE   0x0002
+#define XEN_DOMCTL_GETDOMSTATE_CAP_XENSTORE   0x0004
+/*
+ * xen_domctl.domain DOMID_INVALID: of a domain whose state has changed since it was asked for last, and which, -ENOENT: there is none.
+ * Such a one may have gone: then all is 0. unique_id: no domain before or after has the same.
+ */
+struct xen_domctl_get_domain_state {
+    u16 state; /* XEN_DOMCTL_GETDOMSTATE_STATE_* */
+    u16 caps;  /* XEN_DOMCTL_GETDOMSTATE_CAP_* */
+    u32 pad0;  /* 0 */
+    u64 unique_id;
+};
+
 struct xen_domctl {
     u32 cmd;
     u32 interface_version;
@@ -518,6 +566,9 @@ struct xen_domctl {
         struct xen_domctl_set_broken_page_p2m set_broken_page_p2m;
         struct xen_domctl_vnuma vnuma;
         struct xen_domctl_paging_mempool paging_mempool;
+        struct xen_domctl_gsi_permission gsi_permission;
+        struct xen_domctl_set_llc_colors set_llc_colors;
+        struct xen_domctl_get_domain_state get_domain_state;
         u8 pad[128];
     } u;
 };

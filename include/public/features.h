@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bits of XENVER_get_features and of the ELF notes' feature lists. Facts from Xen 4.17's
- * public/features.h.
+ * Bits of XENVER_get_features and of the ELF notes' feature lists. Facts from public/features.h of Xen 4.17 and
+ * 4.20.
  */
 #ifndef PUBLIC_FEATURES_H
 #define PUBLIC_FEATURES_H
@@ -23,6 +23,8 @@
 #define XENFEAT_linux_rsdp_unrestricted    15
 #define XENFEAT_not_direct_mapped          16
 #define XENFEAT_direct_mapped              17
+#define XENFEAT_runstate_phys_area         18
+#define XENFEAT_vcpu_time_phys_area        19
 #define XENFEAT_NR_SUBMAPS                  1
 
 #endif

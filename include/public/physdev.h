@@ -35,6 +35,7 @@
 #define PHYSDEVOP_dbgp_op             29
 #define PHYSDEVOP_prepare_msix        30
 #define PHYSDEVOP_release_msix        31
+#define PHYSDEVOP_pci_device_reset    32
 
 struct physdev_eoi {
     u32 irq;
@@ -142,6 +143,12 @@ struct physdev_pci_device_add {
         u8 devfn;
     } physfn;
     u32 optarr[];
+};
+
+#define PCI_DEVICE_RESET_MASK 0x3 /* cold, warm, hot, of the function */
+struct pci_device_reset {
+    struct physdev_pci_device dev;
+    u32 flags;
 };
 
 #define PHYSDEVOP_DBGP_RESET_PREPARE 1

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sysctl: the toolstack's calls on the whole machine. Facts from Xen 4.17's public/sysctl.h, interface
- * version 0x15. One layout for both word sizes, as in domctl.h.
+ * sysctl: the toolstack's calls on the whole machine. Facts from public/sysctl.h of Xen 4.17 to 4.22. One layout for both word
+ * sizes, as in domctl.h; the versions differ in live patching alone, which is not offered.
  */
 #ifndef PUBLIC_SYSCTL_H
 #define PUBLIC_SYSCTL_H
@@ -9,7 +9,10 @@
 #include <public/domctl.h>
 #include <public/physdev.h>
 
-#define XEN_SYSCTL_INTERFACE_VERSION 0x00000015
+/* By the release that brought it. The last is the newest one that is served. */
+#define XEN_SYSCTL_INTERFACE_VERSION_4_17 0x00000015
+#define XEN_SYSCTL_INTERFACE_VERSION_4_21 0x00000016
+#define XEN_SYSCTL_INTERFACE_VERSION      XEN_SYSCTL_INTERFACE_VERSION_4_21
 
 #define XEN_SYSCTL_readconsole            1
 #define XEN_SYSCTL_tbuf_op                2

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* vcpu_op: start, stop, timers, and where a vCPU's shared areas lie. Facts from Xen 4.17's public/vcpu.h. */
+/* vcpu_op: start, stop, timers, and where a vCPU's shared areas lie. Facts from public/vcpu.h of Xen 4.17 and 4.20. */
 #ifndef PUBLIC_VCPU_H
 #define PUBLIC_VCPU_H
 
@@ -19,6 +19,8 @@
 #define VCPUOP_send_nmi                      11
 #define VCPUOP_get_physid                    12
 #define VCPUOP_register_vcpu_time_memory_area 13
+#define VCPUOP_register_runstate_phys_area   14 /* u64: machine address, within a page; ~0: none */
+#define VCPUOP_register_vcpu_time_phys_area  15
 
 #define RUNSTATE_running  0
 #define RUNSTATE_runnable 1

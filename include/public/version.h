@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* xen_version: who the hypervisor is. Facts from Xen 4.17's public/version.h. */
+/* xen_version: who the hypervisor is. Facts from public/version.h of Xen 4.17 and 4.20. */
 #ifndef PUBLIC_VERSION_H
 #define PUBLIC_VERSION_H
 
@@ -16,7 +16,11 @@
 #define XENVER_pagesize             7 /* returns it */
 #define XENVER_guest_handle         8 /* xen_domain_handle_t */
 #define XENVER_commandline          9 /* char[1024] */
-#define XENVER_build_id            10
+#define XENVER_build_id            10 /* this and what follows: struct xen_varbuf */
+#define XENVER_extraversion2       11
+#define XENVER_capabilities2       12
+#define XENVER_changeset2          13
+#define XENVER_commandline2        14
 
 #define XEN_EXTRAVERSION_LEN      16
 #define XEN_CAPABILITIES_INFO_LEN 1024
@@ -38,8 +42,8 @@ struct xen_feature_info {
     u32 submap;     /* out: a bit per XENFEAT_ */
 };
 
-/* A null argument asks for the length, as the return value. */
-struct xen_build_id {
+/* Bytes, without one that ends a text; the return value is their number. A null argument asks for that alone. */
+struct xen_varbuf {
     u32 len; /* in */
     u8 buf[];
 };

@@ -142,6 +142,7 @@ typedef u16 domid_t;
 #define DOMID_XEN            0x7FF2U /* owner of pages that the hypervisor shares out */
 #define DOMID_COW            0x7FF3U
 #define DOMID_INVALID        0x7FF4U
+#define DOMID_ANY            0x7FF5U /* 4.22: any free number */
 #define DOMID_IDLE           0x7FFFU
 #define DOMID_MASK           0x7FFFU
 

@@ -22,6 +22,17 @@
  *   PORTS                the two-level event channels' bitmap: one bit per port, word x word bits
  *   STRUCT(t)            another ABI_STRUCT
  *   PLAIN(t)             a struct t whose layout is the same for both word sizes
+ *
+ * Structures of control calls have one layout for both word sizes, but may have another in another version of the interface. Such a
+ * one's kinds say since which release of Xen's tools a field is there, with the type that it has in C:
+ *
+ *   SINCE_4_17(t) SINCE_4_19(t)
+ *
+ * ABI_VERSIONED(name, FIELDS) yields
+ *   struct name          what handlers use, and what the newest tools say
+ *   struct name##_4_17   the layout of tools from 4.17 on
+ *   struct name##_4_19   the layout of tools from 4.19 on
+ *   name##_desc          as above, for ABI_4_17 and ABI_4_19
  */
 #ifndef PVISOR_ABI_H
 #define PVISOR_ABI_H
@@ -32,6 +43,12 @@
 /* Word size and alignment of a guest's structures; an index into every pair below. */
 enum abi_word { ABI_64 = 0, ABI_32 = 1 };
 #define ABI_NR 2
+
+/* The same of control calls: the layouts that there have been. */
+enum abi_release { ABI_4_17 = 0, ABI_4_19 = 1 };
+
+/* One or the other: which layout is meant. */
+typedef unsigned abi_layout;
 
 static inline unsigned abi_word_bytes(enum abi_word w) { return w == ABI_64 ? 8 : 4; }
 
@@ -58,20 +75,20 @@ struct abi_desc {
     const struct abi_field *fields;
 };
 
-/* Bytes that the structure takes in the memory of a guest of word size w. */
-static inline size_t abi_size(enum abi_word w, const struct abi_desc *d) { return d->size[w]; }
+/* Bytes that the structure takes in the memory of a guest. */
+static inline size_t abi_size(abi_layout w, const struct abi_desc *d) { return d->size[w]; }
 
 /*
  * raw (abi_size(w, d) bytes in the guest's layout, any alignment) to internal (d->internal_size bytes).
  * Every byte of internal is written, padding included.
  */
-void abi_decode(enum abi_word w, const struct abi_desc *d, void *internal, const void *raw);
+void abi_decode(abi_layout w, const struct abi_desc *d, void *internal, const void *raw);
 
 /*
  * internal to raw; padding of raw becomes zero. False if a value does not fit the guest's word (then
  * raw holds truncated values and must not be used).
  */
-bool abi_encode(enum abi_word w, const struct abi_desc *d, void *raw, const void *internal) must_check;
+bool abi_encode(abi_layout w, const struct abi_desc *d, void *raw, const void *internal) must_check;
 
 /* Offset and size of a field in the guest's layout, for pages that are shared and not copied. */
 #define abi_offset(w, name, field) \
@@ -217,6 +234,39 @@ struct abi_ports_32 { u32 word[32]; };
         .nr_fields = ARRAY_SIZE(type##_fields),                                                     \
         .internal_size = sizeof(struct type),                                                       \
         .size = { sizeof(struct type##_l64), sizeof(struct type##_l32) },                           \
+        .fields = type##_fields,                                                                    \
+    };
+
+/* --- By release ------------------------------------------------------------------------------------- */
+
+#define ABI_TYPE_SINCE_4_17(t) t
+#define ABI_TYPE_SINCE_4_19(t) t
+#define ABI_4_17_SINCE_4_17(t) t
+#define ABI_4_17_SINCE_4_19(t) struct abi_absent
+#define ABI_4_19_SINCE_4_17(t) t
+#define ABI_4_19_SINCE_4_19(t) t
+
+#define ABI_DECL_TYPE(kind, field) ABI_TYPE_##kind field;
+#define ABI_DECL_4_17(kind, field) ABI_4_17_##kind field;
+#define ABI_DECL_4_19(kind, field) ABI_4_19_##kind field;
+#define ABI_PLACE(t) { sizeof(t), _Alignof(t) }
+#define ABI_DECL_VERSIONED(kind, field)                                            \
+    {                                                                              \
+        .in = ABI_PLACE(ABI_TYPE_##kind),                                          \
+        .raw = { ABI_PLACE(ABI_4_17_##kind), ABI_PLACE(ABI_4_19_##kind) },         \
+        .count = 1,                                                                \
+    },
+
+#define ABI_VERSIONED(type, FIELDS)                                                                 \
+    struct type { FIELDS(ABI_DECL_TYPE) };                                                          \
+    struct type##_4_17 { FIELDS(ABI_DECL_4_17) };                                                   \
+    struct type##_4_19 { FIELDS(ABI_DECL_4_19) };                                                   \
+    static const struct abi_field type##_fields[] __attribute__((unused)) = { FIELDS(ABI_DECL_VERSIONED) }; \
+    static const struct abi_desc type##_desc __attribute__((unused)) = {                            \
+        .name = #type,                                                                              \
+        .nr_fields = ARRAY_SIZE(type##_fields),                                                     \
+        .internal_size = sizeof(struct type),                                                       \
+        .size = { sizeof(struct type##_4_17), sizeof(struct type##_4_19) },                         \
         .fields = type##_fields,                                                                    \
     };
 

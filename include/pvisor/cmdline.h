@@ -16,6 +16,8 @@ struct cmdline_option {
     void (*show)(char *buf, size_t size);   /* what it is now; NULL: it is read at boot alone */
 };
 
+extern const struct cmdline_option __cmdline_start[], __cmdline_end[];
+
 #define CMDLINE_OPTION(opt_name, fn)                                                            \
     static const struct cmdline_option cmdline_opt_##fn                                         \
     __attribute__((section(".cmdline"), used, aligned(8))) = { (opt_name), (fn), NULL }
@@ -41,6 +43,10 @@ u64 cmdline_size(const char *value, const char **end);
  * it over if this returns 0. -EINVAL: a word was refused, which the log will name; those after it are not looked at.
  */
 int cmdline_list(const char *value, int (*parse)(void *to, const char *word, size_t len), void *to);
+/* Why a word of Xen's does nothing here: "": it is not worth a line; NULL: it is no such word. value and "no-" taken off. */
+const char *cmdline_why_idle(const char *word);
+/* The word that somebody knows and that is most like this one, *len characters; NULL: none is. */
+const char *cmdline_nearest(const char *word, size_t *len);
 void cmdline_parse(const char *line);
 /* The nth of the words that can be changed at any time, from 0; NULL: there are not so many. */
 const struct cmdline_option *cmdline_runtime(unsigned n);

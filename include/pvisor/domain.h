@@ -28,6 +28,15 @@ struct rangeset;
 #define MAX_VCPUS 128
 #define DOMAIN_HASH 256
 
+/*
+ * Where a vCPU's runstate or time is written besides, by machine address: in a frame of its domain's that stays writable until then. It
+ * is changed by the vCPU itself, or by others while there is none, under the domain's lock; who writes there is on the vCPU's CPU.
+ */
+struct vcpu_area {
+    void guest_shared *at;          /* NULL: there is none */
+    mfn_t mfn;
+};
+
 struct vcpu {
     struct domain *domain;
     u32 id;
@@ -65,6 +74,7 @@ struct vcpu {
     } runstate;
     gva_t runstate_area;            /* guest address, 0: none */
     gva_t time_area;                /* secondary vcpu_time_info, 0: none */
+    struct vcpu_area runstate_phys, time_phys;      /* written instead of these two */
 
     struct arch_vcpu arch;
 };
@@ -80,6 +90,7 @@ enum domain_dying { DOMAIN_ALIVE, DOMAIN_DYING, DOMAIN_DEAD };
 
 struct domain {
     u16 id;
+    u64 unique_id;                  /* no other's, before or after */
     bool is_control;                /* dom0: may make control calls */
     bool is_hardware;               /* owns the physical devices */
     bool is_shut_down;
@@ -169,7 +180,7 @@ struct domain_config {              /* what XEN_DOMCTL_createdomain says */
 };
 /*
  * A new domain, paused by the controller, with no memory and no vCPUs allocated. *err is a negative errno
- * when it returns NULL: -EEXIST if the id is taken, -EINVAL, -ENOMEM. DOMID_INVALID: the next free id.
+ * when it returns NULL: -EEXIST if the id is taken, -EINVAL, -ENOMEM. DOMID_ANY: the next free id.
  */
 struct domain *domain_create(u16 domid, const struct domain_config *cfg, bool control, int *err);
 struct vcpu *vcpu_create(struct domain *d, u32 id);     /* NULL: no memory or no such id */
@@ -205,12 +216,27 @@ static inline struct vcpu *domain_vcpu(const struct domain *d, u32 id)
 void domain_reset_vcpu_info(struct domain *d);
 bool domain_has_registered_info(const struct domain *d);
 /*
+ * Area a of v is from now on `size` bytes at machine address maddr, or nowhere (~0). The domain's lock is held. -ENXIO: not within a frame,
+ * or not aligned; -EINVAL: not a frame that the domain may write to. vcpu_areas_drop: v does not run, and has none any more.
+ */
+int vcpu_area_set(struct vcpu *v, struct vcpu_area *a, u64 maddr, size_t size);
+void vcpu_areas_drop(struct vcpu *v);
+/*
  * Sets aside memory for pages frames in all, those that d has included (0: no claim); what d then allocates
  * comes out of it. -ENOMEM: not that much is free; -EINVAL: beyond its maximum, or it has more already.
  */
 int domain_claim(struct domain *d, u64 pages);
 /* The VMASST_TYPE bits that d may set. */
 u64 vm_assist_valid(const struct domain *d);
+
+/*
+ * Domain domid has come (mark), shut down or gone: whoever bound VIRQ_DOM_EXC hears of it, and can ask for one of those that have, or
+ * DOMID_INVALID; it is then no longer one. A binding of VIRQ_DOM_EXC makes all that there are such. Any context, but for the latter.
+ */
+void domain_mark_changed(u16 domid);
+void domain_changed(u16 domid);
+u16 domain_next_changed(void);
+void domains_all_changed(void);
 
 void domain_debug_keys_init(void);               /* boot */
 

@@ -57,10 +57,12 @@ int must_check image_unwrap(const struct image_wrap *wrap, void *out, u64 out_si
 enum image_source { IMAGE_NO_INFO, IMAGE_NOTES, IMAGE_STRING };   /* ELF notes, or the __xen_guest string */
 enum image_pae { PAE_NO, PAE_YES, PAE_BIMODAL };
 
+#define ELFNOTE_MAX XEN_ELFNOTE_PHYS32_ENTRY       /* the last that is looked at */
+
 /* What the kernel says about itself, before any interpretation; keys of the string count as notes. */
 struct image_notes {
     u32 present;                           /* bit n: note number n was there */
-    u64 number[XEN_ELFNOTE_MAX + 1];       /* numeric notes by note number */
+    u64 number[ELFNOTE_MAX + 1];           /* numeric notes by note number */
     u64 l1_mfn_mask, l1_mfn_value;         /* first pair of L1_MFN_VALID */
     char guest_os[32], guest_version[32], xen_version[32], loader[32];
     char pae_mode[32], bsd_symtab[8], features[256];

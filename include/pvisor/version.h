@@ -4,9 +4,14 @@
 
 #include <pvisor/types.h>
 
-/* Of the ABI, which the toolstack compares with its own. */
-u32 version_major(void);
-u32 version_minor(void);
+/*
+ * Xen's, which tools compare with their own: xen-version= on the command line. Whoever asks looks for tools of that version; the calls of
+ * all versions that pvisor knows are served, whatever it says.
+ */
+extern u32 version_number;      /* as XENVER_version has it: the major number in the upper half */
+static inline u32 version_major(void) { return version_number >> 16; }
+static inline u32 version_minor(void) { return version_number & 0xffff; }
+
 extern const char version_extra[], version_changeset[], version_compile_by[], version_compile_date[], version_compiler[];
 
 #endif

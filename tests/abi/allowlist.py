@@ -10,6 +10,12 @@ ABSENT = {
     **{name: 'our own call: include/public/pvisor.h' for name in (
         '__HYPERVISOR_pvisor_op', 'PVISOROP_switch_format', 'PVISOR_FORMAT_NONPAE', 'pvisor_switch_format (64-bit)',
         'pvisor_switch_format (32-bit)')},
+    **{name: 'of releases that Debian has not as packages' for name in (
+        'DOMID_ANY', 'XEN_DOMCTL_INTERFACE_VERSION_4_18', 'XEN_DOMCTL_INTERFACE_VERSION_4_22', 'XEN_DOMCTL_INTERFACE_VERSION',
+        'XEN_DOMCTL_INTERFACE_STABLE', 'XEN_SYSCTL_INTERFACE_VERSION_4_21', 'XEN_SYSCTL_INTERFACE_VERSION', 'XEN_DOMCTL_get_domain_state',
+        'xen_domctl_get_domain_state (64-bit)', 'xen_domctl_get_domain_state (32-bit)', 'xen_domctl.u.get_domain_state')},
+    **{f'XEN_DOMCTL_GETDOMSTATE_{name}': 'of 4.21' for name in (
+        'STATE_EXIST STATE_SHUTDOWN STATE_DYING STATE_DEAD CAP_CONTROL CAP_HARDWARE CAP_XENSTORE').split()},
     'NR_HYPERCALLS': 'size of our table: one slot per number that the hypercall page can hold',
     'TI_DPL_MASK': 'the function-like TI_GET_DPL there',
     'TI_IF': 'the function-like TI_GET_IF there',
@@ -29,9 +35,12 @@ ABSENT = {
 }
 
 # Offset compared, size not.
-SIZE_DIFFERS = {name: 'ours holds only the members of the union that have one layout' for name in (
-    'xenpf_firmware_info', 'xenpf_firmware_info.u', 'xenpf_firmware_info.u.efi_info',
-    'xen_platform_op.u.firmware_info')}
+SIZE_DIFFERS = {
+    'xen_domctl.u.createdomain': 'another in each release: xen_domctl_createdomain_4_17 and _4_19',
+    **{name: 'ours holds only the members of the union that have one layout' for name in (
+        'xenpf_firmware_info', 'xenpf_firmware_info.u', 'xenpf_firmware_info.u.efi_info',
+        'xen_platform_op.u.firmware_info')},
+}
 
 # Structures without a name of their own there: ours -> (structure, member).
 STRUCT_ALIAS = {

@@ -6,6 +6,7 @@
 // MAX: 961
 // AS: test_domain
 // SOURCES: common/control/access.c common/control/bitmap.c common/control/domctl.c common/control/life.c common/control/machine.c
+// SOURCES: common/control/versions.c common/lib/xen_version.c common/lib/text.c
 // SOURCES: common/control/memory.c common/control/policy.c common/control/sysctl.c common/control/vcpu.c common/control/vcpu_state.c
 // SOURCES: common/platform.c common/rangeset.c common/domain/rights.c arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c
 #include <pvisor/cpu_policy.h>
@@ -33,6 +34,7 @@
 #include <public/platform.h>
 #include <pvisor/acpi.h>
 #include <pvisor/console.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/sched.h>
 #define MOVE_BYTES 48u
 #include "moves.h"
@@ -107,6 +109,14 @@ u32 console_ring_read(char *buf, u32 n, u32 *index, bool clear)
     return n;
 }
 void console_flush(void) { }
+static struct cpupool pool = { .exists = true };
+struct cpupool *cpupool_get(u32 id) { return id ? NULL : &pool; }
+u32 cpupool_next(u32 id) { return id ? CPUPOOL_ANY : 0; }
+int cpupool_create(u32 *id) { (void)id; return -ENOSPC; }
+int cpupool_destroy(u32 id) { return id ? -ENOENT : -EBUSY; }
+int cpupool_add_cpu(u32 id, u32 cpu) { (void)cpu; return id ? -ENOENT : -EBUSY; }
+int cpupool_remove_cpu(u32 id, u32 cpu) { (void)cpu; return id ? -ENOENT : -EBUSY; }
+cpumask_t cpupool_free_cpus(void) { return (cpumask_t){ { 0 } }; }
 u64 claimed_frames(void) { return 0; }
 u64 heap_free_frames(void) { return 1; }
 u64 heap_total_frames(void) { return 2; }
@@ -137,11 +147,24 @@ static u16 some_domain(void)
     return b < 0xf0 ? b % 4 + 1 : (u16)take(&move, 2);
 }
 
+/* For a new one: not dom0's, which is in no table here. */
+static u16 some_new_domain(void)
+{
+    u16 domid = some_domain();
+
+    return domid ? domid : DOMID_ANY;
+}
+
+/* Of the newest tools, of those with another layout, of those between; and what is of none. */
 static void domctl(void)
 {
-    struct xen_domctl op = { .cmd = (u32)take(&move, 1) % 96, .interface_version = XEN_DOMCTL_INTERFACE_VERSION };
+    static const u32 versions[] = { XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_INTERFACE_VERSION_4_17, XEN_DOMCTL_INTERFACE_VERSION_4_19 };
+    u8 which = (u8)take(&move, 1);
+    struct xen_domctl op = { .cmd = which % 96u, .interface_version = versions[which / 96u] };
 
-    op.domain = some_domain();
+    if (op.cmd == XEN_DOMCTL_get_domain_state)
+        op.interface_version = XEN_DOMCTL_INTERFACE_STABLE;
+    op.domain = op.cmd == XEN_DOMCTL_createdomain ? some_new_domain() : some_domain();
     draw_bytes((u8 *)&op.u, sizeof(op.u));
     memcpy(fake_guest(op_at), &op, sizeof(op));
     note_seen(1, op.cmd & 31, op.cmd >> 5, fake_hypercall(do_domctl, op_at.v, 0, 0) ? 0 : 1);
@@ -150,7 +173,8 @@ static void domctl(void)
 /* Nearly right: such as a domain can be made with. */
 static void create_one(void)
 {
-    struct xen_domctl op = { .cmd = XEN_DOMCTL_createdomain, .interface_version = XEN_DOMCTL_INTERFACE_VERSION, .domain = some_domain() };
+    struct xen_domctl op = { .cmd = XEN_DOMCTL_createdomain, .interface_version = XEN_DOMCTL_INTERFACE_VERSION,
+                             .domain = some_new_domain() };
 
     op.u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = 1 + (u32)take(&move, 1) % 4, .max_evtchn_port = 100,
                                                           .max_grant_frames = 4, .max_maptrack_frames = 4, .grant_opts = 1 };

@@ -3,7 +3,7 @@
  * that is nobody's, once. The loader is trusted as to where its structures are, and with what they say of that; not with anything else.
  */
 // MAX: 2048
-// SOURCES: tests/unit/fake/log.c arch/x86/mm/e820.c arch/x86/boot/multiboot.c common/lib/text.c
+// SOURCES: tests/unit/fake/log.c tests/unit/fake/cmdline.c arch/x86/mm/e820.c arch/x86/boot/multiboot.c common/lib/text.c
 #include <setjmp.h>
 
 #include "arch/x86/mm/boot_alloc.c"

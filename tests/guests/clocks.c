@@ -3,6 +3,7 @@
 #include "events.h"
 #include "hypercall.h"
 #include "mm.h"
+#include "string.h"
 #include "test.h"
 
 static u64 fired_at;
@@ -262,4 +263,55 @@ TEST(second_time_area)
     CHECK_EQ(area.version & 1, 0);
     op.addr = format.hv_start + 0x2000000;
     CHECK_REFUSED(vcpu_op(VCPUOP_register_vcpu_time_memory_area, 0, &op));
+}
+
+/* By machine address an area is written whatever is mapped, and holds its frame back from being a table. */
+static u64 area_address(void *page, unsigned offset) { return (u64)virt_to_mfn(page) << 12 | offset; }
+
+TEST(areas_by_machine_address)
+{
+    char *page = page_alloc();
+    GUEST(vcpu_runstate_info) *area = (void *)(page + 64);
+    struct vcpu_time_info *time = (void *)(page + 256), t = time_info(0);
+    struct xen_feature_info features = { 0 };
+    u64 none = ~0ULL, at = area_address(page, 64), entered;
+
+    CHECK_OK(xen_version(XENVER_get_features, &features));
+    CHECK(features.submap >> XENFEAT_runstate_phys_area & 1);
+    CHECK(features.submap >> XENFEAT_vcpu_time_phys_area & 1);
+    area->state = 77;
+    REQUIRE_OK(vcpu_op(VCPUOP_register_runstate_phys_area, 0, &at));
+    CHECK_EQ(area->state, RUNSTATE_running);
+    at = area_address(page, 256);
+    REQUIRE_OK(vcpu_op(VCPUOP_register_vcpu_time_phys_area, 0, &at));
+    CHECK_EQ(time->tsc_to_system_mul, t.tsc_to_system_mul);
+    CHECK_EQ(time->version & 1, 0);
+    entered = area->state_entry_time;
+    REQUIRE(open_timer());
+    CHECK_OK(sleep_until_event(system_time() + 3 * MS));
+    close_timer();
+    CHECK(area->state_entry_time > entered);
+    CHECK(!(area->state_entry_time & XEN_RUNSTATE_UPDATE));
+    CHECK_EQ(area->state, RUNSTATE_running);
+
+    memset(page, 0, 64);
+    CHECK_OK(map_at(page, virt_to_mfn(page), PTE_READ));
+    CHECK_REFUSED(pin(page, 1));
+    CHECK_OK(vcpu_op(VCPUOP_register_runstate_phys_area, 0, &none));
+    CHECK_REFUSED(pin(page, 1));
+    CHECK_OK(vcpu_op(VCPUOP_register_vcpu_time_phys_area, 0, &none));
+    CHECK_OK(map_at(page, virt_to_mfn(page), PTE_DATA));
+    memset(page, 0, 4096);
+    sched_op(SCHEDOP_yield, NULL);
+    for (unsigned i = 0; i < 4096; i++)
+        CHECK_EQ(page[i], 0);
+    CHECK_OK(map_at(page, virt_to_mfn(page), PTE_READ));
+    CHECK_OK(pin(page, 1));
+    CHECK_EQ((at = area_address(page, 64), vcpu_op(VCPUOP_register_runstate_phys_area, 0, &at)), -EINVAL);
+    CHECK_OK(unpin(page));
+    CHECK_OK(map_at(page, virt_to_mfn(page), PTE_DATA));
+    CHECK_EQ((at = area_address(page, 4096 - 24), vcpu_op(VCPUOP_register_runstate_phys_area, 0, &at)), -ENXIO);
+    CHECK_EQ((at = area_address(page, 66), vcpu_op(VCPUOP_register_vcpu_time_phys_area, 0, &at)), -ENXIO);
+    CHECK_EQ((at = 1ULL << 62, vcpu_op(VCPUOP_register_vcpu_time_phys_area, 0, &at)), -EINVAL);
+    page_free(page);
 }

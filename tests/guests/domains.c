@@ -103,7 +103,7 @@ static bool make_domain(unsigned vcpus)
 {
     GUEST(xen_memory_reservation) r = { .extent_start = P(frame), .nr_extents = NR_PAGES };
 
-    domid = 0;
+    domid = DOMID_ANY;
     if (!CHECK_OK(create(vcpus)))
         return false;
     domid = r.domid = op.domain;

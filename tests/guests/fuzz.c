@@ -456,6 +456,7 @@ static void make_domain(struct fuzz *z, unsigned n)
 
     memset(op, 0, sizeof(*op));
     op->cmd = XEN_DOMCTL_createdomain;
+    op->domain = DOMID_ANY;
     op->u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = vcpus, .max_evtchn_port = below(z, 2000),
         .max_grant_frames = (s32)below(z, 70) - 1, .max_maptrack_frames = (s32)below(z, 8) - 1, .grant_opts = 1 + below(z, 2) };
     if (domctl(op))

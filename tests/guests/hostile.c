@@ -430,7 +430,8 @@ static void check_device_calls(void)
     static const unsigned commands[] = {
         PHYSDEVOP_apic_read, PHYSDEVOP_apic_write, PHYSDEVOP_alloc_irq_vector, PHYSDEVOP_map_pirq, PHYSDEVOP_unmap_pirq,
         PHYSDEVOP_manage_pci_add, PHYSDEVOP_manage_pci_remove, PHYSDEVOP_restore_msi, PHYSDEVOP_setup_gsi, PHYSDEVOP_get_free_pirq,
-        PHYSDEVOP_pci_device_add, PHYSDEVOP_pci_device_remove, PHYSDEVOP_restore_msi_ext, PHYSDEVOP_prepare_msix, PHYSDEVOP_release_msix };
+        PHYSDEVOP_pci_device_add, PHYSDEVOP_pci_device_remove, PHYSDEVOP_restore_msi_ext, PHYSDEVOP_prepare_msix, PHYSDEVOP_release_msix,
+        PHYSDEVOP_pci_device_reset };
     static u8 arg[64];
 
     for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
@@ -1089,7 +1090,7 @@ TEST(answers_hold_nothing_else)
     enum { ROOM = 2048 };
     static u8 first[ROOM], again[ROOM];
 
-    for (unsigned cmd = XENVER_version; cmd <= XENVER_build_id; cmd++) {
+    for (unsigned cmd = XENVER_version; cmd <= XENVER_commandline2; cmd++) {
         memset(first, 0, ROOM);
         memset(again, 0, ROOM);
         stir(0x5151515151515151);

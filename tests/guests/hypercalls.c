@@ -87,7 +87,7 @@ static const struct pointer_call pointer_calls[] = {
     { __HYPERVISOR_callback_op, 1, 0, 2, 0, 0, 0 },
     { __HYPERVISOR_event_channel_op, 1, 0, 14, 0, 0, 0 },
     { __HYPERVISOR_event_channel_op_compat, 0, -1, 1, 0, 0, 0 },
-    { __HYPERVISOR_physdev_op, 1, 0, 32, BIT(PHYSDEVOP_IRQ_UNMASK_NOTIFY), 0, 0 },
+    { __HYPERVISOR_physdev_op, 1, 0, 33, BIT(PHYSDEVOP_IRQ_UNMASK_NOTIFY), 0, 0 },
     { __HYPERVISOR_physdev_op_compat, 0, -1, 1, 0, 0, 0 },
     { __HYPERVISOR_sysctl, 0, -1, 1, 0, 0, 0 },
     { __HYPERVISOR_domctl, 0, -1, 1, 0, 0, 0 },
@@ -433,6 +433,38 @@ TEST(version_capabilities)
 
     CHECK_OK(xen_version(XENVER_capabilities, caps));
     CHECK(strstr(caps, mine));
+}
+
+/* The same texts at whatever length they have: their size alone for no address, too little room, room enough. */
+TEST(version_texts_of_any_length)
+{
+    static const struct { u8 whole, cut; } texts[] = {
+        { XENVER_extraversion2, XENVER_extraversion }, { XENVER_capabilities2, XENVER_capabilities },
+        { XENVER_changeset2, XENVER_changeset }, { XENVER_commandline2, XENVER_commandline },
+    };
+    static struct { u32 len; char text[XEN_CAPABILITIES_INFO_LEN]; } whole;
+    static char cut[XEN_CAPABILITIES_INFO_LEN];
+
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        long size = xen_version(texts[i].whole, NULL);
+
+        if (texts[i].whole == XENVER_commandline2 && !is_dom0()) {
+            CHECK_EQ(size, -EPERM);
+            continue;
+        }
+        REQUIRE(size > 0 && size < (long)sizeof(cut));
+        CHECK_OK(xen_version(texts[i].cut, cut));
+        CHECK_EQ(size, (long)strlen(cut));
+        whole.len = 0;
+        CHECK_EQ(xen_version(texts[i].whole, &whole), -EINVAL);
+        whole.len = (u32)size - 1;
+        CHECK_EQ(xen_version(texts[i].whole, &whole), -ENOBUFS);
+        memset(whole.text, 'x', sizeof(whole.text));
+        whole.len = sizeof(whole.text);
+        CHECK_EQ(xen_version(texts[i].whole, &whole), size);
+        CHECK(!memcmp(whole.text, cut, (size_t)size));
+        CHECK_EQ(whole.text[size], 'x');
+    }
 }
 
 TEST(version_platform)

@@ -145,7 +145,8 @@ TEST(saving)
 
 static u16 new_domain(void)
 {
-    struct xen_domctl op = { .cmd = XEN_DOMCTL_createdomain, .interface_version = XEN_DOMCTL_INTERFACE_VERSION };
+    struct xen_domctl op = { .cmd = XEN_DOMCTL_createdomain, .interface_version = XEN_DOMCTL_INTERFACE_VERSION,
+                             .domain = DOMID_ANY };
 
     op.u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = 1, .max_evtchn_port = 31, .max_grant_frames = 1,
                                                           .max_maptrack_frames = 1, .grant_opts = 1 };
@@ -186,6 +187,19 @@ TEST(triggers_and_devices_of_others)
     CHECK_SAYS(ENOSYS, "trigger 2 is not offered", TRIGGER(INIT));
     try_passthrough(domid);
     CHECK_OK(ONE_DOMCTL(destroydomain, op_.domain = domid));
+}
+
+TEST(devices_that_were_reset)
+{
+    struct pci_device_reset reset = { .flags = 4 };
+
+    if (!is_dom0())
+        SKIP("dom0 has the devices");
+    CHECK_SAYS(EINVAL, "flags 0x4, possible are 0x3", physdev_op(PHYSDEVOP_pci_device_reset, &reset));
+    reset.flags = 3;
+    CHECK_OK(physdev_op(PHYSDEVOP_pci_device_reset, &reset));       /* the host bridge */
+    reset.dev.bus = 77;
+    CHECK_EQ(physdev_op(PHYSDEVOP_pci_device_reset, &reset), -ENODEV);
 }
 
 TEST(no_memory_low_enough)

@@ -9,7 +9,7 @@ PARTITION_MIB = 32
 
 
 # These take longest: they begin first, so that two processes end at about the same time.
-LONG_MODULES = ["test_boot", "test_smp", "test_guest_io", "test_bad_input", "test_formats"]
+LONG_MODULES = ["test_debian13_toolstack", "test_boot", "test_smp", "test_guest_io", "test_bad_input", "test_formats"]
 
 
 def pytest_collection_modifyitems(items):
@@ -33,20 +33,21 @@ def pytest_runtest_makereport(item, call):
         for machine in rig.live_machines:
             report.sections.append((f"end of {machine.log_path}", machine.tail()))
     if report.failed and call.when != "teardown" and "dom0" in item.fixturenames:
-        shared.suspect = True
+        for machine in shared.values():
+            machine.suspect = True
 
 
 class Shared:
     """The machine that tests share. After a failed test it is used again only if it answers and can be cleaned up."""
 
-    def __init__(self):
-        self.machine, self.suspect = None, False
+    def __init__(self, release):
+        self.release, self.machine, self.suspect = release, None, False
 
     def get(self, worker, scratch):
         if self.machine and (not self.machine.running() or self.suspect and not self.recovers()):
             self.close()
         if not self.machine:
-            self.machine = shared_machine(worker, scratch)
+            self.machine = shared_machine(worker, scratch, self.release)
             try:
                 self.machine.start()
                 self.machine.wait_for_dom0()
@@ -74,10 +75,10 @@ class Shared:
         self.machine, self.suspect = None, False
 
 
-shared = Shared()
+shared = {release: Shared(release) for release in (rig.DEBIAN12, rig.DEBIAN13)}
 
 
-def shared_machine(worker, scratch):
+def shared_machine(worker, scratch, release):
     """GRUB and multiboot2, Debian's own vmlinuz; behind the boot partition, one for domUs: dom0's /dev/vda2.
 
     The boot partition also has the ELF of that vmlinuz for domUs: in emulation, unpacking takes most of an xl create.
@@ -86,20 +87,20 @@ def shared_machine(worker, scratch):
     with open(partition, "wb") as stream:
         stream.truncate(PARTITION_MIB << 20)
     disk = rig.grub_disk(
-        scratch / "boot.img", rig.multiboot_entry(),
-        {"xen.gz": rig.hypervisor_path(), "vmlinuz": rig.KERNELS / "vmlinuz", "initrd": rig.CACHE / "dom0.cpio",
-         "vmlinux": rig.KERNELS / "vmlinux"},
+        scratch / "boot.img", rig.multiboot_entry(f"xen-version={release.xen}"),
+        {"xen.gz": rig.hypervisor_path(), "vmlinuz": release.kernels / "vmlinuz", "initrd": release.dom0,
+         "vmlinux": release.kernels / "vmlinux"},
         [partition])
-    pv_grub_disk(pvgrub, scratch)
-    return rig.Machine(name=f"dom0-{worker}", boot_disk=rig.Disk(disk), disks=[rig.Disk(pvgrub, "ahci")])
+    pv_grub_disk(pvgrub, scratch, release)
+    return rig.Machine(name=f"dom0-{release.xen}-{worker}", release=release, boot_disk=rig.Disk(disk), disks=[rig.Disk(pvgrub, "ahci")])
 
 
-def pv_grub_disk(image, scratch):
-    """A filesystem as PV GRUB wants it: /boot/grub/grub.cfg, a kernel and a ramdisk."""
+def pv_grub_disk(image, scratch, release):
+    """A filesystem as PV GRUB wants it: /boot/grub/grub.cfg, a kernel that it can unpack, and a ramdisk."""
     config = ("set timeout=0\nmenuentry linux {\n"
               "linux /boot/vmlinuz console=hvc0 quiet rig.name=viagrub\ninitrd /boot/initrd\n}\n")
     tree = rig.boot_tree(scratch / "pvgrub", config,
-                         {"vmlinuz": rig.KERNELS / "vmlinuz", "initrd": rig.CACHE / "domu.cpio"})
+                         {"vmlinuz": release.kernels / "vmlinux.gz", "initrd": release.domu})
     with open(image, "wb") as stream:
         stream.truncate(20 << 20)
     subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext2", "-d", tree, image], check=True)
@@ -118,13 +119,21 @@ def worker(request):
 @pytest.fixture(scope="session")
 def close_shared():
     yield
-    shared.close()
+    for machine in shared.values():
+        machine.close()
 
 
 @pytest.fixture
 def dom0(images, worker, close_shared, tmp_path_factory):
     """The shared machine, at dom0's shell, with no domU."""
-    return shared.get(worker, tmp_path_factory.mktemp("shared"))
+    return shared[rig.DEBIAN12].get(worker, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def debian13_dom0(images, worker, close_shared, tmp_path_factory):
+    """Such a machine with Debian 13 in dom0 and the domUs, for modules that repeat the tests of others with it."""
+    rig.build_images("trixie/dom0.cpio")
+    return shared[rig.DEBIAN13].get(worker, tmp_path_factory.mktemp("shared13"))
 
 
 @pytest.fixture
@@ -144,11 +153,11 @@ def domu(dom0):
 @pytest.fixture(scope="module")
 def end_standing():
     yield
-    machine = shared.machine
-    if machine and machine.running():
-        for domain in machine.standing.values():
-            domain.destroy()
-        machine.standing.clear()
+    for machine in (of_release.machine for of_release in shared.values()):
+        if machine and machine.running():
+            for domain in machine.standing.values():
+                domain.destroy()
+            machine.standing.clear()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pexpect
 
@@ -29,6 +30,18 @@ sys.path.insert(0, str(TOP / "tests"))
 from patience import TIMEOUT_SCALE, Patience, Waits
 CACHE = TOP / "build/cache"
 KERNELS = CACHE / "kernel"
+
+
+class Release(NamedTuple):
+    """What of a release of Debian dom0 and the domUs are: images in build/cache, and the version of its Xen tools."""
+    dom0: Path
+    domu: Path
+    kernels: Path
+    xen: str
+
+
+DEBIAN12 = Release(CACHE / "dom0.cpio", CACHE / "domu.cpio", KERNELS, "4.17")
+DEBIAN13 = Release(CACHE / "trixie/dom0.cpio", CACHE / "trixie-domu.cpio", CACHE / "trixie/kernel", "4.20")
 LOGS = TOP / "build/log"
 
 # A small buffer of translated code is emptied often. With a large one, GRUB's code stays in it to the end, and
@@ -116,17 +129,18 @@ class Machine:
     cdrom, or boot_disk: boot through the firmware and GRUB from that image instead of QEMU's -kernel.
     machine: q35 or pc; memory in MiB; nic: a QEMU device name or None; disks: Disk objects.
     name: of the log file under build/log. qemu: the program; topology: what follows the number of CPUs in -smp.
+    release: of Debian, in dom0 and, unless told, the domUs; the hypervisor must be told of its tools.
     """
 
     def __init__(self, name="machine", hypervisor=None, cmdline="", kernel=None, initrd=None, dom0_args="",
                  cdrom=None, boot_disk=None, machine="q35", cpu="Nehalem", cpus=1, memory=1536, nic="e1000e",
                  disks=(), extra=(), base_cmdline=HYPERVISOR_ARGS, reboots=False, echo=None,
-                 qemu="qemu-system-x86_64", topology=""):
-        self.name = name
+                 qemu="qemu-system-x86_64", topology="", release=DEBIAN12):
+        self.name, self.release = name, release
         self.hypervisor = hypervisor_path(hypervisor)
         self.cmdline = f"{base_cmdline} {cmdline}".strip()
-        self.kernel = Path(kernel or KERNELS / "vmlinux.gz")
-        self.initrd = Path(initrd or CACHE / "dom0.cpio")
+        self.kernel = Path(kernel or release.kernels / "vmlinux.gz")
+        self.initrd = Path(initrd or release.dom0)
         self.dom0_args = f"{DOM0_ARGS} {dom0_args}".strip()
         self.cdrom, self.boot_disk = cdrom, boot_disk
         self.machine, self.cpu, self.cpus, self.memory = machine, cpu, cpus, memory
@@ -265,6 +279,10 @@ class Machine:
         return Failure(f"{message}; the end of {self.log_path}:\n{self.tail()}")
 
     # dom0
+
+    def tool(self, name):
+        """Where dom0 has one of Xen's tools that no wrapper stands for."""
+        return f"/usr/lib/xen-{self.release.xen}/bin/{name}"
 
     def wait_for_dom0(self, timeout=240):
         self.expect(r"dom0: ready", timeout)

@@ -3,12 +3,12 @@ import pytest
 
 import rig
 
-KERNEL = rig.CACHE / "trixie/boot/vmlinuz"
+KERNEL = rig.CACHE / "trixie/kernel/vmlinuz"
 
 
 @pytest.fixture(scope="module")
 def debian13(images):
-    rig.build_images("trixie-dom0.cpio", "trixie-domu.cpio")
+    rig.build_images("trixie-dom0.cpio", "trixie-domu.cpio", "trixie/kernel/vmlinuz")
     with rig.Machine(name="debian13", kernel=KERNEL, initrd=rig.CACHE / "trixie-dom0.cpio") as machine:
         machine.wait_for_dom0()
         yield machine

@@ -92,6 +92,31 @@ def test_installing_removes_former_names(scratch):
     assert all(name in text for name in FORMER) and files(root) == INSTALLED
 
 
+def lay_tools(root, *versions):
+    for version in versions:
+        tool = root / f"usr/lib/xen-{version}/bin/xl"
+        tool.parent.mkdir(parents=True)
+        tool.touch()
+
+
+def grub_setting(root):
+    """What GRUB's configuration then has for hypervisors, where /etc/default/grub says loglvl=all."""
+    script = ('GRUB_CMDLINE_XEN_DEFAULT=loglvl=all; for f in "$0"/etc/default/grub.d/*.cfg; do . "$f"; done; '
+              'echo "$GRUB_CMDLINE_XEN_DEFAULT"')
+    return subprocess.run(["sh", "-c", script, root], text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("versions, told", [(["4.17"], "4.17"), (["4.17", "4.20", "4.9"], "4.20")])
+def test_the_hypervisor_is_told_of_the_newest_tools(scratch, versions, told):
+    root = scratch / "root"
+    lay_tools(root, *versions)
+    before = files(root)
+    assert "etc/default/grub.d/pvisor.cfg" in made("install", f"DESTDIR={root}")
+    assert grub_setting(root) == f"loglvl=all xen-version={told}"
+    made("uninstall", f"DESTDIR={root}")
+    assert files(root) == before and not (root / "etc").exists()
+
+
 # The menu
 
 class Menu:

@@ -16,7 +16,7 @@ def test_xl_info(dom0):
     assert "xen-3.0-x86_64" in info["xen_caps"].split()
     assert info["nr_cpus"] == "1"
     assert 0 < int(info["free_memory"]) < int(info["total_memory"]) <= 1536
-    assert info["xen_version"].startswith("4.17")
+    assert info["xen_version"].startswith(dom0.release.xen)
     assert "dom0_mem=512M" in info["xen_commandline"]
 
 
@@ -216,13 +216,13 @@ def test_xl_dump_core(dom0, guest):
 
 def test_xenctx_shows_registers_as_they_are(dom0, guest):
     """CR0 as in force, but for TS, and the flags with the I/O privilege that Linux asks for."""
-    said = dom0.ok(f"/usr/lib/xen-4.17/bin/xenctx -a {guest.domid()}")
+    said = dom0.ok(f"{dom0.tool('xenctx')} -a {guest.domid()}")
     assert int(re.search(r"cr0: ([0-9a-f]+)", said).group(1), 16) | 8 == 0x8005003b
     assert int(re.search(r"flags: ([0-9a-f]+)", said).group(1), 16) >> 12 & 3 == 1
 
 
 def test_xen_cpuid_shows_all_policies(dom0):
-    said = dom0.ok("/usr/lib/xen-4.17/bin/xen-cpuid -p")
+    said = dom0.ok(f"{dom0.tool('xen-cpuid')} -p")
     for name in ("Raw", "Host", "PV Max", "HVM Max", "PV Default", "HVM Default"):
         assert re.search(rf"^{name} policy: \d+ leaves, \d+ MSRs", said, re.M), name
 

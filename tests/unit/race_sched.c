@@ -3,7 +3,7 @@
  * it sleeps, yields, wakes and pauses others, changes affinities, weights and caps, sets timers. No data race, no lock out of order;
  * no vCPU on two CPUs; and when all is quiet every vCPU that was woken has run.
  */
-// SOURCES: tests/unit/fake/machine.c tests/unit/fake/threads.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/cmdline.c tests/unit/fake/threads.c common/abi.c
 // SOURCES: common/sched/core.c common/sched/runq.c common/sched/place.c common/sched/cap.c common/sched/params.c common/sched/pool.c
 // SOURCES: common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c common/softirq.c common/preempt.c common/domain/pause.c
 // SOURCES: common/spinlock.c

@@ -1,5 +1,5 @@
 /* The command line: splitting, the kinds of value, and that a word without effect is named in the log. */
-// SOURCES: tests/unit/fake/log.c common/cmdline.c common/lib/text.c
+// SOURCES: tests/unit/fake/log.c common/cmdline.c common/cmdline_words.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -85,6 +85,41 @@ static void names_what_it_does_not_take(void **state)
     assert_false(quick);
 }
 
+static void says_why_words_of_others_do_nothing(void **state)
+{
+    (void)state;
+    cmdline_parse("iommu=force,verbose no-pcid ivrs_ioapic[4]=00:14.0 placeholder no-real-mode edd=off sched=credit");
+    assert_non_null(strstr(log_text, "'iommu=force,verbose' has no effect: IOMMUs are not used"));
+    assert_non_null(strstr(log_text, "'no-pcid' has no effect: the hypervisor does not use"));
+    assert_non_null(strstr(log_text, "'ivrs_ioapic[4]=00:14.0' has no effect: IOMMUs"));
+    assert_non_null(strstr(log_text, "'sched=credit' has no effect: there is one scheduler"));
+    assert_null(strstr(log_text, "placeholder"));
+    assert_null(strstr(log_text, "real-mode"));
+    assert_null(strstr(log_text, "edd"));
+    assert_null(strstr(log_text, "unknown"));
+}
+
+static void names_the_nearest_word(void **state)
+{
+    static const struct { const char *word, *nearest; } cases[] = {
+        { "qiuck=yes", "quick" }, { "coutn=1", "count" }, { "texts=x", "text" }, { "no-quck", "quick" }, { "iomu=on", "iommu" },
+        { "max-cstate=1", "max_cstate" }, { "crashkernell=1", "crashkernel" }, { "cpuidl", "cpuidle" },
+    };
+    char expected[100];
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        log_clear();
+        cmdline_parse(cases[i].word);
+        snprintf(expected, sizeof(expected), "unknown word '%s', did you mean '%s'?", cases[i].word, cases[i].nearest);
+        assert_non_null(strstr(log_text, expected));
+    }
+    log_clear();
+    cmdline_parse("root=/dev/sda1 q zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz=1 =3");
+    assert_null(strstr(log_text, "did you mean"));
+    assert_non_null(strstr(log_text, "unknown word 'root=/dev/sda1'\n"));
+}
+
 static void names_the_word_of_a_list_that_is_malformed(void **state)
 {
     (void)state;
@@ -145,6 +180,8 @@ int main(void)
         cmocka_unit_test_setup(splits_words, reset),
         cmocka_unit_test_setup(negates, reset),
         cmocka_unit_test_setup(names_what_it_does_not_take, reset),
+        cmocka_unit_test_setup(says_why_words_of_others_do_nothing, reset),
+        cmocka_unit_test_setup(names_the_nearest_word, reset),
         cmocka_unit_test_setup(stops_at_the_dashes, reset),
         cmocka_unit_test_setup(names_the_word_of_a_list_that_is_malformed, reset),
         cmocka_unit_test_setup(numbers_do_not_wrap, reset),

@@ -3,7 +3,7 @@
  * gives way, frames that outlive everything else.
  */
 // SOURCES: common/domain/create.c common/domain/end.c common/domain/lookup.c common/domain/pause.c
-// SOURCES: common/domain/vcpu.c common/abi.c tests/unit/fake/machine.c
+// SOURCES: tests/unit/fake/cmdline.c common/domain/changed.c common/domain/vcpu.c common/abi.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -182,7 +182,7 @@ static void destroy(struct domain *d)
 
 static void makes_and_unmakes(void **state)
 {
-    struct domain *d = create(DOMID_INVALID);
+    struct domain *d = create(DOMID_ANY);
     u16 id = d->id;
 
     (void)state;
@@ -200,6 +200,37 @@ static void makes_and_unmakes(void **state)
     assert_int_equal(vcpus_left, 0);
     assert_int_equal(exceptions, 2);
     assert_int_equal(fake_usage().blocks, 0);
+}
+
+static void states_that_changed_are_told_once_each(void **state)
+{
+    struct domain *a, *b;
+    u64 first;
+
+    (void)state;
+    while (domain_next_changed() != DOMID_INVALID)
+        ;
+    a = create(70);
+    b = create(3);
+    first = b->unique_id;
+    assert_int_not_equal(a->unique_id, first);
+    assert_int_equal(domain_next_changed(), 3);
+    assert_int_equal(domain_next_changed(), 70);
+    assert_int_equal(domain_next_changed(), DOMID_INVALID);
+    domain_shutdown(a, SHUTDOWN_poweroff);
+    assert_int_equal(domain_next_changed(), 70);
+    assert_int_equal(domain_next_changed(), DOMID_INVALID);
+    destroy(b);
+    assert_int_equal(domain_next_changed(), 3);
+    assert_int_equal(domain_next_changed(), DOMID_INVALID);
+    b = create(3);
+    assert_int_not_equal(b->unique_id, first);
+    domains_all_changed();
+    assert_int_equal(domain_next_changed(), 3);
+    assert_int_equal(domain_next_changed(), 70);
+    assert_int_equal(domain_next_changed(), DOMID_INVALID);
+    destroy(a);
+    destroy(b);
 }
 
 static void a_failed_creation_leaves_nothing(void **state)
@@ -224,7 +255,7 @@ static void a_failed_creation_leaves_nothing(void **state)
 
 static void numbers_are_not_reused_at_once(void **state)
 {
-    struct domain *a = create(DOMID_INVALID), *b;
+    struct domain *a = create(DOMID_ANY), *b;
     u16 id = a->id;
     int err;
 
@@ -232,7 +263,7 @@ static void numbers_are_not_reused_at_once(void **state)
     assert_null(domain_create(id, &config, false, &err));
     assert_int_equal(err, -EEXIST);
     destroy(a);
-    b = create(DOMID_INVALID);
+    b = create(DOMID_ANY);
     assert_int_not_equal(b->id, id);
     destroy(b);
     destroy(create(id));
@@ -401,6 +432,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(makes_and_unmakes),
+        TEST(states_that_changed_are_told_once_each),
         TEST(a_failed_creation_leaves_nothing),
         TEST(numbers_are_not_reused_at_once),
         TEST(refuses_silly_configurations),

@@ -3,7 +3,7 @@
  * answers of xen_version and vm_assist. Handlers here are the test's own.
  */
 // SOURCES: common/hypercall_log.c common/multicall.c common/version.c arch/x86/pv/assist.c common/abi.c common/lib/text.c
-// SOURCES: common/domain/rights.c
+// SOURCES: common/domain/rights.c common/lib/xen_version.c
 // SOURCES: arch/x86/pt/format.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>

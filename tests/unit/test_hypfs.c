@@ -17,8 +17,7 @@
 
 const char version_extra[] = "-extra", version_changeset[] = "pvisor 1", version_compile_by[] = "us", version_compile_date[] = "some time";
 const char version_compiler[] = "gcc";
-u32 version_major(void) { return 4; }
-u32 version_minor(void) { return 17; }
+u32 version_number = 4 << 16 | 17;
 spinlock_t control_lock = SPINLOCK_INIT(RANK_CONTROL);
 static bool busy;
 bool spin_trylock(spinlock_t *l) { if (!busy) spin_lock(l); return !busy; }

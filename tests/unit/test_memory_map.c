@@ -1,5 +1,6 @@
 /* The machine's memory map, and memory at boot: nothing of a firmware's map is lost without a word, and what grows with it fits. */
-// SOURCES: tests/unit/fake/log.c arch/x86/mm/e820.c arch/x86/mm/boot_alloc.c arch/x86/boot/multiboot.c common/lib/text.c
+// SOURCES: tests/unit/fake/log.c arch/x86/mm/boot_alloc.c arch/x86/boot/multiboot.c common/lib/text.c
+// SOURCES: common/cmdline.c common/cmdline_words.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,9 +8,10 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+#include "../../arch/x86/mm/e820.c"
 #include <asm/boot.h>
-#include <asm/e820.h>
 #include <asm/mm.h>
+#include <pvisor/cmdline.h>
 #include <pvisor/lib.h>
 #include "fake/log.h"
 
@@ -18,6 +20,12 @@
 
 u64 fake_direct_map, nr_frames = ~0UL;
 char __image_start[1], __image_end[1];
+
+/* What the linker script does for the hypervisor. */
+const struct cmdline_option __cmdline_start[] = {
+    { "mem", parse_mem, NULL }, { "availmem", parse_availmem, NULL }, { "badpage", parse_badpage, NULL },
+};
+__asm__(".globl __cmdline_end\n.set __cmdline_end, __cmdline_start + 72");
 
 static u64 heap_frames, heap_lowest;
 static jmp_buf failed;
@@ -249,6 +257,46 @@ static void tables_of_a_large_machine_fit(void **state)
     assert_true(boot_alloc(1).v >= 4 * GIB);
 }
 
+/* The last of the tests: what it says holds. */
+static void what_the_command_line_withholds_is_not_used(void **state)
+{
+    (void)state;
+    add(0x100000, GIB, E820_RAM);
+    add(GIB, GIB + 0x1000, E820_ACPI);
+    add(4 * GIB, 8 * GIB, E820_RAM);
+    read_map();
+    cmdline_parse("badpage=0x200,0x300-0x30f,0x100200-0x100200");
+    e820_withhold();
+    expect(0, 0x100000, 0x200000, E820_RAM);
+    expect(1, 0x200000, 0x201000, E820_UNUSABLE);
+    expect(2, 0x201000, 0x300000, E820_RAM);
+    expect(3, 0x300000, 0x310000, E820_UNUSABLE);
+    expect(4, 0x310000, GIB, E820_RAM);
+    expect(5, GIB, GIB + 0x1000, E820_ACPI);
+    expect(7, 4 * GIB + 0x200000, 4 * GIB + 0x201000, E820_UNUSABLE);
+    assert_int_equal(bytes_of(E820_UNUSABLE), 18 << 12);
+
+    cmdline_parse("mem=6G");
+    read_map();
+    e820_withhold();
+    assert_int_equal(bytes_of(E820_RAM), GIB - 0x100000 + 2 * GIB - (18 << 12));
+    expect(host_e820_nr - 1, 6 * GIB, 8 * GIB, E820_UNUSABLE);
+
+    cmdline_parse("availmem=1G");
+    read_map();
+    log_clear();
+    e820_withhold();
+    assert_int_equal(bytes_of(E820_RAM), GIB);
+    assert_non_null(strstr(log_text, "KiB of RAM are left unused"));
+
+    log_clear();
+    cmdline_parse("badpage=9-8 mem=x availmem=0 badpage=1,2,");
+    assert_non_null(strstr(log_text, "badpage=9-8' is malformed"));
+    assert_non_null(strstr(log_text, "mem=x' is malformed"));
+    assert_non_null(strstr(log_text, "availmem=0' is malformed"));
+    assert_non_null(strstr(log_text, "badpage=1,2,' is malformed"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup(says_what_of_the_loaders_does_not_fit, setup),
         cmocka_unit_test_setup(tags_end_where_they_say, setup),
         cmocka_unit_test_setup(tables_of_a_large_machine_fit, setup),
+        cmocka_unit_test_setup(what_the_command_line_withholds_is_not_used, setup),
     };
 
     return cmocka_run_group_tests_name("memory map", tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* CPU policies: masks against the public header, serialising and setting, refusals, CPUID. */
-// SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c
+// SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c common/lib/xen_version.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

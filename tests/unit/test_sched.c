@@ -3,7 +3,7 @@
  * conservation, wake-up latency, and a long random run. sim_check() holds after every single event: no CPU
  * idles while a vCPU that may run there waits, none is lost, and runstate times add up to the nanosecond.
  */
-// SOURCES: tests/unit/fake/cpus.c common/sched/core.c common/sched/runq.c common/sched/place.c
+// SOURCES: tests/unit/fake/cpus.c tests/unit/fake/cmdline.c common/sched/core.c common/sched/runq.c common/sched/place.c
 // SOURCES: common/sched/cap.c common/sched/params.c common/sched/pool.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
 // SOURCES: common/softirq.c common/preempt.c common/spinlock.c common/domain/system.c
 // LIBS: -lpthread

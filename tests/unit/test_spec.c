@@ -10,6 +10,7 @@
 #include <pvisor/cmdline.h>
 #include <string.h>
 
+void printk(const char *fmt, ...) { (void)fmt; }
 int cmdline_list(const char *value, int (*parse)(void *to, const char *word, size_t len), void *to)
 {
     (void)value, (void)parse, (void)to;
@@ -203,6 +204,14 @@ static void words_act_alone(void **state)
     assert_int_equal(spec_choose(&h, &w).thunk, THUNK_RETPOLINE);
     assert_int_equal(parse(&w, "no-bti-thunk"), 0);
     assert_int_equal(spec_choose(&h, &w).thunk, THUNK_JMP);
+    assert_int_equal(parse(&w, "ibpb=no"), 0);
+    assert_int_equal(w.ibpb, SPEC_OFF);
+    assert_int_equal(parse(&w, "verw=on"), 0);
+    assert_int_equal(w.verw, SPEC_ON);
+    /* Xen's words for what there is not stand in the way of no others. */
+    assert_int_equal(parse(&w, "gds-mit=no"), 0);
+    assert_int_equal(parse(&w, "no-branch-harden"), 0);
+    assert_int_equal(parse(&w, "bhb-seq=long"), 0);
     assert_int_equal(parse(&w, "md-clear"), 0);
     assert_true(spec_choose(&h, &w).verw);
     assert_int_equal(parse(&w, "no-rsb"), 0);

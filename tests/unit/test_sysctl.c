@@ -1,5 +1,5 @@
 /* Sysctls that walk over all domains: complete whatever number of times they give way, and whatever is in the registers. */
-// SOURCES: common/control/sysctl.c common/control/machine.c common/abi.c tests/unit/fake/machine.c
+// SOURCES: common/control/sysctl.c common/control/versions.c common/control/machine.c common/abi.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

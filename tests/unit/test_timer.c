@@ -2,7 +2,7 @@
  * Timers on simulated CPUs: order, stopping, re-arming, remote arming, migration, a random run against a
  * model.
  */
-// SOURCES: tests/unit/fake/cpus.c common/sched/core.c common/sched/runq.c common/sched/place.c
+// SOURCES: tests/unit/fake/cpus.c tests/unit/fake/cmdline.c common/sched/core.c common/sched/runq.c common/sched/place.c
 // SOURCES: common/sched/cap.c common/sched/params.c common/sched/pool.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
 // SOURCES: common/softirq.c common/preempt.c common/spinlock.c common/domain/system.c
 #include <setjmp.h>

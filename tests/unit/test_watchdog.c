@@ -25,6 +25,7 @@ void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu) {
 void timer_set(struct timer *t, u64 expires) { t->expires = expires; }
 void timer_kill(struct timer *t) { t->fn = NULL; }
 int cmdline_bool(const char *value, bool *var) { (void)value, (void)var; return 0; }
+int cmdline_uint(const char *value, u32 *var) { (void)value, (void)var; return 0; }
 void console_flush(void) { }
 void nmi_show_cpu(unsigned cpu) { shown = cpu; nr_shown++; }
 void printk(const char *fmt, ...)

@@ -4,7 +4,8 @@
  */
 // SOURCES: arch/x86/cpu/features.c arch/x86/cpu/hwdom.c arch/x86/cpu/idle.c arch/x86/cpu/power.c arch/x86/cpu/smp.c
 // SOURCES: arch/x86/cpu/spec_options.c arch/x86/cpu/watchdog.c arch/x86/irq/lapic.c arch/x86/pv/dom0_size.c arch/x86/time/time.c
-// SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c
+// SOURCES: arch/x86/mm/e820.c common/domain/create.c common/sched/pool.c common/cmdline_words.c
+// SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c common/lib/xen_version.c
 // SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c common/invariant.c
 // LIBS: -no-pie -Wl,--unresolved-symbols=ignore-all -Wl,-T,cmdline.lds
 #include <setjmp.h>
@@ -34,7 +35,10 @@ static const struct { const char *word, *value; } good[] = {
     { "conring_size", "128k" }, { "conswitch", "bx" }, { "loglvl", "error/all" }, { "guest_loglvl", "none/info" }, { "noreboot", "yes" },
     { "reboot", "kbd" }, { "physdev_dom0_hide", "(00:04.2)(0001:00:1f.3)" }, { "dom0_ioports_disable", "60-64,3f8" }, { "smep", "no" },
     { "smap", "hvm" }, { "xsave", "off" }, { "x2apic", "true" }, { "xpti", "dom0=no,domu=yes" }, { "pv-l1tf", "domu=1" },
-    { "spec-ctrl", "no-rsb,ibpb" }, { "tsc", "unstable" },
+    { "spec-ctrl", "no-rsb,ibpb" }, { "tsc", "unstable" }, { "xen-version", "4.20" },
+    { "nosmp", "no" }, { "watchdog_timeout", "30" }, { "sched_ratelimit_us", "1000" }, { "gnttab_max_frames", "128" },
+    { "gnttab_max_maptrack_frames", "2048" }, { "dom0_vcpus_pin", "yes" }, { "mem", "4G" }, { "availmem", "1G" },
+    { "badpage", "0x12345,0x20000-0x200ff" },
 };
 /* More that begins well. */
 static const char *const bad[] = {
@@ -84,6 +88,47 @@ static void expect_unchanged(const struct cmdline_option *o, const char *value, 
     if (rc && !data_is(before))
         fail_msg("%s=%s is refused and changes something", o->name, value);
     free(before);
+}
+
+/* Of the documentation of Xen 4.17 and 4.20, and what 4.21 and 4.22 added. */
+static const char *const xens[] = {
+    "acpi", "acpi_apic_instance", "acpi_pstate_strict", "acpi_skip_timer_override", "acpi_sleep", "allow_unsafe", "altp2m",
+    "apic", "apic_verbosity", "apicv", "arat", "argo", "asid", "async-show-all", "ats", "availmem", "badpage", "bootscrub",
+    "bootscrub_chunk", "buddy-alloc-size", "cet", "clocksource", "cmci-threshold", "cmos-rtc-probe", "com1", "com2",
+    "conring_size", "console", "console_timestamps", "console_to_ring", "conswitch", "core_parking", "cpu_type", "cpufreq",
+    "cpuid", "cpuid_mask_cpu", "cpuid_mask_ecx", "cpuid_mask_edx", "cpuid_mask_ext_ecx", "cpuid_mask_ext_edx",
+    "cpuid_mask_l7s0_eax", "cpuid_mask_l7s0_ebx", "cpuid_mask_thermal_ecx", "cpuid_mask_xsave_eax", "cpuidle", "cpuinfo",
+    "crash-debug-debugkey", "crash-debug-hwdom", "crash-debug-kexeccmd", "crash-debug-panic", "crash-debug-watchdog",
+    "crashinfo_maxaddr", "crashkernel", "credit2_balance_over", "credit2_balance_under", "credit2_cap_period_ms",
+    "credit2_load_precision_shift", "credit2_load_window_shift", "credit2_runqueue", "dbgp", "debug_stack_lines", "debugtrace",
+    "dit", "dma_bits", "dom0", "dom0-cpuid", "dom0-iommu", "dom0-llc-colors", "dom0_ioports_disable", "dom0_max_vcpus",
+    "dom0_mem", "dom0_nodes", "dom0_vcpus_pin", "dtuart", "e820-mtrr-clip", "e820-verbose", "edd", "edid", "efi", "ept",
+    "ext_regions", "extra_guest_irqs", "flask", "font", "force-ept", "gdb", "global-pages", "gnttab", "gnttab_max_frames",
+    "gnttab_max_maptrack_frames", "guest_loglvl", "hap", "hap_1gb", "hap_2mb", "hardware_dom", "hest_disable", "highmem-start",
+    "hmp-unsafe", "hpet", "hpetbroadcast", "hvm_debug", "hvm_fep", "hvm_port80", "idle_latency_factor", "invpcid", "ioapic_ack",
+    "iommu", "iommu_dev_iotlb_timeout", "iommu_inclusive_mapping", "irq-max-guests", "irq_ratelimit", "irq_vector_map", "ivmd",
+    "ivrs_hpet", "ivrs_ioapic", "lapic", "lapic_timer_c2_ok", "ler", "llc-coloring", "llc-nr-ways", "llc-size",
+    "load-balance-ratelimit", "lock-depth-size", "loglvl", "low_crashinfo", "low_mem_virq_limit", "max-order-dirty",
+    "max_cstate", "max_gsi_irqs", "max_lpi_bits", "maxcpus", "mce", "mce_fb", "mce_verbosity", "mem", "memop-max-order", "mmcfg",
+    "mmio-relax", "msi", "mtrr.show", "mwait-idle", "nmi", "no-real-mode", "noapic", "noirqbalance", "nolapic", "noreboot",
+    "nosmp", "nr_irqs", "numa", "partial-emulation", "pci", "pci-passthrough", "pci-phantom", "pcid", "pdx-compress", "pku",
+    "placeholder", "ple_gap", "ple_window", "preferred-cstates", "probe-port-aliases", "psr", "pv", "pv-l1tf", "pv-linear-pt",
+    "pv-shim", "rcu-idle-timer-period-ms", "reboot", "rmrr", "ro-hpet", "sched", "sched-gran", "sched_credit2_max_cpus_runqueue",
+    "sched_credit2_migrate_resist", "sched_credit_tslice_ms", "sched_ratelimit_us", "sched_smt_power_savings", "scrub-domheap",
+    "serial_tx_buffer", "serrors", "shim_mem", "smap", "smep", "smt", "snb_igd_quirk", "spec-ctrl", "sync_console", "tboot",
+    "tbuf_size", "tdt", "tevt_mask", "tickle_one_idle_cpu", "timer_slop", "tsc", "tsx", "ucode", "unrestricted_guest",
+    "vcpu_migration_delay", "vesa-ram", "vga", "viridian-spinlock-retry-count", "viridian-version", "vm-notify-window", "vpid",
+    "vpmu", "vwfi", "wallclock", "watchdog", "watchdog_timeout", "x2apic", "x2apic-mode", "x2apic_phys", "xen-llc-colors",
+    "xenheap_megabytes", "xpti", "xsave", "xsm",
+};
+
+/* Each of them works, or the log says why not; none of those that work stands among the others. */
+static void every_word_of_xens_is_known(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(xens); i++)
+        if (!find_option(xens[i]) == !cmdline_why_idle(xens[i]))
+            fail_msg("%s is %s", xens[i], find_option(xens[i]) ? "idle and works" : "not known");
 }
 
 static const char *good_value(const char *word)
@@ -161,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_words_are_here),
+        cmocka_unit_test(every_word_of_xens_is_known),
         cmocka_unit_test(what_is_malformed_changes_nothing),
         cmocka_unit_test(dom0_gets_what_dom0_mem_says),
         cmocka_unit_test(dom0_gets_vcpus_within_its_range),

@@ -11,7 +11,7 @@ extern u8 user_syscall_loop[], user_syscall_loop_end[], user_fault_loop[], user_
 /* Not timed: when we began, and the pages that are free or ours. First, so that nothing else ran before. */
 TEST(start)
 {
-    static struct xen_sysctl op = { .cmd = XEN_SYSCTL_physinfo, .interface_version = XEN_SYSCTL_INTERFACE_VERSION };
+    static struct xen_sysctl op = { .cmd = XEN_SYSCTL_physinfo, .interface_version = XEN_SYSCTL_INTERFACE_VERSION_4_17 };
 
     printf("BENCH started %llu\n", (unsigned long long)rdtsc());
     REQUIRE_OK(HYPERCALL(__HYPERVISOR_sysctl, P(&op)));

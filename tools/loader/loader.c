@@ -197,6 +197,8 @@ static void find_kernel(void)
 
     if (!size)
         fail("no kernel: give the real kernel as ramdisk= in the domain's configuration");
+    if (size > 1 && file[0] == 0x1f && file[1] == 0x8b)
+        fail("the kernel is gzipped, and xl of Xen 4.20 and later leaves that to us: gunzip it for ramdisk=");
     if (image_parse(file, size, &k.img, &err))
         fail(err.text);
     if (k.img.format != PT32)

@@ -28,6 +28,7 @@
 #include <pvisor/softirq.h>
 #include <pvisor/time.h>
 #include <pvisor/vga.h>
+#include <pvisor/version.h>
 
 /* Until CPU 0 has its final stack. Aligned like one, so that cpu_info() works. */
 struct boot_stack { char bytes[STACK_SIZE]; };
@@ -38,7 +39,8 @@ void stack_reset_jump(void *stack, void (*fn)(void)) noreturn_fn;
 static __init void banner(void)
 {
     /* pvisor-inspect knows the image by this text. */
-    printk(LOG_ERR "pvisor " PVISOR_VERSION " (" BUILD_KIND " build), speaking the Xen %d.%d ABI\n", XEN_MAJOR, XEN_MINOR);
+    printk(LOG_ERR "pvisor " PVISOR_VERSION " (" BUILD_KIND " build), speaking the Xen %u.%u ABI\n", version_major(),
+           version_minor());
     printk(LOG_INFO "Bootloader: %s\n", boot_info.loader[0] ? boot_info.loader : "unknown");
     printk(LOG_INFO "Command line: %s\n", boot_info.cmdline);
 }
@@ -59,6 +61,7 @@ __init noreturn_fn void start_pvisor(u32 magic, u32 info)
     if (!host_e820_nr)
         boot_failure("the boot loader gave no memory map");
     cpu_detect();
+    e820_withhold();
     e820_log();
     memory_init();
     for (unsigned i = 0; i < boot_info.nr_modules; i++)

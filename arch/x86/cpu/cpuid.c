@@ -11,11 +11,8 @@
 #include <pvisor/cpu_policy.h>
 #include <pvisor/domain.h>
 #include <pvisor/time.h>
+#include <pvisor/version.h>
 
-#ifndef XEN_MAJOR /* Config.mk says which we are compatible with */
-#define XEN_MAJOR 4
-#define XEN_MINOR 17
-#endif
 #define HYPERCALL_MSR 0x40000000
 
 /* ns = ((tsc << shift) * mul) >> 32, with mul's top bit set; a negative shift is to the right. */
@@ -72,7 +69,7 @@ static struct cpuid_regs hypervisor_leaf(const struct domain *d, u32 n, u32 subl
         return (struct cpuid_regs){ XEN_CPUID_FIRST_LEAF + hypervisor_limit(d), XEN_CPUID_SIGNATURE_EBX,
                                     XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX };
     case 1:
-        return (struct cpuid_regs){ XEN_MAJOR << 16 | XEN_MINOR, 0, 0, 0 };
+        return (struct cpuid_regs){ version_number, 0, 0, 0 };
     case 2:
         return (struct cpuid_regs){ 1, HYPERCALL_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0 };
     case 3:

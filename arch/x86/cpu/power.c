@@ -57,7 +57,7 @@ static const struct {
 };
 static char first_method = 'a';
 
-/* reboot=acpi|kbd|pci|triple|no; words may be combined by commas, "warm" and "cold" mean nothing here. */
+/* reboot=acpi|kbd|pci|triple|no; words may be combined by commas; "warm", "cold", "efi" and "xen" mean nothing here. */
 struct reboot_words { char method; bool noreboot; };
 
 static int parse_reboot_word(void *to, const char *word, size_t len)
@@ -71,7 +71,7 @@ static int parse_reboot_word(void *to, const char *word, size_t len)
         }
     if (len && *word == 'n')
         w->noreboot = true;
-    return len && strchr("nwc", *word) ? 0 : -EINVAL;
+    return len && strchr("nwcex", *word) ? 0 : -EINVAL;
 }
 
 static int parse_reboot(const char *v)

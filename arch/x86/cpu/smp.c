@@ -40,6 +40,17 @@ void start_secondary(void) noreturn_fn;
 static u32 opt_maxcpus = NR_CPUS;
 CMDLINE_UINT("maxcpus", opt_maxcpus);
 
+static int parse_nosmp(const char *value)
+{
+    bool alone;
+    int rc = cmdline_bool(value, &alone);
+
+    if (!rc && alone)
+        opt_maxcpus = 1;
+    return rc;
+}
+CMDLINE_OPTION("nosmp", parse_nosmp);
+
 static u32 apic_ids[NR_CPUS];          /* of the CPUs known, online or not */
 static unsigned nr_known = 1;
 static u64 trampoline_page;            /* machine address; 0: there is no room */

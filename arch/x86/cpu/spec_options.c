@@ -3,11 +3,18 @@
 #include <public/errno.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/lib.h>
+#include <pvisor/printk.h>
 
 static const struct { const char *name; size_t field; } switches[] = {
     { "bti-thunk", offsetof(struct spec_wishes, thunk) }, { "ibrs", offsetof(struct spec_wishes, ibrs) },
     { "ibpb", offsetof(struct spec_wishes, ibpb) }, { "rsb", offsetof(struct spec_wishes, rsb) },
-    { "md-clear", offsetof(struct spec_wishes, verw) },
+    { "md-clear", offsetof(struct spec_wishes, verw) }, { "verw", offsetof(struct spec_wishes, verw) },
+};
+
+/* What Xen's list has besides: a setting for what is not done here, or not told apart. */
+static const char *const idle[] = {
+    "xen", "hvm", "pv", "msr-sc", "ibpb-entry", "bhb-entry", "bhb-seq", "ssbd", "psfd", "eager-fpu", "l1d-flush", "branch-harden",
+    "srb-lock", "unpriv-mmio", "gds-mit", "div-scrub", "lock-harden", "bhi-dis-s", "bp-spec-reduce",
 };
 
 static enum spec_wish *wish_of(struct spec_wishes *w, unsigned i) { return (enum spec_wish *)((char *)w + switches[i].field); }
@@ -39,10 +46,30 @@ static bool is_false(const char *word, size_t len)
     return is_word(word, len, "no") || is_word(word, len, "off") || is_word(word, len, "false") || is_word(word, len, "0");
 }
 
-/* NAME and no-NAME, besides the words for all together and the kinds of thunk. */
+static int say_idle(const char *word, size_t len)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(idle); i++)
+        if (is_word(word, len, idle[i])) {
+            printk(LOG_WARNING "Command line: 'spec-ctrl=%.*s' has no effect: there is no such setting\n", (int)len, word);
+            return 0;
+        }
+    return -EINVAL;
+}
+
+static size_t name_length(const char *word, size_t len)
+{
+    size_t n = 0;
+
+    while (n < len && word[n] != '=')
+        n++;
+    return n;
+}
+
+/* NAME, no-NAME and NAME=BOOLEAN, besides the words for all together and the kinds of thunk. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
 {
-    bool no = len > 3 && !strncmp(word, "no-", 3);
+    bool no = len > 3 && !strncmp(word, "no-", 3), on = !no;
+    size_t name;
 
     if (is_false(word, len))
         return all_wishes(w, SPEC_OFF);
@@ -56,9 +83,17 @@ int spec_parse_word(struct spec_wishes *w, const char *word, size_t len)
         return choose_thunk(w, THUNK_JMP);
     word += no ? 3 : 0;
     len -= no ? 3 : 0;
+    name = name_length(word, len);
+    if (!say_idle(word, name))
+        return 0;
+    if (name < len) {
+        on = is_true(word + name + 1, len - name - 1);
+        if (no || (!on && !is_false(word + name + 1, len - name - 1)))
+            return -EINVAL;
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(switches); i++)
-        if (is_word(word, len, switches[i].name)) {
-            *wish_of(w, i) = no ? SPEC_OFF : SPEC_ON;
+        if (is_word(word, name, switches[i].name)) {
+            *wish_of(w, i) = on ? SPEC_ON : SPEC_OFF;
             return 0;
         }
     return -EINVAL;

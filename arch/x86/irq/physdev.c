@@ -272,6 +272,17 @@ static s64 op_restore_msi(struct domain *, gva_t arg) { return for_device(arg, f
 static s64 op_restore_msi_ext(struct domain *, gva_t arg) { return for_device(arg, true, msi_restore); }
 static s64 op_msix_owner(struct domain *, gva_t arg) { return for_device(arg, true, msix_owner); }
 
+/* dom0 has reset a device. What it was told before is asked for again by restore_msi_ext; nothing else of it is kept. */
+static s64 op_pci_reset(struct domain *, gva_t arg)
+{
+    struct pci_device_reset op;
+
+    READ(arg, op);
+    if (op.flags & ~PCI_DEVICE_RESET_MASK)
+        return refuse(-EINVAL, "flags %#x, possible are %#x", op.flags, PCI_DEVICE_RESET_MASK);
+    return pci_find(PCI_SBDF(op.dev.seg, op.dev.bus, op.dev.devfn)) ? 0 : -ENODEV;
+}
+
 /* dom0 says that a window of MCFG is (not) reserved in the firmware's own description. We go by the table. */
 static s64 op_mmcfg_reserved(struct domain *, gva_t arg)
 {
@@ -330,6 +341,7 @@ static const struct physdev_command {
     [PHYSDEVOP_dbgp_op] = { op_dbgp, true, false },
     [PHYSDEVOP_prepare_msix] = { op_msix_owner, true, false },
     [PHYSDEVOP_release_msix] = { op_msix_owner, true, false },
+    [PHYSDEVOP_pci_device_reset] = { op_pci_reset, true, false },
 };
 
 static const struct physdev_command *find_command(u32 cmd)

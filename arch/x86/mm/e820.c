@@ -3,6 +3,8 @@
  * nor touch one of their own kind.
  */
 #include <asm/e820.h>
+#include <public/errno.h>
+#include <pvisor/cmdline.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
@@ -100,6 +102,116 @@ __init void e820_read(const struct e820_source *s)
         if (type)
             append_below_limit(at, next, type);
     }
+}
+
+/* --- What the command line keeps from being used --- */
+
+#define BAD_MAX 32
+
+static u64 mem_end = ~0UL, mem_amount = ~0UL;       /* bytes */
+static struct bad_pages { unsigned n; struct { u64 start, end; } range[BAD_MAX]; } bad;
+
+static int parse_limit(const char *value, u64 *limit)
+{
+    const char *end;
+    u64 size = cmdline_size(value, &end);
+
+    if (end == value || *end || !size)
+        return -EINVAL;
+    *limit = size;
+    return 0;
+}
+static int parse_mem(const char *value) { return parse_limit(value, &mem_end); }
+CMDLINE_OPTION("mem", parse_mem);
+static int parse_availmem(const char *value) { return parse_limit(value, &mem_amount); }
+CMDLINE_OPTION("availmem", parse_availmem);
+
+/* A page's number, or FIRST-LAST. */
+static int parse_bad_range(void *to, const char *word, size_t len)
+{
+    struct bad_pages *b = to;
+    const char *p;
+    u64 first = strtoull(word, &p, 0), last = first;
+
+    if (p == word || b->n == BAD_MAX)
+        return -EINVAL;
+    if (*p == '-' && p < word + len) {
+        word = p + 1;
+        last = strtoull(word, &p, 0);
+    }
+    if (p == word || (*p && *p != ',') || last < first || last >= ~0UL >> PAGE_SHIFT)
+        return -EINVAL;
+    b->range[b->n].start = first << PAGE_SHIFT;
+    b->range[b->n++].end = (last + 1) << PAGE_SHIFT;
+    return 0;
+}
+
+static int parse_badpage(const char *value)
+{
+    struct bad_pages b = bad;
+    int rc = cmdline_list(value, parse_bad_range, &b);
+
+    if (!rc)
+        bad = b;
+    return rc;
+}
+CMDLINE_OPTION("badpage", parse_badpage);
+
+static __init void append_some(u64 start, u64 end, u32 type)
+{
+    if (start < end)
+        append(start, end, type);
+}
+
+/* RAM from start to end is not to be used. How much that was. */
+static __init u64 withhold(u64 start, u64 end)
+{
+    static struct e820_entry map[E820_MAX] __initdata;
+    unsigned n = host_e820_nr;
+    u64 withheld = 0;
+
+    memcpy(map, host_e820, sizeof(map));
+    host_e820_nr = 0;
+    for (const struct e820_entry *e = map; e < map + n; e++) {
+        u64 from = min(max(start, e->start), end_of(e)), to = max(min(end, end_of(e)), from);
+
+        if (e->type != E820_RAM) {
+            append(e->start, end_of(e), e->type);
+            continue;
+        }
+        append_some(e->start, from, E820_RAM);
+        append_some(from, to, E820_UNUSABLE);
+        append_some(to, end_of(e), E820_RAM);
+        withheld += to - from;
+    }
+    return withheld;
+}
+
+/* The address below which there is so much RAM. */
+static __init u64 end_of_amount(u64 amount)
+{
+    for (const struct e820_entry *e = host_e820; e < host_e820 + host_e820_nr; e++) {
+        if (e->type != E820_RAM)
+            continue;
+        if (e->size >= amount)
+            return e->start + amount;
+        amount -= e->size;
+    }
+    return ~0UL;
+}
+
+__init void e820_withhold(void)
+{
+    u64 withheld = 0;
+
+    for (unsigned i = 0; i < bad.n; i++)
+        withheld += withhold(bad.range[i].start, bad.range[i].end);
+    if (mem_end != ~0UL)
+        withheld += withhold(mem_end & PAGE_MASK, ~0UL);
+    if (mem_amount != ~0UL)
+        withheld += withhold(end_of_amount(mem_amount) & PAGE_MASK, ~0UL);
+    if (withheld)
+        printk(LOG_INFO "By the command line %lu KiB of RAM are left unused\n", withheld >> 10);
 }
 
 __init void e820_log(void)

@@ -342,6 +342,7 @@ int arch_vcpu_reset(struct vcpu *v)
     int rc;
 
     pv_forget_addresses(v);
+    vcpu_areas_drop(v);
     pt_lock(d);
     rc = pt_drain_orphans(d);
     if (!rc)

@@ -452,6 +452,14 @@ static void mask_events(struct domain *d)
         vcpu_set_upcall_mask(v, true);
 }
 
+static void pin(struct vcpu *v)
+{
+    cpumask_t own = cpumask_of(v->id);
+
+    if (vcpu_set_hard_affinity(v, &own))
+        printk(LOG_WARNING "dom0's vCPU %u cannot be pinned\n", v->id);
+}
+
 static struct domain *create_dom0(const struct kernel_image *img)
 {
     struct domain_config cfg = {
@@ -468,6 +476,8 @@ static struct domain *create_dom0(const struct kernel_image *img)
     for (u32 i = 0; i < cfg.max_vcpus; i++)
         if (!vcpu_create(d, i))
             boot_failure("cannot create dom0's vCPU %u", i);
+        else if (dom0_is_pinned() && cpumask_test(&cpu_online_map, i))
+            pin(d->vcpu[i]);
     mask_events(d);
     hardware_domain_permissions(d);
     return d;

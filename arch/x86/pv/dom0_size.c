@@ -76,6 +76,11 @@ static int parse_dom0_vcpus(const char *v)
 }
 CMDLINE_OPTION("dom0_max_vcpus", parse_dom0_vcpus);
 
+static bool pinned;
+CMDLINE_BOOL("dom0_vcpus_pin", pinned);
+
+bool dom0_is_pinned(void) { return pinned; }
+
 static u64 pages_of(const struct amount *a, u64 available)
 {
     u64 pages = min((a->bytes >> PAGE_SHIFT) + available * a->percent / 100, available);

@@ -135,6 +135,10 @@ void vcpus_look(struct domain *d)
         look_at_gdt_and_ldt(v);
         if (!mfn_eq(v->info_mfn, INVALID_MFN))
             holds("a vcpu_info", v->info_mfn, FT_WRITABLE);
+        if (v->runstate_phys.at)
+            holds("a runstate area", v->runstate_phys.mfn, FT_WRITABLE);
+        if (v->time_phys.at)
+            holds("a time area", v->time_phys.mfn, FT_WRITABLE);
     }
     if (d->arch.pirq_eoi_map)
         holds("the EOI map", d->arch.pirq_eoi_mfn, FT_WRITABLE);

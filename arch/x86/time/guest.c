@@ -114,16 +114,22 @@ void vcpu_time_update(struct vcpu *v)
     publish((void guest_shared *)((char guest_shared *)v->info + abi_offset(domain_word(v->domain), vcpu_info, time)), &t);
 }
 
-/* The copy that VCPUOP_register_vcpu_time_memory_area asked for (the guest maps it to its user space). */
+/* The copy that VCPUOP_register_vcpu_time_memory_area or _phys_area asked for (the guest maps it to its user space). */
 void vcpu_time_area_update(struct vcpu *v)
 {
     struct vcpu_time_info t;
+    void guest_shared *phys = read_once(v->time_phys.at);
     gva_t area = v->time_area;
     u32 version;
 
-    if (likely(!area.v) || v->arch.time_area_tsc == cpu_clock_scale()->tsc)
+    if (likely(!area.v && !phys) || v->arch.time_area_tsc == cpu_clock_scale()->tsc)
         return;
     t = time_info_of(v->domain);
+    if (phys) {
+        publish(phys, &t);
+        v->arch.time_area_tsc = cpu_clock_scale()->tsc;
+        return;
+    }
     if (copy_from_guest(&version, area, sizeof(version)))
         return;
     t.version = (version + 1) | 1;
@@ -152,17 +158,37 @@ static always_inline int put_runstate(enum abi_word w, gva_t area, const struct 
     return copy_to_guest(gva_add(area, at), &r->state_entry_time, sizeof(*r) - at);
 }
 
+/* By machine address the flag is always there (public/vcpu.h). */
+static void publish_runstate(enum abi_word w, char guest_shared *area, const struct vcpu_runstate_info *r)
+{
+    u64 guest_shared *entry_time = (u64 guest_shared *)(area + abi_offset(w, vcpu_runstate_info, state_entry_time));
+    u64 guest_shared *time = (u64 guest_shared *)(area + abi_offset(w, vcpu_runstate_info, time));
+
+    write_shared(*entry_time, r->state_entry_time | XEN_RUNSTATE_UPDATE);
+    smp_wmb();
+    write_shared(*(u32 guest_shared *)area, (u32)r->state);
+    for (unsigned i = 0; i < ARRAY_SIZE(r->time); i++)
+        write_shared(time[i], r->time[i]);
+    smp_wmb();
+    write_shared(*entry_time, r->state_entry_time);
+}
+
 void vcpu_runstate_area_update(struct vcpu *v)
 {
+    void guest_shared *phys = read_once(v->runstate_phys.at);
     enum abi_word w = domain_word(v->domain);
     struct vcpu_runstate_info r;
     gva_t entry_time;
 
-    if (likely(!v->runstate_area.v))
+    if (likely(!v->runstate_area.v && !phys))
         return;
     r.state = (s32)v->runstate.state;
     r.state_entry_time = v->runstate.entry_time;
     memcpy(r.time, v->runstate.time, sizeof(r.time));
+    if (phys) {
+        publish_runstate(w, phys, &r);
+        return;
+    }
     if (!(read_once(v->domain->vm_assist) & 1u << VMASST_TYPE_runstate_update_flag)) {
         (void)!put_runstate(w, v->runstate_area, &r);
         return;

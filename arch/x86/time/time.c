@@ -43,9 +43,11 @@ static bool opt_unstable;
 
 static int parse_tsc(const char *value)
 {
-    if (strcmp(value, "unstable"))
+    bool stable = !strcmp(value, "stable:socket");
+
+    if (!stable && strcmp(value, "unstable") && strcmp(value, "skewed"))
         return -EINVAL;
-    opt_unstable = true;
+    opt_unstable = !stable;
     return 0;
 }
 CMDLINE_OPTION("tsc", parse_tsc);

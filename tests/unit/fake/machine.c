@@ -411,6 +411,10 @@ FAKE struct domain *domain_get(u32 domid)
     return domains[domid];
 }
 
+FAKE void domain_mark_changed(u16 domid) { (void)domid; }
+FAKE void domain_changed(u16 domid) { (void)domid; }
+FAKE void domains_all_changed(void) { }
+
 FAKE void domain_ref(struct domain *d) { atomic_inc(&d->refs); }
 
 FAKE void domain_put(struct domain *d)

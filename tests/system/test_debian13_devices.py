@@ -1,0 +1,10 @@
+"""Disks and network cards of domUs, again with Debian 13 in dom0 and the domUs."""
+import pytest
+
+from test_block import *         # noqa: F401, F403
+from test_network import *       # noqa: F401, F403
+
+
+@pytest.fixture
+def dom0(debian13_dom0):
+    return debian13_dom0
