@@ -231,6 +231,17 @@ __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, u64 e, 
     return replace_leaf(d, p, e, old, owner, flags, d->arch.fmt->pte_bytes);
 }
 
+/*
+ * The frame that e names was half way to a table of another level, and what it held has gone: m's last typed reference was among it. So m
+ * is no table any more, its entries are released, and the guest's request is for whatever m is now. rc: of get_node().
+ */
+static __attribute__((cold, noinline)) int taken_apart(struct domain *d, mfn_t m, u64 e, int rc)
+{
+    if (!rc)
+        (void)put_node(d, m, e);
+    return -RESTART;
+}
+
 int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags)
 {
     const struct pt_format *f = d->arch.fmt;
@@ -255,6 +266,8 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
             return 0;
         }
         rc = get_node(d, f, level, m, idx, &e);
+        if (unlikely(pt_live_level(frame_types[m.v]) != level))
+            return taken_apart(d, m, e, rc);
         if (rc)
             return rc;
     } else if (l1tf_exposes(d, e)) {
