@@ -232,13 +232,15 @@ __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, u64 e, 
 }
 
 /*
- * The frame that e names was half way to a table of another level, and what it held has gone: m's last typed reference was among it. So m
- * is no table any more, its entries are released, and the guest's request is for whatever m is now. rc: of get_node().
+ * What is taken apart on the way may have held the last typed reference to m, whose entry is to change: what was left over, or what e
+ * names, if that was half way to a table of another level. Then m is no table any more, its entries are released, and the guest's request
+ * is made again, for whatever m is now.
  */
-static __attribute__((cold, noinline)) int taken_apart(struct domain *d, mfn_t m, u64 e, int rc)
+static always_inline bool is_still(mfn_t m, unsigned level) { return likely(pt_live_level(frame_types[m.v]) == level); }
+
+static __attribute__((cold, noinline)) int give_back_node(struct domain *d, mfn_t m, u64 e)
 {
-    if (!rc)
-        (void)put_node(d, m, e);
+    (void)put_node(d, m, e);
     return -RESTART;
 }
 
@@ -251,6 +253,8 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
 
     if (rc)
         return rc;
+    if (!is_still(m, level))
+        return -RESTART;
     if (idx >= l->nr_entries)
         return refuse(-EINVAL, "a %s guest's L%u tables have %u entries, this is number %u", f->name, level,
                       l->nr_entries, idx);
@@ -266,8 +270,8 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
             return 0;
         }
         rc = get_node(d, f, level, m, idx, &e);
-        if (unlikely(pt_live_level(frame_types[m.v]) != level))
-            return taken_apart(d, m, e, rc);
+        if (!is_still(m, level))
+            return rc ? -RESTART : give_back_node(d, m, e);
         if (rc)
             return rc;
     } else if (l1tf_exposes(d, e)) {
