@@ -117,7 +117,7 @@ static void rename_all(void)
         move_frames(POOL_FIRST, nr_blocks * BLOCK, 8);
 }
 
-/* --- Mirrors: a table's is at the table's place, behind those are the dead -------------------------------------------------------------- */
+/* --- Mirrors: a table's is at the table's place, behind those are the dead ------------------------------------------------------------ */
 
 static void place_block(u64 block, unsigned place)
 {
@@ -185,7 +185,7 @@ static void place_blocks(const u8 to[FRAMES_MAX])
     }
 }
 
-/* --- Which name a frame gets: by what it is, what it names, and who names it --------------------------------------------------------------- */
+/* --- Which name a frame gets: by what it is, what it names, and who names it ---------------------------------------------------------- */
 
 static u64 mix(u64 a, u64 b)
 {

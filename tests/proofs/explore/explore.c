@@ -19,19 +19,20 @@ char *getenv(const char *name);
 #define MOST_STATES (1UL << 26)
 #define SECONDS_A_STATE 60
 
-/* --- Sizes: docs/verification.md says what is in them ------------------------------------------------------------------------------------ */
+/* --- Sizes: docs/verification.md says what is in them --------------------------------------------------------------------------------- */
 
 static const struct size sizes[] = {
-    { "tables",    { 2, 0 }, 0, 1, TABLES, 500000 },
-    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000 },
-    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 2000000 },
-    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, 2000000 },
-    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000 },
-    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000 },
-    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), 20000000 },
+    { "tables",    { 2, 0 }, 0, 1, TABLES, 500000, false },
+    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false },
+    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 2000000, false },
+    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, 2000000, false },
+    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000, false },
+    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000, false },
+    { "chain",     { FRAMES_MAX, 0 }, 0, 1, (TABLES | ROOTS) & ~KIND(TEARDOWN), 5000000, true },
+    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), 20000000, false },
 };
 
-/* --- Where we are, and how we came there --------------------------------------------------------------------------------------------------- */
+/* --- Where we are, and how we came there ---------------------------------------------------------------------------------------------- */
 
 static struct { u32 from; u16 depth; struct op op; } *came;      /* by state: the first step that led to it */
 static u32 here;                        /* the state from which steps are made */
@@ -119,7 +120,7 @@ bool clause_broken(const char *fmt, ...)
     failed("%s", text);
 }
 
-/* --- What is asked of a state ------------------------------------------------------------------------------------------------------------- */
+/* --- What is asked of a state --------------------------------------------------------------------------------------------------------- */
 
 static void look_at_state(void)
 {
@@ -134,7 +135,7 @@ static void look_at_state(void)
     frames_look();
 }
 
-/* --- What is asked of a step -------------------------------------------------------------------------------------------------------------- */
+/* --- What is asked of a step ---------------------------------------------------------------------------------------------------------- */
 
 /*
  * What two ways of doing the same must agree in, and what a refusal leaves alone: not a type that nobody counts, nor what is remembered or
@@ -142,7 +143,10 @@ static void look_at_state(void)
  */
 struct essence {
     struct { u64 refs, type, slot[SLOTS_MAX]; } frame[FRAMES_MAX];
-    struct { u64 tables, mirrors, frames, orphans, root_kernel, root_user, info, descriptors, dying, top[4]; mfn_t orphan[16]; } d[NR_DOMAINS];
+    struct {
+        u64 tables, mirrors, frames, orphans, root_kernel, root_user, info, descriptors, dying, top[4];
+        mfn_t orphan[16];
+    } d[NR_DOMAINS];
 };
 
 static void take_essence(struct essence *e)
@@ -184,8 +188,8 @@ static bool any_partial, any_orphan;
 static void look_at_dead(const struct domain *d)
 {
     if (d->arch.nr_tables || d->arch.nr_orphans || d->arch.nr_mirror_frames)
-        failed("d%u is dead, and something is left: %lu tables, %u orphans, %lu frames of mirrors", d->id, d->arch.nr_tables, d->arch.nr_orphans,
-               d->arch.nr_mirror_frames);
+        failed("d%u is dead, and something is left: %lu tables, %u orphans, %lu frames of mirrors", d->id, d->arch.nr_tables,
+               d->arch.nr_orphans, d->arch.nr_mirror_frames);
     for (unsigned n = 0; n < nr_all; n++)
         if (owns(d, n) && (fake_refs[FRAME_FIRST + n] & FR_ALLOCATED || !size->frames[!(d->id - 1)]))
             failed("d%u is dead, and a frame of its is left", d->id);
@@ -230,19 +234,21 @@ static s64 finish(s64 rc)
 {
     const char *wrong = NULL;
 
-    for (unsigned n = 0, looks = nr_decisions; rc == -ERESTART_HYPERCALL; n++, looks = nr_decisions) {
+    for (unsigned n = 0, looks = nr_decisions; rc == -ERESTART_HYPERCALL && !wrong; n++, looks = nr_decisions) {
         step_begins();
         nr_decisions = looks;
         rc = op_resume();
-        wrong = step_ends();
-        if (wrong || n == 100)
-            failed("it goes on: %s", wrong ? wrong : "it is never done");
+        wrong = n == 100 ? "it is never done" : step_ends();
     }
+    if (wrong)
+        failed("it goes on, and %s", wrong);
     decisions = 0;
     for (unsigned i = 0; i < NR_DOMAINS; i++)
         if (guests.d[i].arch.nr_orphans && pt_drain_orphans(&guests.d[i]))
             failed("what is left over does not go");
-    (void)step_ends();
+    wrong = step_ends();
+    if (wrong)
+        failed("what is left over goes, and %s", wrong);
     return rc;
 }
 
@@ -310,24 +316,25 @@ static void attempt(struct op op)
     s64 rc = step(op);
 
     looks = nr_decisions;
-    if (rc == -ERESTART_HYPERCALL && !any_partial)
-        failed("it gives way, though nobody asks for that");
-    if (rc == -ERESTART_HYPERCALL) {
-        note_state(op);
-        state_back();
-        rc = finish(step(op));
-    }
-    take_essence(&after);
-    if (rc < 0 && !any_partial && !same_essence(&after, &before))
-        failed("it is refused (%ld), and yet changes something", (long)rc);
+    if (rc != -ERESTART_HYPERCALL)
+        take_essence(&after);
     note_state(op);
     state_back();
+    if (rc == -ERESTART_HYPERCALL) {
+        if (!any_partial)
+            failed("it gives way, though nobody asks for that");
+        rc = finish(step(op));
+        take_essence(&after);
+        state_back();
+    }
+    if (rc < 0 && !any_partial && !same_essence(&after, &before))
+        failed("it is refused (%ld), and yet changes something", (long)rc);
     if (!by_long_ways && !any_orphan)
         by_the_other_ways(op, rc, &after);
     interrupt(op, 0, looks, rc, &after);
 }
 
-/* --- The search ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- The search ----------------------------------------------------------------------------------------------------------------------- */
 
 static void explore(void)
 {

@@ -1,6 +1,6 @@
 /*
- * The explorer: every state that a small machine can come to, by the page-table core of arch/x86/pt and its hypercalls. docs/verification.md
- * says what is shown.
+ * The explorer: every state that a small machine can come to, by the page-table core of arch/x86/pt and its hypercalls.
+ * docs/verification.md says what is shown.
  *
  *   machine.c      the machine: a few frames, two domains, what the core wants of the rest of the hypervisor
  *   canonical.c    one state of all those that differ in the names of frames alone
@@ -42,6 +42,7 @@ struct size {
     unsigned slots;                     /* entries of each table that are used */
     unsigned kinds;                     /* of operations: bits */
     u64 most;                           /* states; more are a failure */
+    bool chain;                         /* a whole tree: frame n is a table of level n at most, and names frame n - 1 or itself */
 };
 extern const struct size *size;
 extern const struct pt_format *fmt;
@@ -101,8 +102,10 @@ u64 states_bytes(void);
 
 /* --- Operations --------------------------------------------------------------------------------------------------------------- */
 
-enum kind { WRITE, WRITE_AD, WRITE_LATE, PIN, UNPIN, ROOT, USER_ROOT, CLEAR, EMULATE, EMULATE_LATE, VA, WRITE_VA, ACCESS, DESCRIPTORS, INFO, GIVE_UP, POPULATE,
-            WITHDRAW, FOREIGN, GRANT_MAP, GRANT_UNMAP, TEARDOWN, NR_KINDS };
+enum kind {
+    WRITE, WRITE_AD, WRITE_LATE, PIN, UNPIN, ROOT, USER_ROOT, CLEAR, EMULATE, EMULATE_LATE, VA, WRITE_VA, ACCESS,
+    DESCRIPTORS, INFO, GIVE_UP, POPULATE, WITHDRAW, FOREIGN, GRANT_MAP, GRANT_UNMAP, TEARDOWN, NR_KINDS
+};
 #define KIND(k) (1u << (k))
 #define TABLES (KIND(WRITE) | KIND(WRITE_LATE) | KIND(PIN) | KIND(UNPIN) | KIND(CLEAR) | KIND(TEARDOWN))
 #define ROOTS (KIND(ROOT) | KIND(USER_ROOT) | KIND(VA) | KIND(WRITE_VA))
@@ -111,8 +114,8 @@ enum kind { WRITE, WRITE_AD, WRITE_LATE, PIN, UNPIN, ROOT, USER_ROOT, CLEAR, EMU
 #define BALLOON (KIND(GIVE_UP) | KIND(POPULATE) | KIND(WITHDRAW))
 #define OTHERS (KIND(FOREIGN) | KIND(GRANT_MAP) | KIND(GRANT_UNMAP))
 
-/* Flags of an entry's value, which names a frame, or one of those that are none. */
-enum value_kind { NONE, RO, RW, CLEAN, BAD, ABSENT, NR_VALUES };      /* CLEAN: and RO is not accessed, where both are told apart */
+/* An entry's value names a frame, or one of those that are none. CLEAN: writable, not yet written; with that, RO is not accessed yet. */
+enum value_kind { NONE, RO, RW, CLEAN, BAD, ABSENT, NR_VALUES };
 #define VALUE_HOLE   (FRAMES_MAX + 0)
 #define VALUE_DEVICE (FRAMES_MAX + 1)
 #define VALUE_BEYOND (FRAMES_MAX + 2)

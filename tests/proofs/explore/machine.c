@@ -256,7 +256,7 @@ void pv_load_ldt(const struct vcpu *) { }
 void pv_destroy_ldt(struct vcpu *) { }
 bool desc_check_page(const struct domain *, void *page) { return !((const u64 *)page)[0]; }
 
-/* --- Guests' memory: the arguments of a hypercall, at addresses of ours ---------------------------------------------------------------- */
+/* --- Guests' memory: the arguments of a hypercall, at addresses of ours --------------------------------------------------------------- */
 
 int copy_from_guest(void *dst, gva_t src, size_t len) { memcpy(dst, (const void *)src.v, len); return 0; }
 int copy_to_guest(gva_t dst, const void *src, size_t len) { memcpy((void *)dst.v, src, len); return 0; }
@@ -272,7 +272,7 @@ int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src)
     return 0;
 }
 
-/* --- Memory of the hypervisor's and of guests: always the first that is free, so that the heap is no part of a state -------------------- */
+/* --- Memory of the hypervisor's and of guests: always the first that is free, so that the heap is no part of a state ------------------ */
 
 #define NOBODYS ((u64)DOMID_INVALID << FR_OWNER_SHIFT)
 #define OURS    ((u64)DOMID_XEN << FR_OWNER_SHIFT)
@@ -520,14 +520,15 @@ static void init_domain(unsigned i)
     v->arch.perdomain_l1 = guests.perdomain[i];
     BUG_ON(mirror_init_vcpu(v));
     d->regions[0] = 1UL << (FRAME_FIRST >> 9);
-    for (unsigned n = 0; n < size->frames[i]; n++)
+    for (unsigned n = 0; n < min(size->frames[i], nr_all); n++)
         BUG_ON(mfn_eq(domain_alloc_frames(d, 0, 0), INVALID_MFN));
 }
 
 void machine_init(enum pt_format_id format)
 {
     fmt = &pt_formats[format];
-    nr_all = size->frames[0] + size->frames[1] + size->free;
+    nr_all = size->chain ? fmt->levels + 1u : size->frames[0] + size->frames[1] + size->free;
+    keep_names = size->chain;
     nr_frames = FRAME_FIRST + nr_all;
     nr_blocks = fmt->id == PT32 ? (size->frames[1] ? 3 : 2) * nr_all : 0;
     BUG_ON(nr_all > FRAMES_MAX);

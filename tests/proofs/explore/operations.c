@@ -354,6 +354,14 @@ static void attempt(struct op op)
         attempt_one(op);
 }
 
+/* Read-only itself, or writable the one below. What is at an address is in the table of level 1. */
+static unsigned named_in_chain(struct op op)
+{
+    unsigned n = KIND(op.kind) & (KIND(VA) | KIND(WRITE_VA)) ? 1 : op.frame;
+
+    return op.value == RO ? n : n - 1;
+}
+
 /* op with each value that an entry may have: of a frame that is no table only those that differ in what comes of them. */
 static void each_value(struct op op, bool table)
 {
@@ -363,7 +371,8 @@ static void each_value(struct op op, bool table)
     attempt(op);
     for (op.which = 0; op.which < nr_all; op.which++) {
         for (op.value = RO; op.value <= RW; op.value++)
-            attempt(op);
+            if (!size->chain || op.which == named_in_chain(op))
+                attempt(op);
         op.value = CLEAN;
         if (size->kinds & KIND(ACCESS))
             attempt(op);
@@ -442,7 +451,8 @@ static void each_of_frame(struct op op)
     each_use_of_others(op);
     op.kind = PIN;
     for (op.level = 1; op.level <= fmt->levels; op.level++)
-        attempt(op);
+        if (!size->chain || op.level == op.frame)
+            attempt(op);
     for (op.level = 0; op.level < 2; op.level++) {
         op.kind = USER_ROOT;
         if (fmt->levels == 4)
@@ -511,18 +521,22 @@ void for_each_op(void (*fn)(struct op op))
     }
 }
 
-/* --- As a line for the reader ------------------------------------------------------------------------------------------------------------ */
+/* --- As a line for the reader --------------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[NR_KINDS] = {
-    "mmu_update", "mmu_update, preserving A and D,", "mmu_update under way", "mmuext_op pin", "mmuext_op unpin", "mmuext_op new_baseptr", "mmuext_op new_user_baseptr",
-    "mmuext_op clear_page", "emulated write", "emulated write, too late,", "update_va_mapping", "write to a mapped table", "access", "set_gdt",
-    "register_vcpu_info", "decrease_reservation", "increase_reservation", "exchange", "mmu_update of another's frame", "grant map", "grant unmap",
-    "end of the domain",
+    [WRITE] = "mmu_update", [WRITE_AD] = "mmu_update, preserving A and D,", [WRITE_LATE] = "mmu_update under way",
+    [PIN] = "mmuext_op pin", [UNPIN] = "mmuext_op unpin", [ROOT] = "mmuext_op new_baseptr", [USER_ROOT] = "mmuext_op new_user_baseptr",
+    [CLEAR] = "mmuext_op clear_page", [EMULATE] = "emulated write", [EMULATE_LATE] = "emulated write, too late,",
+    [VA] = "update_va_mapping", [WRITE_VA] = "write to a mapped table", [ACCESS] = "access", [DESCRIPTORS] = "set_gdt",
+    [INFO] = "register_vcpu_info", [GIVE_UP] = "decrease_reservation", [POPULATE] = "increase_reservation", [WITHDRAW] = "exchange",
+    [FOREIGN] = "mmu_update of another's frame", [GRANT_MAP] = "grant map", [GRANT_UNMAP] = "grant unmap", [TEARDOWN] = "end of the domain",
 };
 
 static void print_value(struct op op, const char *names)
 {
-    static const char *const kinds[NR_VALUES] = { "none", "read-only", "writable", "writable, not written", "with bad flags", "not present" };
+    static const char *const kinds[NR_VALUES] = {
+        [RO] = "read-only", [RW] = "writable", [CLEAN] = "writable, not written", [BAD] = "with bad flags", [ABSENT] = "not present",
+    };
     static const char *const others[] = { "no RAM", "device memory", "beyond memory" };
 
     if (op.value == NONE)
