@@ -42,7 +42,7 @@ struct size {
     unsigned slots;                     /* entries of each table that are used */
     unsigned kinds;                     /* of operations: bits */
     u64 most;                           /* states; more are a failure */
-    bool chain;                         /* a whole tree: frame n is a table of level n at most, and names frame n - 1 or itself */
+    bool chain;                         /* a whole tree, of which no frame is anything else: docs/verification.md */
 };
 extern const struct size *size;
 extern const struct pt_format *fmt;

@@ -491,6 +491,16 @@ bool machine_rest_holds(void)
     return same && guests_hold();
 }
 
+/* What frames of a chain begin with. */
+static void write_chain(void)
+{
+    for (unsigned n = 1; n < nr_all; n++) {
+        u64 e = pte_make(frame_mfn(n - 1), PTE_P | PTE_US | PTE_RW | PTE_A | PTE_D);
+
+        memcpy((char *)mfn_to_virt(frame_mfn(n)) + slot_index[0] * fmt->pte_bytes, &e, fmt->pte_bytes);
+    }
+}
+
 static void init_domain(unsigned i)
 {
     struct domain *d = &guests.d[i];
@@ -545,6 +555,8 @@ void machine_init(enum pt_format_id format)
     for (unsigned i = 0; i < NR_DOMAINS; i++)
         init_domain(i);
     find_lines();
+    if (size->chain)
+        write_chain();
     memcpy(memory_at_first, memory, sizeof(memory));
     guests_at_first = guests;
 }

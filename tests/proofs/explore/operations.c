@@ -354,12 +354,12 @@ static void attempt(struct op op)
         attempt_one(op);
 }
 
-/* Read-only itself, or writable the one below. What is at an address is in the table of level 1. */
-static unsigned named_in_chain(struct op op)
+/* Writable the one below, or read-only the table of level 1, which then is mapped at an address. What is at an address is in that table. */
+static bool is_of_chain(struct op op)
 {
     unsigned n = KIND(op.kind) & (KIND(VA) | KIND(WRITE_VA)) ? 1 : op.frame;
 
-    return op.value == RO ? n : n - 1;
+    return op.value == RO ? op.which == 1 && n == 1 : op.which == n - 1;
 }
 
 /* op with each value that an entry may have: of a frame that is no table only those that differ in what comes of them. */
@@ -371,7 +371,7 @@ static void each_value(struct op op, bool table)
     attempt(op);
     for (op.which = 0; op.which < nr_all; op.which++) {
         for (op.value = RO; op.value <= RW; op.value++)
-            if (!size->chain || op.which == named_in_chain(op))
+            if (!size->chain || is_of_chain(op))
                 attempt(op);
         op.value = CLEAN;
         if (size->kinds & KIND(ACCESS))
@@ -410,7 +410,8 @@ static void each_change(struct op op)
 
     for (op.slot = 0; op.slot < size->slots; op.slot++) {
         op.kind = WRITE;
-        each_value(op, level);
+        if (level || !size->chain)
+            each_value(op, level);
         op.kind = WRITE_AD;
         if (level)
             each_value(op, true);
@@ -451,7 +452,7 @@ static void each_of_frame(struct op op)
     each_use_of_others(op);
     op.kind = PIN;
     for (op.level = 1; op.level <= fmt->levels; op.level++)
-        if (!size->chain || op.level == op.frame)
+        if (!size->chain || (op.level == op.frame && (op.level == 1 || op.level == fmt->levels)))
             attempt(op);
     for (op.level = 0; op.level < 2; op.level++) {
         op.kind = USER_ROOT;
