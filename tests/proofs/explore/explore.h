@@ -46,6 +46,8 @@ struct size {
 };
 extern const struct size *size;
 extern const struct pt_format *fmt;
+/* The first frame of a chain is one of data; with four levels there is none, or there would be too many states. */
+static inline unsigned chain_level(unsigned frame) { return frame + (fmt->levels == 4); }
 extern unsigned nr_all, nr_blocks;      /* frames; blocks in the pool */
 extern unsigned slot_index[SLOTS_MAX];  /* in a table; a PAE guest's level 3 has only the first four entries */
 

@@ -537,7 +537,7 @@ static void init_domain(unsigned i)
 void machine_init(enum pt_format_id format)
 {
     fmt = &pt_formats[format];
-    nr_all = size->chain ? fmt->levels + 1u : size->frames[0] + size->frames[1] + size->free;
+    nr_all = size->chain ? fmt->levels + 1u - chain_level(0) : size->frames[0] + size->frames[1] + size->free;
     keep_names = size->chain;
     nr_frames = FRAME_FIRST + nr_all;
     nr_blocks = fmt->id == PT32 ? (size->frames[1] ? 3 : 2) * nr_all : 0;

@@ -357,9 +357,9 @@ static void attempt(struct op op)
 /* Writable the one below, or read-only the table of level 1, which then is mapped at an address. What is at an address is in that table. */
 static bool is_of_chain(struct op op)
 {
-    unsigned n = KIND(op.kind) & (KIND(VA) | KIND(WRITE_VA)) ? 1 : op.frame;
+    unsigned l1 = 1 - chain_level(0), n = KIND(op.kind) & (KIND(VA) | KIND(WRITE_VA)) ? l1 : op.frame;
 
-    return op.value == RO ? op.which == 1 && n == 1 : op.which == n - 1;
+    return op.value == RO ? op.which == l1 && n == l1 : op.which == n - 1;
 }
 
 /* op with each value that an entry may have: of a frame that is no table only those that differ in what comes of them. */
@@ -452,7 +452,7 @@ static void each_of_frame(struct op op)
     each_use_of_others(op);
     op.kind = PIN;
     for (op.level = 1; op.level <= fmt->levels; op.level++)
-        if (!size->chain || (op.level == op.frame && (op.level == 1 || op.level == fmt->levels)))
+        if (!size->chain || (op.level == chain_level(op.frame) && (op.level == 1 || op.level == fmt->levels)))
             attempt(op);
     for (op.level = 0; op.level < 2; op.level++) {
         op.kind = USER_ROOT;
