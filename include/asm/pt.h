@@ -164,6 +164,10 @@ int pt_write_va(const struct vcpu *v, u64 va, u64 e, bool exchanges, u64 *was);
 int pt_compare_write_va_pae(const struct vcpu *v, u64 va, u64 expected, u64 e, u64 *was);
 /* pt_write_va() by v's non-PAE kernel, without a comparison: nobody else changes such entries. va is aligned. */
 int pt_write_va_mirrored(const struct vcpu *v, u64 va, u32 e, u32 *was);
+/*
+ * Replaces entry idx of table m, which is of this level and which the caller holds. -RESTART: it gave way, or m is no such table any more
+ * once that is taken apart which comes first; then the guest's request is to be looked at anew.
+ */
 int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags);
 /*
  * pt_update_leaf() of a leaf of d's own, if it still is old; -EAGAIN if not. For emulated writes, which must be atomic to hardware that

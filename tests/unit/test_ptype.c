@@ -784,6 +784,62 @@ static void one_chain_of_orphans_at_most(void **state)
     expect_nothing_left();
 }
 
+/*
+ * What an entry is to name may be half way to a table of another level, and hold the last reference to the table of the entry. That is
+ * taken apart then before the entry is stored: so there is none any more, and nothing may be stored, or be dropped once more.
+ */
+static void a_table_goes_while_its_entry_changes(void **state)
+{
+    mfn_t upper = frames_new(dom), table = frames_new(dom), below = frames_new(dom);
+    u64 old = pte_make(below, RW);
+
+    (void)state;
+    put(table, 5, old);
+    put(upper, 0, pte_make(table, top == 3 ? PTE_P : RO));
+    put(upper, 1, pte_make(frames_new(dom), top == 3 ? PTE_P : RO));
+    if (top == 2)       /* a linear entry, for want of a level 3 */
+        assert_int_equal(pin(table, 2), 0);
+    preempt_at(top == 2 ? 1 : 2, true);     /* before entry 1 of upper */
+    assert_int_equal(once(PIN, upper, top == 2 ? 2 : 3, 0, 0), AGAIN);
+    preempt_at(0, false);
+    if (top == 2)
+        assert_int_equal(unpin(table), 0);
+    check();
+    assert_int_equal(pt_live_level(type_word(table)), 2);
+    assert_int_equal(type_word(table) & FW_COUNT_MASK, 1);
+    assert_int_equal(pt_update_node(dom, table, 2, 5, pte_make(upper, RO), 0), AGAIN);
+    assert_int_equal(pt_live_level(type_word(table)), 0);
+    assert_int_equal(entry(table, 5), old);
+    assert_int_equal(refs(below), 1);
+    assert_int_equal(refs(upper), 1);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
+/* The same by what another CPU of the guest's has left over, after this one had taken apart what there was. */
+static void a_table_goes_with_what_is_left_over(void **state)
+{
+    mfn_t upper = frames_new(dom), table = frames_new(dom), below = frames_new(dom);
+    u64 old = pte_make(below, RW);
+
+    (void)state;
+    put(table, 5, old);
+    put(upper, 0, pte_make(table, RO));
+    assert_int_equal(pin(upper, 3), 0);
+    preempt_at(1, true);
+    assert_int_equal(pt_unpin(dom, upper), 0);
+    preempt_at(0, false);
+    assert_int_equal(dom->arch.nr_orphans, 1);
+    assert_int_equal(pt_live_level(type_word(table)), 2);
+    assert_int_equal(pt_update_node(dom, table, 2, 5, 0, 0), AGAIN);
+    assert_int_equal(entry(table, 5), old);
+    assert_int_equal(refs(below), 1);
+    check();
+    relinquish();
+    expect_nothing_left();
+}
+
 /* As two CPUs of the guest do in turn: nobody begins while the other's work is left over. */
 static void others_orphans_come_first(void **state)
 {
@@ -1413,6 +1469,8 @@ int main(void)
         FORMATS(gives_way_in_relinquish),
         FORMATS(left_half_way),
         { "one_chain_of_orphans_at_most", one_chain_of_orphans_at_most, setup, NULL, &formats[0] },
+        FORMATS(a_table_goes_while_its_entry_changes),
+        { "a_table_goes_with_what_is_left_over", a_table_goes_with_what_is_left_over, setup, NULL, &formats[0] },
         FORMATS(others_orphans_come_first),
         FORMATS(holds_foreign_frames_until_flushed),
         FORMATS(keeps_the_frame),

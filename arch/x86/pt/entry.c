@@ -231,6 +231,19 @@ __attribute__((noinline)) int update_any_leaf(struct domain *d, void *p, u64 e, 
     return replace_leaf(d, p, e, old, owner, flags, d->arch.fmt->pte_bytes);
 }
 
+/*
+ * What is taken apart on the way may have held the last typed reference to m, whose entry is to change: what was left over, or what e
+ * names, if that was half way to a table of another level. Then m is no table any more, its entries are released, and the guest's request
+ * is made again, for whatever m is now.
+ */
+static always_inline bool is_still(mfn_t m, unsigned level) { return likely(pt_live_level(frame_types[m.v]) == level); }
+
+static __attribute__((cold, noinline)) int give_back_node(struct domain *d, mfn_t m, u64 e)
+{
+    (void)put_node(d, m, e);
+    return -RESTART;
+}
+
 int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, unsigned flags)
 {
     const struct pt_format *f = d->arch.fmt;
@@ -240,6 +253,8 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
 
     if (rc)
         return rc;
+    if (!is_still(m, level))
+        return -RESTART;
     if (idx >= l->nr_entries)
         return refuse(-EINVAL, "a %s guest's L%u tables have %u entries, this is number %u", f->name, level,
                       l->nr_entries, idx);
@@ -255,6 +270,8 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
             return 0;
         }
         rc = get_node(d, f, level, m, idx, &e);
+        if (!is_still(m, level))
+            return rc ? -RESTART : give_back_node(d, m, e);
         if (rc)
             return rc;
     } else if (l1tf_exposes(d, e)) {

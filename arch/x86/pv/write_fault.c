@@ -9,11 +9,23 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/short_way.h>
 
+/* The entry that maps m may go on the way, and with it the reference that it holds. */
+static __attribute__((noinline)) int write_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
+{
+    int rc;
+
+    if (!frame_get(m, d))
+        return -EINVAL;
+    rc = pt_update_node(d, m, level, idx, e, 0);
+    frame_put(m);
+    return rc;
+}
+
 static int write_entry(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 old, u64 e)
 {
     if (e == old)
         return 0;
-    return likely(level == 1) ? pt_compare_update_leaf(d, m, idx, old, e) : pt_update_node(d, m, level, idx, e, 0);
+    return likely(level == 1) ? pt_compare_update_leaf(d, m, idx, old, e) : write_node(d, m, level, idx, e);
 }
 
 /* 0, with *was the entry before; -ERESTART_HYPERCALL: the instruction is to run again; else the fault is the guest's own. */
