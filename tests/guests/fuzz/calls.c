@@ -63,8 +63,8 @@ static void forge(struct fuzz *z, struct call *c)
 {
     unsigned i = below(z, 6);
 
-    if (c->args[i] < 1 << 16)
-        c->args[i] = once_in(z, 2) ? c->args[i] | (word)1 << below(z, sizeof(word) * 8) : c->args[i] | (word)below(z, 64) << 6;
+    if (c->args[i] < 1 << 16)   /* the first has the command, which another could make our end */
+        c->args[i] |= i && once_in(z, 2) ? (word)1 << below(z, sizeof(word) * 8) : (word)below(z, 64) << 6;
     if (names_vital(c->args[i]))
         c->args[i] = 0;
 }
@@ -91,11 +91,11 @@ static struct group *some_group(struct fuzz *z)
             return &groups[i];
 }
 
-void make_call(struct fuzz *z, struct call *c, u64 *buffer)
+void make_call(struct fuzz *z, struct call *c, unsigned place)
 {
-    z->buffer = buffer;
-    *c = (struct call){ .group = some_group(z), .buffer = buffer };
+    *c = (struct call){ .group = some_group(z) };
     c->command = some_command(z, c->group);
+    c->buffer = z->buffer = arguments_of(z, place, c->command->alone);
     if (once_in(z, 4))
         fill_list(z, c);
     if (c->command->fields)
@@ -174,8 +174,7 @@ static void make_stack_switch(struct fuzz *z, struct call *c)
 /* Blocked, we would wait for an event that nobody sends: an event is pending, or it is a yield. */
 static void make_block(struct fuzz *z, struct call *c)
 {
-    (void)z;
-    if (model.vcpus > 1)
+    if (model.vcpus > 1 || z->batched)
         c->args[0] = SCHEDOP_yield;
     else
         write_once(vcpu_info(0)->evtchn_upcall_pending, 1);
@@ -223,12 +222,13 @@ static void make_area(struct fuzz *z, struct call *c)
     c->buffer[0] = once_in(z, 4) ? 0 : P(z->scratch) + 3000;
 }
 
+/* Never one that is taken: memory that others write to would say whether events are masked, and upcalls nest until the stack ends. */
 static void make_vcpu_info(struct fuzz *z, struct call *c)
 {
     c->args[1] = (word)value_of(z, c, 'V');
     c->args[2] = P(c->buffer);
     *(struct vcpu_register_vcpu_info *)c->buffer = (struct vcpu_register_vcpu_info){
-        .mfn = once_in(z, 2) ? virt_to_mfn(z->scratch) : some_mfn(z), .offset = below(z, 80) * 64 };
+        .mfn = some_mfn(z), .offset = 4096 - below(z, 60) };
 }
 
 /* A domU speaks by its first ports: the arguments must be those that were looked at. */
@@ -306,7 +306,11 @@ static void make_multicall(struct fuzz *z, struct call *c)
     for (unsigned i = 0; i < 4; i++)
         e[i] = (GUEST(multicall_entry)){ .op = once_in(z, 4) ? __HYPERVISOR_multicall : __HYPERVISOR_xen_version,
                                          .args = { below(z, 12), P(z->scratch) } };
-    c->args[1] = once_in(z, 20) ? (word)next(z) : below(z, 5);
+    c->args[1] = below(z, 5);
+    if (once_in(z, 20)) {   /* what lies behind the entries is none */
+        c->args[0] = format.hv_start;
+        c->args[1] = (word)next(z);
+    }
 }
 
 /* A domain that changes its format starts anew: what is asked for is none. */
@@ -395,7 +399,7 @@ static void make_nonsense(struct fuzz *z, struct call *c)
 
 #define C(name_, ...) { name_, #name_, __VA_ARGS__ }
 
-static const struct command trap_commands[] = { { 0, "set_trap_table", NULL, make_trap_table, NULL } };
+static const struct command trap_commands[] = { { 0, "set_trap_table", NULL, make_trap_table, NULL, .alone = true } };
 static const struct command mmu_commands[] = { { 0, "mmu_update", "", make_mmu_update, learn_mmu_update } };
 static const struct command gdt_commands[] = { { 0, "set_gdt", "", make_gdt, NULL } };
 static const struct command stack_commands[] = { { 0, "stack_switch", "", make_stack_switch, NULL } };
@@ -407,15 +411,15 @@ static const struct command descriptor_commands[] = { { 0, "update_descriptor", 
 static const struct command va_commands[] = { { 0, "update_va_mapping", "", make_va_mapping, NULL } };
 static const struct command va_other_commands[] = { { 0, "update_va_mapping_otherdomain", "", make_va_mapping_other, NULL } };
 static const struct command timer_commands[] = { { 0, "set_timer_op", "", make_timer, NULL } };
-static const struct command old_event_commands[] = { { 0, "event_channel_op_compat", "", make_old_event, NULL } };
-static const struct command old_physdev_commands[] = { { 0, "physdev_op_compat", NULL, make_old_physdev, NULL } };
+static const struct command old_event_commands[] = { { 0, "event_channel_op_compat", "", make_old_event, NULL, .alone = true } };
+static const struct command old_physdev_commands[] = { { 0, "physdev_op_compat", NULL, make_old_physdev, NULL, .alone = true } };
 static const struct command old_sched_commands[] = { { 0, "sched_op_compat", "", make_old_sched, NULL } };
 static const struct command console_commands[] = { C(CONSOLEIO_write, "", make_console), C(CONSOLEIO_read, "", make_console) };
 static const struct command assist_commands[] = { { 0, "vm_assist", "", make_assist, NULL } };
 static const struct command segment_commands[] = { { 0, "set_segment_base", "", NULL, NULL } };
 static const struct command ext_commands[] = { { 0, "mmuext_op", "", make_mmuext, learn_mmuext } };
-static const struct command multicall_commands[] = { { 0, "multicall", "", make_multicall, NULL } };
-static const struct command pvisor_commands[] = { { 1, "PVISOROP_switch_format", "f4m4r4r4r4", make_pvisor, NULL }, { 7, "none", NULL } };
+static const struct command multicall_commands[] = { { 0, "multicall", "", make_multicall, NULL, .alone = true } };
+static const struct command pvisor_commands[] = { { 1, "PVISOROP_switch_format", "f4m4r4r4r4", make_pvisor, NULL, .alone = true }, { 7, "none", NULL } };
 static const struct command hypfs_commands[] = {
     C(XEN_HYPFS_OP_get_version, ""), C(XEN_HYPFS_OP_read, "", make_hypfs), C(XEN_HYPFS_OP_write_contents, "", make_hypfs),
 };
@@ -423,7 +427,7 @@ static const struct command mca_commands[] = { { 1, "fetch", NULL }, { 3, "physc
 static const struct command absent_commands[] = { { 0, "0", NULL }, { 1, "1", NULL }, { 2, "2", NULL }, { 3, "3", NULL } };
 static const struct command nonsense_commands[] = { { 0, "nonsense", NULL, make_nonsense, NULL } };
 static const struct command callback_commands[] = {
-    C(CALLBACKOP_register, NULL, make_callback), C(CALLBACKOP_unregister, NULL, make_callback) };
+    C(CALLBACKOP_register, NULL, make_callback, .alone = true), C(CALLBACKOP_unregister, NULL, make_callback, .alone = true) };
 
 static const struct command memory_commands[] = {
     C(XENMEM_increase_reservation, NULL, make_reservation, learn_frames),
@@ -476,23 +480,23 @@ static const struct command vcpu_commands[] = {
     C(VCPUOP_initialise, NULL, make_spare_vcpu), C(VCPUOP_up, "", make_spare_vcpu), C(VCPUOP_down, "", make_spare_vcpu),
     C(VCPUOP_is_up, ""), C(VCPUOP_get_runstate_info, ""),
     C(VCPUOP_register_runstate_memory_area, "zw", make_area), C(VCPUOP_set_periodic_timer, "t8"), C(VCPUOP_stop_periodic_timer, ""),
-    C(VCPUOP_set_singleshot_timer, "t8f4"), C(VCPUOP_stop_singleshot_timer, ""), C(VCPUOP_register_vcpu_info, "", make_vcpu_info),
+    C(VCPUOP_set_singleshot_timer, "t8f4"), C(VCPUOP_stop_singleshot_timer, ""), C(VCPUOP_register_vcpu_info, "", make_vcpu_info, .alone = true),
     C(VCPUOP_send_nmi, ""), C(VCPUOP_get_physid, ""), C(VCPUOP_register_vcpu_time_memory_area, "zw", make_area),
 };
 
 static const struct command sched_commands[] = {
-    C(SCHEDOP_yield, ""), C(SCHEDOP_block, "", make_block), C(SCHEDOP_shutdown, "n4", make_shutdown), C(SCHEDOP_poll, "", make_poll),
-    C(SCHEDOP_remote_shutdown, "", make_shutdown), C(SCHEDOP_shutdown_code, "n4"), C(SCHEDOP_watchdog, "", make_watchdog),
+    C(SCHEDOP_yield, ""), C(SCHEDOP_block, "", make_block), C(SCHEDOP_shutdown, "n4", make_shutdown), C(SCHEDOP_poll, "", make_poll, .alone = true),
+    C(SCHEDOP_remote_shutdown, "", make_shutdown, .alone = true), C(SCHEDOP_shutdown_code, "n4"), C(SCHEDOP_watchdog, "", make_watchdog, .alone = true),
     C(SCHEDOP_pin_override, "c4"),
 };
 
 static const struct command event_commands[] = {
     C(EVTCHNOP_bind_interdomain, "d2p4q4", NULL, learn_port), C(EVTCHNOP_bind_virq, "i4v4q4", NULL, learn_port),
-    C(EVTCHNOP_bind_pirq, "I4b4q4", NULL, learn_port), C(EVTCHNOP_close, "p4", make_close), C(EVTCHNOP_send, "p4"),
+    C(EVTCHNOP_bind_pirq, "I4b4q4", NULL, learn_port), C(EVTCHNOP_close, "p4", make_close, .alone = true), C(EVTCHNOP_send, "p4"),
     C(EVTCHNOP_send, "p4"), C(EVTCHNOP_status, "d2p4z4v4z4z4"), C(EVTCHNOP_alloc_unbound, "d2d2q4", NULL, learn_port),
     C(EVTCHNOP_bind_ipi, "v4q4", NULL, learn_port), C(EVTCHNOP_bind_vcpu, "p4v4"), C(EVTCHNOP_unmask, "p4"),
-    C(EVTCHNOP_reset, "d2", make_reset), C(EVTCHNOP_init_control, "m8N4v4z1", make_event_control),
-    C(EVTCHNOP_expand_array, "m8"), C(EVTCHNOP_set_priority, "p4f4"), C(EVTCHNOP_reset_cont, "d2", make_reset),
+    C(EVTCHNOP_reset, "d2", make_reset, .alone = true), C(EVTCHNOP_init_control, "m8N4v4z1", make_event_control),
+    C(EVTCHNOP_expand_array, "m8"), C(EVTCHNOP_set_priority, "p4f4"), C(EVTCHNOP_reset_cont, "d2", make_reset, .alone = true),
 };
 
 static const struct command physdev_commands[] = {
@@ -511,7 +515,7 @@ static const struct command platform_commands[] = {
     C(XENPF_settime32, PLATFORM "r4r4t8"), C(XENPF_settime64, PLATFORM "r8r4z4t8"), C(XENPF_add_memtype, PLATFORM "mwr8n4r4r4"),
     C(XENPF_del_memtype, PLATFORM "n4n4"), C(XENPF_read_memtype, PLATFORM "n4mw"), C(XENPF_microcode_update, PLATFORM "awN4"),
     C(XENPF_platform_quirk, PLATFORM "n4"), C(XENPF_get_cpu_version, PLATFORM "c4"), C(XENPF_efi_runtime_call, PLATFORM "n4n4"),
-    C(XENPF_firmware_info, PLATFORM "n4n4r8r8"), C(XENPF_enter_acpi_sleep, PLATFORM "n2n2n4b4", make_sleep),
+    C(XENPF_firmware_info, PLATFORM "n4n4r8r8"), C(XENPF_enter_acpi_sleep, PLATFORM "n2n2n4b4", make_sleep, .alone = true),
     C(XENPF_change_freq, PLATFORM "z4c4r8"), C(XENPF_getidletime, PLATFORM "awn4swz8"),
     C(XENPF_set_processor_pminfo, PLATFORM "c4c4r4r4awaw"), C(XENPF_get_cpuinfo, PLATFORM "c4z4z4"),
     C(XENPF_cpu_online, PLATFORM "r4"), C(XENPF_cpu_offline, PLATFORM "r4"), C(XENPF_cpu_hotadd, PLATFORM "r4r4r4"),
@@ -522,8 +526,8 @@ static const struct command platform_commands[] = {
 static const struct command sysctl_commands[] = {
     C(XEN_SYSCTL_readconsole, SYSCTL "b1b1z1z1r4sxN4"), C(XEN_SYSCTL_tbuf_op, SYSCTL "n4axn4n4r8z4"), C(XEN_SYSCTL_physinfo, SYSCTL),
     C(XEN_SYSCTL_sched_id, SYSCTL), C(XEN_SYSCTL_getdomaininfolist, SYSCTL "n2n4sxz4"),
-    C(XEN_SYSCTL_debug_keys, SYSCTL "axb4", make_keys), C(XEN_SYSCTL_getcpuinfo, SYSCTL "N4sx"),
-    C(XEN_SYSCTL_cpu_hotplug, SYSCTL "r4c4", make_hotplug), C(XEN_SYSCTL_availheap, SYSCTL "N4N4z4"),
+    C(XEN_SYSCTL_debug_keys, SYSCTL "axb4", make_keys, .alone = true), C(XEN_SYSCTL_getcpuinfo, SYSCTL "N4sx"),
+    C(XEN_SYSCTL_cpu_hotplug, SYSCTL "r4c4", make_hotplug, .alone = true), C(XEN_SYSCTL_availheap, SYSCTL "N4N4z4"),
     C(XEN_SYSCTL_cputopoinfo, SYSCTL "n4sx"), C(XEN_SYSCTL_numainfo, SYSCTL "n4sxsx"), C(XEN_SYSCTL_pcitopoinfo, SYSCTL "n4axsx"),
     C(XEN_SYSCTL_cpupool_op, SYSCTL "n4n4n4D4c4z4sxn4"), C(XEN_SYSCTL_scheduler_op, SYSCTL "n4n4b4N4N4N4"),
     C(XEN_SYSCTL_get_cpu_levelling_caps, SYSCTL), C(XEN_SYSCTL_get_cpu_featureset, SYSCTL "n4N4sx"),
@@ -532,7 +536,7 @@ static const struct command sysctl_commands[] = {
 };
 
 static const struct command domctl_commands[] = {
-    C(XEN_DOMCTL_createdomain, CONTROL, make_created, learn_created), C(XEN_DOMCTL_destroydomain, CONTROL, NULL, learn_destroyed),
+    C(XEN_DOMCTL_createdomain, CONTROL, make_created, learn_created, .alone = true), C(XEN_DOMCTL_destroydomain, CONTROL, NULL, learn_destroyed),
     C(XEN_DOMCTL_pausedomain, CONTROL), C(XEN_DOMCTL_unpausedomain, CONTROL), C(XEN_DOMCTL_resumedomain, CONTROL),
     C(XEN_DOMCTL_getdomaininfo, CONTROL), C(XEN_DOMCTL_max_vcpus, CONTROL "n4"), C(XEN_DOMCTL_setdomainhandle, CONTROL "rxrx"),
     C(XEN_DOMCTL_setdebugging, CONTROL "b1"), C(XEN_DOMCTL_settimeoffset, CONTROL "rx"), C(XEN_DOMCTL_subscribe, CONTROL "p4"),
@@ -540,11 +544,11 @@ static const struct command domctl_commands[] = {
     C(XEN_DOMCTL_getvcpucontext, CONTROL "c4sx"), C(XEN_DOMCTL_getvcpuinfo, CONTROL "c4"),
     C(XEN_DOMCTL_setvcpuaffinity, CONTROL "c4n4axn4z4axn4"), C(XEN_DOMCTL_getvcpuaffinity, CONTROL "c4n4sxn4z4sxn4"),
     C(XEN_DOMCTL_setnodeaffinity, CONTROL "axn4"), C(XEN_DOMCTL_getnodeaffinity, CONTROL "sxn4"),
-    C(XEN_DOMCTL_scheduler_op, CONTROL "n4c4N2N2n4sxn4", make_created), C(XEN_DOMCTL_sendtrigger, CONTROL "n4c4"),
+    C(XEN_DOMCTL_scheduler_op, CONTROL "n4c4N2N2n4sxn4", make_created, .alone = true), C(XEN_DOMCTL_sendtrigger, CONTROL "n4c4"),
     C(XEN_DOMCTL_set_ext_vcpucontext, CONTROL "c4z4r8r8z2z2b1b1"), C(XEN_DOMCTL_get_ext_vcpucontext, CONTROL "c4z4"),
     C(XEN_DOMCTL_setvcpuextstate, CONTROL "c4n8N8ax"), C(XEN_DOMCTL_getvcpuextstate, CONTROL "c4n8N8sx"),
     C(XEN_DOMCTL_set_vcpu_msrs, CONTROL "c4n4ax"), C(XEN_DOMCTL_get_vcpu_msrs, CONTROL "c4n4sx"),
-    C(XEN_DOMCTL_max_mem, CONTROL "N8", make_created), C(XEN_DOMCTL_getpageframeinfo3, CONTROL "n8ax"),
+    C(XEN_DOMCTL_max_mem, CONTROL "N8", make_created, .alone = true), C(XEN_DOMCTL_getpageframeinfo3, CONTROL "n8ax"),
     C(XEN_DOMCTL_shadow_op, CONTROL "n4n4n4axN8"), C(XEN_DOMCTL_hypercall_init, CONTROL "m8"),
     C(XEN_DOMCTL_set_address_size, CONTROL "N4"), C(XEN_DOMCTL_get_address_size, CONTROL), C(XEN_DOMCTL_irq_permission, CONTROL "I4b1"),
     C(XEN_DOMCTL_iomem_permission, CONTROL "m8n8b1"), C(XEN_DOMCTL_ioport_permission, CONTROL "o4n4b1"),

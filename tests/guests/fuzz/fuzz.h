@@ -36,6 +36,7 @@ struct fuzz {
     u64 state;              /* of the random numbers, anew for each step */
     u64 step;
     unsigned who;
+    bool batched;           /* the call is one of a multicall's */
     u64 *buffer;            /* arguments of the call that is being made: a page */
     u64 *scratch;           /* the only page of ours that a call may replace: arguments name its address */
 };
@@ -48,6 +49,7 @@ struct command {
     const char *fields;                                         /* of the structure in the buffer: fill() */
     void (*make)(struct fuzz *z, struct call *c);               /* what fields cannot say; after them */
     void (*learn)(struct fuzz *z, struct call *c, long rc);     /* what we hold now */
+    bool alone;             /* another's change would make it our end: its arguments are where nobody writes, and its pointer is right */
 };
 
 struct group {
@@ -81,6 +83,7 @@ struct model {
     domid_t other[NR_OTHERS];
     word status_frame;
     word roots[2];              /* of ours: the second is a copy */
+    bool user_root_changed;     /* or perhaps: who enters user mode must set it */
     volatile struct grant_entry_v1 *grants;
     volatile union grant_entry_v2 *grants2;  /* the same page: the version changes at random */
     unsigned fuzzers, vcpus;    /* vCPUs that make calls, and of the domain */
@@ -132,7 +135,7 @@ void say_step(void);
 /* ---- calls ---- */
 
 void fill(struct fuzz *z, struct call *c, const char *fields);
-void make_call(struct fuzz *z, struct call *c, u64 *buffer);
+void make_call(struct fuzz *z, struct call *c, unsigned place);     /* in a batch */
 void make_mmu_update(struct fuzz *z, struct call *c);
 void learn_mmu_update(struct fuzz *z, struct call *c, long rc);
 void make_mmuext(struct fuzz *z, struct call *c);
@@ -161,6 +164,7 @@ void other_set_context(struct fuzz *z, struct xen_domctl *op);
 
 /* ---- steps.c and what it calls ---- */
 
+u64 *arguments_of(struct fuzz *z, unsigned place, bool alone);     /* a page */
 void some_instruction(struct fuzz *z);
 bool fuzz_prepare(u64 seed);
 /* Makes steps up to `end`; true unless what we live in has changed. */

@@ -55,8 +55,9 @@ static const struct { u8 n, bytes[6]; } insns[] = {
     { 2, { 0x8e, 0xc0 } }, { 2, { 0x8e, 0xe0 } }, { 2, { 0x8e, 0xe8 } },     /* mov es, fs, gs, ax */
     { 3, { 0x0f, 0x02, 0xc0 } }, { 3, { 0x0f, 0x03, 0xc0 } },
     { 3, { 0x0f, 0x00, 0xe0 } }, { 3, { 0x0f, 0x00, 0xe8 } },     /* lar, lsl, verr, verw */
-    { 2, { 0xff, 0x1f } }, { 2, { 0xff, 0x2f } },     /* call far, jmp far [di] */
+    { 2, { 0xff, 0x1f } }, { 2, { 0xff, 0x2f } },     /* call far, jmp far [di]: the last, for where di must point */
 };
+#define FAR_ONES (ARRAY_SIZE(insns) - 2)
 
 /* Runs code with registers, in the kernel; it returns or faults. */
 static void run_code(const u8 *at, const struct regs *r)
@@ -116,6 +117,8 @@ static void one_of_the_list(struct fuzz *z)
     struct regs r = some_regs(z);
 
     fill_state(z);
+    if (i >= FAR_ONES)      /* a page that anybody writes to would have them go anywhere */
+        r.di = P(state_area[z->who]);
     if (once_in(z, 6))
         *at++ = prefixes[below(z, ARRAY_SIZE(prefixes))];
 #ifdef FORMAT_PT64
@@ -133,7 +136,9 @@ static void one_of_the_list(struct fuzz *z)
 static void ready_for_user(void)
 {
     user_stack_restore();
-    user_install();
+    if (model.user_root_changed)
+        user_install();
+    model.user_root_changed = false;
 }
 
 static void any_bytes(struct fuzz *z)

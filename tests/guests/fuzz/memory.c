@@ -64,7 +64,7 @@ static void make_count(struct fuzz *z, struct call *c, unsigned n)
     if (once_in(z, 24))     /* as if it were made again */
         c->args[1] |= (word)COUNT_RESUMED;
     c->args[2] = once_in(z, 4) ? P(c->buffer + 500) : 0;
-    c->args[3] = once_in(z, 8) ? some_domain(z) : DOMID_SELF;
+    c->args[3] = once_in(z, 16) ? some_domain(z) : DOMID_SELF;
     if (once_in(z, 30))
         c->args[3] |= (word)(some_domain(z) + 1) << 16;
 }
@@ -136,21 +136,22 @@ static void make_root(struct fuzz *z, GUEST(mmuext_op) *op)
 static void make_ext(struct fuzz *z, struct call *c, GUEST(mmuext_op) *op)
 {
     *op = (GUEST(mmuext_op)){ .cmd = below(z, 22), .arg1 = some_mfn(z), .arg2 = some_mfn(z) };
-    switch (below(z, 10)) {
-    case 0 ... 3: make_pin(z, op); break;
-    case 4: make_flush(z, c, op); break;
-    case 5: make_root(z, op); break;
-    case 6:
+    switch (below(z, 12)) {
+    case 0 ... 5: make_pin(z, op); break;
+    case 6: make_flush(z, c, op); break;
+    case 7: make_root(z, op); break;
+    case 8:
         op->cmd = MMUEXT_SET_LDT;
         op->arg1 = P(once_in(z, 3) ? slot(z) : some_victim(z));
         op->arg2 = below(z, 8300);
         break;
-    case 7:
+    case 9 ... 10:
         op->cmd = once_in(z, 2) ? MMUEXT_CLEAR_PAGE : MMUEXT_COPY_PAGE;
         op->arg1 = virt_to_mfn(model.victim[victim_of(z, 0)]);
         break;
     default: break;
     }
+    model.user_root_changed |= op->cmd == MMUEXT_NEW_USER_BASEPTR;
     if (op->cmd == MMUEXT_NEW_BASEPTR && op->arg1 != model.roots[1] && op->arg1 != model.roots[0])
         op->arg1 = (word)start_info->shared_info >> 12;
 }
@@ -158,7 +159,7 @@ static void make_ext(struct fuzz *z, struct call *c, GUEST(mmuext_op) *op)
 void make_mmuext(struct fuzz *z, struct call *c)
 {
     GUEST(mmuext_op) *op = (void *)c->buffer;
-    unsigned n = 1 + below(z, 3);
+    unsigned n = once_in(z, 3) ? 1 + below(z, 3) : 1;
 
     for (unsigned i = 0; i < n; i++)
         make_ext(z, c, op + i);
@@ -213,18 +214,27 @@ void make_descriptor(struct fuzz *z, struct call *c)
 {
     static const u64 kinds[] = { 0x00cff3000000ffffULL, 0x00cffb000000ffffULL, 0x00af9b000000ffffULL, 0x00008900000000ffULL,
                                  0x0000ec0000080000ULL, 0x00cf93000000ffffULL, 0 };
-    u64 at = ((u64)some_mfn(z) << 12) + below(z, 512) * 8 + once_in(z, 20);
+    word mfn = once_in(z, 3) ? some_mfn(z) : virt_to_mfn(model.victim[victim_of(z, 0)]);
+    u64 at = ((u64)mfn << 12) + below(z, 512) * 8 + once_in(z, 20);
     u64 e = kinds[below(z, ARRAY_SIZE(kinds))] ^ (once_in(z, 8) ? 1ULL << below(z, 64) : 0);
     const word args[] = { ARG64(at), ARG64(e) };
 
     memcpy(c->args, args, sizeof(args));
 }
 
+/* Mostly of clear pages: what else has been in them is no descriptor. */
 void make_gdt(struct fuzz *z, struct call *c)
 {
-    for (unsigned i = 0; i < 16; i++)
-        ((word *)c->buffer)[i] = once_in(z, 8) ? some_mfn(z) : virt_to_mfn(model.victim[victim_of(z, 0)]);
-    c->args[1] = once_in(z, 4) ? below(z, 8000) : below(z, 600);
+    unsigned entries = once_in(z, 8) ? below(z, 8000) : below(z, 600);
+
+    for (unsigned i = 0; i < 16; i++) {
+        word mfn = virt_to_mfn(model.victim[victim_of(z, 0)]);
+
+        ((word *)c->buffer)[i] = once_in(z, 12) ? some_mfn(z) : mfn;
+        if (i <= entries / 512 && !once_in(z, 4))
+            (void)mmuext(MMUEXT_CLEAR_PAGE, mfn, 0);
+    }
+    c->args[1] = entries;
 }
 
 /* ---- Reservations: frames in at byte 2048, out at 3072 ---- */

@@ -208,7 +208,7 @@ u64 value_of(struct fuzz *z, struct call *c, char kind)
 {
     switch (kind) {
     case '#': return c->command->cmd;
-    case 'B': return some_pointer(z, c->buffer);
+    case 'B': return !c->command->alone ? some_pointer(z, c->buffer) : once_in(z, 20) ? format.hv_start : P(c->buffer);
     case 'a': return P(c->buffer) + 2048;
     case 's': return once_in(z, 30) ? format.hv_start : P(z->scratch) + below(z, 64) * 8;
     case 'e': return P(slot(z));

@@ -16,6 +16,7 @@
  * operations is 40 KB, and each gets its status. Without it that went into the other vCPU's arguments after it had looked at them.
  */
 static u64 arguments[MAX_FUZZERS][ARGUMENT_PAGES * 512] __attribute__((aligned(4096)));
+static u64 lone_arguments[MAX_FUZZERS][BATCH][512] __attribute__((aligned(4096)));
 static GUEST(multicall_entry) batch[MAX_FUZZERS][BATCH];
 static u64 seed;
 static bool tells;              /* each call, before and after it */
@@ -25,6 +26,11 @@ static u32 errors[MAX_COMMANDS][NR_ERRORS];
 static u64 nr_calls;
 volatile bool fuzz_stops;
 volatile u32 fuzzers_stopped;
+
+u64 *arguments_of(struct fuzz *z, unsigned place, bool alone)
+{
+    return alone ? lone_arguments[z->who][place] : arguments[z->who] + 512 * place;
+}
 
 /* ---- Counts ---- */
 
@@ -114,7 +120,7 @@ static void call_alone(struct fuzz *z)
     struct call c;
     long rc;
 
-    make_call(z, &c, fuzz[z->who].buffer);
+    make_call(z, &c, 0);
     tell(z, &c);
     if (once_in(z, 3))
         write_once(vcpu_info(z->who)->evtchn_upcall_pending, 1);
@@ -128,7 +134,7 @@ static void make_batch(struct fuzz *z, u64 first, struct call *call, unsigned *n
         seed_step(z, seed, step);
         if (!step_is_wanted(z))
             continue;
-        make_call(z, &call[*n], arguments[z->who] + 512 * (step - first));
+        make_call(z, &call[*n], (unsigned)(step - first));
         tell(z, &call[*n]);
         batch[z->who][*n] = (GUEST(multicall_entry)){ .op = call[*n].group->number };
         for (unsigned i = 0; i < 6; i++)
@@ -143,7 +149,9 @@ static void call_batch(struct fuzz *z, u64 first)
     unsigned n = 0;
     long rc;
 
+    z->batched = true;
     make_batch(z, first, call, &n);
+    z->batched = false;
     if (!n)
         return;
     rc = multicall(batch[z->who], n);
