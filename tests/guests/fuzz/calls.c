@@ -174,10 +174,12 @@ static void make_stack_switch(struct fuzz *z, struct call *c)
 /* Blocked, we would wait for an event that nobody sends: an event is pending, or it is a yield. */
 static void make_block(struct fuzz *z, struct call *c)
 {
-    if (model.vcpus > 1 || z->batched)
+    if (model.vcpus > 1 || z->batched) {
         c->args[0] = SCHEDOP_yield;
-    else
-        write_once(vcpu_info(0)->evtchn_upcall_pending, 1);
+        return;
+    }
+    write_once(vcpu_info(0)->evtchn_upcall_mask, 1);    /* until the call opens them: no interrupt of the machine takes the event first */
+    write_once(vcpu_info(0)->evtchn_upcall_pending, 1);
 }
 
 static void make_poll(struct fuzz *z, struct call *c)
