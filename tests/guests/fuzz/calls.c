@@ -198,7 +198,8 @@ static void make_shutdown(struct fuzz *z, struct call *c)
     } else {
         domid_t other = some_other(z);
 
-        *(struct sched_remote_shutdown *)c->buffer = (struct sched_remote_shutdown){ .domain_id = other ?: DOMID_INVALID, .reason = below(z, 6) };
+        *(struct sched_remote_shutdown *)c->buffer = (struct sched_remote_shutdown){
+            .domain_id = other ?: DOMID_INVALID, .reason = below(z, 6) };
         c->args[1] = P(c->buffer);
     }
 }
@@ -206,7 +207,8 @@ static void make_shutdown(struct fuzz *z, struct call *c)
 /* A watchdog of ours would go off. */
 static void make_watchdog(struct fuzz *z, struct call *c)
 {
-    *(struct sched_watchdog *)c->buffer = (struct sched_watchdog){ .id = below(z, 4), .timeout = once_in(z, 2) ? 0 : 100000 + below(z, 1000) };
+    *(struct sched_watchdog *)c->buffer = (struct sched_watchdog){
+        .id = below(z, 4), .timeout = once_in(z, 2) ? 0 : 100000 + below(z, 1000) };
     c->args[1] = P(c->buffer);
 }
 
@@ -421,7 +423,9 @@ static const struct command assist_commands[] = { { 0, "vm_assist", "", make_ass
 static const struct command segment_commands[] = { { 0, "set_segment_base", "", NULL, NULL } };
 static const struct command ext_commands[] = { { 0, "mmuext_op", "", make_mmuext, learn_mmuext } };
 static const struct command multicall_commands[] = { { 0, "multicall", "", make_multicall, NULL, .alone = true } };
-static const struct command pvisor_commands[] = { { 1, "PVISOROP_switch_format", "f4m4r4r4r4", make_pvisor, NULL, .alone = true }, { 7, "none", NULL } };
+static const struct command pvisor_commands[] = {
+    { 1, "PVISOROP_switch_format", "f4m4r4r4r4", make_pvisor, NULL, .alone = true }, { 7, "none", NULL },
+};
 static const struct command hypfs_commands[] = {
     C(XEN_HYPFS_OP_get_version, ""), C(XEN_HYPFS_OP_read, "", make_hypfs), C(XEN_HYPFS_OP_write_contents, "", make_hypfs),
 };
@@ -482,13 +486,16 @@ static const struct command vcpu_commands[] = {
     C(VCPUOP_initialise, NULL, make_spare_vcpu), C(VCPUOP_up, "", make_spare_vcpu), C(VCPUOP_down, "", make_spare_vcpu),
     C(VCPUOP_is_up, ""), C(VCPUOP_get_runstate_info, ""),
     C(VCPUOP_register_runstate_memory_area, "zw", make_area), C(VCPUOP_set_periodic_timer, "t8"), C(VCPUOP_stop_periodic_timer, ""),
-    C(VCPUOP_set_singleshot_timer, "t8f4"), C(VCPUOP_stop_singleshot_timer, ""), C(VCPUOP_register_vcpu_info, "", make_vcpu_info, .alone = true),
+    C(VCPUOP_set_singleshot_timer, "t8f4"), C(VCPUOP_stop_singleshot_timer, ""),
+    C(VCPUOP_register_vcpu_info, "", make_vcpu_info, .alone = true),
     C(VCPUOP_send_nmi, ""), C(VCPUOP_get_physid, ""), C(VCPUOP_register_vcpu_time_memory_area, "zw", make_area),
 };
 
 static const struct command sched_commands[] = {
-    C(SCHEDOP_yield, ""), C(SCHEDOP_block, "", make_block), C(SCHEDOP_shutdown, "n4", make_shutdown), C(SCHEDOP_poll, "", make_poll, .alone = true),
-    C(SCHEDOP_remote_shutdown, "", make_shutdown, .alone = true), C(SCHEDOP_shutdown_code, "n4"), C(SCHEDOP_watchdog, "", make_watchdog, .alone = true),
+    C(SCHEDOP_yield, ""), C(SCHEDOP_block, "", make_block), C(SCHEDOP_shutdown, "n4", make_shutdown),
+    C(SCHEDOP_poll, "", make_poll, .alone = true),
+    C(SCHEDOP_remote_shutdown, "", make_shutdown, .alone = true), C(SCHEDOP_shutdown_code, "n4"),
+    C(SCHEDOP_watchdog, "", make_watchdog, .alone = true),
     C(SCHEDOP_pin_override, "c4"),
 };
 
@@ -538,7 +545,8 @@ static const struct command sysctl_commands[] = {
 };
 
 static const struct command domctl_commands[] = {
-    C(XEN_DOMCTL_createdomain, CONTROL, make_created, learn_created, .alone = true), C(XEN_DOMCTL_destroydomain, CONTROL, NULL, learn_destroyed),
+    C(XEN_DOMCTL_createdomain, CONTROL, make_created, learn_created, .alone = true),
+    C(XEN_DOMCTL_destroydomain, CONTROL, NULL, learn_destroyed),
     C(XEN_DOMCTL_pausedomain, CONTROL), C(XEN_DOMCTL_unpausedomain, CONTROL), C(XEN_DOMCTL_resumedomain, CONTROL),
     C(XEN_DOMCTL_getdomaininfo, CONTROL), C(XEN_DOMCTL_max_vcpus, CONTROL "n4"), C(XEN_DOMCTL_setdomainhandle, CONTROL "rxrx"),
     C(XEN_DOMCTL_setdebugging, CONTROL "b1"), C(XEN_DOMCTL_settimeoffset, CONTROL "rx"), C(XEN_DOMCTL_subscribe, CONTROL "p4"),

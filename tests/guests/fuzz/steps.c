@@ -41,7 +41,7 @@ static void number_commands(void)
 {
     for (unsigned i = 1; i < nr_groups; i++)
         groups[i].first = groups[i - 1].first + groups[i - 1].nr;
-    if (nr_commands() > MAX_COMMANDS)
+    if (nr_commands() >= MAX_COMMANDS)
         panic("%u commands are too many", nr_commands());
 }
 
@@ -56,8 +56,23 @@ static void count(const struct call *c, long rc)
         errors[n][-rc]++;
 }
 
-void counts_add(const volatile struct count *more)
+/* Behind what a child counts is their sum: others' calls may have written to its page, or we look while it does. */
+static u32 sum_of(const struct count *c)
 {
+    u32 sum = 0;
+
+    for (unsigned i = 0; i < nr_commands(); i++)
+        sum = sum * 31 + c[i].made;
+    return sum;
+}
+
+void counts_add(const volatile struct count *theirs)
+{
+    static struct count more[MAX_COMMANDS];
+
+    memcpy(more, (const void *)theirs, (nr_commands() + 1) * sizeof(*more));
+    if (!more[0].made || more[nr_commands()].made != sum_of(more))
+        return;
     for (unsigned i = 0; i < nr_commands(); i++) {
         counts[i].made += more[i].made;
         counts[i].accepted += more[i].accepted;
@@ -216,8 +231,10 @@ static void report(const struct fuzz *z, u64 first)
     volatile struct count *to = child_report();
     const char *why = first % 32768 ? NULL : vital_changed();
 
-    if (to && first % 64 == 0)
+    if (to && first % 64 == 0) {
         memcpy((void *)to, counts, nr_commands() * sizeof(*counts));
+        to[nr_commands()].made = sum_of(counts);
+    }
     if (why)
         panic("whose fault: the fuzzer's, before step %llu: %s", (unsigned long long)first, why);
     if (first % 16384 == 0 && !z->who && !to)
