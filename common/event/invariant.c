@@ -39,9 +39,18 @@ static void look_at_port(const struct domain *d, const struct evtchn *chn, u32 p
         (void)CLAUSE("ends", !chn->remote, "d%u port %u in state %u leads to d%u", d->id, port, chn->state, chn->remote->id);
     if (chn->state == PORT_VIRQ)
         look_at_virq(d, chn);
-    if (chn->state == PORT_PIRQ)
-        (void)CLAUSE("pirq", pirq_port(d, chn->u.pirq) == port, "d%u port %u has pirq %u, which is bound to port %u", d->id, port,
-                     chn->u.pirq, pirq_port(d, chn->u.pirq));
+}
+
+/* Not the other way round: an interrupt that was unmapped leaves its port behind, and may be mapped and bound to another. */
+static void look_at_pirqs(const struct domain *d)
+{
+    for (u32 pirq = 0; pirq < pirq_limit(d); pirq++) {
+        u32 port = pirq_port(d, pirq);
+        const struct evtchn *chn = port ? evtchn_at(d, port) : NULL;
+
+        (void)CLAUSE("pirq", !port || (chn && chn->state == PORT_PIRQ && chn->u.pirq == pirq),
+                     "d%u: pirq %u is bound to port %u, whose it is not", d->id, pirq, port);
+    }
 }
 
 /* The other way round: what has a port. */
@@ -98,6 +107,7 @@ void events_look(struct domain *d)
         open += evtchn_is_open(evtchn_at(d, port));
     }
     (void)CLAUSE("open ports", open == ed->nr_active, "d%u has %u, counted are %u", d->id, open, ed->nr_active);
+    look_at_pirqs(d);
     look_at_fifo(d);
     if (!d->vcpu)
         return;

@@ -54,6 +54,7 @@ void pirq_unshare_eoi_map(struct domain *d);            /* gives back the frame 
 /* Binds pirq of v's domain to deliver to event port; -EPERM, -EINVAL, -EBUSY. */
 int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable);
 void pirq_unbind(struct domain *d, u32 pirq, u32 port);
+u32 pirq_limit(const struct domain *d);                 /* pirqs are below it; 0: the domain has no table of them */
 u32 pirq_port(const struct domain *d, u32 pirq);        /* the event channel port that it is bound to, 0: none */
 void pirq_unmasked(struct domain *d, u32 pirq);         /* EVTCHNOP_unmask of its port, or PHYSDEVOP_eoi; any context */
 /* Every interrupt of a CPU that goes offline to another; both CPUs take them until irq_cpu_gone(). */

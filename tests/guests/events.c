@@ -2,6 +2,7 @@
 #include "clock.h"
 #include "events.h"
 #include "hypercall.h"
+#include "log.h"
 #include "mm.h"
 #include "test.h"
 
@@ -186,6 +187,32 @@ TEST(interrupt_of_the_hypervisor)
     CHECK_EQ(physdev_op(PHYSDEVOP_setup_gsi, &setup), -EEXIST);
     CHECK_OK(physdev_op(PHYSDEVOP_map_pirq, &map));
     CHECK_EQ(event_channel_op(EVTCHNOP_bind_pirq, &bind), -EBUSY);
+    CHECK_OK(physdev_op(PHYSDEVOP_unmap_pirq, &unmap));
+}
+
+/* An interrupt that is unmapped leaves its port behind; mapped anew it is bound to another, and the first one's end does not touch it. */
+TEST(unmapped_interrupt)
+{
+    enum { GSI = 20 };
+    struct physdev_setup_gsi setup = { .gsi = GSI, .triggering = 1, .polarity = 1 };
+    GUEST(physdev_map_pirq) map = { .domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_GSI, .index = GSI, .pirq = GSI };
+    struct evtchn_bind_pirq first = { .pirq = GSI }, second = first;
+    struct physdev_unmap_pirq unmap = { .domid = DOMID_SELF, .pirq = GSI };
+
+    if (!is_dom0())
+        SKIP("interrupts of devices are dom0's");
+    (void)physdev_op(PHYSDEVOP_setup_gsi, &setup);
+    REQUIRE_OK(physdev_op(PHYSDEVOP_map_pirq, &map));
+    REQUIRE_OK(event_channel_op(EVTCHNOP_bind_pirq, &first));
+    CHECK_OK(physdev_op(PHYSDEVOP_unmap_pirq, &unmap));
+    look_at_invariant();
+    CHECK_OK(physdev_op(PHYSDEVOP_map_pirq, &map));
+    REQUIRE_OK(event_channel_op(EVTCHNOP_bind_pirq, &second));
+    CHECK(second.port != first.port);
+    CHECK_OK(close_port(first.port));
+    CHECK_EQ(event_channel_op(EVTCHNOP_bind_pirq, &first), -EBUSY);
+    look_at_invariant();
+    CHECK_OK(close_port(second.port));
     CHECK_OK(physdev_op(PHYSDEVOP_unmap_pirq, &unmap));
 }
 

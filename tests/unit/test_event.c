@@ -368,7 +368,8 @@ int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
     /* Its lock comes before ours: none of ours may be held. */
     assert_false(spin_is_held(&v->domain->evtchn->lock));
     bound_pirq = pirq;
-    bound_port = fake_pirq_port[v->domain->id][pirq] = port;
+    bound_port = port;
+    fake_pirq_port[v->domain->id][pirq] = bind_result ? 0 : port;
     return bind_result;
 }
 
@@ -376,6 +377,8 @@ void pirq_unbind(struct domain *d, u32 pirq, u32 port)
 {
     assert_false(spin_is_held(&d->evtchn->lock));
     unbound_pirq = pirq;
+    if (fake_pirq_port[d->id][pirq] == port)
+        fake_pirq_port[d->id][pirq] = 0;
     /* Another vCPU that closes the port meanwhile finds it closed. */
     assert_int_equal(evtchn_close(d, port), -EINVAL);
 }
@@ -399,6 +402,11 @@ static void binds_physical_interrupts(void **state)
     assert_int_equal(unbound_pirq, 9);
     assert_int_equal(status_of(1, 1).status, EVTCHNSTAT_closed);
     assert_int_equal(bind_pirq(10), 1); /* the domain's end closes this one */
+    assert_int_equal(bind_pirq(9), 2);
+    fake_pirq_port[1][9] = 0;           /* unmapped; its port stays */
+    assert_int_equal(bind_pirq(9), 3);  /* mapped again, and bound to another */
+    assert_int_equal(CALL(close, 2), 0);
+    assert_int_equal(fake_pirq_port[1][9], 3);
 }
 
 /* A port whose number the guest cannot be told is not kept. */

@@ -14,7 +14,6 @@ int pirq_unmap(struct domain *d, s32 pirq);
 s64 pirq_reserve(struct domain *d, bool msi);
 /* True if the pirq is mapped to a level-triggered irq: its guest must say EOI. -EINVAL: no such pirq. */
 int pirq_needs_eoi(const struct domain *d, u32 pirq, bool *needs, bool *shared);
-u32 pirq_limit(const struct domain *d);
 /* PHYSDEVOP_pirq_eoi_gmfn_*: shares the bitmap page. -EBUSY: there is one. */
 int pirq_share_eoi_map(struct domain *d, u64 gmfn, bool auto_unmask);
 

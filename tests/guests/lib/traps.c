@@ -33,6 +33,15 @@ void catch_end(struct catch *c)
     catch_tops[this_vcpu()] = c->outer;
 }
 
+unsigned catch_depth(void)
+{
+    unsigned n = 0;
+
+    for (const struct catch *c = catch_tops[this_vcpu()]; c; c = c->outer)
+        n++;
+    return n;
+}
+
 static void print_regs(const struct trap_regs *r)
 {
     printf("  vector %lu error %lx ip %lx cs %lx flags %lx sp %lx ss %lx cr2 %lx\n", r->vector, r->error, r->ip,
@@ -93,6 +102,12 @@ static void register_callback(unsigned type, const void *entry)
 void sysenter_callback(void) { register_callback(CALLBACKTYPE_sysenter, sysenter_entry); }
 void syscall32_callback(void) { register_callback(CALLBACKTYPE_syscall32, sysenter_entry); }
 
+void user_stack_restore(void)
+{
+    if (stack_switch(KERNEL_SS ? KERNEL_SS : FLAT_RING3_SS64, (word)(user_trap_stack + sizeof(user_trap_stack))))
+        panic("kernel stack refused");
+}
+
 void traps_init(void)
 {
     for (unsigned v = 0; v < 256; v++) {
@@ -112,8 +127,7 @@ void traps_init(void)
 #ifdef FORMAT_PT64
     register_callback(CALLBACKTYPE_syscall, syscall_entry);
 #endif
-    if (stack_switch(KERNEL_SS ? KERNEL_SS : FLAT_RING3_SS64, (word)(user_trap_stack + sizeof(user_trap_stack))))
-        panic("kernel stack refused");
+    user_stack_restore();
 }
 
 noreturn_fn void shutdown(unsigned reason)

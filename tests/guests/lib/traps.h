@@ -39,6 +39,7 @@ struct catch {
 int catch_save(struct catch *c) __attribute__((returns_twice)); /* 0; 1 when a trap came */
 void catch_begin(struct catch *c);
 void catch_end(struct catch *c);
+unsigned catch_depth(void);   /* FAULT_IN()s that this vCPU is in */
 /* Of the vCPU that asks: each catches its own. */
 struct fault *fault_here(void);
 #define last_fault (*fault_here())
@@ -57,6 +58,7 @@ struct fault *fault_here(void);
 
 /* Installs the trap table, the callbacks and the stack for traps from user mode. Again: restores all of that. */
 void traps_init(void);
+void user_stack_restore(void);     /* the latter alone: of the first vCPU */
 void sysenter_callback(void);
 void syscall32_callback(void);      /* comes as VECTOR_SYSENTER too */
 /* Table of 256 entries and a terminator, with all vectors; changeable, then set_trap_table(). */

@@ -447,7 +447,8 @@ FAKE int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable)
     return 0;
 }
 
-FAKE void pirq_unbind(struct domain *, u32, u32) { }
+FAKE void pirq_unbind(struct domain *d, u32 pirq, u32) { write_once(fake_pirq_port[d->id][pirq], 0); }
+FAKE u32 pirq_limit(const struct domain *) { return FAKE_NR_PIRQS; }
 FAKE u32 pirq_port(const struct domain *d, u32 pirq) { return fake_pirq_port[d->id][pirq]; }
 
 /* --- The invariant: frames that others count -------------------------------------------------------- */

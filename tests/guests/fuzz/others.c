@@ -1,0 +1,140 @@
+/* Domains that dom0 makes by control calls, with little in them and nonsense to run. Never ourselves, whom some of these would stop. */
+#include "fuzz.h"
+#include "string.h"
+#include "test.h"
+#include <public/domctl.h>
+
+long fuzz_domctl(struct xen_domctl *op)
+{
+    op->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+    return HYPERCALL(__HYPERVISOR_domctl, P(op));
+}
+
+static struct xen_domctl_createdomain some_creation(struct fuzz *z)
+{
+    return (struct xen_domctl_createdomain){ .max_vcpus = 1 + below(z, 3), .max_evtchn_port = below(z, 2000),
+        .max_grant_frames = (s32)below(z, 70) - 1, .max_maptrack_frames = (s32)below(z, 8) - 1, .grant_opts = 1 + below(z, 2) };
+}
+
+static void other_feed(struct fuzz *z, domid_t domain)
+{
+    word pfn[16];
+    GUEST(xen_memory_reservation) r = { .extent_start = P(pfn), .nr_extents = 16, .domid = domain };
+
+    for (unsigned i = 0; i < 16; i++)
+        pfn[i] = i;
+    (void)memory_op(XENMEM_populate_physmap, &r);
+    for (unsigned i = 0; i < 16; i++)
+        model.loose[below(z, NR_LOOSE)] = harmless_frame(z, pfn[i]);
+}
+
+void other_make(struct fuzz *z, unsigned n)
+{
+    struct xen_domctl *op = (void *)z->buffer;
+    u32 vcpus;
+
+    memset(op, 0, sizeof(*op));
+    op->cmd = XEN_DOMCTL_createdomain;
+    op->domain = DOMID_ANY;
+    op->u.createdomain = some_creation(z);
+    vcpus = op->u.createdomain.max_vcpus;
+    if (fuzz_domctl(op))
+        return;
+    model.other[n] = op->domain;
+    memset(&op->u, 0, sizeof(op->u));
+    op->cmd = XEN_DOMCTL_max_mem;
+    op->u.max_mem.max_memkb = 4 * (8 + below(z, 64));
+    (void)fuzz_domctl(op);
+    if (once_in(z, 2)) {
+        op->cmd = XEN_DOMCTL_set_address_size;
+        op->u.address_size.size = 32;
+        (void)fuzz_domctl(op);
+    }
+    op->cmd = XEN_DOMCTL_max_vcpus;
+    op->u.max_vcpus.max = vcpus;
+    (void)fuzz_domctl(op);
+    other_feed(z, op->domain);
+}
+
+/* It may be gone already: the random calls have destroyed it. */
+void other_end(struct fuzz *z, unsigned n)
+{
+    struct xen_domctl *op = (void *)z->buffer;
+    long rc;
+
+    if (model.other[n] == DOMID_INVALID)
+        return;
+    memset(op, 0, sizeof(*op));
+    op->cmd = XEN_DOMCTL_destroydomain;
+    op->domain = model.other[n];
+    rc = fuzz_domctl(op);
+    CHECK(rc == 0 || rc == -ESRCH);
+    model.other[n] = DOMID_INVALID;
+}
+
+static u8 context[MAX_FUZZERS][6000] __attribute__((aligned(16)));
+
+static u64 fill_context(struct fuzz *z)
+{
+    u64 *at = (u64 *)context[z->who];
+
+    for (unsigned i = 0; i < sizeof(context[0]) / 8; i++)
+        at[i] = once_in(z, 3) ? some_value(z) : 0;
+    for (unsigned i = 0; i < 8; i++)
+        at[below(z, sizeof(context[0]) / 8)] = (u64)model.loose[below(z, NR_LOOSE)] << 12;
+    return P(at);
+}
+
+void other_set_context(struct fuzz *z, struct xen_domctl *op)
+{
+    op->cmd = XEN_DOMCTL_setvcpucontext;
+    op->u.vcpucontext.vcpu = below(z, 3);
+    op->u.vcpucontext.ctxt = once_in(z, 8) ? 0 : fill_context(z);
+}
+
+void make_context(struct fuzz *z, struct call *c) { other_set_context(z, (void *)c->buffer); }
+
+unsigned other_place(void)
+{
+    for (unsigned n = 0; n < NR_OTHERS; n++)
+        if (model.other[n] == DOMID_INVALID)
+            return n;
+    return NR_OTHERS;
+}
+
+void make_created(struct fuzz *z, struct call *c)
+{
+    struct xen_domctl *op = (void *)c->buffer;
+
+    if (op->cmd != XEN_DOMCTL_createdomain) {       /* of ourselves it would change how much we may have and run */
+        op->domain = some_other(z) ?: DOMID_INVALID;
+        c->args[0] = P(op);
+    } else if (other_place() == NR_OTHERS) {
+        op->u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = below(z, 2) ? 0 : 100000 };
+        c->args[0] = P(op);
+    } else if (once_in(z, 4)) {
+        op->u.createdomain = some_creation(z);
+        op->domain = 0;
+        c->args[0] = P(op);
+    } else {
+        other_make(z, other_place());
+        op->cmd = XEN_DOMCTL_getdomaininfo;
+    }
+}
+
+void learn_created(struct fuzz *z, struct call *c, long rc)
+{
+    const struct xen_domctl *op = (const void *)c->buffer;
+
+    (void)z;
+    if (rc == 0 && op->cmd == XEN_DOMCTL_createdomain && other_place() < NR_OTHERS)
+        model.other[other_place()] = op->domain;
+}
+
+void learn_destroyed(struct fuzz *z, struct call *c, long rc)
+{
+    (void)z;
+    for (unsigned n = 0; rc == 0 && n < NR_OTHERS; n++)
+        if (model.other[n] == ((const struct xen_domctl *)c->buffer)->domain)
+            model.other[n] = DOMID_INVALID;
+}
