@@ -146,7 +146,7 @@ bench: $(PVISOR) bench-images
 	@tools/bench/run $(NAMES)
 endif
 
-# The kernel that starts non-PAE kernels in domUs.
+# The kernels that start other kernels in domUs: docs/boot-loader.md.
 loader:
 	@$(MAKE) -s --no-print-directory -C tools/loader OUT=$(abspath build/loader)
 
@@ -158,7 +158,7 @@ inspect:
 # The hypervisor's name is one that GRUB's /etc/grub.d/20_linux_xen finds, /boot/xen-VERSION.gz; as there is no Xen 0, Debian's own
 # hypervisor stays above it in the menu. What a former version left under its name goes.
 installed_xen := boot/xen-$(PVISOR_VERSION)-pvisor.gz
-INSTALLED := $(installed_xen) usr/lib/pvisor/nonpae-loader usr/bin/pvisor-inspect
+INSTALLED := $(installed_xen) usr/lib/pvisor/pv-loader-x86_64 usr/lib/pvisor/pv-loader-i386 usr/bin/pvisor-inspect
 former = $(filter-out $(DESTDIR)/$(installed_xen),$(wildcard $(DESTDIR)/boot/xen-*-pvisor.gz $(DESTDIR)/boot/xen-pvisor.gz))
 
 # Debian's wrappers of Xen's tools look for those of the version that the hypervisor says it is: the newest that is installed.
@@ -167,7 +167,7 @@ tools_version = $(patsubst xen-%,%,$(notdir $(patsubst %/bin/xl,%,$(lastword $(s
 
 install: $(PVISOR) loader inspect
 	@install -D -m 644 $(PVISOR) $(DESTDIR)/$(installed_xen)
-	@install -D -m 644 build/loader/nonpae-loader $(DESTDIR)/usr/lib/pvisor/nonpae-loader
+	@for word in x86_64 i386; do install -D -m 644 build/loader/pv-loader-$$word $(DESTDIR)/usr/lib/pvisor/pv-loader-$$word; done
 	@install -D -m 755 build/pvisor-inspect $(DESTDIR)/usr/bin/pvisor-inspect
 	@$(if $(tools_version),install -d $(DESTDIR)/$(dir $(version_setting)); \
 		printf '%s\n' '# By make install of pvisor: the Xen tools that are installed are those of $(tools_version).' \

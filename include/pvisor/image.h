@@ -1,7 +1,7 @@
 /*
  * Kernel files: from the bytes of a file (bzImage, gzipped ELF, ELF) to a description of the
  * paravirtualized kernel in it and of what to put where. Pure code: buffers in, description out, no state
- * of its own, so that the dom0 builder, the host's inspector and the non-PAE loader share it. Files are
+ * of its own, so that the dom0 builder, the host's inspector and the boot loader in domUs share it. Files are
  * hostile: every offset and length in them is checked.
  *
  *     image_identify(file, size, &wrap, &err)            what wraps the ELF, memory needed to unwrap it
@@ -18,6 +18,7 @@
 #define PVISOR_IMAGE_H
 
 #include <public/elfnote.h>
+#include <public/features.h>
 #include <pvisor/pt_format_id.h>
 #include <pvisor/types.h>
 
@@ -122,12 +123,18 @@ static inline bool image_has(const struct kernel_image *img, unsigned note)
  */
 int must_check image_parse(const void *elf, u64 size, struct kernel_image *img, struct image_error *err);
 
+/* What pvisor offers to paravirtualized guests; dom0 alone is offered XENFEAT_dom0. */
+#define IMAGE_OFFERED_DOMU (1U << XENFEAT_writable_page_tables | 1U << XENFEAT_pae_pgdir_above_4gb | \
+                            1U << XENFEAT_mmu_pt_update_preserve_ad | 1U << XENFEAT_highmem_assist | \
+                            1U << XENFEAT_gnttab_map_avail_bits | 1U << XENFEAT_memory_op_vnode_supported)
+#define IMAGE_OFFERED_DOM0 (IMAGE_OFFERED_DOMU | 1U << XENFEAT_dom0)
+
 /* -EOPNOTSUPP, naming the feature, if the kernel requires one that is not in offered (bit n: XENFEAT n). */
 int must_check image_check_features(const struct kernel_image *img, u32 offered, struct image_error *err);
 
 /*
  * A parsed kernel: does the toolstack (libxenguest of Xen 4.17) take it as a domU's and build it as we do? -EOPNOTSUPP
- * if not. Our dom0 builder and the non-PAE loader need less: kernels of before there were such rules.
+ * if not. Our dom0 builder and the boot loader need less: kernels of before there were such rules.
  */
 int must_check image_check_toolstack(const struct kernel_image *img, struct image_error *err);
 
@@ -144,5 +151,28 @@ typedef int image_put_fn(void *ctx, u64 vaddr, const void *src, u64 len);
 
 /* What no segment covers is left alone: memory is expected to be zero before. */
 int must_check image_load(const struct kernel_image *img, image_put_fn *put, void *ctx);
+
+/* ---- What a builder adds ---- */
+
+/* A page-table format, as far as a builder needs it. */
+struct image_shape { u8 levels, index_bits, entry_bytes, word_bytes; };
+
+extern const struct image_shape image_shapes[NR_PT_FORMATS];
+
+/* Of a linear address: what a table of the level (1: of pages) decides begins at this bit. */
+static inline unsigned image_shift(const struct image_shape *f, unsigned level) { return PAGE_SHIFT + (level - 1) * f->index_bits; }
+
+struct image_layout {
+    u64 v_start, v_end;                    /* the first mapping: v_start is pfn 0 */
+    u64 v_initrd, v_p2m, v_start_info, v_pt, v_stack;
+    u64 nr_pt;                             /* page tables, from v_pt on */
+    bool extra_l2;                         /* PAE: the fourth L2 holds the hypervisor's hole, and must exist, also if nothing is there */
+    u64 initrd_pfn, p2m_pfn;
+    u64 p2m_frames;                        /* INIT_P2M: the list and its tables, from p2m_pfn on, else 0 */
+    u64 first_free_pfn;                    /* first behind all that is laid out: the domain has at least so many frames */
+};
+
+/* info_pages: start_info's page and those with it: a domU's xenstore and console rings, in this order. */
+void image_lay_out(const struct kernel_image *img, u64 nr_pages, u64 initrd_size, unsigned info_pages, struct image_layout *l);
 
 #endif

@@ -485,7 +485,8 @@ class Outside:
         return f"http://{self.ADDRESS}:{server.server_address[1]}/{Path(path).name}"
 
 
-LOADER = TOP / "build/loader/nonpae-loader"
+LOADER = TOP / "build/loader/pv-loader-i386"
+LOADER64 = TOP / "build/loader/pv-loader-x86_64"
 
 
 def kernel_settings(kernel, form):

@@ -109,8 +109,7 @@ def test_32_bit_pv_grub_reads_its_disk(dom0, domu, files):
 
 LOADER_REFUSALS = {
     "nothing": (None, "no kernel"),
-    "pae": ("smoke-pt32p", "none without PAE"),
-    "64-bit": ("smoke-pt64", "none without PAE"),
+    "64-bit": ("smoke-pt64", "a 64-bit one, this loader is for 32-bit ones"),
     "no kernel at all": ("text", "not a kernel|ELF"),
     "truncated": ("truncated", "truncated|malformed|outside|past the end|beyond"),
 }

@@ -35,7 +35,7 @@ def log(tmp_path_factory):
     setup, *build, install = readme_commands()
     steps = script(scratch / "steps", "\n".join([
         "#!/bin/sh", "set -ex", f"cd /{PLACE}", setup, *build, f"{LIST} > /tmp/before", install, "test -s /boot/xen-0.1-pvisor.gz",
-        "pvisor-inspect /usr/lib/pvisor/nonpae-loader", "make uninstall", f"{LIST} > /tmp/after", "diff /tmp/before /tmp/after",
+        "pvisor-inspect /usr/lib/pvisor/pv-loader-i386", "make uninstall", f"{LIST} > /tmp/after", "diff /tmp/before /tmp/after",
         "echo ==ENDED"]))
     done = subprocess.run(
         ["mmdebstrap", "--variant=minbase", "--format=null", f"--customize-hook=mkdir -p $1/{PLACE}",

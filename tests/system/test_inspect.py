@@ -36,7 +36,7 @@ RUNS = {
         "32 bits", "ELF notes", "PAE +yes", "Page tables +32-bit PAE\n", "Entry +0xc0101000", 'kernel = ".*/smoke-pt32p"']),
     "nonpae": (GUESTS / "smoke-pt32", [
         "32 bits", "__xen_guest string", "non-PAE", "Page tables +32-bit non-PAE\n", "Hypercall page +0xc0100000",
-        "pvisor runs it: a 32-bit non-PAE", 'kernel = "/usr/lib/pvisor/nonpae-loader"', 'ramdisk = ".*/smoke-pt32"',
+        "pvisor runs it: a 32-bit non-PAE", 'kernel = "/usr/lib/pvisor/pv-loader-i386"', 'ramdisk = ".*/smoke-pt32"',
         "appended to the file"]),
     "gnumach": (rig.CACHE / "gnumach/gnumach", [
         "__xen_guest string", "GNU Mach", r"PAE +yes\[extended-cr3\]", "Supports +pae_pgdir_above_4gb", "32-bit PAE\n",
@@ -153,7 +153,7 @@ def test_a_string_that_lies(lie, tmp_path):
     if why:
         assert status == 1 and re.search(f"pvisor does not run it: .*({why})", text), text
     else:
-        assert status == 0 and "nonpae-loader" in text, text
+        assert status == 0 and "pv-loader-i386" in text, text
 
 
 def test_several_files_and_the_exit_status(tmp_path):

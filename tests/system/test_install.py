@@ -40,7 +40,7 @@ def test_the_loader_needs_no_32_bit_library_of_the_compiler(scratch):
     """A compiler without gcc-multilib, which names its 64-bit library instead."""
     compiler = program(scratch / "cc", 'case "$*" in *-m32*-print-libgcc*) set -- -print-libgcc-file-name;; esac\nexec gcc "$@"\n')
     made("-C", "tools/loader", f"OUT={scratch}", f"CC={compiler}")
-    assert (scratch / "nonpae-loader").read_bytes()[:4] == b"\x7fELF"
+    assert (scratch / "pv-loader-i386").read_bytes()[:4] == b"\x7fELF"
 
 
 def test_says_which_libraries_a_build_lacks(scratch):
@@ -60,7 +60,7 @@ def files(directory):
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
 
 
-INSTALLED = [f"boot/{NAME}", "usr/bin/pvisor-inspect", "usr/lib/pvisor/nonpae-loader"]
+INSTALLED = [f"boot/{NAME}", "usr/bin/pvisor-inspect", "usr/lib/pvisor/pv-loader-i386", "usr/lib/pvisor/pv-loader-x86_64"]
 
 
 def test_uninstall_leaves_nothing(scratch):

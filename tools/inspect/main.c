@@ -17,13 +17,7 @@
 #define NOT_US 1
 #define UNREAD 2
 
-#define LOADER "/usr/lib/pvisor/nonpae-loader"
-
-/* What pvisor offers to paravirtualized guests; dom0 alone is offered XENFEAT_dom0. */
-#define OFFERED_DOMU (1U << XENFEAT_writable_page_tables | 1U << XENFEAT_pae_pgdir_above_4gb | \
-                      1U << XENFEAT_mmu_pt_update_preserve_ad | 1U << XENFEAT_highmem_assist | \
-                      1U << XENFEAT_gnttab_map_avail_bits | 1U << XENFEAT_memory_op_vnode_supported)
-#define OFFERED_DOM0 (OFFERED_DOMU | 1U << XENFEAT_dom0)
+#define LOADER "/usr/lib/pvisor/pv-loader-i386"
 
 struct buffer { void *data; size_t size; };
 
@@ -154,11 +148,11 @@ static int verdict(const char *path, const struct kernel_image *img)
 {
     struct image_error err = { "" };
 
-    if (image_check_features(img, OFFERED_DOM0, &err)) {
+    if (image_check_features(img, IMAGE_OFFERED_DOM0, &err)) {
         printf("  pvisor does not run it: %s.\n", err.text);
         return NOT_US;
     }
-    if (image_check_features(img, OFFERED_DOMU, &err) || (img->format != PT32 && image_check_toolstack(img, &err))) {
+    if (image_check_features(img, IMAGE_OFFERED_DOMU, &err) || (img->format != PT32 && image_check_toolstack(img, &err))) {
         printf("  pvisor runs it as dom0 only. In a domU: %s.\n", err.text);
         return RUNS;
     }

@@ -1,176 +1,58 @@
 /*
- * Starts a non-PAE kernel in a domU that the toolstack built for this program, a 32-bit PAE kernel. The real kernel, an
- * ELF, is our ramdisk; what follows it in that file is its own ramdisk.
- *
- * A domain's frames may be numbered in any order. The toolstack put us, our ramdisk and its tables into the first pfns;
- * we turn the numbering by as many, so that the new kernel's pfn 0 is a frame that nobody uses yet and ours are its last:
- *
- *     old pfn   0 .. used-1   used .. n-1            new pfn   0 .. n-used-1   n-used .. n-1
- *               us, tables    free                             new kernel ...  us, tables
- *
- * Then: kernel, ramdisk, frame list, start_info, 2-level tables and stack go to where a builder puts them, through one
- * page of our address space (the window); the M2P learns the new numbers; and the hypervisor is asked to make those
- * tables the domain's (public/pvisor.h). We end there, with our own tables.
+ * A boot loader in a paravirtualized domain: the toolstack starts it as the kernel, and it starts the real one, which it has from its
+ * ramdisk or from the domain's first disk (docs/boot-loader.md). That takes formats that toolstacks do not: payloads that
+ * they cannot unpack, kernels without PAE.
  */
-#include <public/arch-x86.h>
-#include <public/event_channel.h>
-#include <public/pvisor.h>
-#include <public/sched.h>
-#include <public/xen.h>
-#include <pvisor/image.h>
-#include <pvisor/lib.h>
-#include <pvisor/printk.h>
-#include "../../common/image/internal.h"
+#include "boot.h"
 
-#define BASE     0xc0000000u
-#define PTE_DATA  0x63u     /* present, writable, accessed, dirty */
-#define PTE_READ  0x61u
-#define PTE_TABLE 0x67u     /* user, too */
-#define MIB4     0x400000u
+NATIVE(start_info) *start_info;
 
-struct console_ring {
-    char in[1024], out[2048];
-    u32 in_cons, in_prod, out_cons, out_prod;
-};
+/* ---- The kernel file ---- */
 
-static struct start_info_l32 *old;
-static const u32 *p2m;
-static u32 nr_pages, used;
-static char window[PAGE_SIZE] __attribute__((aligned(4096)));
-
-/* Where things go in the new kernel's address space. */
-static struct {
-    struct kernel_image img;
-    const u8 *initrd;
-    u32 initrd_size;
-    u32 v_start, v_end, v_initrd, v_p2m, v_info, v_pt, v_stack, nr_pt;
-} k;
-
-/* Kernels find their rings with the toolstack in the bootstrap mapping, behind start_info: there and here trade frames. */
-static struct { u32 there, here; } trade[2];
-
-/* --- Hypercalls --- */
-
-static long hypercall(u32 nr, u32 a, u32 b, u32 c, u32 d)
+/* Bytes that image_unwrap() wants to have: the libraries' check of the stack takes a word there. */
+#ifdef __x86_64__
+static void make_thread_area(void)
 {
-    long rc;
+    static u64 area[8] = { [5] = 0x6c6f61646572ULL };
 
-    __asm__ volatile("int $0x82" : "=a"(rc), "+b"(a), "+c"(b), "+d"(c), "+S"(d) : "0"(nr) : "memory");
-    return rc;
+    hypercall(__HYPERVISOR_set_segment_base, 0, (word_t)area, 0, 0);    /* 0: the base of %fs */
+}
+static void drop_thread_area(void) { hypercall(__HYPERVISOR_set_segment_base, 0, 0, 0, 0); }
+#else
+static void make_thread_area(void) { }
+static void drop_thread_area(void) { }
+#endif
+
+/* What is in the wrap, in the arena; *size: bytes. */
+static const u8 *unpack(const struct image_wrap *w, u64 *size)
+{
+    struct image_error err = { "" };
+    u8 *out, *scratch;
+
+    *size = w->unpacked_size;
+    if (w->packing == PACKED_NOT)
+        return w->payload;
+    out = arena_alloc(w->unpacked_size, "the unpacked kernel");
+    scratch = arena_alloc(w->scratch_size, "unpacking");
+    make_thread_area();
+    if (image_unwrap(w, out, w->unpacked_size, scratch, w->scratch_size, &err))
+        fail("%s", err.text);
+    drop_thread_area();
+    return out;
 }
 
-static char *map_mfn(u32 mfn)
+static const u8 *unwrap(const u8 *file, u64 *size)
 {
-    static u32 mapped = ~0u;
+    struct image_error err = { "" };
+    struct image_wrap w;
 
-    if (mfn != mapped)
-        hypercall(__HYPERVISOR_update_va_mapping, (u32)window, mfn << 12 | PTE_DATA, mfn >> 20, UVMF_INVLPG);
-    mapped = mfn;
-    return window;
+    if (image_identify(file, *size, &w, &err))
+        fail("%s", err.text);
+    return unpack(&w, size);
 }
-
-static void say_to_log(const char *text) { hypercall(__HYPERVISOR_console_io, 0, strlen(text), (u32)text, 0); }
-
-/*
- * To the domain's console too. Only for words that end it: the console's other end answers by an event, whenever it comes
- * to it, and the kernel that we start must find the console as new as in a new domain.
- */
-static void say(const char *text)
-{
-    u32 len = strlen(text);
-    struct evtchn_send send = { .port = old->console_evtchn };
-    struct console_ring *ring;
-
-    say_to_log(text);
-    ring = (struct console_ring *)map_mfn((u32)old->console_mfn);
-    for (u32 i = 0; i < len && ring->out_prod - ring->out_cons < sizeof(ring->out); i++) {
-        if (text[i] == '\n')
-            ring->out[ring->out_prod++ % sizeof(ring->out)] = '\r';
-        ring->out[ring->out_prod++ % sizeof(ring->out)] = text[i];
-    }
-    hypercall(__HYPERVISOR_event_channel_op, EVTCHNOP_send, (u32)&send, 0, 0);
-}
-
-static noreturn_fn void fail(const char *what)
-{
-    u32 reason = SHUTDOWN_crash;
-
-    say("pvisor loader: ");
-    say(what);
-    say("\n");
-    for (;;)
-        hypercall(__HYPERVISOR_sched_op, SCHEDOP_shutdown, (u32)&reason, 0, 0);
-}
-
-/* --- Memory under its new numbers --- */
-
-static u32 new_mfn(u32 pfn)
-{
-    if (pfn >= nr_pages)
-        fail("the domain has too little memory for this kernel (memory=)");
-    for (u32 i = 0; i < ARRAY_SIZE(trade); i++) {
-        if (pfn == trade[i].there || pfn == trade[i].here) {
-            pfn ^= trade[i].there ^ trade[i].here;
-            break;
-        }
-    }
-    return p2m[pfn + used < nr_pages ? pfn + used : pfn + used - nr_pages];
-}
-
-static u32 pfn_of(u32 va) { return (va - k.v_start) >> 12; }
-
-/* Gives the frame m, one of ours, the new number pfn. */
-static void trade_places(u32 i, u32 m, u32 pfn)
-{
-    u32 at = 0;
-
-    while (at < used && p2m[at] != m)
-        at++;
-    if (at == used)
-        return;
-    trade[i].there = nr_pages - used + at;
-    trade[i].here = pfn;
-}
-
-static int put(void *ctx, u64 va, const void *src, u64 len)
-{
-    const char *from = src;
-
-    (void)ctx;
-    while (len) {
-        u32 at = (u32)va & 0xfff, n = (u32)min(len, (u64)(4096 - at)), pfn = pfn_of((u32)va);
-
-        if (pfn >= nr_pages - used)
-            fail("the domain has too little memory for this kernel (memory=)");
-        if (from)
-            memcpy(map_mfn(new_mfn(pfn)) + at, from, n);
-        else
-            memset(map_mfn(new_mfn(pfn)) + at, 0, n);
-        va += n;
-        len -= n;
-        from = from ? from + n : NULL;
-    }
-    return 0;
-}
-
-static void renumber_m2p(void)
-{
-    static struct mmu_update batch[64];
-
-    for (u32 pfn = 0; pfn < nr_pages;) {
-        u32 n = 0;
-
-        for (; n < ARRAY_SIZE(batch) && pfn < nr_pages; n++, pfn++)
-            batch[n] = (struct mmu_update){ (u64)new_mfn(pfn) << 12 | MMU_MACHPHYS_UPDATE, pfn };
-        if (hypercall(__HYPERVISOR_mmu_update, (u32)batch, n, 0, DOMID_SELF))
-            fail("the machine-to-physical table cannot be changed");
-    }
-}
-
-/* --- The kernel file --- */
 
 /* Where the ELF ends: the last byte that a header of it speaks of. */
-static u32 elf_end(const u8 *file, u32 size)
+static u64 elf_end(const u8 *file, u64 size)
 {
     struct elf e;
     struct elf_segment seg;
@@ -186,186 +68,193 @@ static u32 elf_end(const u8 *file, u32 size)
     for (unsigned i = 0; i < e.shnum; i++)
         if (elf_section_type(&e, i) != SHT_NOBITS && !elf_section(&e, i, &sec, NULL))
             end = max(end, sec.offset + sec.size);
-    return (u32)min(end, (u64)size);
+    return min(end, size);
 }
 
-static void find_kernel(void)
+static bool startable(const struct kernel_image *k)
 {
-    static struct image_error err;
-    const u8 *file = (const u8 *)old->mod_start;
-    u32 size = old->mod_len, end;
+    return k->format == OWN_FORMAT || (OWN_FORMAT == PT32P && k->format == PT32);
+}
 
-    if (!size)
-        fail("no kernel: give the real kernel as ramdisk= in the domain's configuration");
-    if (size > 1 && file[0] == 0x1f && file[1] == 0x8b)
-        fail("the kernel is gzipped, and xl of Xen 4.20 and later leaves that to us: gunzip it for ramdisk=");
-    if (image_parse(file, size, &k.img, &err))
-        fail(err.text);
-    if (k.img.format != PT32)
-        fail("the kernel is none without PAE; give it as kernel= without this loader");
+static const struct kernel_image *parse_kernel(const u8 *elf, u64 size)
+{
+    static struct kernel_image k;
+    struct image_error err = { "" };
+
+    if (image_parse(elf, size, &k, &err))
+        fail("%s", err.text);
+    if (!startable(&k))
+        fail("the kernel is a %s one, this loader is for %s ones: give the other, pv-loader-%s, as kernel=",
+             image_format_name(k.format), OWN_FORMAT == PT64 ? "64-bit" : "32-bit", OWN_FORMAT == PT64 ? "i386" : "x86_64");
+    return &k;
+}
+
+/* ---- What is to be started ---- */
+
+static void put_initrd_file(struct file *f, u64 to)
+{
+    static u8 buffer[128 << 10];
+    struct image_error err = { "" };
+
+    for (u64 at = 0, n; at < f->size; at += n) {
+        n = min(f->size - at, (u64)sizeof(buffer));
+        if (file_read(f, at, buffer, n, &err))
+            fail("the kernel's ramdisk cannot be read: %s", err.text);
+        start_put_initrd(to + at, buffer, n);
+    }
+}
+
+/* In the arena, but for what is in memory already: archives' files lie there in one piece. */
+static const u8 *read_whole(struct file *f, const char *what)
+{
+    struct image_error err = { "" };
+    u8 *p;
+
+    if (f->size > IMAGE_MAX_UNPACKED)
+        fail("%s has %llu bytes, expected up to %llu", what, (unsigned long long)f->size, IMAGE_MAX_UNPACKED);
+    if (f->volume->disk->memory)
+        return (const u8 *)f->volume->disk->memory + f->volume->start + f->at;
+    p = arena_alloc(f->size, what);
+    if (file_read(f, 0, p, f->size, &err))
+        fail("%s cannot be read: %s", what, err.text);
+    return p;
+}
+
+static void describe(const struct kernel_image *k, u64 initrd_size)
+{
+    say_to_log("pvisor loader: %s kernel %s %s, entry %#llx, ramdisk %llu bytes\n", image_format_name(k->format), k->notes.guest_os,
+               k->notes.guest_version, (unsigned long long)k->virt_entry, (unsigned long long)initrd_size);
+}
+
+/* Ramdisks begin at multiples of four bytes, as Linux wants it. */
+static void put_initrds(struct boot *b)
+{
+    u64 at = 0;
+
+    for (unsigned i = 0; i < b->nr_initrds; i++) {
+        put_initrd_file(&b->initrd[i], at);
+        at += align_up(b->initrd[i].size, 4);
+    }
+}
+
+/* What is in memory may be in the arena, too; from a disk it comes when the arena's memory can be the kernel's. */
+void boot_files(struct boot *b)
+{
+    u64 size = b->kernel.size, initrd_size = 0;
+    const u8 *file = read_whole(&b->kernel, "the kernel");
+    bool in_memory = b->kernel.volume->disk->memory;
+    const struct kernel_image *k;
+
+    for (unsigned i = 0; i < b->nr_initrds; i++)
+        initrd_size = align_up(initrd_size, 4) + b->initrd[i].size;
+    file = unwrap(file, &size);
+    k = parse_kernel(file, size);
+    describe(k, initrd_size);
+    start_prepare(k, initrd_size);
+    if (in_memory)
+        put_initrds(b);
+    arena_release();
+    if (!in_memory)
+        put_initrds(b);
+    if (b->done)
+        b->done();
+    start_kernel(b->cmdline);
+}
+
+/* An ELF, and behind it its own ramdisk, or a boot image. */
+static noreturn_fn void boot_memory(const u8 *file, u64 size)
+{
+    u64 end, initrd_size;
+    const struct kernel_image *k;
+
+    file = unwrap(file, &size);
+    k = parse_kernel(file, size);
     end = elf_end(file, size);
-    k.initrd = file + end;
-    k.initrd_size = size - end;
+    initrd_size = size - end;
     /* xl rounds up the size of what it unpacks: nothing but zeroes is no ramdisk. */
-    for (end = k.initrd_size; end && !k.initrd[end - 1];)
-        end--;
-    if (!end)
-        k.initrd_size = 0;
+    while (initrd_size && !file[end + initrd_size - 1])
+        initrd_size--;
+    initrd_size = initrd_size ? size - end : 0;
+    describe(k, initrd_size);
+    start_prepare(k, initrd_size);
+    start_put_initrd(0, file + end, initrd_size);
+    arena_release();
+    start_kernel((const char *)start_info->cmd_line);
 }
 
-/* --- Layout: as a builder's --- */
-
-static u32 tables_for(u32 start, u32 end) { return 1 + ((end - 1) / MIB4 - start / MIB4 + 1); }
-
-static void lay_out(void)
+static struct volume *archive_of(const u8 *blob, u64 size)
 {
-    u32 va = ((u32)k.img.virt_kend + 4095) & ~4095u;
+    static struct disk d = { .read = disk_memory, .name = "ramdisk" };
+    static struct volume v = { .disk = &d, .name = "the ramdisk" };
 
-    k.v_start = (u32)k.img.virt_base;
-    k.v_initrd = va;
-    va += (k.initrd_size + 4095) & ~4095u;
-    k.v_p2m = va;
-    va += (nr_pages * 4 + 4095) & ~4095u;
-    k.v_info = va;
-    k.v_pt = va + 3 * 4096;
-    for (k.nr_pt = 2;; k.nr_pt++) {
-        k.v_stack = k.v_pt + k.nr_pt * 4096;
-        k.v_end = (k.v_stack + 4096 + (512 << 10) + MIB4 - 1) & ~(MIB4 - 1);
-        if (tables_for(k.v_start, k.v_end) <= k.nr_pt)
-            break;
-    }
-    k.nr_pt = tables_for(k.v_start, k.v_end);
-    if (pfn_of(k.v_end) > nr_pages - used)
-        fail("the domain has too little memory for this kernel (memory=)");
-    trade_places(0, (u32)old->store_mfn, pfn_of(k.v_info) + 1);
-    trade_places(1, (u32)old->console_mfn, pfn_of(k.v_info) + 2);
+    d.memory = blob;
+    d.size = v.size = size;
+    return cpio_probe(&v, NULL) ? NULL : &v;
 }
 
-/* --- Contents --- */
+/* A packed archive. Toolstacks before Xen 4.20 unpack it themselves. */
+static bool is_gzip(const u8 *blob, u64 size) { return size > 24 && blob[0] == 0x1f && blob[1] == 0x8b; }
 
-static void write_p2m(void)
+const char *with_extra(const char *cmdline)
 {
-    for (u32 pfn = 0; pfn < nr_pages; pfn++) {
-        u32 m = new_mfn(pfn);
-        put(NULL, k.v_p2m + pfn * 4, &m, 4);
-    }
+    static char line[MAX_GUEST_CMDLINE * 2];
+
+    snprintf(line, sizeof(line), "%s%s%s", cmdline, *cmdline && start_info->cmd_line[0] ? " " : "", (const char *)start_info->cmd_line);
+    return line;
 }
 
-static void write_tables(void)
+/* A line of the archive's, or none. */
+static const char *archive_cmdline(struct volume *v)
 {
-    u32 first_pfn = pfn_of(k.v_pt), slot = k.v_start / MIB4, nr = 0;
+    static char line[MAX_GUEST_CMDLINE];
+    struct image_error err = { "" };
+    struct file f;
+    size_t n = 0;
 
-    for (u32 base = slot * MIB4; base < k.v_end; base += MIB4, slot++) {
-        u32 l1 = new_mfn(first_pfn + ++nr), *e;
-
-        for (u32 i = 0; i < 1024; i++) {
-            u32 va = base + i * 4096, pfn = pfn_of(va);
-            bool table = pfn >= first_pfn && pfn < first_pfn + k.nr_pt;
-
-            e = (u32 *)map_mfn(l1);
-            e[i] = va < k.v_start || va >= k.v_end ? 0 : new_mfn(pfn) << 12 | (table ? PTE_READ : PTE_DATA);
-        }
-        e = (u32 *)map_mfn(new_mfn(first_pfn));
-        e[slot] = l1 << 12 | PTE_TABLE;
-    }
+    if (file_open(v, "cmdline", &f, NULL))
+        return "";
+    if (file_read(&f, 0, line, min(f.size, (u64)sizeof(line) - 1), &err))
+        fail("%s", err.text);
+    while (line[n] && line[n] != '\n')
+        n++;
+    line[n] = 0;
+    return line;
 }
 
-static void write_start_info(void)
+static noreturn_fn void boot_archive(struct volume *v)
 {
-    static struct start_info_l32 si;
+    static struct boot b;
+    struct image_error err = { "" };
+    int rc = file_open(v, "kernel", &b.kernel, &err);
 
-    si = *old;
-    memset(si.magic, 0, sizeof(si.magic));
-    strlcpy(si.magic, "xen-3.0-x86_32", sizeof(si.magic));
-    si.pt_base = k.v_pt;
-    si.nr_pt_frames = k.nr_pt;
-    si.mfn_list = k.v_p2m;
-    si.mod_start = k.initrd_size ? k.v_initrd : 0;
-    si.mod_len = k.initrd_size;
-    put(NULL, k.v_info, &si, sizeof(si));
+    if (rc)
+        fail("%s: an archive given as ramdisk= has the members kernel and, if wanted, initrd and cmdline", err.text);
+    rc = file_open(v, "initrd", &b.initrd[0], &err);
+    if (rc && rc != -ENOENT)
+        fail("%s", err.text);
+    b.nr_initrds = !rc;
+    b.cmdline = with_extra(archive_cmdline(v));
+    boot_files(&b);
 }
 
-/* mov eax, number; int 0x82; ret. The iret call pushes eax first and does not come back. */
-static void write_hypercall_page(void)
+static noreturn_fn void boot_ramdisk(const u8 *blob, u64 size)
 {
-    static u8 page[PAGE_SIZE];
+    struct volume *v;
 
-    memset(page, 0xcc, sizeof(page));
-    for (u32 i = 0; i < 128; i++) {
-        u8 *p = page + i * 32;
-
-        if (i == __HYPERVISOR_iret)
-            *p++ = 0x50;
-        *p++ = 0xb8;
-        memcpy(p, &i, 4);
-        p[4] = 0xcd;
-        p[5] = 0x82;
-        p[6] = 0xc3;
-    }
-    put(NULL, k.img.hypercall_page, page, sizeof(page));
+    if (is_gzip(blob, size))
+        blob = unwrap(blob, &size);
+    v = archive_of(blob, size);
+    if (v)
+        boot_archive(v);
+    boot_memory(blob, size);
 }
 
-/* --- The end --- */
-
-static void unpin_ours(void)
+void load(NATIVE(start_info) *si, word_t stack_end);
+void load(NATIVE(start_info) *si, word_t stack_end)
 {
-    struct mmuext_op_l32 op = { .cmd = MMUEXT_UNPIN_TABLE, .arg1 = p2m[((u32)old->pt_base - BASE) >> 12] };
-
-    if (hypercall(__HYPERVISOR_mmuext_op, (u32)&op, 1, 0, DOMID_SELF))
-        fail("its own page tables cannot be unpinned");
-}
-
-/* Events as in a new domain: a kernel may open its ears before it knows a port, and wait for all pending bits to go. */
-static void forget_events(void)
-{
-    struct shared_info_l32 *shared = (void *)map_mfn((u32)(old->shared_info >> 12));
-
-    memset(&shared->evtchn_pending, 0, sizeof(shared->evtchn_pending));
-    memset(&shared->evtchn_mask, 0, sizeof(shared->evtchn_mask));
-    for (u32 i = 0; i < XEN_LEGACY_MAX_VCPUS; i++) {
-        shared->vcpu_info[i].evtchn_upcall_pending = 0;
-        shared->vcpu_info[i].evtchn_upcall_mask = 1;
-        shared->vcpu_info[i].evtchn_pending_sel = 0;
-    }
-}
-
-static void go(void)
-{
-    struct pvisor_switch_format s = {
-        .format = PVISOR_FORMAT_NONPAE, .root_mfn = new_mfn(pfn_of(k.v_pt)), .eip = (u32)k.img.virt_entry,
-        .esp = k.v_stack + 4096, .esi = k.v_info,
-    };
-    long rc = hypercall(__HYPERVISOR_pvisor_op, PVISOROP_switch_format, (u32)&s, 0, 0);
-
-    fail(rc == -ENOSYS ? "this hypervisor cannot run kernels without PAE"
-                       : "the hypervisor refused the change to tables without PAE; its log (xl dmesg) says why");
-}
-
-void load(struct start_info_l32 *si, u32 stack_end);
-void load(struct start_info_l32 *si, u32 stack_end)
-{
-    static char line[256];
-
-    old = si;
-    p2m = (const u32 *)(u32)si->mfn_list;
-    nr_pages = (u32)si->nr_pages;
-    used = ((stack_end + 4095) & ~4095u) - BASE;
-    used >>= 12;
-    find_kernel();
-    lay_out();
-    snprintf(line, sizeof(line), "pvisor loader: non-PAE kernel %s %s, entry %#x, ramdisk %u bytes\n",
-             k.img.notes.guest_os, k.img.notes.guest_version, (u32)k.img.virt_entry, k.initrd_size);
-    say_to_log(line);
-    if (image_load(&k.img, put, NULL))
-        fail("the kernel does not fit where it wants to be");
-    put(NULL, k.v_initrd, k.initrd, k.initrd_size);
-    if (k.img.has_hypercall_page)
-        write_hypercall_page();
-    write_p2m();
-    write_start_info();
-    write_tables();
-    renumber_m2p();
-    unpin_ours();
-    forget_events();
-    go();
+    start_info = si;
+    memory_init(stack_end);
+    if (si->mod_len)
+        boot_ramdisk((const u8 *)(word_t)si->mod_start, si->mod_len);
+    boot_disk();
 }

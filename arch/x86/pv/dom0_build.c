@@ -1,11 +1,6 @@
 /*
  * Building dom0 inside the hypervisor: the same start of day that libxenguest gives a domU, for each page-table format.
- * (Linux Documentation/x86 and arch/x86/xen/xen-head.S; Xen 4.17 public/xen.h, "start-of-day memory layout".)
- *
- *   pfn 0                                                             virtual: virt_base
- *     kernel | initrd (if mapped) | p2m (if mapped here) | start_info | page tables | boot stack | padding to 4 MiB
- *   then, not mapped there:  initrd | p2m and its page tables (INIT_P2M)
- *   then the rest of memory.
+ * (Linux Documentation/x86 and arch/x86/xen/xen-head.S.) What goes where: common/image/layout.c.
  */
 #include <asm/atomic.h>
 #include <asm/boot.h>
@@ -30,11 +25,7 @@ struct builder {
     struct extent { u64 pfn, mfn; } *extents, *last_used;      /* dom0's frames, by pfn; one more ends the list */
     u64 nr_extents;
     u64 next_table_pfn;                /* page tables are taken from here on */
-    /* Virtual addresses */
-    u64 v_start, v_end, v_initrd, v_p2m, v_start_info, v_pt, v_stack;
-    u64 nr_pt;
-    /* Frames outside the bootstrap mapping */
-    u64 initrd_pfn, p2m_pfn, p2m_frames, first_free_pfn;
+    struct image_layout l;
     u64 initrd_size;
 };
 
@@ -60,7 +51,7 @@ static void *pfn_to_page(struct builder *b, u64 p) { return mfn_to_virt(frame_of
 
 static void *va_to_ptr(struct builder *b, u64 va)
 {
-    u64 off = va - b->v_start;
+    u64 off = va - b->l.v_start;
     return (char *)pfn_to_page(b, off >> PAGE_SHIFT) + (off & ~PAGE_MASK);
 }
 
@@ -186,66 +177,19 @@ static void allocate_memory(struct builder *b)
 
 static void zero_start(struct builder *b)
 {
-    for (u64 pfn = 0; pfn < b->first_free_pfn; pfn++)
+    for (u64 pfn = 0; pfn < b->l.first_free_pfn; pfn++)
         memset(pfn_to_page(b, pfn), 0, PAGE_SIZE);
 }
 
 /* --- Layout --- */
 
-static u64 tables_for(const struct pt_format *f, u64 start, u64 end)
-{
-    u64 n = 1;
-
-    for (unsigned level = 2; level <= f->levels; level++) {
-        unsigned s = f->level[level].shift;
-        n += ((end - 1) >> s) - (start >> s) + 1;
-    }
-    return n;
-}
-
-/* PAE: the fourth L2 holds our hole and must exist, also where the kernel lies below it. */
-static bool extra_l2(const struct builder *b) { return b->fmt->id == PT32P && b->v_end <= 3UL << 30; }
-
 static void lay_out(struct builder *b)
 {
-    const struct kernel_image *k = &b->img;
-    u64 va = ROUND_UP(k->virt_kend, PAGE_SIZE), p2m_bytes = b->nr_pages * (b->fmt->word_bits / 8), pfn;
-
-    b->v_start = k->virt_base;
-    if (!k->unmapped_initrd) {
-        b->v_initrd = va;
-        va += ROUND_UP(b->initrd_size, PAGE_SIZE);
-    }
-    if (!k->has_p2m_base) {
-        b->v_p2m = va;
-        va += ROUND_UP(p2m_bytes, PAGE_SIZE);
-    } else {
-        b->v_p2m = k->p2m_base;
-    }
-    b->v_start_info = va;
-    va += PAGE_SIZE;
-    b->v_pt = va;
-    for (b->nr_pt = 1;; b->nr_pt++) {
-        b->v_stack = b->v_pt + b->nr_pt * PAGE_SIZE;
-        b->v_end = ROUND_UP(b->v_stack + PAGE_SIZE + (512 << 10), 4UL << 20);
-        if (tables_for(b->fmt, b->v_start, b->v_end) + extra_l2(b) <= b->nr_pt)
-            break;
-    }
-    b->next_table_pfn = (b->v_pt - b->v_start) >> PAGE_SHIFT;
-    pfn = (b->v_end - b->v_start) >> PAGE_SHIFT;
-    b->initrd_pfn = k->unmapped_initrd ? pfn : (b->v_initrd - b->v_start) >> PAGE_SHIFT;
-    if (k->unmapped_initrd)
-        pfn += PAGES(b->initrd_size);
-    if (k->has_p2m_base) {
-        b->p2m_pfn = pfn;
-        b->p2m_frames = PAGES(p2m_bytes) + tables_for(b->fmt, b->v_p2m, b->v_p2m + p2m_bytes) - 1;
-        pfn += b->p2m_frames;
-    } else {
-        b->p2m_pfn = (b->v_p2m - b->v_start) >> PAGE_SHIFT;
-    }
-    b->first_free_pfn = pfn;
-    if (pfn > b->nr_pages)
-        boot_failure("dom0 has %lu KiB; its kernel and initrd need at least %lu KiB (dom0_mem=)", b->nr_pages << 2, pfn << 2);
+    image_lay_out(&b->img, b->nr_pages, b->initrd_size, 1, &b->l);
+    b->next_table_pfn = (b->l.v_pt - b->l.v_start) >> PAGE_SHIFT;
+    if (b->l.first_free_pfn > b->nr_pages)
+        boot_failure("dom0 has %lu KiB; its kernel and initrd need at least %lu KiB (dom0_mem=)", b->nr_pages << 2,
+                     b->l.first_free_pfn << 2);
 }
 
 /* --- Page tables --- */
@@ -295,18 +239,18 @@ static mfn_t build_tables(struct builder *b)
     u64 first_pt = b->next_table_pfn, root_pfn = b->next_table_pfn++, p2m_pages = PAGES(b->nr_pages * (b->fmt->word_bits / 8));
     void *root = pfn_to_page(b, root_pfn);
 
-    for (u64 va = b->v_start; va < b->v_end; va += PAGE_SIZE)
-        map_page(b, root, va, (va - b->v_start) >> PAGE_SHIFT, true);
-    if (extra_l2(b))
+    for (u64 va = b->l.v_start; va < b->l.v_end; va += PAGE_SIZE)
+        map_page(b, root, va, (va - b->l.v_start) >> PAGE_SHIFT, true);
+    if (b->l.extra_l2)
         descend(b, root, 3, 3);
-    BUG_ON(b->next_table_pfn - first_pt > b->nr_pt);
-    make_tables_readonly(b, root, b->v_pt, first_pt, b->next_table_pfn - first_pt);
-    b->nr_pt = b->next_table_pfn - first_pt;
+    BUG_ON(b->next_table_pfn - first_pt > b->l.nr_pt);
+    make_tables_readonly(b, root, b->l.v_pt, first_pt, b->next_table_pfn - first_pt);
+    b->l.nr_pt = b->next_table_pfn - first_pt;
     if (b->img.has_p2m_base) {
-        b->next_table_pfn = b->p2m_pfn + p2m_pages;
+        b->next_table_pfn = b->l.p2m_pfn + p2m_pages;
         for (u64 i = 0; i < p2m_pages; i++)
-            map_page(b, root, b->v_p2m + i * PAGE_SIZE, b->p2m_pfn + i, true);
-        BUG_ON(b->next_table_pfn > b->p2m_pfn + b->p2m_frames);
+            map_page(b, root, b->l.v_p2m + i * PAGE_SIZE, b->l.p2m_pfn + i, true);
+        BUG_ON(b->next_table_pfn > b->l.p2m_pfn + b->l.p2m_frames);
     }
     return frame_of(b, root_pfn);
 }
@@ -335,7 +279,7 @@ static void copy_initrd(struct builder *b, const struct boot_module *m)
     const char *src = maddr_to_virt(m->start);
 
     for (u64 off = 0; off < m->size; off += PAGE_SIZE)
-        memcpy(pfn_to_page(b, b->initrd_pfn + (off >> PAGE_SHIFT)), src + off, min(PAGE_SIZE, m->size - off));
+        memcpy(pfn_to_page(b, b->l.initrd_pfn + (off >> PAGE_SHIFT)), src + off, min(PAGE_SIZE, m->size - off));
 }
 
 static void write_p2m(struct builder *b)
@@ -343,7 +287,7 @@ static void write_p2m(struct builder *b)
     u64 bytes = b->fmt->word_bits / 8, each = PAGE_SIZE / bytes;
 
     for (u64 first = 0; first < b->nr_pages; first += each) {
-        char *page = pfn_to_page(b, b->p2m_pfn + first / each);
+        char *page = pfn_to_page(b, b->l.p2m_pfn + first / each);
 
         for (u64 i = first; i < min(first + each, b->nr_pages); i++) {
             u64 m = frame_of(b, i).v;
@@ -372,7 +316,7 @@ static void write_start_info(struct builder *b, const char *cmdline)
 {
     static struct start_info si;
     enum abi_word w = b->d->arch.word;
-    char *page = va_to_ptr(b, b->v_start_info);
+    char *page = va_to_ptr(b, b->l.v_start_info);
     struct start_info_dom0_console *con;
 
     memset(&si, 0, sizeof(si));
@@ -380,16 +324,16 @@ static void write_start_info(struct builder *b, const char *cmdline)
     si.nr_pages = b->nr_pages;
     si.shared_info = b->d->shared_info_mfn.v << PAGE_SHIFT;
     si.flags = SIF_PRIVILEGED | SIF_INITDOMAIN;
-    si.pt_base = b->v_pt;
-    si.nr_pt_frames = b->nr_pt;
-    si.mfn_list = b->v_p2m;
+    si.pt_base = b->l.v_pt;
+    si.nr_pt_frames = b->l.nr_pt;
+    si.mfn_list = b->l.v_p2m;
     if (b->img.has_p2m_base) {
-        si.first_p2m_pfn = b->p2m_pfn;
-        si.nr_p2m_frames = b->p2m_frames;
+        si.first_p2m_pfn = b->l.p2m_pfn;
+        si.nr_p2m_frames = b->l.p2m_frames;
     }
     if (b->initrd_size) {
         si.mod_len = b->initrd_size;
-        si.mod_start = b->img.unmapped_initrd ? b->initrd_pfn : b->v_initrd;
+        si.mod_start = b->img.unmapped_initrd ? b->l.initrd_pfn : b->l.v_initrd;
         if (b->img.unmapped_initrd)
             si.flags |= SIF_MOD_START_PFN;
     }
@@ -425,8 +369,8 @@ static void set_registers(struct builder *b)
 
     memset(r, 0, sizeof(*r));
     r->rip = b->img.virt_entry;
-    r->rsp = b->v_stack + PAGE_SIZE;
-    r->rsi = b->v_start_info;
+    r->rsp = b->l.v_stack + PAGE_SIZE;
+    r->rsi = b->l.v_start_info;
     r->rflags = RFLAGS_IF | RFLAGS_FIXED;
     r->cs = narrow ? FLAT_RING1_CS : FLAT_RING3_CS64;
     r->ss = narrow ? FLAT_RING1_SS : FLAT_RING3_SS64;
@@ -488,8 +432,8 @@ static void describe(const struct builder *b)
     printk(LOG_INFO "dom0: %s kernel %s %s, %lu MiB\n", b->fmt->name, b->img.notes.guest_os, b->img.notes.guest_version,
            b->nr_pages >> 8);
     printk(LOG_INFO " kernel %#lx-%#lx, entry %#lx\n", b->img.virt_kstart, b->img.virt_kend, b->img.virt_entry);
-    printk(LOG_INFO " start info %#lx, tables %#lx (%lu), p2m %#lx, initrd pfn %#lx (%lu KiB)\n", b->v_start_info, b->v_pt,
-           b->nr_pt, b->v_p2m, b->initrd_pfn, b->initrd_size >> 10);
+    printk(LOG_INFO " start info %#lx, tables %#lx (%lu), p2m %#lx, initrd pfn %#lx (%lu KiB)\n", b->l.v_start_info, b->l.v_pt,
+           b->l.nr_pt, b->l.v_p2m, b->l.initrd_pfn, b->initrd_size >> 10);
 }
 
 void dom0_build(const struct boot_module *kernel, const struct boot_module *initrd)

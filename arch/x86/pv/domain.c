@@ -13,6 +13,7 @@
 #include <pvisor/evtchn.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/hypercall_page.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/time.h>
@@ -188,21 +189,7 @@ int arch_vcpu_register_info(struct vcpu *v, u64 gfn, u32 offset)
 
 void arch_init_hypercall_page(struct domain *d, void *page)
 {
-    static const u8 stub64[] = { 0x51, 0x41, 0x53, 0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3 };
-    static const u8 iret64[] = { 0x51, 0x41, 0x53, 0x50, 0xb8, 0, 0, 0, 0, 0x0f, 0x05 };
-    static const u8 stub32[] = { 0xb8, 0, 0, 0, 0, 0xcd, 0x82, 0xc3 };
-    static const u8 iret32[] = { 0x50, 0xb8, 0, 0, 0, 0, 0xcd, 0x82 };
-    bool narrow = d->arch.word == ABI_32;
-
-    memset(page, 0xcc, PAGE_SIZE);
-    for (u32 i = 0; i < PAGE_SIZE / 32; i++) {
-        u8 *p = (u8 *)page + i * 32;
-        bool is_iret = i == __HYPERVISOR_iret;
-        const u8 *code = narrow ? (is_iret ? iret32 : stub32) : (is_iret ? iret64 : stub64);
-        size_t n = narrow ? (is_iret ? sizeof(iret32) : sizeof(stub32)) : (is_iret ? sizeof(iret64) : sizeof(stub64));
-        memcpy(p, code, n);
-        memcpy(p + (narrow ? (is_iret ? 2 : 1) : (is_iret ? 5 : 4)), &i, 4);
-    }
+    fill_hypercall_page(d->arch.word == ABI_32, page);
 }
 
 /* --- The end --- */
