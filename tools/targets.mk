@@ -52,6 +52,10 @@ $(trixie)/dom0.cpio: $(cache)/dom0.cpio $(cache)/trixie-domu.cpio $(trixie)/kern
 $(trixie)/headers.stamp: $(image_tools)/fetch
 	@$(image_tools)/fetch --suite trixie --alone $(trixie)/headers $(trixie)/header-debs libxen-dev
 
+# Whole installations of Debian 12 (bookworm) and 13 (trixie).
+$(cache)/debian-%/root.ext4: $(image_tools)/debian $(image_tools)/debian-settings
+	@$(image_tools)/debian $* $(@D)
+
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"
@@ -123,7 +127,7 @@ run: build/disk.img
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope
 # Not part of every run, because they take long (docs/testing.md). By name: make test T=smp_long
-LONG_TESTS = --ignore=test_smp_long.py --ignore=test_fresh.py --ignore=test_debian13_devices.py
+LONG_TESTS = $(addprefix --ignore=,test_smp_long.py test_fresh.py test_installed.py test_debian13_devices.py)
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))

@@ -62,4 +62,4 @@ def test_the_loader_starts_a_kernel_that_is_not_packed(dom0, domu, scratch):
 
 def test_the_loader_says_that_a_kernel_is_packed(dom0, domu, scratch):
     """xl of 4.20 unpacks no ramdisk any more."""
-    assert "the kernel is gzipped" in said_by_the_loader(dom0, domu, scratch, "packed", gzip.compress)
+    assert "unpacks nothing, and this is packed with gzip" in said_by_the_loader(dom0, domu, scratch, "packed", gzip.compress)
