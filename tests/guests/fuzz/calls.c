@@ -27,9 +27,19 @@ static unsigned alignment_of(char size)
     return size == 'x' ? 8 : size == '8' ? sizeof(word) : size_of(size);
 }
 
-static u32 version_of(const struct call *c)
+/* The newest, whose structures we fill in, more often than others that are served. */
+static u32 version_of(struct fuzz *z, const struct call *c)
 {
-    return c->group->number == __HYPERVISOR_platform_op ? XENPF_INTERFACE_VERSION : XEN_DOMCTL_INTERFACE_VERSION;
+    switch (c->group->number) {
+    case __HYPERVISOR_platform_op:
+        return XENPF_INTERFACE_VERSION;
+    case __HYPERVISOR_sysctl:
+        return XEN_SYSCTL_INTERFACE_VERSION - once_in(z, 8);
+    default:
+        if (c->command->cmd == XEN_DOMCTL_get_domain_state)
+            return XEN_DOMCTL_INTERFACE_STABLE;
+        return XEN_DOMCTL_INTERFACE_VERSION - (once_in(z, 8) ? below(z, 4) : 0);
+    }
 }
 
 void fill(struct fuzz *z, struct call *c, const char *fields)
@@ -38,7 +48,7 @@ void fill(struct fuzz *z, struct call *c, const char *fields)
 
     for (; *fields; fields += 2) {
         unsigned size = size_of(fields[1]), align = alignment_of(fields[1]);
-        u64 v = fields[0] == '!' ? version_of(c) : value_of(z, c, fields[0]);
+        u64 v = fields[0] == '!' ? version_of(z, c) : value_of(z, c, fields[0]);
 
         if (fields[0] != '#' && fields[0] != '!' && once_in(z, 40))
             v = some_value(z);
@@ -224,6 +234,11 @@ static void make_spare_vcpu(struct fuzz *z, struct call *c)
 static void make_area(struct fuzz *z, struct call *c)
 {
     c->buffer[0] = once_in(z, 4) ? 0 : P(z->scratch) + 3000;
+}
+
+static void make_phys_area(struct fuzz *z, struct call *c)
+{
+    *(u64 *)c->buffer = once_in(z, 4) ? ~0UL : (u64)some_mfn(z) << 12 | below(z, 4096);
 }
 
 /* Never one that is taken: memory that others write to would say whether events are masked, and upcalls nest until the stack ends. */
@@ -467,7 +482,8 @@ static const struct command memory_commands[] = {
 static const struct command version_commands[] = {
     C(XENVER_version, ""), C(XENVER_extraversion, ""), C(XENVER_compile_info, ""), C(XENVER_capabilities, ""), C(XENVER_changeset, ""),
     C(XENVER_platform_parameters, ""), C(XENVER_get_features, "n4z4"), C(XENVER_pagesize, ""), C(XENVER_guest_handle, ""),
-    C(XENVER_commandline, ""), C(XENVER_build_id, "N4"),
+    C(XENVER_commandline, ""), C(XENVER_build_id, "N4"), C(XENVER_extraversion2, "N4"), C(XENVER_capabilities2, "N4"),
+    C(XENVER_changeset2, "N4"), C(XENVER_commandline2, "N4"),
 };
 
 static const struct command grant_commands[] = {
@@ -489,6 +505,7 @@ static const struct command vcpu_commands[] = {
     C(VCPUOP_set_singleshot_timer, "t8f4"), C(VCPUOP_stop_singleshot_timer, ""),
     C(VCPUOP_register_vcpu_info, "", make_vcpu_info, .alone = true),
     C(VCPUOP_send_nmi, ""), C(VCPUOP_get_physid, ""), C(VCPUOP_register_vcpu_time_memory_area, "zw", make_area),
+    C(VCPUOP_register_runstate_phys_area, "", make_phys_area), C(VCPUOP_register_vcpu_time_phys_area, "", make_phys_area),
 };
 
 static const struct command sched_commands[] = {
@@ -517,7 +534,7 @@ static const struct command physdev_commands[] = {
     C(PHYSDEVOP_setup_gsi, "I4b1b1"), C(PHYSDEVOP_get_free_pirq, "c4z4"), C(PHYSDEVOP_pci_mmcfg_reserved, "r8n2n1n1b4"),
     C(PHYSDEVOP_pci_device_add, "z2n1n1n4n1n1n4"), C(PHYSDEVOP_pci_device_remove, "z2n1n1"), C(PHYSDEVOP_restore_msi_ext, "z2n1n1"),
     C(PHYSDEVOP_pirq_eoi_gmfn_v2, "mw"), C(PHYSDEVOP_dbgp_op, "c1c1z2n1n1"), C(PHYSDEVOP_prepare_msix, "z2n1n1"),
-    C(PHYSDEVOP_release_msix, "z2n1n1"),
+    C(PHYSDEVOP_release_msix, "z2n1n1"), C(PHYSDEVOP_pci_device_reset, "z2n1n1c4"),
 };
 
 static const struct command platform_commands[] = {
@@ -561,6 +578,7 @@ static const struct command domctl_commands[] = {
     C(XEN_DOMCTL_max_mem, CONTROL "N8", make_created, .alone = true), C(XEN_DOMCTL_getpageframeinfo3, CONTROL "n8ax"),
     C(XEN_DOMCTL_shadow_op, CONTROL "n4n4n4axN8"), C(XEN_DOMCTL_hypercall_init, CONTROL "m8"),
     C(XEN_DOMCTL_set_address_size, CONTROL "N4"), C(XEN_DOMCTL_get_address_size, CONTROL), C(XEN_DOMCTL_irq_permission, CONTROL "I4b1"),
+    C(XEN_DOMCTL_gsi_permission, CONTROL "I4b4"), C(XEN_DOMCTL_set_llc_colors, CONTROL "n4z4sx"), C(XEN_DOMCTL_get_domain_state, CONTROL),
     C(XEN_DOMCTL_iomem_permission, CONTROL "m8n8b1"), C(XEN_DOMCTL_ioport_permission, CONTROL "o4n4b1"),
     C(XEN_DOMCTL_assign_device, CONTROL "n4n4n4"), C(XEN_DOMCTL_test_assign_device, CONTROL "n4n4n4"),
     C(XEN_DOMCTL_deassign_device, CONTROL "n4n4n4"), C(XEN_DOMCTL_get_device_group, CONTROL "n4n4z4sx"),
