@@ -162,14 +162,6 @@ static u64 field(const struct table_header *t, unsigned offset, unsigned n)
     return v;
 }
 
-static u64 entry_field(const u8 *entry, unsigned offset, unsigned n)
-{
-    u64 v = 0;
-
-    memcpy(&v, entry + offset, n);
-    return v;
-}
-
 /* --- MADT ------------------------------------------------------------------------------------------------ */
 
 static void add_cpu(u32 apic_id, u32 uid, u32 flags)
@@ -185,12 +177,12 @@ static void add_cpu(u32 apic_id, u32 uid, u32 flags)
 static void madt_lapic(const u8 *e)
 {
     if (e[3] != 0xff)
-        add_cpu(e[3], e[2], entry_field(e, 4, 4));
+        add_cpu(e[3], e[2], acpi_field(e, 4, 4));
 }
 
 static void madt_x2apic(const u8 *e)
 {
-    add_cpu(entry_field(e, 4, 4), entry_field(e, 12, 4), entry_field(e, 8, 4));
+    add_cpu(acpi_field(e, 4, 4), acpi_field(e, 12, 4), acpi_field(e, 8, 4));
 }
 
 static void madt_ioapic(const u8 *e)
@@ -198,7 +190,7 @@ static void madt_ioapic(const u8 *e)
     if (table_full("IO-APICs", acpi_info.nr_ioapics, ACPI_MAX_IOAPICS))
         return;
     acpi_info.ioapic[acpi_info.nr_ioapics++] = (struct acpi_ioapic){
-        .id = e[2], .address = maddr(entry_field(e, 4, 4)), .gsi_base = entry_field(e, 8, 4) };
+        .id = e[2], .address = maddr(acpi_field(e, 4, 4)), .gsi_base = acpi_field(e, 8, 4) };
 }
 
 static void madt_override(const u8 *e)
@@ -206,7 +198,7 @@ static void madt_override(const u8 *e)
     if (e[2] != 0 || e[3] > 15 || table_full("interrupt overrides", acpi_info.nr_overrides, ACPI_MAX_OVERRIDES))
         return;
     acpi_info.override[acpi_info.nr_overrides++] = (struct acpi_override){
-        .isa_irq = e[3], .gsi = entry_field(e, 4, 4), .flags = entry_field(e, 8, 2) };
+        .isa_irq = e[3], .gsi = acpi_field(e, 4, 4), .flags = acpi_field(e, 8, 2) };
 }
 
 static void add_nmi(u32 uid, u16 flags, u8 lint)
@@ -217,17 +209,17 @@ static void add_nmi(u32 uid, u16 flags, u8 lint)
 
 static void madt_lapic_nmi(const u8 *e)
 {
-    add_nmi(e[2] == 0xff ? ~0u : e[2], entry_field(e, 3, 2), e[5]);
+    add_nmi(e[2] == 0xff ? ~0u : e[2], acpi_field(e, 3, 2), e[5]);
 }
 
 static void madt_x2apic_nmi(const u8 *e)
 {
-    add_nmi(entry_field(e, 4, 4), entry_field(e, 2, 2), e[8]);
+    add_nmi(acpi_field(e, 4, 4), acpi_field(e, 2, 2), e[8]);
 }
 
 static void madt_lapic_address(const u8 *e)
 {
-    acpi_info.lapic_address = maddr(entry_field(e, 4, 8));
+    acpi_info.lapic_address = maddr(acpi_field(e, 4, 8));
 }
 
 static const struct madt_entry {

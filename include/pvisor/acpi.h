@@ -5,6 +5,7 @@
 #ifndef PVISOR_ACPI_H
 #define PVISOR_ACPI_H
 
+#include <pvisor/lib.h>
 #include <pvisor/types.h>
 
 #define ACPI_MAX_CPUS 256
@@ -69,6 +70,15 @@ void acpi_init(maddr_t rsdp);
 const void *acpi_find_table(const char *signature, unsigned nth);
 /* Hypervisor address of len bytes at a; by the direct map where RAM covers it, else a new mapping. NULL: failed. */
 void *acpi_map(maddr_t a, size_t len);
+
+/* n bytes (at most 8) at offset of a table, or of an entry of one, as a number. The caller knows that they are there. */
+static inline u64 acpi_field(const u8 *entry, unsigned offset, unsigned n)
+{
+    u64 v = 0;
+
+    memcpy(&v, entry + offset, n);
+    return v;
+}
 
 u32 acpi_isa_irq_to_gsi(u8 irq);
 /* Trigger and polarity of a GSI, from the overrides: ISA default edge/high, PCI level/low. */

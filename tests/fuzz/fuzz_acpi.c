@@ -3,8 +3,9 @@
  * of tables, whose sums are made right unless it says otherwise.
  */
 // MAX: 2048
-// SOURCES: tests/unit/fake/log.c drivers/acpi/tables.c
+// SOURCES: tests/unit/fake/log.c drivers/acpi/tables.c drivers/iommu/firmware.c drivers/iommu/dmar.c drivers/iommu/ivrs.c
 #include <pvisor/acpi.h>
+#include <pvisor/iommu.h>
 #include <pvisor/lib.h>
 #include "fake/log.h"
 #include "fuzz.h"
@@ -30,6 +31,12 @@ void *acpi_map(maddr_t a, size_t len)
     return mapped[nr_mapped++];
 }
 
+/* Each function's registers are a number made of its name: bridges and none, any buses behind them. */
+u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
+{
+    return (u32)(((u64)sbdf * 0x9e3779b1 ^ reg * 0x85ebu) >> 7) & (bytes == 4 ? ~0u : (1u << 8 * bytes) - 1) & (reg == 0x0e ? 1 : ~0u);
+}
+
 static void unmap_all(void)
 {
     while (nr_mapped)
@@ -51,11 +58,11 @@ static void fix_sum(u64 start, u64 len, u64 where)
 /* A table at `at`: its kind, how much longer it says that it is, what it holds. Returns what it takes of memory. */
 static u64 put_table(struct fuzz_input *in, u64 at, bool honest)
 {
-    static const char kinds[8][5] = { "APIC", "FACP", "HPET", "MCFG", "XSDT", "RSDT", "SSDT", "\0\0\0" };
+    static const char kinds[10][5] = { "APIC", "FACP", "HPET", "MCFG", "XSDT", "RSDT", "SSDT", "\0\0\0", "DMAR", "IVRS" };
     u8 kind = (u8)take(in, 1);
     u64 bytes = take(in, 2) % 1024, length = 36 + bytes + (kind & 0x40 ? (u64)(s64)(s8)take(in, 1) : 0);
 
-    memcpy(memory + at, kinds[kind & 7], 4);
+    memcpy(memory + at, kinds[(kind & 0x3f) % 10], 4);
     for (u64 i = 0; i < bytes; i++)
         memory[at + 36 + i] = (u8)take(in, 1);
     put(at + 4, kind & 0x80 ? take(in, 4) : length, 4);
@@ -98,6 +105,17 @@ static void is_sound(const struct acpi_info *i)
         acpi_gsi_trigger(acpi_isa_irq_to_gsi((u8)n), &level, &low);
 }
 
+static void iommus_are_sound(const struct iommu_info *i)
+{
+    EXPECT(i->nr_units <= IOMMU_MAX_UNITS && i->nr_scopes <= IOMMU_MAX_SCOPES && i->nr_regions <= IOMMU_MAX_REGIONS);
+    EXPECT(!i->nr_units == (i->maker == IOMMU_NONE));
+    for (u32 n = 0; n < i->nr_scopes; n++)
+        EXPECT(i->scopes[n].unit < i->nr_units && i->scopes[n].first <= i->scopes[n].last);
+    for (u32 n = 0; n < i->nr_regions; n++)
+        EXPECT(i->regions[n].start.v < i->regions[n].end.v && !((i->regions[n].start.v | i->regions[n].end.v) & 0xfff));
+    (void)iommu_unit_of(0x10);
+}
+
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
     struct fuzz_input in = { data, data + size };
@@ -106,6 +124,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     put_machine(&in);
     acpi_init(maddr(size & 1 ? RSDP_AT : 0));
     is_sound(&acpi_info);
+    iommu_read_firmware();
+    iommus_are_sound(&iommu_info);
     (void)acpi_find_table("SSDT", 1);
     unmap_all();
     return 0;

@@ -19,6 +19,7 @@
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/invariant.h>
+#include <pvisor/iommu.h>
 #include <pvisor/irq.h>
 #include <pvisor/pci.h>
 #include <pvisor/power.h>
@@ -104,6 +105,7 @@ static noreturn_fn void start_on_final_stack(void)
     idle_init();
     smp_init();
     pci_init();
+    iommu_read_firmware();
     if (!boot_info.nr_modules)
         boot_failure("no dom0 kernel: the boot loader's first module must be the kernel for dom0");
     dom0_build(&boot_info.module[0], boot_info.nr_modules > 1 ? &boot_info.module[1] : NULL);

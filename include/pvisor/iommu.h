@@ -1,0 +1,61 @@
+/*
+ * IOMMUs: what the firmware says of them. A function is named by its segment and its source id, which is what a request
+ * of it carries: bus << 8 | device << 3 | function.
+ */
+#ifndef PVISOR_IOMMU_H
+#define PVISOR_IOMMU_H
+
+#include <pvisor/types.h>
+
+#define IOMMU_MAX_UNITS 32
+#define IOMMU_MAX_SCOPES 256
+#define IOMMU_MAX_REGIONS 64
+
+enum iommu_maker { IOMMU_NONE, IOMMU_VTD, IOMMU_AMD };
+
+struct iommu_unit {
+    maddr_t registers;
+    u16 segment;
+    bool all_others;                        /* it is for each function of the segment that no scope names */
+};
+
+/* Functions first to last, both included, are behind this unit. */
+enum iommu_scope_kind { IOMMU_FUNCTIONS, IOMMU_IOAPIC, IOMMU_HPET };
+struct iommu_scope {
+    u8 unit;                                /* index into units */
+    u8 kind;                                /* enum iommu_scope_kind */
+    u8 id;                                  /* of the IO-APIC or HPET, as in the MADT and the HPET's table */
+    u16 first, last;
+    bool has_alias;                         /* their requests carry this source id instead of their own */
+    u16 alias;
+};
+
+/* Memory that the firmware lets these functions use, whoever owns them: from start to before end, both page-aligned. */
+struct iommu_region {
+    maddr_t start, end;
+    bool any_segment;                       /* AMD's tables name none */
+    u16 segment, first, last;
+};
+
+struct iommu_info {
+    enum iommu_maker maker;                 /* IOMMU_NONE: there is none that can be used, and all else is 0 */
+    u8 address_bits;                        /* that a machine address has at most; 0: the tables do not say */
+    bool remaps_interrupts;                 /* the firmware allows it */
+    bool x2apic_opt_out;                    /* the firmware asks for xAPIC mode */
+    u32 nr_units, nr_scopes, nr_regions;
+    struct iommu_unit units[IOMMU_MAX_UNITS];
+    struct iommu_scope scopes[IOMMU_MAX_SCOPES];
+    struct iommu_region regions[IOMMU_MAX_REGIONS];
+};
+
+extern struct iommu_info iommu_info;
+
+/*
+ * Reads DMAR or IVRS into iommu_info, and logs what is there. Boot, after acpi_init() and pci_init(). A table that makes no sense leaves
+ * the machine without IOMMU, with a line that says at which offset and why: half a description would leave devices untranslated.
+ */
+void iommu_read_firmware(void);
+/* The unit that translates for this function: what names it, or else what is for all others; NULL if there is none. */
+const struct iommu_unit *iommu_unit_of(u32 sbdf);
+
+#endif
