@@ -127,6 +127,9 @@ unsigned frame_type_get(mfn_t m, bool *pinned) { *pinned = m.v & 1; return m.v %
 #define DATA_BYTES 8192u
 static gva_t op_at, data_at;
 
+/* A structure that names itself is read twice, as its caller wants it: no double fetch that is to be found. */
+static bool names_itself(u64 v) { return v >= op_at.v - PAGE_SIZE && v < data_at.v; }
+
 /* Any bytes for a structure, whose 8-byte words that `places` names are addresses of the data. */
 static void draw_bytes(u8 *to, size_t size)
 {
@@ -134,8 +137,8 @@ static void draw_bytes(u8 *to, size_t size)
 
     for (size_t i = 0; i < size && move.at < move.end; i++)
         to[i] = (u8)take(&move, 1);
-    for (size_t i = 0; i < 16 && i * 8 + 8 <= size; i++)
-        if (places >> i & 1)
+    for (size_t i = 0; i * 8 + 8 <= size; i++)
+        if ((i < 16 && places >> i & 1) || names_itself(*(u64 *)(to + i * 8)))
             *(u64 *)(to + i * 8) = data_at.v + to[i * 8] * 16u;
 }
 
