@@ -1221,8 +1221,11 @@ static void to_fifo(void)
     struct evtchn_init_control control = { .control_gfn = virt_to_mfn(control_page) };
     struct evtchn_expand_array array = { .array_gfn = virt_to_mfn((const void *)event_words) };
 
+    long rc;
+
     EXPECT(event_channel_op(EVTCHNOP_init_control, &control) == 0);
-    EXPECT(event_channel_op(EVTCHNOP_expand_array, &array) == 0);
+    rc = event_channel_op(EVTCHNOP_expand_array, &array);
+    EXPECT_VALUE(rc == 0 || rc == -ENOSPC, rc);     /* others may have filled the array while a busy host held us up */
 }
 
 /* -EAGAIN: another vCPU opened a port meanwhile. */
