@@ -418,6 +418,7 @@ void sched_init(void)
     idle_domain->id = DOMID_IDLE;
     idle_domain->max_vcpus = NR_CPUS;
     idle_domain->refs = 1;
+    idle_domain->sched.weight = SCHED_WEIGHT_DEFAULT;
     spin_lock_init(&idle_domain->lock, RANK_DOMAIN);
     sched_init_dump();
 }

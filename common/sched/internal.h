@@ -57,9 +57,7 @@ static inline u64 vt_min(u64 a, u64 b) { return vt_before(a, b) ? a : b; }
 
 static inline u32 vcpu_weight(const struct vcpu *v)
 {
-    u32 w = read_once(v->domain->sched.weight);
-
-    return w ? w : SCHED_WEIGHT_DEFAULT;
+    return read_once(v->domain->sched.weight);
 }
 
 /* ns of service to virtual time. */

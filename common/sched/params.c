@@ -133,7 +133,7 @@ int sched_set_params(struct domain *d, u32 weight, u32 cap)
 
 void sched_get_params(const struct domain *d, u32 *weight, u32 *cap)
 {
-    *weight = d->sched.weight ? d->sched.weight : SCHED_WEIGHT_DEFAULT;
+    *weight = d->sched.weight;
     *cap = d->sched.cap;
 }
 

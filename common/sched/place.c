@@ -17,7 +17,7 @@ cpumask_t allowed_cpus(const struct vcpu *v)
     const cpumask_t *pool = pool_cpus(v);
     cpumask_t m = cpumask_and(&v->sched.hard_affinity, pool);
 
-    return cpumask_empty(&m) ? cpumask_and(pool, pool) : m;
+    return cpumask_empty(&m) ? cpumask_read(pool) : m;
 }
 
 bool allowed_on(const struct vcpu *v, unsigned cpu)

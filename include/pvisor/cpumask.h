@@ -34,6 +34,8 @@ static inline cpumask_t cpumask_and(const cpumask_t *a, const cpumask_t *b)
     return r;
 }
 
+static inline cpumask_t cpumask_read(const cpumask_t *m) { return cpumask_and(m, m); }
+
 static inline unsigned cpumask_weight(const cpumask_t *m)
 {
     unsigned n = 0;

@@ -36,7 +36,7 @@ struct sched_vcpu {
 /* A domain's parameters. All of its vCPUs have its weight each; the cap is for their sum. */
 struct sched_domain {
     struct cpupool *pool;        /* the idle domain has none */
-    u32 weight;                  /* 0 stands for the default */
+    u32 weight;                  /* never 0 */
     u32 cap;                     /* percent of one CPU; 0: none */
     s64 budget;                  /* ns left to run in this period; below 0: overrun, carried on */
     s64 carry;                   /* what of it is made up for missed periods; refill()'s */
