@@ -21,12 +21,18 @@ struct file {
     const struct cmdline_option *word;      /* that writing changes; NULL: only to be read */
 };
 
-static void set_text(struct file *f, const char *path, const char *text)
+/* Its value is there. */
+static void end_text(struct file *f)
 {
     f->type = XEN_HYPFS_TYPE_STRING;
+    f->len = (u32)strlen(f->value) + 1;
+}
+
+static void set_text(struct file *f, const char *path, const char *text)
+{
     strlcpy(f->path, path, sizeof(f->path));
     strlcpy(f->value, text, sizeof(f->value));
-    f->len = (u32)strlen(f->value) + 1;
+    end_text(f);
 }
 
 static void set_number(struct file *f, const char *path, u32 n)
@@ -49,14 +55,12 @@ static const struct { const char *path, *text; } build_info[] = {
 
 static bool get_word(struct file *f, u32 n)
 {
-    char path[PATH_MAX], value[VALUE_MAX];
-
     f->word = cmdline_runtime(n);
     if (!f->word)
         return false;
-    snprintf(path, sizeof(path), "params/%s", f->word->name);
-    f->word->show(value, sizeof(value));
-    set_text(f, path, value);
+    snprintf(f->path, sizeof(f->path), "params/%s", f->word->name);
+    f->word->show(f->value, sizeof(f->value));
+    end_text(f);
     return true;
 }
 
@@ -101,7 +105,7 @@ static struct xen_hypfs_direntry describe(const struct file *f)
 
 static u32 entry_size(const char *name)
 {
-    return (u32)((offsetof(struct xen_hypfs_dirlistentry, name) + strlen(name) + 1 + 3) & ~3UL);
+    return (u32)ROUND_UP(offsetof(struct xen_hypfs_dirlistentry, name) + strlen(name) + 1, 4);
 }
 
 static u32 directory_size(const char *dir);
