@@ -218,6 +218,17 @@ struct abi_ports_32 { u32 word[32]; };
         .sub = ABI_SUB_##kind,                                                     \
     },
 
+/* The description of a structure that has these two layouts. */
+#define ABI_DESC(type, layout_0, layout_1, ...)                                                     \
+    static const struct abi_field type##_fields[] __attribute__((unused)) = { __VA_ARGS__ };        \
+    static const struct abi_desc type##_desc __attribute__((unused)) = {                            \
+        .name = #type,                                                                              \
+        .nr_fields = ARRAY_SIZE(type##_fields),                                                     \
+        .internal_size = sizeof(struct type),                                                       \
+        .size = { sizeof(struct layout_0), sizeof(struct layout_1) },                               \
+        .fields = type##_fields,                                                                    \
+    };
+
 #define ABI_STRUCT(type, FIELDS)                                                                    \
     struct type { FIELDS(ABI_DECL_IN) };                                                            \
     struct type##_l64 { FIELDS(ABI_DECL_L64) };                                                     \
@@ -228,14 +239,7 @@ struct abi_ports_32 { u32 word[32]; };
         typedef struct type##_l64 raw_type;                                                         \
         return sizeof(in_type) == sizeof(raw_type) FIELDS(ABI_SAME_FIELD);                          \
     }                                                                                               \
-    static const struct abi_field type##_fields[] __attribute__((unused)) = { FIELDS(ABI_DECL_FIELD) }; \
-    static const struct abi_desc type##_desc __attribute__((unused)) = {                            \
-        .name = #type,                                                                              \
-        .nr_fields = ARRAY_SIZE(type##_fields),                                                     \
-        .internal_size = sizeof(struct type),                                                       \
-        .size = { sizeof(struct type##_l64), sizeof(struct type##_l32) },                           \
-        .fields = type##_fields,                                                                    \
-    };
+    ABI_DESC(type, type##_l64, type##_l32, FIELDS(ABI_DECL_FIELD))
 
 /* --- By release ------------------------------------------------------------------------------------- */
 
@@ -261,13 +265,6 @@ struct abi_ports_32 { u32 word[32]; };
     struct type { FIELDS(ABI_DECL_TYPE) };                                                          \
     struct type##_4_17 { FIELDS(ABI_DECL_4_17) };                                                   \
     struct type##_4_19 { FIELDS(ABI_DECL_4_19) };                                                   \
-    static const struct abi_field type##_fields[] __attribute__((unused)) = { FIELDS(ABI_DECL_VERSIONED) }; \
-    static const struct abi_desc type##_desc __attribute__((unused)) = {                            \
-        .name = #type,                                                                              \
-        .nr_fields = ARRAY_SIZE(type##_fields),                                                     \
-        .internal_size = sizeof(struct type),                                                       \
-        .size = { sizeof(struct type##_4_17), sizeof(struct type##_4_19) },                         \
-        .fields = type##_fields,                                                                    \
-    };
+    ABI_DESC(type, type##_4_17, type##_4_19, FIELDS(ABI_DECL_VERSIONED))
 
 #endif
