@@ -85,9 +85,13 @@ static const char *parse_size(const char *p, struct spec *f)
         f->bytes = p[1] == 'h' ? 1 : 2;
         return p + (p[1] == 'h' ? 2 : 1);
     }
-    if (*p == 'l' || *p == 'z') {
-        f->bytes = 8;
-        return p + (p[0] == 'l' && p[1] == 'l' ? 2 : 1);
+    if (*p == 'l' && p[1] == 'l') {
+        f->bytes = sizeof(long long);
+        return p + 2;
+    }
+    if (*p == 'l' || *p == 'z') {   /* 4 bytes in the 32-bit loader */
+        f->bytes = sizeof(long);
+        return p + 1;
     }
     return p;
 }
@@ -164,7 +168,7 @@ static void convert(struct out *o, struct spec *f, char conversion, va_list *arg
         put_unsigned(o, f, 16, args);
         break;
     case 'p':
-        f->precision = 16;
+        f->precision = 2 * sizeof(void *);
         put_number(o, f, (u64)(size_t)va_arg(*args, void *), 16, "");
         break;
     case 's':

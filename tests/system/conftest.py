@@ -53,6 +53,7 @@ class Shared:
                 self.machine.wait_for_dom0()
                 self.machine.ok("mount -t ext4 -o ro /dev/vda1 /mnt")
                 self.machine.domu_kernel = "/mnt/boot/vmlinux"
+                self.machine.ok("ls -A /tmp > /run/tmp-at-boot")
             except BaseException:
                 self.close()
                 raise
@@ -68,6 +69,15 @@ class Shared:
             return self.machine.ok("xl list | wc -l", 10) == "2"
         except rig.Failure:
             return False
+
+    def tidy(self):
+        """Ends what a module's tests shared, and takes away their files: dom0's /tmp is memory."""
+        if not self.machine or not self.machine.running():
+            return
+        for domain in self.machine.standing.values():
+            domain.destroy()
+        self.machine.standing.clear()
+        self.machine.run("cd /tmp && ls -A | grep -vxFf /run/tmp-at-boot | tr '\\n' '\\0' | xargs -0r rm -rf")
 
     def close(self):
         if self.machine:
@@ -150,18 +160,15 @@ def domu(dom0):
             domain.destroy()
 
 
-@pytest.fixture(scope="module")
-def end_standing():
+@pytest.fixture(scope="module", autouse=True)
+def tidy_shared():
     yield
-    for machine in (of_release.machine for of_release in shared.values()):
-        if machine and machine.running():
-            for domain in machine.standing.values():
-                domain.destroy()
-            machine.standing.clear()
+    for of_release in shared.values():
+        of_release.tidy()
 
 
 @pytest.fixture
-def standing(dom0, end_standing):
+def standing(dom0):
     """standing(name, **settings): a running domU that the tests of a module share and leave as it was."""
     def get(name="domu", **settings):
         if name not in dom0.standing or dom0.standing[name].state() is None:

@@ -10,7 +10,7 @@ import pytest
 import rig
 
 GUESTS = rig.TOP / "build/guests"
-DEBIAN13 = rig.CACHE / "trixie/boot/vmlinuz"
+DEBIAN13 = rig.CACHE / "trixie/kernel/vmlinuz"
 SUITES = ["smoke", "pagetables", "memory", "events"]
 FORMS = {"pt64": rig.LOADER64, "pt32p": rig.LOADER, "pt32": rig.LOADER}
 UUID = "0f9e8d7c-1111-2222-3333-444455556666"
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.pvisor_only
 def built(images):
     rig.make("-C", "tests/guests", f"S={' '.join(SUITES)}")
     rig.make("loader")
-    rig.build_images("trixie-domu.cpio")
+    rig.build_images("trixie-domu.cpio", "trixie/kernel/vmlinuz")
 
 
 @pytest.fixture

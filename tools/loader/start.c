@@ -64,10 +64,21 @@ void start_put_initrd(u64 offset, const void *src, u64 len)
     put_at((word_t)l.initrd_pfn, offset, src, len);
 }
 
+/* The toolstack gave us frames as to any guest with PAE, and a kernel without it has no entry for one above 4 GiB. */
+static word_t usable_mfn(word_t pfn)
+{
+    word_t m = new_mfn(pfn);
+
+    if (shape->entry_bytes == 4 && m >> (32 - PAGE_SHIFT))
+        fail("frame %#lx of this domain lies above the 4 GiB that a kernel without PAE can map: "
+             "start it while memory below is free (docs/32-bit.md)", m);
+    return m;
+}
+
 static void write_p2m(void)
 {
     for (word_t pfn = 0; pfn < nr_pages; pfn++) {
-        word_t m = new_mfn(pfn);
+        word_t m = usable_mfn(pfn);
 
         put_at((word_t)l.p2m_pfn, (u64)pfn * shape->word_bytes, &m, shape->word_bytes);
     }
