@@ -69,6 +69,11 @@ def test_qemu_kernel_option_boots_with_nothing_to_warn_of(model):
             assert not others(machine.hypervisor_log().splitlines(), HYPERVISOR_SAYS)
 
 
+@pytest.mark.parametrize("cpu", ["core2duo", "max"])
+def test_oldest_and_newest_cpu(cpu):
+    boots(f"cpu-{cpu}", cpu=cpu)
+
+
 # dom0's kernel and ramdisk
 
 @pytest.mark.parametrize("form", KERNEL_FORMS)
