@@ -165,8 +165,8 @@ class Machine:
         LOGS.mkdir(parents=True, exist_ok=True)
         self.log_path = LOGS / f"{self.name}.log"
         self.log = open(self.log_path, "w", encoding="utf-8", errors="replace")
-        self.child = pexpect.spawn(self.qemu, self.arguments(), echo=False, timeout=None,
-                                   encoding="utf-8", codec_errors="replace", maxread=65536)
+        program, arguments = self.command()
+        self.child = pexpect.spawn(program, arguments, echo=False, timeout=None, encoding="utf-8", codec_errors="replace", maxread=65536)
         self.child.delaybeforesend = None
         live_machines.append(self)
         self.child.logfile_read = self
@@ -178,6 +178,9 @@ class Machine:
             self.child = None
             self.log.close()
             self.scratch.cleanup()
+
+    def command(self):
+        return self.qemu, self.arguments()
 
     def arguments(self):
         args = ["-machine", self.machine, "-accel", accelerator(self.cpus), "-cpu", self.cpu, "-smp", f"{self.cpus}{self.topology}",
