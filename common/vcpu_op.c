@@ -124,7 +124,7 @@ static s64 register_runstate_area(struct vcpu *v, gva_t arg)
         return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if (area.addr && write_runstate(v, gva(area.addr)))
         return refuse(-EFAULT, "runstate area at %#lx cannot be written", area.addr);
-    v->runstate_area = gva(area.addr);
+    write_once(v->runstate_area.v, area.addr);
     return 0;
 }
 
@@ -136,8 +136,8 @@ static s64 register_time_area(struct vcpu *v, gva_t arg)
         return refuse(-EFAULT, "arguments at %#lx cannot be read", arg.v);
     if (area.addr && clear_guest(gva(area.addr), sizeof(struct vcpu_time_info)))
         return refuse(-EFAULT, "time area at %#lx cannot be written", area.addr);
-    v->time_area = gva(area.addr);
-    v->arch.time_area_tsc = 0;
+    write_once(v->time_area.v, area.addr);
+    write_once(v->arch.time_area_tsc, 0);       /* last: vcpu_time_area_update() */
     if (v == current)
         vcpu_time_area_update(v);
     return 0;
@@ -171,7 +171,7 @@ static s64 register_time_phys(struct vcpu *v, gva_t arg)
 {
     s64 rc = register_phys(v, &v->time_phys, arg, sizeof(struct vcpu_time_info));
 
-    v->arch.time_area_tsc = 0;
+    write_once(v->arch.time_area_tsc, 0);       /* last: vcpu_time_area_update() */
     if (!rc && v == current)
         vcpu_time_area_update(v);
     return rc;
@@ -189,7 +189,7 @@ static s64 register_info(struct vcpu *v, gva_t arg)
     spin_unlock(&v->domain->lock);
     if (rc)
         return rc;
-    v->arch.time_version_tsc = 0;
+    write_once(v->arch.time_version_tsc, 0);    /* last: vcpu_time_update() */
     if (v == current)
         vcpu_time_update(v);
     return 0;

@@ -17,9 +17,13 @@
 
 /* --- The guest's TSC ------------------------------------------------------------------------------- */
 
+/* Before its start a domain's TSC is negative: a CPU's point on the clock, which the guest is told of, may be from before that. */
 static u64 guest_tsc_at(const struct domain *d, u64 ns)
 {
-    return mul_div(ns - d->arch.tsc_offset, d->arch.tsc_khz, 1000000);
+    s64 elapsed = (s64)(ns - d->arch.tsc_offset);
+    u64 ticks = mul_div((u64)(elapsed < 0 ? -elapsed : elapsed), d->arch.tsc_khz, 1000000);
+
+    return elapsed < 0 ? -ticks : ticks;
 }
 
 u64 guest_rdtsc(const struct vcpu *v)
@@ -109,39 +113,50 @@ void vcpu_time_update(struct vcpu *v)
 
     if (v->arch.time_version_tsc == stamp || !v->info)
         return;
-    v->arch.time_version_tsc = stamp;
+    (void)xchg(&v->arch.time_version_tsc, stamp);   /* as in vcpu_time_area_update() */
     t = time_info_of(v->domain);
     publish((void guest_shared *)((char guest_shared *)v->info + abi_offset(domain_word(v->domain), vcpu_info, time)), &t);
 }
 
-/* The copy that VCPUOP_register_vcpu_time_memory_area or _phys_area asked for (the guest maps it to its user space). */
-void vcpu_time_area_update(struct vcpu *v)
+/* False: the guest's memory there cannot be written now. */
+static bool put_time(gva_t area, struct vcpu_time_info *t)
 {
-    struct vcpu_time_info t;
-    void guest_shared *phys = read_once(v->time_phys.at);
-    gva_t area = v->time_area;
     u32 version;
 
-    if (likely(!area.v && !phys) || v->arch.time_area_tsc == cpu_clock_scale()->tsc)
-        return;
-    t = time_info_of(v->domain);
-    if (phys) {
-        publish(phys, &t);
-        v->arch.time_area_tsc = cpu_clock_scale()->tsc;
-        return;
-    }
     if (copy_from_guest(&version, area, sizeof(version)))
-        return;
-    t.version = (version + 1) | 1;
-    if (copy_to_guest(area, &t.version, sizeof(t.version)))
-        return;
+        return false;
+    t->version = (version + 1) | 1;
+    if (copy_to_guest(area, &t->version, sizeof(t->version)))
+        return false;
     smp_wmb();
-    if (copy_to_guest(area, &t, sizeof(t)))
-        return;
+    if (copy_to_guest(area, t, sizeof(*t)))
+        return false;
     smp_wmb();
-    t.version++;
-    if (!copy_to_guest(area, &t.version, sizeof(t.version)))
-        v->arch.time_area_tsc = cpu_clock_scale()->tsc;
+    t->version++;
+    return !copy_to_guest(area, &t->version, sizeof(t->version));
+}
+
+/*
+ * The copy that VCPUOP_register_vcpu_time_memory_area or _phys_area asked for (the guest maps it to its user space). Who gives v another
+ * area, on any CPU, takes back afterwards that it is up to date: so that is said here before the look where the area is.
+ */
+void vcpu_time_area_update(struct vcpu *v)
+{
+    u64 stamp = cpu_clock_scale()->tsc;
+    struct vcpu_time_info t;
+    void guest_shared *phys;
+    gva_t area;
+
+    if (likely(!v->time_area.v && !read_once(v->time_phys.at)) || read_once(v->arch.time_area_tsc) == stamp)
+        return;
+    (void)xchg(&v->arch.time_area_tsc, stamp);
+    t = time_info_of(v->domain);
+    phys = read_once(v->time_phys.at);
+    area = gva(read_once(v->time_area.v));
+    if (phys)
+        publish(phys, &t);
+    else if (!area.v || !put_time(area, &t))
+        write_once(v->arch.time_area_tsc, 0);
 }
 
 /* --- Runstate -------------------------------------------------------------------------------------- */
@@ -176,11 +191,11 @@ static void publish_runstate(enum abi_word w, char guest_shared *area, const str
 void vcpu_runstate_area_update(struct vcpu *v)
 {
     void guest_shared *phys = read_once(v->runstate_phys.at);
+    gva_t area = gva(read_once(v->runstate_area.v)), entry_time;    /* another vCPU may change it */
     enum abi_word w = domain_word(v->domain);
     struct vcpu_runstate_info r;
-    gva_t entry_time;
 
-    if (likely(!v->runstate_area.v && !phys))
+    if (likely(!area.v && !phys))
         return;
     r.state = (s32)v->runstate.state;
     r.state_entry_time = v->runstate.entry_time;
@@ -190,16 +205,16 @@ void vcpu_runstate_area_update(struct vcpu *v)
         return;
     }
     if (!(read_once(v->domain->vm_assist) & 1u << VMASST_TYPE_runstate_update_flag)) {
-        (void)!put_runstate(w, v->runstate_area, &r);
+        (void)!put_runstate(w, area, &r);
         return;
     }
     /* The flag goes up before and comes down after: a reader that sees it reads again. */
-    entry_time = gva_add(v->runstate_area, abi_offset(w, vcpu_runstate_info, state_entry_time));
+    entry_time = gva_add(area, abi_offset(w, vcpu_runstate_info, state_entry_time));
     r.state_entry_time |= XEN_RUNSTATE_UPDATE;
     if (copy_to_guest(entry_time, &r.state_entry_time, sizeof(u64)))
         return;
     smp_wmb();
-    if (put_runstate(w, v->runstate_area, &r))
+    if (put_runstate(w, area, &r))
         return;
     smp_wmb();
     r.state_entry_time &= ~XEN_RUNSTATE_UPDATE;
