@@ -255,6 +255,8 @@ static s64 pool_move_domain(const struct xen_sysctl_cpupool_op *c)
         return -ESRCH;
     if (d == current->domain)
         rc = refuse(-EPERM, "the domain that has the toolstack stays in CPU pool %u", d->cpupool);
+    else if (d->dying)      /* it has left for pool 0, so that no other is held up by its last frame: domain_kill() */
+        rc = refuse(-ESRCH, "d%u is being destroyed", d->id);
     else
         rc = cpupool_move_domain(d, c->cpupool_id);
     domain_put(d);

@@ -33,6 +33,9 @@ CMDLINE_OPTION("gnttab_max_frames", parse_grant_frames);
 static int parse_maptrack_frames(const char *value) { return parse_frames(value, &default_maptrack_frames); }
 CMDLINE_OPTION("gnttab_max_maptrack_frames", parse_maptrack_frames);
 
+/* First: the toolstack may have named a pool that there is not. */
+static int pool_init(struct domain *d) { return sched_init_domain(d, d->cpupool); }
+
 static int tables_init(struct domain *d)
 {
     u64 chunks = (max_ram_mfn().v >> 9) + 1;
@@ -99,22 +102,14 @@ static int grants_init(struct domain *d)
 
 static int vcpus_init(struct domain *d)
 {
-    int rc = sched_init_domain(d, d->cpupool);
-
-    if (rc)
-        return rc;
     domain_watchdogs_init(d);
     d->vcpu = xzalloc_array(struct vcpu *, d->max_vcpus);
-    if (d->vcpu)
-        return 0;
-    sched_destroy_domain(d);
-    return -ENOMEM;
+    return d->vcpu ? 0 : -ENOMEM;
 }
 
 static void vcpus_fini(struct domain *d)
 {
     vcpus_destroy(d);
-    sched_destroy_domain(d);
     domain_watchdogs_kill(d);
     xfree(d->vcpu);
     d->max_vcpus = 0;
@@ -126,6 +121,7 @@ static const struct part {
     int (*init)(struct domain *d);
     void (*fini)(struct domain *d);
 } parts[] = {
+    { "place to run",     pool_init,              sched_destroy_domain },
     { "console",          console_domain_init,    console_domain_end },
     { "region map",       tables_init,            tables_fini },
     { "shared info",      shared_info_init,       shared_info_fini },

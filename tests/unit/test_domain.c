@@ -60,7 +60,8 @@ int arch_domain_relinquish(struct domain *d)
 }
 
 int sched_init_vcpu(struct vcpu *v) { (void)v; return 0; }
-int sched_init_domain(struct domain *d, u32 pool) { (void)d, (void)pool; return 0; }
+#define NO_POOL 7
+int sched_init_domain(struct domain *d, u32 pool) { (void)d; return pool == NO_POOL ? -ENOENT : 0; }
 int cpupool_move_domain(struct domain *d, u32 id) { (void)d, (void)id; return 0; }
 void sched_destroy_vcpu(struct vcpu *v) { (void)v; }
 void sched_destroy_domain(struct domain *d) { (void)d; }
@@ -253,6 +254,22 @@ static void a_failed_creation_leaves_nothing(void **state)
     destroy(create(5));
 }
 
+/* The toolstack named it: it learns so before memory is taken, and cleared, for all the rest. */
+static void a_pool_that_is_not_there_is_found_first(void **state)
+{
+    struct domain_config elsewhere = config;
+    int err;
+
+    (void)state;
+    elsewhere.cpupool = NO_POOL;
+    parts_made = 0;
+    assert_null(domain_create(5, &elsewhere, false, &err));
+    assert_int_equal(err, -ENOENT);
+    assert_int_equal(parts_made, 0);
+    run_tasklets();
+    destroy(create(5));
+}
+
 static void numbers_are_not_reused_at_once(void **state)
 {
     struct domain *a = create(DOMID_ANY), *b;
@@ -434,6 +451,7 @@ int main(void)
         TEST(makes_and_unmakes),
         TEST(states_that_changed_are_told_once_each),
         TEST(a_failed_creation_leaves_nothing),
+        TEST(a_pool_that_is_not_there_is_found_first),
         TEST(numbers_are_not_reused_at_once),
         TEST(refuses_silly_configurations),
         TEST(iterates_by_rising_number),

@@ -199,6 +199,10 @@ static void domains_are_moved_but_not_the_caller(void **state)
     assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, (struct xen_sysctl_cpupool_op){ .domid = 0x10003 }), -ESRCH);
     assert_int_equal(taken, 0);
     assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, (struct xen_sysctl_cpupool_op){ .domid = 0 }), -EPERM);
+    /* One that dies would keep its new pool until its last frame goes. */
+    domains[1].dying = DOMAIN_DYING;
+    assert_int_equal(pool_op(XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN, (struct xen_sysctl_cpupool_op){ .domid = 3 }), -ESRCH);
+    domains[1].dying = 0;
     assert_int_equal(moves, 1);
 }
 
