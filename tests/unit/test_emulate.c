@@ -41,7 +41,14 @@ static bool blocked;
 struct cpu_info *cpu_info(void) { return &info; }
 void guest_log(const char *fmt, ...) { (void)fmt; }
 void fetch_note(u64 va, size_t len) { (void)va, (void)len; }
-void pv_inject_trap(u8 vector, u32 error) { injected = vector, (void)error; }
+static const struct cpu_regs *stepped;  /* whose registers a trap's frame would have */
+static struct cpu_regs as_injected;
+void pv_inject_trap(u8 vector, u32 error)
+{
+    injected = vector, (void)error;
+    if (stepped)
+        as_injected = *stepped;
+}
 void pv_inject_page_fault(u64 address, u32 error) { injected = 14, injected_address = address, (void)error; }
 void pv_toggle_mode(struct vcpu *v) { v->arch.kernel_mode = !v->arch.kernel_mode; }
 u64 pv_read_cr3(struct vcpu *v) { (void)v; return 0x123000; }
@@ -687,6 +694,34 @@ static void ports(void **state)
     assert_int_equal(regs.rcx, 600 - 512);
 }
 
+/* The frame of #DB, whose handler's return loads some of them, is written at once. */
+static void a_single_step_finds_all_that_was_done(void **state)
+{
+    static const struct { const char *name; u8 code[16]; } cases[] = {
+        { "rdtsc", { 0x0f, 0x31 } }, { "rdtscp", { 0x0f, 0x01, 0xf9 } }, { "cpuid", { 0x0f, 0xa2 } }, { "rdmsr", { 0x0f, 0x32 } },
+        { "mov rcx, cr3", { 0x0f, 0x20, 0xd9 } }, { "mov rcx, dr1", { 0x0f, 0x21, 0xc9 } }, { "in al, dx", { 0xec } },
+        { "insb", { 0x6c } },
+    };
+    u8 buffer[16];
+
+    (void)state;
+    vcpu.arch.tsc_aux = 77;
+    vcpu.arch.iopl = 3;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct cpu_regs regs = kernel_regs(cases[i].code);
+
+        regs.rflags |= RFLAGS_TF;
+        regs.rcx = 1;
+        regs.rdi = (u64)buffer;
+        stepped = &regs;
+        injected = -1;
+        if (!pv_emulate_privop(&regs) || injected != 1 || memcmp(&regs, &as_injected, sizeof(regs)))
+            fail_msg("%s: trap %d, rcx %#lx, in its frame %#lx", cases[i].name, injected, (unsigned long)regs.rcx,
+                     (unsigned long)as_injected.rcx);
+    }
+    stepped = NULL;
+}
+
 static void forced_cpuid(void **state)
 {
     static const u8 code[16] = "\x0f\x0bxen\x0f\xa2";
@@ -800,7 +835,7 @@ int main(void)
         T(repeated_stores_go_one_by_one), T(not_writes), T(fetch_at_the_end_of_memory),
         T(code_segment_limits), T(data_segment_rights), T(control_registers),
         T(user_mode_has_none_of_it), T(msrs),
-        T(halting_and_flags), T(ports), T(forced_cpuid), T(plain_writes), T(plain_writes_32),
+        T(halting_and_flags), T(ports), T(a_single_step_finds_all_that_was_done), T(forced_cpuid), T(plain_writes), T(plain_writes_32),
         T(plain_cmpxchg8b),
     };
 

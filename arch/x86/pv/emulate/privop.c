@@ -173,9 +173,14 @@ static bool op_wrmsr(const struct insn *i, struct cpu_regs *regs, struct vcpu *v
 }
 
 /* In user mode only while the guest's own CR4.TSD allows it. */
+static bool may_read_tsc(const struct vcpu *v, const struct cpu_regs *regs)
+{
+    return !(v->arch.cr[4] & CR4_TSD) || guest_in_kernel(v, regs);
+}
+
 static bool op_rdtsc(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
 {
-    if ((v->arch.cr[4] & CR4_TSD) && !guest_in_kernel(v, regs))
+    if (!may_read_tsc(v, regs))
         return false;
     set_edx_eax(regs, guest_rdtsc(v));
     return done(i, regs);
@@ -185,10 +190,10 @@ static bool op_rdtscp(const struct insn *i, struct cpu_regs *regs, struct vcpu *
 {
     if (!policy_has(v->domain->cpuid, X86_FEATURE_RDTSCP))
         return undefined();
-    if (!op_rdtsc(i, regs, v))
+    if (!may_read_tsc(v, regs))
         return false;
-    regs->rcx = v->arch.tsc_aux;
-    return true;
+    regs->rcx = v->arch.tsc_aux;    /* before it is done: a single step saves the registers as they are then */
+    return op_rdtsc(i, regs, v);
 }
 
 static bool op_cpuid(const struct insn *i, struct cpu_regs *regs, struct vcpu *v)
