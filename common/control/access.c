@@ -33,9 +33,11 @@ s64 dc_iomem_permission(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_iomem_permission *p = &op->u.iomem_permission;
 
-    return set_rights("device frames", current->domain->iomem, d->iomem, p->first_mfn,
-                      p->first_mfn + p->nr_mfns - 1,
-                      p->allow_access);
+    s64 rc = set_rights("device frames", current->domain->iomem, d->iomem, p->first_mfn, p->first_mfn + p->nr_mfns - 1,
+                        p->allow_access);
+
+    d->iomem_withdrawn |= !rc && !p->allow_access;
+    return rc;
 }
 
 s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t)

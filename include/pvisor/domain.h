@@ -122,6 +122,7 @@ struct domain {
     struct pirq_table *pirqs;
     struct cpu_policy *cpuid;
     struct rangeset *iomem, *ioports, *irqs;   /* what it may use */
+    bool iomem_withdrawn;           /* some of iomem was taken back; what of it the domain had mapped it keeps, as in Xen */
 
     void guest_shared *shared_info; /* one frame; layout by word size */
     mfn_t shared_info_mfn;

@@ -207,6 +207,21 @@ static void a_gsi_is_given_and_taken(void **state)
     assert_int_equal(call(XEN_DOMCTL_gsi_permission, XEN_DOMCTL_INTERFACE_VERSION_4_19, 2), -EPERM);
 }
 
+/* What it has mapped the domain keeps: who looks at its tables is to know. */
+static void device_memory_that_is_taken_back_is_noted(void **state)
+{
+    (void)state;
+    op->u.iomem_permission = (struct xen_domctl_iomem_permission){ .first_mfn = 9, .nr_mfns = 1, .allow_access = 1 };
+    assert_int_equal(call(XEN_DOMCTL_iomem_permission, XEN_DOMCTL_INTERFACE_VERSION_4_19, 2), 0);
+    assert_false(two->iomem_withdrawn);
+    op->u.iomem_permission = (struct xen_domctl_iomem_permission){ .first_mfn = 20, .nr_mfns = 1 };
+    assert_int_equal(call(XEN_DOMCTL_iomem_permission, XEN_DOMCTL_INTERFACE_VERSION_4_19, 2), -EPERM);
+    assert_false(two->iomem_withdrawn);
+    op->u.iomem_permission = (struct xen_domctl_iomem_permission){ .first_mfn = 9, .nr_mfns = 1 };
+    assert_int_equal(call(XEN_DOMCTL_iomem_permission, XEN_DOMCTL_INTERFACE_VERSION_4_19, 2), 0);
+    assert_true(two->iomem_withdrawn);
+}
+
 static s64 state_of(u16 domid)
 {
     memset(&op->u, 0, sizeof(op->u));
@@ -254,6 +269,7 @@ int main(void)
         cmocka_unit_test_setup(other_versions_are_refused, fresh),
         cmocka_unit_test_setup(there_are_no_cache_colours, fresh),
         cmocka_unit_test_setup(a_gsi_is_given_and_taken, fresh),
+        cmocka_unit_test_setup(device_memory_that_is_taken_back_is_noted, fresh),
         cmocka_unit_test_setup(states_are_told, fresh),
     };
 

@@ -345,6 +345,23 @@ static void expect_too_late(mfn_t m, unsigned idx, u64 old, u64 e)
         assert_int_equal(pt_compare_update_leaf(dom, m, idx, old, e), -EAGAIN);
 }
 
+/* It stays mapped, and cannot be had anew. */
+static void device_memory_is_withdrawn(mfn_t l1)
+{
+    struct rangeset *before = dom->iomem;
+    u64 e = pte_make(mfn(DEVICE_MFN), RW);
+
+    assert_int_equal(update(l1, 2, e), 0);
+    dom->iomem = (struct rangeset *)other;      /* another's rights: no such memory */
+    dom->iomem_withdrawn = true;
+    check();
+    assert_int_equal(update(l1, 3, e), -EINVAL);
+    assert_int_equal(update(l1, 2, 0), 0);
+    assert_int_equal(update(l1, 2, e), -EINVAL);
+    dom->iomem = before;
+    dom->iomem_withdrawn = false;
+}
+
 static void changes_entries(void **state)
 {
     struct tree t = make_tree();
@@ -376,6 +393,8 @@ static void changes_entries(void **state)
     check();
     assert_int_equal(update(t.table[1], 2, pte_make(mfn(DEVICE_MFN), RW)), 0);
     assert_int_equal(update(t.table[1], 2, pte_make(spare, RW)), 0);
+    check();
+    device_memory_is_withdrawn(t.table[1]);
     assert_int_equal(update(t.table[1], 2, 0), 0);
     check();
     relinquish();

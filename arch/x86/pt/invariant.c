@@ -6,8 +6,8 @@
  *   typed        so is the count in its type word, and every such holder wants the type that it has. So no frame is written by a
  *                guest and trusted at once
  *   accounts     are of as many frames as the domain has
- *   entries      have no flags that the domain may not set; they name the domain's own frames, device memory that it may use, or what
- *                it has been granted
+ *   entries      have no flags that the domain may not set; they name the domain's own frames, device memory that it may use (or might,
+ *                before that was taken back), or what it has been granted
  *   tables       of each level lead to the level below, or read-only to their own; the hypervisor's slots have the hypervisor's entries
  */
 #include <asm/atomic.h>
@@ -62,7 +62,7 @@ void holds(const char *who, mfn_t m, enum frame_type as)
 
 static void device_leaf(const struct domain *d, mfn_t table, unsigned i, u64 e)
 {
-    (void)CLAUSE("device", rangeset_contains(d->iomem, pte_number(e), pte_number(e)),
+    (void)CLAUSE("device", d->iomem_withdrawn || rangeset_contains(d->iomem, pte_number(e), pte_number(e)),
                  "d%u L1 %#lx[%u] = %#lx names device memory that is not the domain's", d->id, table.v, i, e);
 }
 
