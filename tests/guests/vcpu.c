@@ -131,17 +131,35 @@ TEST(bad_contexts)
 
 /* ---- Two at once ---- */
 
-/* With a breakpoint on I/O among its debug registers, as after a restore. */
+/*
+ * User mode's tables among its context, as after a restore, without the M2P if the kernel wants that, and a breakpoint on I/O among its
+ * debug registers.
+ */
 TEST(start_second)
 {
     vcpu_guest_context *c;
+#ifdef FORMAT_PT64
+    unsigned slot = format.m2p_start >> 39 & 511;
+    u64 *user_top;
+#endif
 
     if (!have_second())
         SKIP("one vCPU");
     c = second_context();
     c->ctrlreg[4] = 8;      /* DE */
     c->debugreg[7] = 0xe0602;
+#ifdef FORMAT_PT64
+    user_top = page_alloc();
+    make_readonly(user_top);
+    REQUIRE_OK(pin(user_top, 4));
+    CHECK(user_top[slot]);
+    REQUIRE_OK(vm_assist(VMASST_CMD_enable, VMASST_TYPE_m2p_strict));
+    c->ctrlreg[1] = (u64)virt_to_mfn(user_top) << 12;
+#endif
     REQUIRE_OK(vcpu_op(VCPUOP_initialise, 1, c));
+#ifdef FORMAT_PT64
+    CHECK_EQ(user_top[slot], 0);
+#endif
     CHECK_REFUSED(vcpu_op(VCPUOP_initialise, 1, second_context()));
     CHECK_EQ(vcpu_op(VCPUOP_is_up, 1, NULL), 0);
     CHECK_EQ(second_runs, 0);

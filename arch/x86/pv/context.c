@@ -77,6 +77,17 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
     return refuse(-EINVAL, "frame %#lx cannot be the %s root", last.v, mfn_eq(last, kernel) ? "kernel's" : "user's");
 }
 
+/* As pv_new_root() leaves them, now that it is known what the guest wants: a table has what its promotion put there. */
+static void show_m2p(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+
+    pt_lock(d);
+    pt_show_m2p(d, v->arch.root_kernel, false);
+    pt_show_m2p(d, v->arch.root_user, true);
+    pt_unlock(d);
+}
+
 /* What both layouts say, widened. */
 struct context {
     u64 flags, ldt_base, ldt_ents, gdt_frames[16], gdt_ents, kernel_ss, kernel_sp, cr[8], dr[8], vm_assist;
@@ -252,6 +263,7 @@ int arch_vcpu_set_context(struct vcpu *v, const void *raw)
         domain_wallclock_update(d);
         d->vm_assist = c.vm_assist & vm_assist_valid(d);
     }
+    show_m2p(v);
     pv_make_cr3(v);
     if (!v->is_initialised)
         vcpu_start_ticking(v);
