@@ -26,8 +26,11 @@ struct e820_source { const char *at, *end; u32 stride; };
 
 /* Fills host_e820. With too many pieces for it the smallest are left out, which e820_log() says. */
 void e820_read(const struct e820_source *s);
-/* Takes out of host_e820 what mem=, availmem= and badpage= on the command line keep from being used. */
-void e820_withhold(void);
+/*
+ * Takes out of host_e820 what mem=, availmem= and badpage= on the command line keep from being used. hle_hangs: and what
+ * erratum_hle_at_1g() is about.
+ */
+void e820_withhold(bool hle_hangs);
 void e820_log(void);
 
 #endif

@@ -41,6 +41,13 @@ void cpu_detect(void);
  */
 void cpu_init_features(void);
 
+/* Errata (cpu/errata.c), of any CPU. */
+bool erratum_code_at_end_of_half(const struct cpu_host *h);
+bool erratum_hle_at_1g(const struct cpu_host *h);
+bool erratum_zenbleed(const struct cpu_host *h);
+/* This CPU has such, and the command line does not say that it is to run 64-bit domUs all the same. */
+bool cpu_hangs_by_64_bit_code(void);
+
 #define PAT_VALUE 0x050100070406UL
 
 #endif

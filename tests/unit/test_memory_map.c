@@ -257,6 +257,18 @@ static void tables_of_a_large_machine_fit(void **state)
     assert_true(boot_alloc(1).v >= 4 * GIB);
 }
 
+static void what_a_guest_could_hang_the_cpu_by_is_not_used(void **state)
+{
+    (void)state;
+    add(0x100000, 2 * GIB, E820_RAM);
+    read_map();
+    e820_withhold(false);
+    assert_int_equal(bytes_of(E820_UNUSABLE), 0);
+    e820_withhold(true);
+    expect(1, GIB, GIB + 0x100000, E820_UNUSABLE);
+    assert_int_equal(bytes_of(E820_UNUSABLE), 0x100000);
+}
+
 /* The last of the tests: what it says holds. */
 static void what_the_command_line_withholds_is_not_used(void **state)
 {
@@ -266,7 +278,7 @@ static void what_the_command_line_withholds_is_not_used(void **state)
     add(4 * GIB, 8 * GIB, E820_RAM);
     read_map();
     cmdline_parse("badpage=0x200,0x300-0x30f,0x100200-0x100200");
-    e820_withhold();
+    e820_withhold(false);
     expect(0, 0x100000, 0x200000, E820_RAM);
     expect(1, 0x200000, 0x201000, E820_UNUSABLE);
     expect(2, 0x201000, 0x300000, E820_RAM);
@@ -278,14 +290,14 @@ static void what_the_command_line_withholds_is_not_used(void **state)
 
     cmdline_parse("mem=6G");
     read_map();
-    e820_withhold();
+    e820_withhold(false);
     assert_int_equal(bytes_of(E820_RAM), GIB - 0x100000 + 2 * GIB - (18 << 12));
     expect(host_e820_nr - 1, 6 * GIB, 8 * GIB, E820_UNUSABLE);
 
     cmdline_parse("availmem=1G");
     read_map();
     log_clear();
-    e820_withhold();
+    e820_withhold(false);
     assert_int_equal(bytes_of(E820_RAM), GIB);
     assert_non_null(strstr(log_text, "KiB of RAM are left unused"));
 
@@ -310,6 +322,7 @@ int main(void)
         cmocka_unit_test_setup(says_what_of_the_loaders_does_not_fit, setup),
         cmocka_unit_test_setup(tags_end_where_they_say, setup),
         cmocka_unit_test_setup(tables_of_a_large_machine_fit, setup),
+        cmocka_unit_test_setup(what_a_guest_could_hang_the_cpu_by_is_not_used, setup),
         cmocka_unit_test_setup(what_the_command_line_withholds_is_not_used, setup),
     };
 

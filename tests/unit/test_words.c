@@ -38,7 +38,7 @@ static const struct { const char *word, *value; } good[] = {
     { "spec-ctrl", "no-rsb,ibpb" }, { "tsc", "unstable" }, { "xen-version", "4.20" },
     { "nosmp", "no" }, { "watchdog_timeout", "30" }, { "sched_ratelimit_us", "1000" }, { "gnttab_max_frames", "128" },
     { "gnttab_max_maptrack_frames", "2048" }, { "dom0_vcpus_pin", "yes" }, { "mem", "4G" }, { "availmem", "1G" },
-    { "badpage", "0x12345,0x20000-0x200ff" },
+    { "badpage", "0x12345,0x20000-0x200ff" }, { "allow_unsafe", "yes" },
 };
 /* More that begins well. */
 static const char *const bad[] = {

@@ -62,7 +62,7 @@ __init noreturn_fn void start_pvisor(u32 magic, u32 info)
     if (!host_e820_nr)
         boot_failure("the boot loader gave no memory map");
     cpu_detect();
-    e820_withhold();
+    e820_withhold(erratum_hle_at_1g(&cpu_host));
     e820_log();
     memory_init();
     for (unsigned i = 0; i < boot_info.nr_modules; i++)

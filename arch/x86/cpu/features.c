@@ -13,6 +13,11 @@
 
 struct cpu_host cpu_host;
 
+static bool opt_unsafe;
+CMDLINE_BOOL("allow_unsafe", opt_unsafe);
+
+bool cpu_hangs_by_64_bit_code(void) { return erratum_code_at_end_of_half(&cpu_host) && !opt_unsafe; }
+
 static bool opt_smep = true, opt_smap = true, smap_asked_for, opt_xsave = true;
 CMDLINE_BOOL("xsave", opt_xsave);
 
@@ -41,6 +46,8 @@ CMDLINE_OPTION("smap", parse_smap);
 #define XCR0_AVX    4UL
 #define XCR0_AVX512 0xe0UL
 #define MSR_ARCH_CAPABILITIES 0x10a
+#define MSR_DE_CFG 0xc0011029
+#define DE_CFG_NO_ZENBLEED (1UL << 9)
 
 static void read_identity(struct cpu_host *h)
 {
@@ -227,6 +234,15 @@ static void check_same(void)
         panic("CPU%u cannot run with CR4 %#lx as the boot CPU does", this_cpu_id(), cpu_host.cr4);
 }
 
+/* As new microcode does it, which the firmware may not have. Another hypervisor below may have no such register: it is that one's then. */
+static void mend_zenbleed(void)
+{
+    u64 cfg;
+
+    if (erratum_zenbleed(&cpu_host) && !rdmsr_safe(MSR_DE_CFG, &cfg))
+        (void)wrmsr_safe(MSR_DE_CFG, cfg | DE_CFG_NO_ZENBLEED);
+}
+
 void cpu_init_features(void)
 {
     u64 efer = rdmsr(MSR_EFER) | EFER_SCE;
@@ -237,6 +253,7 @@ void cpu_init_features(void)
         efer |= EFER_NX;
     wrmsr(MSR_EFER, efer);
     wrmsr(MSR_PAT, PAT_VALUE);
+    mend_zenbleed();
     loaded_init_cpu();
     fpu_init_cpu();
 }

@@ -200,10 +200,23 @@ static __init u64 end_of_amount(u64 amount)
     return ~0UL;
 }
 
-__init void e820_withhold(void)
+#define HLE_START (1UL << 30)
+#define HLE_BYTES (1UL << 20)
+
+static __init void withhold_for_hle(void)
+{
+    u64 withheld = withhold(HLE_START, HLE_START + HLE_BYTES);
+
+    if (withheld)
+        printk(LOG_INFO "%lu KiB of RAM at 1 GiB are left unused: there a guest could hang this CPU by HLE\n", withheld >> 10);
+}
+
+__init void e820_withhold(bool hle_hangs)
 {
     u64 withheld = 0;
 
+    if (hle_hangs)
+        withhold_for_hle();
     for (unsigned i = 0; i < bad.n; i++)
         withheld += withhold(bad.range[i].start, bad.range[i].end);
     if (mem_end != ~0UL)

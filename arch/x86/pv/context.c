@@ -1,5 +1,6 @@
 /* vcpu_guest_context, in both layouts: all that makes a vCPU run, taken from the toolstack or its kernel, and given back. */
 #include <asm/desc.h>
+#include <asm/features.h>
 #include <asm/fpu.h>
 #include <asm/pt.h>
 #include <asm/pv.h>
@@ -177,6 +178,8 @@ static int check_context(const struct domain *d, const struct context *c, const 
 {
     bool has_user = v->is_initialised ? !mfn_eq(v->arch.root_user, INVALID_MFN) : user_root(d, c).v != 0;
 
+    if (d->arch.word == ABI_64 && !d->is_hardware && cpu_hangs_by_64_bit_code())
+        return refuse(-EPERM, "64-bit code can hang this CPU (AMD's erratum 121): domUs run none, but with allow_unsafe");
     if (!c->kernel_mode && !has_user)
         return refuse(-EINVAL, "the context is in user mode and has no page tables for it");
     if (d->arch.word == ABI_64 && !(is_canonical(c->event.eip) && is_canonical(c->failsafe.eip) && is_canonical(c->syscall.eip) &&
