@@ -17,8 +17,11 @@ enum spec_thunk { THUNK_RETPOLINE, THUNK_LFENCE, THUNK_JMP };
 struct spec {
     enum spec_thunk thunk;
     bool ibrs;      /* the mode in which predictions of less privileged code do not count for ours; set once */
+    bool bhi;       /* and in which the history of its branches does not choose among ours' */
+    bool rrsba;     /* and in which returns, which retpolines are, are not predicted as indirect branches */
     bool ibpb;      /* a barrier for branch predictions when a CPU goes from one domain to another */
     bool rsb;       /* then, too: no predicted return address is left from the other */
+    bool div;       /* and the divider, then, does not keep the other's last result */
     bool verw;      /* buffers are overwritten on every way out to a guest */
     bool isolate_dom0, isolate_domus;   /* 64-bit guests run on page tables that have next to nothing of ours: asm/isolation.h */
     bool l1tf_dom0, l1tf_domus;         /* entries that are not present may not name memory: l1tf_exposes() */
@@ -27,7 +30,7 @@ struct spec {
 /* What the command line says of each; SPEC_AUTO: what the CPU needs. */
 enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
 struct guest_wishes { enum spec_wish dom0, domus; };
-struct spec_wishes { enum spec_wish thunk, ibrs, ibpb, rsb, verw; enum spec_thunk which; struct guest_wishes xpti, l1tf; };
+struct spec_wishes { enum spec_wish thunk, ibrs, bhi, ibpb, rsb, div, verw; enum spec_thunk which; struct guest_wishes xpti, l1tf; };
 
 /* The decision, as a function of the CPU and the wishes alone. */
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);

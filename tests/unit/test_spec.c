@@ -117,6 +117,43 @@ static void amd_has_buffers_too(void **state)
     assert_false(spec_choose(&h, &automatic).verw);
 }
 
+/* What eIBRS and retpolines leave: each has a control of its own, in a register that must be there. */
+static void histories_and_returns_have_controls(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_INTEL);
+    struct spec_wishes w = { 0 };
+
+    (void)state;
+    give(&h, X86_FEATURE_BHI_CTRL);
+    give(&h, X86_FEATURE_RRSBA_CTRL);
+    assert_false(spec_choose(&h, &w).bhi || spec_choose(&h, &w).rrsba);
+    give(&h, X86_FEATURE_IBRSB);
+    assert_true(spec_choose(&h, &w).bhi && spec_choose(&h, &w).rrsba);
+    assert_int_equal(parse(&w, "no-bhi-dis-s"), 0);
+    assert_int_equal(parse(&w, "bti-thunk=lfence"), 0);
+    assert_false(spec_choose(&h, &w).bhi || spec_choose(&h, &w).rrsba);
+}
+
+static void zen_1_has_its_divider_overwritten(void **state)
+{
+    static const struct { u8 family, model; bool div; } cases[] = {
+        { 0x17, 0x01, true }, { 0x17, 0x20, true }, { 0x17, 0x31, false }, { 0x18, 0x00, true }, { 0x19, 0x01, false },
+        { 0x15, 0x01, false },
+    };
+    struct spec_wishes w = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct cpu_host h = cpu(VENDOR_AMD);
+
+        h.family = cases[i].family;
+        h.model = cases[i].model;
+        assert_int_equal(spec_choose(&h, &automatic).div, cases[i].div);
+        assert_int_equal(parse(&w, "no-div-scrub"), 0);
+        assert_false(spec_choose(&h, &w).div);
+    }
+}
+
 static void no_turns_all_off(void **state)
 {
     struct cpu_host h = cpu(VENDOR_INTEL);
@@ -252,6 +289,8 @@ int main(void)
         cmocka_unit_test(amd_has_its_own_bits),
         cmocka_unit_test(other_ways_to_the_buffers),
         cmocka_unit_test(amd_has_buffers_too),
+        cmocka_unit_test(histories_and_returns_have_controls),
+        cmocka_unit_test(zen_1_has_its_divider_overwritten),
         cmocka_unit_test(no_turns_all_off),
         cmocka_unit_test(an_intel_cpu_is_isolated_unless_it_is_spared),
         cmocka_unit_test(a_cpu_with_l1tf_checks_domus),

@@ -4,7 +4,10 @@
  *   branch target injection    our indirect calls go through thunks (lib/thunk.asm), which are retpolines. Enhanced IBRS,
  *                              where the CPU has it, is on too, but alone it does not do: it keeps predictions made in user
  *                              mode apart, and the kernels of 32-bit guests run in ring 1, which counts as supervisor mode
+ *                              The history of branches, which eIBRS leaves to choose among predictions, is kept out where the CPU can, and
+ *                              so are returns' predictions by the same means as indirect branches', which would make retpolines useless
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
+ *   Zen 1's divider            divides something of ours then
  *   MDS, TAA, RFDS, AMD's TSA  VERW on every way out to a guest, where microcode makes it clear the buffers
  *   Meltdown                   page tables that have next to nothing of ours, for 64-bit guests (mm/isolation.c)
  *   bounds-check bypass        guests' numbers are cut to their arrays by arithmetic, after the check (asm/nospec.h)
@@ -27,6 +30,8 @@
 #include <pvisor/printk.h>
 
 #define SPEC_CTRL_IBRS 1
+#define SPEC_CTRL_RRSBA_DIS_S (1u << 6)
+#define SPEC_CTRL_BHI_DIS_S (1u << 10)
 #define MSR_PRED_CMD 0x49
 #define PRED_CMD_IBPB 1
 
@@ -63,8 +68,9 @@ void spec_init(void)
         isolation_init(spec.isolate_dom0, spec.isolate_domus);
     spec_patch(&spec, cpu_host.cr4 & CR4_SMAP);
     l1tf_addresses = ((1UL << cpu_host.phys_bits) - 1) & PTE_MFN_MASK;
-    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
-           spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "", spec.verw ? ", VERW" : "",
+    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
+           spec.bhi ? ", BHI_DIS_S" : "", spec.rrsba ? ", RRSBA_DIS_S" : "", spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "",
+           spec.div ? ", divider" : "", spec.verw ? ", VERW" : "",
            isolation[spec.isolate_dom0 + 2 * spec.isolate_domus], checks[spec.l1tf_dom0 + 2 * spec.l1tf_domus]);
     warn_of_the_rest(&cpu_host);
 }
@@ -79,7 +85,10 @@ u64 spec_l1tf_span(const struct domain *d)
     return on && !d->arch.mirrored ? max(nr_frames << PAGE_SHIFT, 1UL << 32) - PAGE_SIZE : 0;
 }
 
-u32 spec_ctrl_ours(void) { return spec.ibrs ? SPEC_CTRL_IBRS : 0; }
+u32 spec_ctrl_ours(void)
+{
+    return (spec.ibrs ? SPEC_CTRL_IBRS : 0) | (spec.bhi ? SPEC_CTRL_BHI_DIS_S : 0) | (spec.rrsba ? SPEC_CTRL_RRSBA_DIS_S : 0);
+}
 
 /* 32 calls whose return addresses lead nowhere take the place of whatever the CPU remembers. */
 static void overwrite_return_stack(void)
@@ -92,6 +101,14 @@ static void overwrite_return_stack(void)
                      "addq $32 * 8, %%rsp" ::: "memory", "cc");
 }
 
+/* 1 by 1: what the divider has last is nobody's. What we divide later is no secret of a guest's. */
+static void overwrite_divider(void)
+{
+    u32 low = 1, high = 0;
+
+    __asm__ volatile("divl %0" : "+a"(low), "+d"(high) :: "cc");
+}
+
 void spec_switch_to(const struct vcpu *v)
 {
     if (this_cpu(last_domain) == v->domain)
@@ -101,6 +118,8 @@ void spec_switch_to(const struct vcpu *v)
         wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);
     if (spec.rsb)
         overwrite_return_stack();
+    if (spec.div)
+        overwrite_divider();
 }
 
 void spec_forget(const struct domain *d)

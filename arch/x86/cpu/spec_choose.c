@@ -15,6 +15,12 @@ static bool shows_buffers(const struct cpu_host *h)
     return h->vendor == VENDOR_INTEL && ((feature_in(f, X86_FEATURE_MD_CLEAR) && (mds || taa)) || feature_in(f, X86_FEATURE_RFDS_CLEAR));
 }
 
+/* Zen 1's divider passes its last result on by speculation (CVE-2023-20588): the models before Zen 2, and all of Hygon's family. */
+static bool shows_quotients(const struct cpu_host *h)
+{
+    return h->vendor == VENDOR_AMD && ((h->family == 0x17 && h->model < 0x30) || h->family == 0x18);
+}
+
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
 {
     const u32 *f = h->feat;
@@ -24,13 +30,16 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
     struct spec s;
 
     s.ibrs = w->ibrs != SPEC_OFF && has_ctrl && feature_in(f, X86_FEATURE_EIBRS);
+    s.bhi = w->bhi != SPEC_OFF && has_ctrl && feature_in(f, X86_FEATURE_BHI_CTRL);
     s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
     s.rsb = w->rsb != SPEC_OFF;
+    s.div = granted(w->div, shows_quotients(h));
     s.verw = granted(w->verw, shows_buffers(h));
     s.isolate_dom0 = granted(w->xpti.dom0, meltdown);
     s.isolate_domus = granted(w->xpti.domus, meltdown);
     s.l1tf_dom0 = granted(w->l1tf.dom0, false);
     s.l1tf_domus = granted(w->l1tf.domus, meltdown);
     s.thunk = w->thunk == SPEC_OFF ? THUNK_JMP : w->thunk == SPEC_ON ? w->which : THUNK_RETPOLINE;
+    s.rrsba = s.thunk == THUNK_RETPOLINE && has_ctrl && feature_in(f, X86_FEATURE_RRSBA_CTRL);
     return s;
 }
