@@ -133,7 +133,7 @@ interrupt_entry:
     jnz ret_to_guest
     jmp restore_nested
 
-; #DF, #MC: on their own stacks. Their handlers do not return.
+; #DF, #MC: on their own stacks. Their handlers do not return. #DB and NMI that interrupted us, too.
 align 16
 ist_entry:
     cld
@@ -141,7 +141,25 @@ ist_entry:
     ARRIVE
 .saved:
     CALL_EXCEPTION_HANDLER
+    SITE SITE_CLEAR_                    ; it may have come on the way out, behind the VERW there
+    verw word [verw_selector]
     jmp restore_nested
+
+; From an NMI to the next IRET the CPU takes no other, and SYSRET may be the way out: so an IRET to the next instruction. rcx and rdx are
+; overwritten.
+%macro UNBLOCK_NMIS 0
+    mov rdx, rsp
+    mov ecx, ss
+    push rcx
+    push rdx
+    pushfq
+    mov ecx, cs
+    push rcx
+    lea rcx, [%%next]
+    push rcx
+    iretq
+%%next:
+%endmacro
 
 ; #DB and NMI have stacks of their own, since %rsp is the guest's for one instruction after SYSCALL. What comes from a guest
 ; interrupted nothing of ours: its frame moves to the ordinary stack, and the way back is the ordinary one, whose IRET may
@@ -160,6 +178,10 @@ moving_entry:
     mov rsp, rdi
     mov ecx, CPUINFO_guest_top / 8
     rep movsq
+    cmp byte [rsp + REGS_entry_vector], 2
+    jne .moved
+    UNBLOCK_NMIS
+.moved:
     CALL_EXCEPTION_HANDLER
     jmp ret_to_guest
 
