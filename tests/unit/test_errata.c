@@ -15,7 +15,7 @@ static struct cpu_host cpu(enum cpu_vendor vendor, u8 family, u8 model)
     return h;
 }
 
-static void amds_first_64_bit_cpus_do_not_run_64_bit_guests(void **state)
+static void old_amd_cpus_run_no_64_bit_domus(void **state)
 {
     static const struct { enum cpu_vendor vendor; u8 family, model; bool hangs; } cases[] = {
         { VENDOR_AMD, 0xf, 0x05, true }, { VENDOR_AMD, 0xf, 0x3f, true }, { VENDOR_AMD, 0xf, 0x40, false },
@@ -66,7 +66,7 @@ static void zen_2_is_mended(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(amds_first_64_bit_cpus_do_not_run_64_bit_guests),
+        cmocka_unit_test(old_amd_cpus_run_no_64_bit_domus),
         cmocka_unit_test(where_hle_is_on_a_mib_is_bad),
         cmocka_unit_test(zen_2_is_mended),
     };
