@@ -146,7 +146,7 @@ static s64 new_watchdog(struct domain *d, u32 seconds)
 
 static s64 set_watchdog(struct domain *d, u32 id, u32 seconds)
 {
-    struct timer *t = &d->sched.watchdog[id - 1];
+    struct timer *t = &array_nospec(d->sched.watchdog, id - 1);
 
     if (!(d->sched.watchdogs_in_use & 1u << (id - 1)))
         return refuse(-EINVAL, "watchdog %u is not in use", id);
