@@ -1033,6 +1033,70 @@ TEST(runstate_area_in_user_mode)
     end_area();
 }
 
+#ifdef FORMAT_PT64
+/* vCPU 1 gives vCPU 0 an area and takes it back, all the time; the others keep the CPUs busy. */
+static void lend_area(unsigned vcpu)
+{
+    GUEST(vcpu_register_runstate_memory_area) op = { .addr = P(&area) }, none = { .addr = 0 };
+
+    while (!read_once(area_over))
+        if (vcpu == 1) {
+            EXPECT(vcpu_op(VCPUOP_register_runstate_memory_area, 0, &op) == 0);
+            EXPECT(vcpu_op(VCPUOP_register_runstate_memory_area, 0, &none) == 0);
+        } else {
+            __builtin_ia32_pause();
+        }
+}
+
+static u64 own_entry_time(void)
+{
+    GUEST(vcpu_runstate_info) r;
+
+    EXPECT(vcpu_op(VCPUOP_get_runstate_info, this_vcpu(), &r) == 0);
+    return r.state_entry_time;
+}
+
+/* User mode, when it has been switched away there perhaps, looks at what only the kernel's tables map. */
+static void look_at_kernel(unsigned vcpu)
+{
+    u8 look[] = { 0xb9, 0x00, 0x12, 0x7a, 0x00, 0x83, 0xe9, 0x01, 0x75, 0xfb,   /* mov ecx; sub ecx, 1; jnz */
+                  0x48, 0xa1, 0, 0, 0, 0, 0, 0, 0, 0 };                         /* mov rax, [address] */
+    u64 address = (u64)&area, end = system_time() + PATIENCE;
+
+    memcpy(look + 12, &address, sizeof(address));
+    if (vcpu) {
+        lend_area(vcpu);
+        return;
+    }
+    for (unsigned switches = 0; switches < 100 && EXPECT(system_time() < end);) {
+        u64 entered = own_entry_time();
+        struct fault f = user_run(look, sizeof(look));
+
+        switches += own_entry_time() != entered;
+        if (!EXPECT_VALUE(f.vector == 14 && f.cr2 == address, f.vector))
+            break;
+    }
+    area_over = 1;
+}
+#endif
+
+/*
+ * While areas are brought up to date kernel's tables are loaded; they go, whatever becomes of the areas. (Page-table isolation would set it
+ * right on the way out: the test is for CPUs without, or xpti=no.)
+ */
+TEST(user_mode_never_has_the_kernels_tables)
+{
+#ifdef FORMAT_PT64
+    REQUIRE_VCPUS();
+    user_init();
+    area_over = 0;
+    on_all(look_at_kernel);
+    end_area();
+#else
+    SKIP("a user's tables of its own");
+#endif
+}
+
 static u64 registered_entry, area_offset;
 static volatile u32 area_reads;
 

@@ -99,35 +99,39 @@ static void leave_vcpu(struct vcpu *prev)
     set_cpu_ldt(0, 0);
 }
 
-/* The areas that next asked for are at kernel addresses, which a 64-bit vCPU's user tables do not map. */
+/*
+ * The areas that next asked for are at kernel addresses, which a 64-bit vCPU's user tables do not map. Asked once for each switch: another
+ * vCPU may give an area back in between, and kernel tables must not stay.
+ */
 static bool starts_in_kernel_tables(const struct vcpu *next)
 {
-    return next->domain->arch.word == ABI_64 && !next->arch.kernel_mode && (next->runstate_area.v || next->time_area.v);
+    return next->domain->arch.word == ABI_64 && !next->arch.kernel_mode &&
+           (read_once(next->runstate_area.v) || read_once(next->time_area.v));
 }
 
-static void load_first_cr3(struct vcpu *next)
+static void load_first_cr3(struct vcpu *next, bool kernel_tables)
 {
     cpumask_set(&next->domain->arch.dirty_cpus, this_cpu_id());
-    load_guest_cr3(starts_in_kernel_tables(next) ? next->arch.root_kernel.v << PAGE_SHIFT : next->arch.cr3);
+    load_guest_cr3(kernel_tables ? next->arch.root_kernel.v << PAGE_SHIFT : next->arch.cr3);
 }
 
-static void update_areas(struct vcpu *next)
+static void update_areas(struct vcpu *next, bool kernel_tables)
 {
     vcpu_time_update(next);
     vcpu_time_area_update(next);
     vcpu_runstate_area_update(next);
-    if (starts_in_kernel_tables(next))
+    if (kernel_tables)
         load_guest_cr3(next->arch.cr3);
 }
 
-static void enter_vcpu(struct vcpu *next)
+static void enter_vcpu(struct vcpu *next, bool kernel_tables)
 {
     unsigned cpu = this_cpu_id();
 
     next->arch.perdomain_l1[FIRST_RESERVED_GDT_PAGE] = cpu_gdt_page(cpu, next->domain->arch.word == ABI_32);
     spec_switch_to(next);
     isolation_switch_to(next);
-    load_first_cr3(next);
+    load_first_cr3(next, kernel_tables);
     lgdt(VCPU_GDT_START(next->id), FIRST_RESERVED_GDT_BYTE + PAGE_SIZE - 1);
     pv_load_ldt(next);
     load_segments(next);
@@ -149,23 +153,25 @@ static noreturn_fn void resume(struct vcpu *v)
 static void reschedule(void)
 {
     struct vcpu *prev = current, *next = sched_choose();
+    bool kernel_tables;
 
     if (!next)
         return;
+    kernel_tables = !is_idle_vcpu(next) && starts_in_kernel_tables(next);
     leave_vcpu(prev);
     debugreg_ctxt_switch(prev, next);
     cpu_info()->current_vcpu = next;
     if (is_idle_vcpu(next))
         write_cr3(virt_to_maddr(hyp_l4).v);
     else
-        enter_vcpu(next);
+        enter_vcpu(next, kernel_tables);
     if (!is_idle_vcpu(prev) && prev->domain != next->domain) {
         isolation_leave();
         cpumask_clear(&prev->domain->arch.dirty_cpus, this_cpu_id());
     }
     context_saved(prev);
     if (!is_idle_vcpu(next))
-        update_areas(next);
+        update_areas(next, kernel_tables);
     resume(next);
 }
 
