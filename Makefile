@@ -7,6 +7,10 @@ OUT ?= build
 B := $(OUT)/$(BUILD)
 PVISOR := $(OUT)/xen.gz
 
+# What the environment says of flags is for programs of the host (tools/inspect); other makes below this one get none.
+HOST_CFLAGS := $(CPPFLAGS) $(CFLAGS)
+unexport CFLAGS
+
 .PHONY: all clean
 all: $(PVISOR) loader inspect
 

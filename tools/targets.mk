@@ -156,7 +156,7 @@ loader:
 
 # Says what a kernel file is, and how to run it.
 inspect:
-	@$(MAKE) -s --no-print-directory -C tools/inspect OUT=$(abspath build)
+	@$(MAKE) -s --no-print-directory -C tools/inspect OUT=$(abspath build) CFLAGS="$(HOST_CFLAGS)"
 
 # Onto a Debian machine that has Xen's tools. DESTDIR: a directory to install below, for packages. Then: update-grub.
 # The hypervisor's name is one that GRUB's /etc/grub.d/20_linux_xen finds, /boot/xen-VERSION.gz; as there is no Xen 0, Debian's own

@@ -54,6 +54,14 @@ def test_readme_names_what_is_installed():
     assert f"/boot/{NAME}" in readme and NAME[4:-3] in re.sub(r"\s+", " ", readme)
 
 
+def test_flags_of_the_environment_are_for_programs_of_the_host_alone():
+    """Packages are built with such. The hypervisor's own flags are not the host's, either."""
+    done = subprocess.run(["make", "-n", "-B", "inspect"], cwd=rig.TOP, text=True, stdout=subprocess.PIPE, check=True,
+                          env={**os.environ, "CFLAGS": "-DOF_ENVIRONMENT"})
+    compiled = [line for line in done.stdout.splitlines() if line.endswith("tools/inspect/main.c")]
+    assert compiled and all("-DOF_ENVIRONMENT" in line and "-ffreestanding" not in line for line in compiled if "echo" not in line)
+
+
 # Installing
 
 def files(directory):
