@@ -158,31 +158,28 @@ loader:
 inspect:
 	@$(MAKE) -s --no-print-directory -C tools/inspect OUT=$(abspath build) CFLAGS="$(HOST_CFLAGS)"
 
-# Onto a Debian machine that has Xen's tools. DESTDIR: a directory to install below, for packages. Then: update-grub.
+# Onto a Debian machine. DESTDIR: a directory to install below, for packages. Then: update-grub.
 # The hypervisor's name is one that GRUB's /etc/grub.d/20_linux_xen finds, /boot/xen-VERSION.gz; as there is no Xen 0, Debian's own
 # hypervisor stays above it in the menu. What a former version left under its name goes.
 installed_xen := boot/xen-$(PVISOR_VERSION)-pvisor.gz
-INSTALLED := $(installed_xen) usr/lib/pvisor/pv-loader-x86_64 usr/lib/pvisor/pv-loader-i386 usr/bin/pvisor-inspect
-former = $(filter-out $(DESTDIR)/$(installed_xen),$(wildcard $(DESTDIR)/boot/xen-*-pvisor.gz $(DESTDIR)/boot/xen-pvisor.gz))
-
-# Debian's wrappers of Xen's tools look for those of the version that the hypervisor says it is: the newest that is installed.
-version_setting := etc/default/grub.d/pvisor.cfg
-tools_version = $(patsubst xen-%,%,$(notdir $(patsubst %/bin/xl,%,$(lastword $(shell ls -d $(DESTDIR)/usr/lib/xen-*/bin/xl 2>/dev/null | sort -V)))))
+menu_settings := etc/default/grub.d/zz-pvisor.cfg
+INSTALLED := $(installed_xen) usr/lib/pvisor/pv-loader-x86_64 usr/lib/pvisor/pv-loader-i386 usr/lib/pvisor/grub-settings usr/bin/pvisor-inspect \
+	$(menu_settings)
+former = $(filter-out $(DESTDIR)/$(installed_xen),$(wildcard $(addprefix $(DESTDIR)/,boot/xen-*-pvisor.gz boot/xen-pvisor.gz etc/default/grub.d/pvisor.cfg)))
 
 install: $(PVISOR) loader inspect
 	@install -D -m 644 $(PVISOR) $(DESTDIR)/$(installed_xen)
 	@for word in x86_64 i386; do install -D -m 644 build/loader/pv-loader-$$word $(DESTDIR)/usr/lib/pvisor/pv-loader-$$word; done
 	@install -D -m 755 build/pvisor-inspect $(DESTDIR)/usr/bin/pvisor-inspect
-	@$(if $(tools_version),install -d $(DESTDIR)/$(dir $(version_setting)); \
-		printf '%s\n' '# By make install of pvisor: the Xen tools that are installed are those of $(tools_version).' \
-		'GRUB_CMDLINE_XEN_DEFAULT="$$GRUB_CMDLINE_XEN_DEFAULT xen-version=$(tools_version)"' > $(DESTDIR)/$(version_setting))
-	@echo "installed:$(patsubst %, $(DESTDIR)/%,$(INSTALLED) $(if $(tools_version),$(version_setting)))"
+	@install -D -m 644 tools/grub/grub-settings $(DESTDIR)/usr/lib/pvisor/grub-settings
+	@[ -e $(DESTDIR)/$(menu_settings) ] || install -D -m 644 tools/grub/zz-pvisor.cfg $(DESTDIR)/$(menu_settings)
+	@echo "installed:$(patsubst %, $(DESTDIR)/%,$(INSTALLED))"
 	@$(if $(former),rm -f $(former); echo "removed: $(former)")
 	@$(if $(DESTDIR),,echo "now run update-grub, and choose pvisor in GRUB's menu: see README")
 
 # The directories, too, that it made; below DESTDIR these may be all.
 uninstall:
-	@rm -f $(INSTALLED:%=$(DESTDIR)/%) $(DESTDIR)/$(version_setting) $(former)
+	@rm -f $(INSTALLED:%=$(DESTDIR)/%) $(former)
 	@cd $(DESTDIR)/ && for dir in $(if $(DESTDIR),boot usr/bin etc/default/grub.d) usr/lib/pvisor; do \
 		[ ! -d $$dir ] || rmdir $(if $(DESTDIR),-p) --ignore-fail-on-non-empty $$dir; done
 	@$(if $(DESTDIR),,echo "now run update-grub")

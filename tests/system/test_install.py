@@ -1,4 +1,4 @@
-"""What README's "Installing it" says: what a build needs, make install and uninstall, and the menu that Debian's GRUB makes of it."""
+"""What README's "Installing it" says: what a build needs, make install and uninstall, and the menu that GRUB makes of it."""
 import os
 import re
 import shutil
@@ -13,7 +13,7 @@ import rig
 
 GRUB_SCRIPT = Path("/etc/grub.d/20_linux_xen")
 NAME = "xen-0.1-pvisor.gz"
-FORMER = ["xen-pvisor.gz", "xen-0.0.9-pvisor.gz"]
+FORMER = ["boot/xen-pvisor.gz", "boot/xen-0.0.9-pvisor.gz", "etc/default/grub.d/pvisor.cfg"]
 
 
 def make(*words):
@@ -49,11 +49,6 @@ def test_says_which_libraries_a_build_lacks(scratch):
     assert "not there: /usr/lib/libnowhere.a" in text and "tools/setup build" in text and "error:" not in text
 
 
-def test_readme_names_what_is_installed():
-    readme = (rig.TOP / "README").read_text()
-    assert f"/boot/{NAME}" in readme and NAME[4:-3] in re.sub(r"\s+", " ", readme)
-
-
 def test_flags_of_the_environment_are_for_programs_of_the_host_alone():
     """Packages are built with such. The hypervisor's own flags are not the host's, either."""
     done = subprocess.run(["make", "-n", "-B", "inspect"], cwd=rig.TOP, text=True, stdout=subprocess.PIPE, check=True,
@@ -68,7 +63,9 @@ def files(directory):
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
 
 
-INSTALLED = [f"boot/{NAME}", "usr/bin/pvisor-inspect", "usr/lib/pvisor/pv-loader-i386", "usr/lib/pvisor/pv-loader-x86_64"]
+SETTINGS = "etc/default/grub.d/zz-pvisor.cfg"
+INSTALLED = [f"boot/{NAME}", SETTINGS, "usr/bin/pvisor-inspect", "usr/lib/pvisor/grub-settings",
+             "usr/lib/pvisor/pv-loader-i386", "usr/lib/pvisor/pv-loader-x86_64"]
 
 
 def test_uninstall_leaves_nothing(scratch):
@@ -93,11 +90,45 @@ def test_uninstall_leaves_what_others_have(scratch):
 
 def test_installing_removes_former_names(scratch):
     root = scratch / "root"
-    (root / "boot").mkdir(parents=True)
     for name in FORMER:
-        (root / "boot" / name).touch()
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
     text = made("install", f"DESTDIR={root}")
     assert all(name in text for name in FORMER) and files(root) == INSTALLED
+
+
+def test_installing_again_keeps_the_settings(scratch):
+    root = scratch / "root"
+    made("install", f"DESTDIR={root}")
+    (root / SETTINGS).write_text("PVISOR_XEN_VERSION=4.19\n")
+    made("install", f"DESTDIR={root}")
+    assert (root / SETTINGS).read_text() == "PVISOR_XEN_VERSION=4.19\n"
+
+
+# What update-grub reads
+
+DEBIAN_XEN_SETTINGS = 'GRUB_CMDLINE_XEN="dom0_mem=1G"\n'
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("installed") / "root"
+    made("install", f"DESTDIR={root}")
+    return root
+
+
+@pytest.fixture
+def system(installed, scratch):
+    """Below a directory of its own, which the settings name where they would name /."""
+    root = scratch / "root"
+    shutil.copytree(installed / "etc", root / "etc")
+    (root / "usr/lib/pvisor").mkdir(parents=True)
+    shutil.copy2(installed / "usr/lib/pvisor/grub-settings", root / "usr/lib/pvisor")
+    for name in (SETTINGS, "usr/lib/pvisor/grub-settings"):
+        text = (root / name).read_text()
+        assert "/usr/lib/" in text
+        (root / name).write_text(text.replace("/usr/lib/", f"{root}/usr/lib/"))
+    return root
 
 
 def lay_tools(root, *versions):
@@ -107,22 +138,52 @@ def lay_tools(root, *versions):
         tool.touch()
 
 
-def grub_setting(root):
-    """What GRUB's configuration then has for hypervisors, where /etc/default/grub says loglvl=all."""
-    script = ('GRUB_CMDLINE_XEN_DEFAULT=loglvl=all; for f in "$0"/etc/default/grub.d/*.cfg; do . "$f"; done; '
-              'echo "$GRUB_CMDLINE_XEN_DEFAULT"')
-    return subprocess.run(["sh", "-c", script, root], text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
+def choose(root, version):
+    path = root / SETTINGS
+    assert "PVISOR_XEN_VERSION=auto\n" in path.read_text()
+    path.write_text(path.read_text().replace("PVISOR_XEN_VERSION=auto\n", f"PVISOR_XEN_VERSION={version}\n"))
+
+
+def words(root, settings=""):
+    """The hypervisor's words in menu entries, in that for recovery and in others, where /etc/default/grub has these settings."""
+    script = f'set -e; {settings or ":"}; for f in "$0"/etc/default/grub.d/*.cfg; do . "$f"; done; echo "$GRUB_CMDLINE_XEN/$GRUB_CMDLINE_XEN_DEFAULT"'
+    done = subprocess.run(["sh", "-c", script, root], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+    return tuple(done.stdout.strip().split("/"))
 
 
 @pytest.mark.parametrize("versions, told", [(["4.17"], "4.17"), (["4.17", "4.20", "4.9"], "4.20")])
-def test_the_hypervisor_is_told_of_the_newest_tools(scratch, versions, told):
-    root = scratch / "root"
-    lay_tools(root, *versions)
-    before = files(root)
-    assert "etc/default/grub.d/pvisor.cfg" in made("install", f"DESTDIR={root}")
-    assert grub_setting(root) == f"loglvl=all xen-version={told}"
-    made("uninstall", f"DESTDIR={root}")
-    assert files(root) == before and not (root / "etc").exists()
+def test_the_hypervisor_is_told_of_the_newest_tools(system, versions, told):
+    lay_tools(system, *versions)
+    assert words(system, "GRUB_CMDLINE_XEN_DEFAULT=loglvl=all") == (f"xen-version={told}", "loglvl=all")
+
+
+def test_without_tools_it_is_told_nothing(system):
+    assert words(system, "GRUB_CMDLINE_XEN=loglvl=all") == ("loglvl=all", "")
+
+
+@pytest.mark.parametrize("version, told", [("4.19", "loglvl=all xen-version=4.19"), ("", "loglvl=all")])
+def test_the_settings_name_another_version_or_none(system, version, told):
+    lay_tools(system, "4.20")
+    choose(system, version)
+    assert words(system, "GRUB_CMDLINE_XEN=loglvl=all") == (told, "")
+
+
+@pytest.mark.parametrize("variable", ["GRUB_CMDLINE_XEN", "GRUB_CMDLINE_XEN_DEFAULT"])
+def test_a_version_among_the_words_goes_before(system, variable):
+    lay_tools(system, "4.20")
+    assert "".join(words(system, f"{variable}='noreboot xen-version=4.18'")) == "noreboot xen-version=4.18"
+
+
+def test_debians_settings_for_hypervisors_do_not_undo_it(system):
+    lay_tools(system, "4.17")
+    (system / "etc/default/grub.d/xen.cfg").write_text(DEBIAN_XEN_SETTINGS)
+    assert words(system) == ("dom0_mem=1G xen-version=4.17", "")
+
+
+def test_settings_that_are_left_behind_do_nothing(system):
+    lay_tools(system, "4.17")
+    (system / "usr/lib/pvisor/grub-settings").unlink()
+    assert words(system, "GRUB_CMDLINE_XEN=loglvl=all") == ("loglvl=all", "")
 
 
 # The menu
@@ -170,12 +231,13 @@ class TestMenu:
         assert menu.loads[0] == self.DEBIANS
         assert menu.versions == ["4.17-amd64", "0.1-pvisor"]
         assert not menu.warnings
-        readme = re.sub(r"\s+", " ", (rig.TOP / "README").read_text())
+        document = re.sub(r"\s+", " ", (rig.TOP / "README").read_text())
         for title in ("Debian GNU/Linux, with Xen hypervisor", "Advanced options for Debian GNU/Linux (with Xen hypervisor)",
                       "Xen hypervisor, version 0.1-pvisor"):
-            assert title in menu.titles and title in readme
+            assert title in menu.titles and title in document
 
     def test_a_name_without_a_version_would_be_warned_of(self):
         """What these tests look for is what they would see."""
-        menu = Menu(FORMER[0], self.DEBIANS)
-        assert menu.warnings and menu.loads[0] == FORMER[0]
+        name = Path(FORMER[0]).name
+        menu = Menu(name, self.DEBIANS)
+        assert menu.warnings and menu.loads[0] == name
