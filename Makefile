@@ -1,4 +1,4 @@
-# pvisor: make | make install | make uninstall | make run | make check | make test | make verify | make bench | make clean.
+# pvisor: make | make deb | make install | make uninstall | make run | make check | make test | make verify | make bench | make clean.
 # Choices live in Config.mk.
 include Config.mk
 
@@ -97,7 +97,8 @@ $(PVISOR): $(B)/pvisor $(OUT)/kind
 	@echo "  $@: `stat -c %s $@` bytes ($(BUILD)); symbols in $(OUT)/xen-syms"
 
 clean:
-	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/long $(OUT)/closed $(OUT)/kind $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms
+	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/long $(OUT)/closed $(OUT)/kind $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms \
+		$(OUT)/loader $(OUT)/host $(OUT)/pvisor-inspect $(OUT)/man $(OUT)/deb $(OUT)/*.deb
 
 -include tools/targets.mk
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

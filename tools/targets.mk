@@ -56,6 +56,10 @@ $(trixie)/headers.stamp: $(image_tools)/fetch
 $(cache)/debian-%/root.ext4: $(image_tools)/debian $(image_tools)/debian-settings
 	@$(image_tools)/debian $* $(@D)
 
+# Minimal ones, in which packages are installed and update-grub runs.
+$(cache)/chroot-%.tar: $(image_tools)/chroot $(image_tools)/chroot-settings
+	@$(image_tools)/chroot $* $(@:.tar=)
+
 # The ramdisks.
 $(cache)/%.cpio: $(image_tools)/%.list $(image_tools)/ramdisk $(cache)/root.stamp
 	@echo "image: $@"
@@ -175,7 +179,7 @@ install: $(PVISOR) loader inspect
 	@[ -e $(DESTDIR)/$(menu_settings) ] || install -D -m 644 tools/grub/zz-pvisor.cfg $(DESTDIR)/$(menu_settings)
 	@echo "installed:$(patsubst %, $(DESTDIR)/%,$(INSTALLED))"
 	@$(if $(former),rm -f $(former); echo "removed: $(former)")
-	@$(if $(DESTDIR),,echo "now run update-grub, and choose pvisor in GRUB's menu: see README")
+	@$(if $(DESTDIR),,echo "now run update-grub, and choose pvisor in GRUB's menu: see docs/install.md")
 
 # The directories, too, that it made; below DESTDIR these may be all.
 uninstall:
@@ -184,8 +188,21 @@ uninstall:
 		[ ! -d $$dir ] || rmdir $(if $(DESTDIR),-p) --ignore-fail-on-non-empty $$dir; done
 	@$(if $(DESTDIR),,echo "now run update-grub")
 
+# The pages for man, made of docs/ and README by what docs/man has of each.
+man_pages := $(addprefix $(OUT)/man/,pvisor.7 pvisor-command-line.5 pvisor-inspect.1)
+man: $(man_pages)
+$(OUT)/man/%: docs/man/%.md tools/man/page.lua README $(wildcard docs/*.md)
+	@mkdir -p $(@D)
+	@echo "  MAN   $@"
+	@pandoc -f markdown-smart -t man -s -L tools/man/page.lua -M section=$(subst .,,$(suffix $*)) -M footer="pvisor $(PVISOR_VERSION)" -o $@ $<
+
+# Debian packages, below $(OUT).
+deb:
+	@tools/setup deb
+	@tools/deb $(OUT)
+
 setup:
 	@tools/setup
 
 FORCE:
-.PHONY: images bench-images loader inspect install uninstall run setup test test-system check bench verify FORCE
+.PHONY: images bench-images loader inspect man deb install uninstall run setup test test-system check bench verify FORCE

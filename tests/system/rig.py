@@ -568,7 +568,7 @@ def make(*arguments):
         raise Failure(f"make {' '.join(arguments)} failed:\n{done.stdout}")
 
 
-SOURCES = ["README", "Makefile", "Config.mk", "arch", "common", "drivers", "include", "tools"]
+SOURCES = ["README", "COPYING", "Makefile", "Config.mk", "arch", "common", "debian", "docs", "drivers", "include", "tools"]
 
 
 def copy_source(directory):

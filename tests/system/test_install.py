@@ -1,4 +1,4 @@
-"""What README's "Installing it" says: what a build needs, make install and uninstall, and the menu that GRUB makes of it."""
+"""What docs/install.md says of a source without a package: what a build needs, make install and uninstall, and the menu that GRUB makes of it."""
 import os
 import re
 import shutil
@@ -226,12 +226,12 @@ class TestMenu:
         assert not menu.warnings
 
     def test_debians_own_stays_the_first(self):
-        """As README says it, titles included."""
+        """As docs/install.md says it, titles included."""
         menu = Menu(NAME, self.DEBIANS)
         assert menu.loads[0] == self.DEBIANS
         assert menu.versions == ["4.17-amd64", "0.1-pvisor"]
         assert not menu.warnings
-        document = re.sub(r"\s+", " ", (rig.TOP / "README").read_text())
+        document = re.sub(r"\s+", " ", (rig.TOP / "docs/install.md").read_text())
         for title in ("Debian GNU/Linux, with Xen hypervisor", "Advanced options for Debian GNU/Linux (with Xen hypervisor)",
                       "Xen hypervisor, version 0.1-pvisor"):
             assert title in menu.titles and title in document
