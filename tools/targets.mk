@@ -184,7 +184,7 @@ install: $(PVISOR) loader inspect
 # The directories, too, that it made; below DESTDIR these may be all.
 uninstall:
 	@rm -f $(INSTALLED:%=$(DESTDIR)/%) $(former)
-	@cd $(DESTDIR)/ && for dir in $(if $(DESTDIR),boot usr/bin etc/default/grub.d) usr/lib/pvisor; do \
+	@cd $(DESTDIR)/ && for dir in $(if $(DESTDIR),boot usr/bin) etc/default/grub.d usr/lib/pvisor; do \
 		[ ! -d $$dir ] || rmdir $(if $(DESTDIR),-p) --ignore-fail-on-non-empty $$dir; done
 	@$(if $(DESTDIR),,echo "now run update-grub")
 

@@ -1,5 +1,6 @@
-"""Minimal Debians, in which what docs/install.md says of installing is done word by word: without a package in Debian 12, with one in Debian 12
-and 13. Takes some minutes and the Debian archive, so it runs only by name: make test T=fresh. Needs root rights, or user namespaces (mmdebstrap).
+"""Minimal Debians, in which what docs/install.md says of installing is done word by word: without a package in Debian 12, with one in
+Debian 12 and 13. Takes some minutes and the Debian archive, so it runs only by name: make test T=fresh. Needs root rights, or user
+namespaces (mmdebstrap).
 """
 import re
 import subprocess
@@ -34,7 +35,8 @@ def done_in(suite, scratch, variant, steps):
          f"--customize-hook=tar -C {scratch}/pvisor -c . | tar -C $1/{PLACE} -x", f"--customize-hook=cp {path} $1/steps",
          "--customize-hook=chroot $1 /steps", suite, "-"],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900 * rig.TIMEOUT_SCALE)
-    (rig.LOGS / f"fresh-{scratch.name}.log").write_text(done.stdout)
+    rig.LOGS.mkdir(parents=True, exist_ok=True)
+    (rig.LOGS / f"fresh-{suite}-{variant}.log").write_text(done.stdout)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "==ENDED" in done.stdout
     return done.stdout

@@ -1,4 +1,6 @@
-"""What docs/install.md says of a source without a package: what a build needs, make install and uninstall, and the menu that GRUB makes of it."""
+"""What docs/install.md says of a source without a package: what a build needs, make install and uninstall; what update-grub reads, and
+the menu that GRUB makes of it.
+"""
 import os
 import re
 import shutil
@@ -146,7 +148,8 @@ def choose(root, version):
 
 def words(root, settings=""):
     """The hypervisor's words in menu entries, in that for recovery and in others, where /etc/default/grub has these settings."""
-    script = f'set -e; {settings or ":"}; for f in "$0"/etc/default/grub.d/*.cfg; do . "$f"; done; echo "$GRUB_CMDLINE_XEN/$GRUB_CMDLINE_XEN_DEFAULT"'
+    script = (f'set -e; {settings or ":"}; for f in "$0"/etc/default/grub.d/*.cfg; do . "$f"; done; '
+              'echo "$GRUB_CMDLINE_XEN/$GRUB_CMDLINE_XEN_DEFAULT"')
     done = subprocess.run(["sh", "-c", script, root], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
     return tuple(done.stdout.strip().split("/"))
 

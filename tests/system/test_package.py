@@ -1,5 +1,5 @@
-"""The Debian packages that `make deb` builds: what is in them, and what installing, upgrading and removing them does to a Debian 12 and a Debian
-13, each a minimal one in a chroot (tools/image/chroot). Alone: make test T=package.
+"""The Debian packages that `make deb` builds: what is in them, and what installing, upgrading and removing them does to a Debian 12 and a
+Debian 13, each a minimal one in a chroot (tools/image/chroot). Alone: make test T=package.
 """
 import gzip
 import os
@@ -14,15 +14,16 @@ import rig
 VERSION = re.search(r"^PVISOR_VERSION := (\S+)$", (rig.TOP / "Config.mk").read_text(), re.M).group(1)
 HYPERVISOR = f"boot/xen-{VERSION}-pvisor.gz"
 SETTINGS = "etc/default/grub.d/zz-pvisor.cfg"
-RELEASES = {"bookworm": "4.17", "trixie": "4.20"}
+RELEASES = {"bookworm": rig.DEBIAN12, "trixie": rig.DEBIAN13}
+KERNEL = "6.1.0-1-amd64"        # as tools/image/chroot names it
 AS_ROOT = os.getuid() == 0
 # In front of a command that is to be root in a namespace of its own.
 AS_ANYBODY = [] if AS_ROOT else ["mmdebstrap", "--unshare-helper"]
 
 
 def run(*command, **options):
-    done = subprocess.run([str(word) for word in command], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          **options)
+    done = subprocess.run([str(word) for word in command], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, **options)
     return done.returncode, done.stdout
 
 
@@ -42,7 +43,9 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def package(out):
-    return out / f"pvisor_{VERSION}_amd64.deb"
+    path = out / f"pvisor_{VERSION}_amd64.deb"
+    assert path.exists(), "the version in debian/changelog is not that in Config.mk"
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,9 @@ def unpacked(package, tmp_path_factory):
 
 
 # What is in it
+
+TERMINAL = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "PAGER": "cat"}
+
 
 def test_lintian_has_nothing_to_say(out):
     sources, packages = list(out.glob("deb/*.dsc")), list(out.glob("*.deb"))
@@ -71,16 +77,13 @@ def test_man_pages_render_without_warnings(unpacked):
     pages = sorted(unpacked.glob("usr/share/man/man?/*.gz"))
     assert [page.name for page in pages] == ["pvisor-inspect.1.gz", "pvisor-command-line.5.gz", "pvisor.7.gz"]
     for page in pages:
-        warnings = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page], text=True, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.PIPE, check=True, env={**os.environ, "LC_ALL": "C.UTF-8", "MANROFFSEQ": "", "MANWIDTH": "80"})
-        assert warnings.stderr == ""
+        assert ok("sh", "-c", 'man --warnings -E UTF-8 -l -Tutf8 -Z "$0" > /dev/null', page, env={**TERMINAL, "MANROFFSEQ": ""}) == ""
         assert page.name.split(".")[0] + " - " in ok("lexgrog", page)
 
 
 def test_the_page_of_the_command_line_has_every_word_of_the_document(unpacked):
     rows = re.findall(r"^\| `([a-z0-9_-]+)", (rig.TOP / "docs/command-line.md").read_text(), re.M)
-    page = ok("man", "-l", unpacked / "usr/share/man/man5/pvisor-command-line.5.gz",
-              env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "200", "MAN_KEEP_FORMATTING": "", "PAGER": "cat"})
+    page = ok("man", "-l", unpacked / "usr/share/man/man5/pvisor-command-line.5.gz", env=TERMINAL)
     assert len(rows) > 30
     assert [word for word in rows if not re.search(rf"^ +{re.escape(word)}\b", page, re.M)] == []
 
@@ -123,12 +126,15 @@ def test_looks_at_the_tools_of_every_release_that_is_served():
 
 # What it does to a system
 
+ADMINISTRATOR = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
 class Debian:
     """A minimal Debian of that release below a directory, with the packages in /packages."""
 
     def __init__(self, release, directory, packages):
         rig.build_images(f"chroot-{release}.tar")
-        self.root, self.tools = directory, RELEASES[release]
+        self.root, self.release = directory, RELEASES[release]
         self.root.mkdir()
         # Without nodes, which not everybody may make (the host's are mounted), and without what is for readers.
         without = [f"--exclude=./{path}/*" for path in ("dev", "usr/share/doc", "usr/share/locale", "usr/share/man")]
@@ -138,11 +144,11 @@ class Debian:
             self.put(path)
 
     def command(self, text):
-        return [*(["unshare", "--mount"] if AS_ROOT else AS_ANYBODY), "sh", "-c", 'mount --rbind /dev "$0/dev" && exec chroot "$0" sh -c "$1"', self.root, text]
+        inside = 'mount --rbind /dev "$0/dev" && exec chroot "$0" sh -c "$1"'
+        return [*(["unshare", "--mount"] if AS_ROOT else AS_ANYBODY), "sh", "-c", inside, self.root, text]
 
-    def ok(self, text, **options):
-        return ok(*self.command(text), env={**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
-                                            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **options)
+    def ok(self, text):
+        return ok(*self.command(text), env=ADMINISTRATOR)
 
     def put(self, path):
         subprocess.run(self.command(f"cat > /packages/{path.name}"), input=path.read_bytes(), check=True)
@@ -178,9 +184,10 @@ def tools(tmp_path_factory):
     """Packages that have of Xen's tools the one that is looked for."""
     place = tmp_path_factory.mktemp("tools")
     return [made_package(place / f"xen-utils-{version}",
-                         {"Package": f"xen-utils-{version}", "Version": "1", "Architecture": "all", "Maintainer": "nobody <nobody@pvisor.invalid>",
-                          "Description": "stands for Xen's tools"}, {f"usr/lib/xen-{version}/bin/xl": ""})
-            for version in RELEASES.values()]
+                         {"Package": f"xen-utils-{version}", "Version": "1", "Architecture": "all",
+                          "Maintainer": "nobody <nobody@pvisor.invalid>", "Description": "stands for Xen's tools"},
+                         {f"usr/lib/xen-{version}/bin/xl": ""})
+            for version in (release.xen for release in RELEASES.values())]
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +246,7 @@ def test_an_upgrade_keeps_the_settings_and_renews_the_entries(debian, package, n
 
 
 def test_removing_takes_the_entries_and_purging_the_settings(debian, package):
-    everything = r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /var/lib/dpkg -o -path /var/log \) -prune -o -print | sort"
+    everything = r"find / -xdev \( -path /proc -o -path /dev -o -path /var/lib/dpkg -o -path /var/log \) -prune -o -print | sort"
     before = debian.ok(everything)
     debian.install(package.name)
     debian.ok("dpkg -r pvisor")
@@ -254,7 +261,7 @@ def test_removing_takes_the_entries_and_purging_the_settings(debian, package):
 def test_sits_beside_debians_hypervisor(debian, package, tools):
     debian.install(*[tool.name for tool in tools], package.name)
     debian.install("/debs/*.deb")
-    debians = f"xen-{debian.tools}-amd64.gz"
+    debians = f"xen-{debian.release.xen}-amd64.gz"
     both = debian.hypervisors()
     assert {debians, f"xen-{VERSION}-pvisor.gz"} <= both
     # Where its users say words for hypervisors.
@@ -262,3 +269,20 @@ def test_sits_beside_debians_hypervisor(debian, package, tools):
     assert all("dom0_mem=1G xen-version=4.20" in words for _, words in debian.entries())
     debian.ok("dpkg -r pvisor")
     assert debian.hypervisors() == both - {f"xen-{VERSION}-pvisor.gz"}
+
+
+def test_the_entry_boots(debian, package, tools, unpacked, tmp_path):
+    """The first one, as update-grub has made it, with a kernel and a ramdisk where it names them; xl tells the symbols' name."""
+    rig.build_images("kernel/vmlinuz", "dom0.cpio", "trixie/dom0.cpio")
+    settings = [f'GRUB_CMDLINE_XEN="{rig.HYPERVISOR_ARGS}"', f'GRUB_CMDLINE_LINUX_XEN_REPLACE_DEFAULT="{rig.DOM0_ARGS}"']
+    debian.ok(f"echo '{chr(10).join(settings)}' >> /etc/default/grub; touch /boot/initrd.img-{KERNEL}")
+    debian.install(package.name, f"xen-utils-{debian.release.xen}.deb")
+    menu = debian.ok("cat /boot/grub/grub.cfg")
+    entry = re.search(r"^menuentry 'Debian GNU/Linux, with Xen hypervisor'.*?\{\n(.*?)\n\}$", menu, re.M | re.S)
+    files = {f"xen-{VERSION}-pvisor.gz": unpacked / HYPERVISOR, f"vmlinuz-{KERNEL}": debian.release.kernels / "vmlinuz",
+             f"initrd.img-{KERNEL}": debian.release.dom0}
+    disk = rig.grub_disk(tmp_path / "disk.img", entry.group(1).splitlines(), files)
+    with rig.Machine(name=f"package-{debian.release.xen}", release=debian.release, boot_disk=rig.Disk(disk)) as machine:
+        machine.wait_for_dom0()
+        assert machine.ok("xl info xen_version").startswith(debian.release.xen)
+        assert machine.ok("xl info build_id").strip() == build_id(gzip.decompress((unpacked / HYPERVISOR).read_bytes()))
