@@ -271,17 +271,36 @@ def test_sits_beside_debians_hypervisor(debian, package, tools):
     assert debian.hypervisors() == both - {f"xen-{VERSION}-pvisor.gz"}
 
 
+def named_by(document):
+    """What a document has grub-reboot start, as the shell words it."""
+    return re.search(r"^    grub-reboot (.*) && reboot$", (rig.TOP / document).read_text(), re.M).group(1)
+
+
+def menu_entry(debian, name):
+    """The text of the one menu entry of that name, which the shell makes of the words."""
+    identifier = debian.ok(f"echo {name}").strip()
+    menu = debian.ok("cat /boot/grub/grub.cfg")
+    entries = re.findall(rf"^menuentry [^\n]* '{re.escape(identifier)}' \{{\n(.*?)\n\}}$", menu, re.M | re.S)
+    assert len(entries) == 1, identifier
+    return entries[0]
+
+
+def test_documents_name_the_entry(debian, package):
+    debian.install(package.name)
+    assert named_by("README") == named_by("docs/install.md")
+    assert f"/boot/xen-{VERSION}-pvisor.gz" in menu_entry(debian, named_by("README"))
+
+
 def test_the_entry_boots(debian, package, tools, unpacked, tmp_path):
     """The first one, as update-grub has made it, with a kernel and a ramdisk where it names them; xl tells the symbols' name."""
     rig.build_images("kernel/vmlinuz", "dom0.cpio", "trixie/dom0.cpio")
     settings = [f'GRUB_CMDLINE_XEN="{rig.HYPERVISOR_ARGS}"', f'GRUB_CMDLINE_LINUX_XEN_REPLACE_DEFAULT="{rig.DOM0_ARGS}"']
     debian.ok(f"echo '{chr(10).join(settings)}' >> /etc/default/grub; touch /boot/initrd.img-{KERNEL}")
     debian.install(package.name, f"xen-utils-{debian.release.xen}.deb")
-    menu = debian.ok("cat /boot/grub/grub.cfg")
-    entry = re.search(r"^menuentry 'Debian GNU/Linux, with Xen hypervisor'.*?\{\n(.*?)\n\}$", menu, re.M | re.S)
+    entry = menu_entry(debian, named_by("README"))
     files = {f"xen-{VERSION}-pvisor.gz": unpacked / HYPERVISOR, f"vmlinuz-{KERNEL}": debian.release.kernels / "vmlinuz",
              f"initrd.img-{KERNEL}": debian.release.dom0}
-    disk = rig.grub_disk(tmp_path / "disk.img", entry.group(1).splitlines(), files)
+    disk = rig.grub_disk(tmp_path / "disk.img", entry.splitlines(), files)
     with rig.Machine(name=f"package-{debian.release.xen}", release=debian.release, boot_disk=rig.Disk(disk)) as machine:
         machine.wait_for_dom0()
         assert machine.ok("xl info xen_version").startswith(debian.release.xen)
