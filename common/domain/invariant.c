@@ -1,6 +1,7 @@
 /*
  * What holds between domains: the list goes by rising numbers, and each in it is found by its own; who is made or dies is found by nobody;
- * pause counts and their flag agree; claims add up.
+ * pause counts and their flag agree; claims add up. One state is between: nobody refers to a domain, and the tasklet that hides it waits on
+ * the first CPU, which may have come to a look from softirqs that it had read before.
  */
 #include <asm/atomic.h>
 #include <pvisor/invariant.h>
@@ -22,7 +23,8 @@ static void look_at_domain(struct domain *d)
     (void)CLAUSE("numbers", found == d, "d%u is in the list, and another is found by its number", d->id);
     if (found)
         atomic_dec(&found->refs);       /* domain_put() would begin its end once more */
-    (void)CLAUSE("users", d->hidden || d->refs, "d%u can be found, and nobody refers to it", d->id);
+    (void)CLAUSE("users", d->hidden || d->refs || d->destroy.queued, "d%u can be found, and nobody refers to it or is about to hide it",
+                 d->id);
     (void)CLAUSE("death", d->dying != DOMAIN_DEAD || !d->arch.nr_tables, "d%u is dead, and has %lu page tables", d->id, d->arch.nr_tables);
     if (d->vcpu)
         for_each_vcpu(d, v)

@@ -3,6 +3,7 @@
  * gives way, frames that outlive everything else.
  */
 // SOURCES: common/domain/create.c common/domain/end.c common/domain/lookup.c common/domain/pause.c
+// SOURCES: common/domain/invariant.c tests/unit/fake/clause.c
 // SOURCES: tests/unit/fake/cmdline.c common/domain/changed.c common/domain/vcpu.c common/abi.c tests/unit/fake/machine.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <pvisor/evtchn.h>
 #include <pvisor/gnttab.h>
 #include <pvisor/hypercall.h>
+#include <pvisor/invariant.h>
 #include <pvisor/irq.h>
 #include <pvisor/power.h>
 #include <pvisor/rangeset.h>
@@ -85,6 +87,7 @@ int console_domain_init(struct domain *d) { (void)d; return make_part(); }
 void console_domain_end(struct domain *d) { (void)d; parts_left--; }
 bool frame_accounts_hold(struct domain *d) { (void)d; return true; }
 int domain_claim(struct domain *d, u64 pages) { (void)d, (void)pages; return 0; }
+u64 claimed_frames(void) { return 0; }
 void send_dom0_virq(u32 virq) { exceptions += virq == VIRQ_DOM_EXC; }
 void hardware_shutdown(u8 reason) { (void)reason; __builtin_trap(); }
 
@@ -337,6 +340,20 @@ static void a_reference_keeps_a_dead_domain(void **state)
     assert_int_equal(fake_usage().blocks, 0);
 }
 
+/* A CPU may stand still for a look after the last reference is gone, and before the tasklet on the first CPU has hidden the domain. */
+static void a_look_may_come_before_the_tasklet(void **state)
+{
+    struct domain *d = create(9);
+
+    (void)state;
+    assert_int_equal(domain_kill(d), 0);
+    assert_true(d->destroy.queued);
+    domains_look();
+    run_tasklets();
+    domains_look();
+    assert_null(domain_get(9));
+}
+
 /* The toolstack maps a domain's frame beyond the domain's death. */
 static void a_mapped_frame_keeps_the_number(void **state)
 {
@@ -456,6 +473,7 @@ int main(void)
         TEST(refuses_silly_configurations),
         TEST(iterates_by_rising_number),
         TEST(a_reference_keeps_a_dead_domain),
+        TEST(a_look_may_come_before_the_tasklet),
         TEST(a_mapped_frame_keeps_the_number),
         TEST(teardown_gives_way_and_goes_on),
         TEST(pauses_nest),
