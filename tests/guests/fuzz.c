@@ -60,7 +60,7 @@ TEST(random_calls)
     steps_run(z, number_word("rounds", 30000));
     CHECK(others_stop());
     children_end();
-    z->buffer = z->scratch;
+    z->buffer = arguments_of(z, 0, true);
     for (unsigned i = 0; i < NR_OTHERS; i++)
         other_end(z, i);
     trap_hook = NULL;
@@ -133,7 +133,7 @@ TEST(domains_leave_nothing)
         SKIP("others are none of a domU's business");
     REQUIRE(prepare());
     seed_step(z, 4711, 0);
-    z->buffer = z->scratch;
+    z->buffer = arguments_of(z, 0, true);
     for (unsigned round = 0; round < 30; round++) {
         live_and_die(z);
         if (round == 4)         /* what the hypervisor keeps after the first ones */
@@ -159,7 +159,7 @@ TEST(absurd_clocks)
         SKIP("others are none of a domU's business");
     REQUIRE(prepare());
     seed_step(z, 4711, 0);
-    z->buffer = z->scratch;
+    z->buffer = arguments_of(z, 0, true);
     other_make(z, 0);
     REQUIRE(model.other[0] != DOMID_INVALID);
     op = (void *)z->buffer;

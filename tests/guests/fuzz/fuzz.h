@@ -29,7 +29,6 @@
 #define NR_REFS        8
 #define MAX_FUZZERS    4    /* vCPUs that make calls */
 #define BATCH          8    /* steps of a multicall */
-#define ARGUMENT_PAGES 24   /* of a vCPU: one for each call of a batch, one that calls may replace, and room for what is written behind */
 
 /* A vCPU's part. */
 struct fuzz {
@@ -166,6 +165,8 @@ void other_set_context(struct fuzz *z, struct xen_domctl *op);
 
 u64 *arguments_of(struct fuzz *z, unsigned place, bool alone);     /* a page */
 void some_instruction(struct fuzz *z);
+/* At a trap that user mode may go on from: whether it does. */
+bool user_goes_on(struct trap_regs *r);
 bool fuzz_prepare(u64 seed);
 /* Makes steps up to `end`; true unless what we live in has changed. */
 void steps_run(struct fuzz *z, u64 end);

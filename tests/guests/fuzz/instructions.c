@@ -1,6 +1,6 @@
 /*
  * Instructions that the hypervisor emulates, refuses, or has to restore the effects of. In the kernel from a list, since what is random
- * there would be our own end; in user mode, which reaches nothing of ours, any bytes at all, one instruction at a time.
+ * there would be our own end; in user mode, which reaches nothing of ours, any bytes at all, in single steps.
  */
 #include "fuzz.h"
 #include "events.h"
@@ -133,8 +133,19 @@ static void one_of_the_list(struct fuzz *z)
 
 /* ---- User mode: of the first vCPU only, since the harness has one ---- */
 
+#define USER_STEPS 64
+static unsigned user_steps;     /* until now, of the bytes that run */
+
+/* Each instruction traps, whatever the one before it did to the flags: a loop ends when it has gone on for long enough. */
+bool user_goes_on(struct trap_regs *r)
+{
+    r->flags |= EFLAGS_TF;
+    return ++user_steps < USER_STEPS;
+}
+
 static void ready_for_user(void)
 {
+    user_steps = 0;
     user_stack_restore();
     if (model.user_root_changed)
         user_install();

@@ -12,11 +12,15 @@
 #define ALONE        (1ULL << 63)   /* beside the numbers of steps: what a batch is */
 
 /*
- * For each vCPU pages of arguments, one that calls may replace, and room for what is written behind them: a list of 1,000 grant
- * operations is 40 KB, and each gets its status. Without it that went into the other vCPU's arguments after it had looked at them.
+ * A vCPU's arguments: a page for each call of a batch, the one that calls may replace, and room for what is written behind them (a list of
+ * 1,000 grant operations is 40 KB, and each gets its status). They are fenced by pages that are not mapped: what is written in a row
+ * ends there, before another vCPU's arguments, which have been looked at, and before what the kernel lives in.
  */
-static u64 arguments[MAX_FUZZERS][ARGUMENT_PAGES * 512] __attribute__((aligned(4096)));
-static u64 lone_arguments[MAX_FUZZERS][BATCH][512] __attribute__((aligned(4096)));
+struct area {
+    u64 fence[512], lone[BATCH][512], middle_fence[512];
+    u64 shared[BATCH][512], scratch[512], room[7][512];
+};
+static struct area areas[MAX_FUZZERS + 1] __attribute__((aligned(4096)));      /* of the last the fence */
 static GUEST(multicall_entry) batch[MAX_FUZZERS][BATCH];
 static u64 seed;
 static bool tells;              /* each call, before and after it */
@@ -29,7 +33,14 @@ volatile u32 fuzzers_stopped;
 
 u64 *arguments_of(struct fuzz *z, unsigned place, bool alone)
 {
-    return alone ? lone_arguments[z->who][place] : arguments[z->who] + 512 * place;
+    return alone ? areas[z->who].lone[place] : areas[z->who].shared[place];
+}
+
+static void arguments_fence(void)
+{
+    for (unsigned i = 0; i <= MAX_FUZZERS; i++)
+        if (unmap_at(areas[i].fence) || (i < MAX_FUZZERS && unmap_at(areas[i].middle_fence)))
+            panic("no fence");
 }
 
 /* ---- Counts ---- */
@@ -203,7 +214,7 @@ static void touch_window(struct fuzz *z)
 static void one_step(struct fuzz *z, u64 step)
 {
     seed_step(z, seed, step);
-    z->buffer = arguments[z->who];
+    z->buffer = arguments_of(z, 0, false);
     if (!step_is_wanted(z))
         return;
     switch (below(z, 12)) {
@@ -263,7 +274,7 @@ void fuzzer_main(void)
 /* Into arguments that others are using: harmless wherever it ends up, as all values are. */
 static void scribble_on(struct fuzz *mine, struct fuzz *z)
 {
-    u64 *page = arguments[z->who] + 512 * below(mine, BATCH);
+    u64 *page = arguments_of(z, below(mine, BATCH), false);
 
     if (once_in(mine, 2))
         write_once(page[below(mine, 40)], some_value(mine));
@@ -314,7 +325,8 @@ bool fuzz_prepare(u64 seed_)
         return false;
     model.fuzzers = (unsigned)min(number_word("fuzzers", 1), (u64)MAX_FUZZERS);
     for (unsigned i = 0; i < MAX_FUZZERS; i++)
-        fuzz[i] = (struct fuzz){ .state = 1, .who = i, .buffer = arguments[i], .scratch = arguments[i] + 512 * BATCH };
+        fuzz[i] = (struct fuzz){ .state = 1, .who = i, .buffer = areas[i].lone[0], .scratch = areas[i].scratch };
+    arguments_fence();
     vital_init();
     upcall = no_upcall;
     return true;

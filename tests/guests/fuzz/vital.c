@@ -79,7 +79,7 @@ void vital_init(void)
 const char *vital_changed(void)
 {
     for (word pfn = 0; pfn < min(arena_end, (word)ARENA_LIMIT); pfn++)
-        if (entry_now(pfn) != was_mapped[pfn]) {
+        if (entry_now(pfn) != was_mapped[pfn] && !is_scratch((u32)P(pfn_to_virt(pfn)))) {
             snprintf(changed, sizeof(changed), "the entry of %p is %llx and was %llx", pfn_to_virt(pfn),
                      (unsigned long long)entry_now(pfn), (unsigned long long)was_mapped[pfn]);
             return changed;
@@ -101,12 +101,15 @@ static bool is_caught(void) { return catch_depth() > (this_vcpu() == 0); }
  */
 static bool is_expected(struct trap_regs *r)
 {
+    if (r->vector != VECTOR_DB && r->vector != 2 && r->vector != VECTOR_SYSENTER && (r->vector != VECTOR_FAILSAFE || is_caught()))
+        return false;
     if (r->vector == VECTOR_DB)
-        r->flags = (r->flags | 1u << 16) & ~EFLAGS_TF;      /* RF: the instruction runs */
-    return r->vector == VECTOR_DB || r->vector == 2 || r->vector == VECTOR_SYSENTER ||
-           (r->vector == VECTOR_FAILSAFE && !is_caught());
+        r->flags |= 1u << 16;       /* RF: the instruction runs */
+    if ((r->cs & 3) == 3)
+        return user_goes_on(r);
+    r->flags &= ~EFLAGS_TF;
+    return true;
 }
-
 
 bool fuzz_trap(struct trap_regs *r)
 {
@@ -120,6 +123,7 @@ bool fuzz_trap(struct trap_regs *r)
     why = vital_changed();
     printf("PVTEST whose fault: %s%s\n", why ? "the fuzzer's, " : "the hypervisor's, what the kernel lives in is as it was", why ?: "");
     say_step();
+    print_regs(r);
     panic("trap %u at %lx, error %lx, address %lx", (unsigned)r->vector, (unsigned long)r->ip, (unsigned long)r->error,
           (unsigned long)vcpu_info(this_vcpu())->arch.cr2);
 }

@@ -42,7 +42,7 @@ unsigned catch_depth(void)
     return n;
 }
 
-static void print_regs(const struct trap_regs *r)
+void print_regs(const struct trap_regs *r)
 {
     printf("  vector %lu error %lx ip %lx cs %lx flags %lx sp %lx ss %lx cr2 %lx\n", r->vector, r->error, r->ip,
            r->cs, r->flags, r->sp, r->ss, (word)vcpu_info(this_vcpu())->arch.cr2);

@@ -63,6 +63,7 @@ void sysenter_callback(void);
 void syscall32_callback(void);      /* comes as VECTOR_SYSENTER too */
 /* Table of 256 entries and a terminator, with all vectors; changeable, then set_trap_table(). */
 extern GUEST(trap_info) trap_table[257];
+void print_regs(const struct trap_regs *r);
 /* A handler that sees a trap first, and returns true if execution may go on. NULL: none. */
 extern bool (*trap_hook)(struct trap_regs *regs);
 
