@@ -25,6 +25,39 @@ static bool prepare(void)
     return done;
 }
 
+static bool noticed(word *at)
+{
+    bool seen;
+
+    *at ^= 1;
+    seen = vital_changed() != NULL;
+    *at ^= 1;
+    return seen && !vital_changed();
+}
+
+extern u8 _start[];
+
+/* Or a fault that the kernel brought upon itself would be said to be the hypervisor's. */
+TEST(damage_is_noticed)
+{
+    void *page;
+    u64 was;
+
+    REQUIRE(prepare());
+    CHECK(vital_changed() == NULL);
+    CHECK(noticed((word *)_start));
+    CHECK(noticed((word *)&trap_table[3]));
+    CHECK(noticed((word *)start_info));
+    CHECK(noticed(&p2m[spare_pfn(0)]));
+    CHECK(noticed(&model.fixed.roots[0]));
+    page = arguments_of(&fuzz[0], 0, true);
+    was = entry_of(page, 1);
+    make_readonly(page);
+    CHECK(vital_changed() != NULL);
+    CHECK_OK(update_va_mapping(page, was, UVMF_INVLPG | UVMF_ALL));
+    CHECK(vital_changed() == NULL);
+}
+
 static unsigned start_vcpus(void)
 {
     unsigned n = 1;

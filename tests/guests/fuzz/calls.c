@@ -174,11 +174,14 @@ static void make_callbacks(struct fuzz *z, struct call *c)
     memcpy(c->args, callbacks, sizeof(callbacks));
 }
 
-/* Any stack will do: who enters user mode sets the right one first. */
+/*
+ * What a trap from user mode will be put on. Only the first vCPU goes there, and sets the right one first; but should an instruction ever
+ * lead another one there, it is on a part of its own stack that calls do not reach down to: by its stack a vCPU knows which it is.
+ */
 static void make_stack_switch(struct fuzz *z, struct call *c)
 {
-    c->args[0] = once_in(z, 2) ? KERNEL_SS : (word)(u16)next(z);
-    c->args[1] = once_in(z, 2) ? format.hv_start : P(slot(z));
+    c->args[0] = format.levels == 4 && once_in(z, 2) ? FLAT_RING3_SS64 : KERNEL_SS;
+    c->args[1] = P(__builtin_frame_address(0)) - 6144;
 }
 
 /* Blocked, we would wait for an event that nobody sends: an event is pending, or it is a yield. */

@@ -253,14 +253,16 @@ static void end(struct child *c)
 /* Those that random calls know are children, too. */
 static void begin(struct child *c, u64 seed)
 {
+    unsigned place;
+
     if (!create(c))
         return;
     if (fill_memory(c) && build(c, seed)) {
         (void)CONTROL(c, unpausedomain, max_mem, 0);
         nr_built++;
     }
-    if (other_place() < NR_OTHERS)
-        model.other[other_place()] = c->domain;
+    if ((place = other_place()) < NR_OTHERS)
+        model.other[place] = c->domain;
 }
 
 void children_step(struct fuzz *z, u64 seed)

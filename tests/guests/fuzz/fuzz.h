@@ -73,7 +73,13 @@ struct call {
 
 struct held_map { u32 handle, flags; u64 host_addr; };
 struct model {
-    void *victim[NR_VICTIMS];
+    struct {                    /* stays as it is */
+        void *victim[NR_VICTIMS];
+        word roots[2];          /* of ours: the second is a copy */
+        volatile struct grant_entry_v1 *grants;
+        volatile union grant_entry_v2 *grants2;     /* the same page: the version changes at random */
+    } fixed;
+    unsigned fuzzers, vcpus;    /* vCPUs that make calls, and of the domain */
     u8 level[NR_VICTIMS];       /* of table that we take it for; 0: none */
     bool pinned[NR_VICTIMS];
     word loose[NR_LOOSE], foreign[NR_FOREIGN];
@@ -81,11 +87,7 @@ struct model {
     struct held_map map[NR_HELD];
     domid_t other[NR_OTHERS];
     word status_frame;
-    word roots[2];              /* of ours: the second is a copy */
     bool user_root_changed;     /* or perhaps: who enters user mode must set it */
-    volatile struct grant_entry_v1 *grants;
-    volatile union grant_entry_v2 *grants2;  /* the same page: the version changes at random */
-    unsigned fuzzers, vcpus;    /* vCPUs that make calls, and of the domain */
 };
 extern struct model model;
 bool model_init(void);
@@ -164,6 +166,7 @@ void other_set_context(struct fuzz *z, struct xen_domctl *op);
 /* ---- steps.c and what it calls ---- */
 
 u64 *arguments_of(struct fuzz *z, unsigned place, bool alone);     /* a page */
+void *state_of(struct fuzz *z);     /* a page for an instruction to read and write */
 void some_instruction(struct fuzz *z);
 /* At a trap that user mode may go on from: whether it does. */
 bool user_goes_on(struct trap_regs *r);

@@ -11,15 +11,15 @@ static void offer(struct fuzz *z)
     word frame = once_in(z, 3) ? some_mfn(z) : model.loose[below(z, NR_LOOSE)];
 
     if (once_in(z, 2)) {
-        model.grants[ref].domid = to;
-        model.grants[ref].frame = (u32)frame;
-        model.grants[ref].flags = flags;
+        model.fixed.grants[ref].domid = to;
+        model.fixed.grants[ref].frame = (u32)frame;
+        model.fixed.grants[ref].flags = flags;
     } else {
-        model.grants2[ref].hdr.domid = to;
-        model.grants2[ref].sub_page.page_off = (u16)below(z, 4100);
-        model.grants2[ref].sub_page.length = (u16)next(z);
-        model.grants2[ref].full_page.frame = once_in(z, 10) ? next(z) : frame;
-        model.grants2[ref].hdr.flags = flags;
+        model.fixed.grants2[ref].hdr.domid = to;
+        model.fixed.grants2[ref].sub_page.page_off = (u16)below(z, 4100);
+        model.fixed.grants2[ref].sub_page.length = (u16)next(z);
+        model.fixed.grants2[ref].full_page.frame = once_in(z, 10) ? next(z) : frame;
+        model.fixed.grants2[ref].hdr.flags = flags;
     }
 }
 

@@ -11,9 +11,8 @@
 struct regs { word ax, bx, cx, dx, si, di; };
 
 static u8 code[MAX_FUZZERS][4096] __attribute__((aligned(4096)));
-static u8 state_area[MAX_FUZZERS][4096] __attribute__((aligned(4096)));
 
-/* di points at memory that may change. */
+/* di points at memory that may change, from there up to a fence: a string instruction with a prefix goes on for as long as it can. */
 static const struct { u8 n, bytes[6]; } insns[] = {
     { 2, { 0x0f, 0xa2 } },              /* cpuid */
     { 5, { 0x0f, 0x0b, 'x', 'e', 'n' } },   /* the forced cpuid's prefix, with cpuid behind it or not */
@@ -91,7 +90,7 @@ static struct regs some_regs(struct fuzz *z)
     static const u16 ports[] = { 0x80, 0x61, 0x3fd, 0xcf8, 0x71, 0x21, 0xa1, 0x604, 0x1f7, 0xffff };
     struct regs r = { .ax = (word)some_value(z), .bx = (word)some_value(z), .cx = some_msr(z), .dx = ports[below(z, ARRAY_SIZE(ports))] };
 
-    r.di = once_in(z, 2) ? P(state_area[z->who]) : P(slot(z));
+    r.di = P(once_in(z, 2) ? state_of(z) : slot(z));
     r.si = r.di;
     if (once_in(z, 2))
         r.ax = once_in(z, 2) ? (word)below(z, 0x10000) : 0x80050033;
@@ -101,7 +100,7 @@ static struct regs some_regs(struct fuzz *z)
 /* Selector and offset of a far call: it ends where nothing is. */
 static void fill_state(struct fuzz *z)
 {
-    u8 *at = state_area[z->who];
+    u8 *at = state_of(z);
 
     for (unsigned i = 0; i < 64; i++)
         ((u64 *)at)[i] = once_in(z, 3) ? next(z) : 0;
@@ -118,7 +117,7 @@ static void one_of_the_list(struct fuzz *z)
 
     fill_state(z);
     if (i >= FAR_ONES)      /* a page that anybody writes to would have them go anywhere */
-        r.di = P(state_area[z->who]);
+        r.di = P(state_of(z));
     if (once_in(z, 6))
         *at++ = prefixes[below(z, ARRAY_SIZE(prefixes))];
 #ifdef FORMAT_PT64

@@ -6,12 +6,15 @@
 
 /* ---- Page tables ---- */
 
+/* Read once: another vCPU may learn otherwise meanwhile. */
+static unsigned level_of(unsigned n) { return read_once(model.level[n]); }
+
 /* A victim that we take for a table of this level (0: for none), if a few looks find one. */
 static unsigned victim_of(struct fuzz *z, unsigned level)
 {
     unsigned n = victim_nr(z);
 
-    for (unsigned tries = 0; tries < 6 && model.level[n] != level; tries++)
+    for (unsigned tries = 0; tries < 6 && level_of(n) != level; tries++)
         n = victim_nr(z);
     return n;
 }
@@ -28,8 +31,8 @@ static u64 legal_entry(struct fuzz *z, unsigned level)
                              : pte_make(model.loose[below(z, NR_LOOSE)], once_in(z, 3) ? PTE_READ | PTE_US : PTE_DATA);
     n = once_in(z, 12) ? victim_of(z, level) : victim_of(z, once_in(z, 4) ? 0 : level - 1);
     if (once_in(z, 12))     /* linear: read-only */
-        return pte_make(virt_to_mfn(model.victim[n]), PTE_P | (format.level[level].table_flags & PTE_US));
-    return pte_make(virt_to_mfn(model.victim[n]), format.level[level].table_flags);
+        return pte_make(virt_to_mfn(model.fixed.victim[n]), PTE_P | (format.level[level].table_flags & PTE_US));
+    return pte_make(virt_to_mfn(model.fixed.victim[n]), format.level[level].table_flags);
 }
 
 static unsigned some_level(struct fuzz *z)
@@ -41,10 +44,10 @@ static unsigned some_level(struct fuzz *z)
 
 static void make_update(struct fuzz *z, struct mmu_update *u)
 {
-    unsigned n = victim_of(z, some_level(z)), level = model.level[n] ?: 1;
+    unsigned n = victim_of(z, some_level(z)), level = level_of(n) ?: 1;
     unsigned index = once_in(z, 2) ? below(z, 4) : below(z, pte_count(level));
 
-    u->ptr = virt_to_maddr(model.victim[n]) + index * format.pte_bytes;
+    u->ptr = virt_to_maddr(model.fixed.victim[n]) + index * format.pte_bytes;
     u->val = legal_entry(z, level);
     if (once_in(z, 12))
         u->ptr += below(z, 8);
@@ -56,6 +59,8 @@ static void make_update(struct fuzz *z, struct mmu_update *u)
         u->ptr = (u64)model.loose[below(z, NR_LOOSE)] << 12 | MMU_MACHPHYS_UPDATE;
         u->val = below(z, 4096);
     }
+    if (is_vital(u->ptr >> 12))     /* an offset may lead into the next page */
+        u->ptr = virt_to_maddr(model.fixed.victim[n]);
 }
 
 static void make_count(struct fuzz *z, struct call *c, unsigned n)
@@ -82,7 +87,7 @@ void make_mmu_update(struct fuzz *z, struct call *c)
 static unsigned victim_with(word mfn)
 {
     for (unsigned n = 0; n < NR_VICTIMS; n++)
-        if (virt_to_mfn(model.victim[n]) == mfn)
+        if (virt_to_mfn(model.fixed.victim[n]) == mfn)
             return n;
     return NR_VICTIMS;
 }
@@ -97,48 +102,50 @@ void learn_mmu_update(struct fuzz *z, struct call *c, long rc)
         return;
     for (unsigned i = 0; i < (c->args[1] & 7); i++) {
         unsigned table = victim_with((word)(u[i].ptr >> 12)), below_it = victim_with(pte_mfn(u[i].val));
+        unsigned level = table < NR_VICTIMS ? level_of(table) : 0;
 
-        if (table < NR_VICTIMS && below_it < NR_VICTIMS && model.level[table] > 1 && !model.level[below_it])
-            model.level[below_it] = model.level[table] - 1;
+        if (level > 1 && below_it < NR_VICTIMS && !level_of(below_it))
+            model.level[below_it] = (u8)(level - 1);
     }
 }
 
 /* Of tables: by the level that they have, or any if they have none. */
 static void make_pin(struct fuzz *z, GUEST(mmuext_op) *op)
 {
-    unsigned n = victim_nr(z), level = model.level[n];
+    unsigned n = victim_nr(z), level = level_of(n);
 
-    op->arg1 = virt_to_mfn(model.victim[n]);
+    op->arg1 = virt_to_mfn(model.fixed.victim[n]);
     if (model.pinned[n] && !once_in(z, 4))
         op->cmd = MMUEXT_UNPIN_TABLE;
     else
         op->cmd = MMUEXT_PIN_L1_TABLE + (level && !once_in(z, 12) ? level : 1 + below(z, once_in(z, 8) ? 4 : format.levels)) - 1;
 }
 
-static void make_flush(struct fuzz *z, struct call *c, GUEST(mmuext_op) *op)
+/* Each has CPUs' masks of its own, behind the operations: what is named twice is read twice. */
+static void make_flush(struct fuzz *z, GUEST(mmuext_op) *op)
 {
     op->cmd = MMUEXT_TLB_FLUSH_LOCAL + below(z, 8);
     op->arg1 = P(slot(z));
-    op->arg2 = some_pointer(z, c->buffer);
+    op->arg2 = some_pointer(z, op + 4);
 }
 
 /* Roots: two of ours that are the same but for the frame, for user space what victims have become, and what can never be one. */
 static void make_root(struct fuzz *z, GUEST(mmuext_op) *op)
 {
     op->cmd = MMUEXT_NEW_BASEPTR;
-    op->arg1 = once_in(z, 4) ? (word)start_info->shared_info >> 12 : model.roots[below(z, 2)];
+    op->arg1 = once_in(z, 4) ? (word)start_info->shared_info >> 12 : model.fixed.roots[below(z, 2)];
     if (format.levels == 4 && once_in(z, 2)) {
         op->cmd = MMUEXT_NEW_USER_BASEPTR;
-        op->arg1 = once_in(z, 3) ? 0 : virt_to_mfn(model.victim[victim_of(z, 4)]);
+        op->arg1 = once_in(z, 3) ? 0 : virt_to_mfn(model.fixed.victim[victim_of(z, 4)]);
     }
 }
 
-static void make_ext(struct fuzz *z, struct call *c, GUEST(mmuext_op) *op)
+static void make_ext(struct fuzz *z, GUEST(mmuext_op) *op)
 {
     *op = (GUEST(mmuext_op)){ .cmd = below(z, 22), .arg1 = some_mfn(z), .arg2 = some_mfn(z) };
     switch (below(z, 12)) {
     case 0 ... 5: make_pin(z, op); break;
-    case 6: make_flush(z, c, op); break;
+    case 6: make_flush(z, op); break;
     case 7: make_root(z, op); break;
     case 8:
         op->cmd = MMUEXT_SET_LDT;
@@ -147,12 +154,12 @@ static void make_ext(struct fuzz *z, struct call *c, GUEST(mmuext_op) *op)
         break;
     case 9 ... 10:
         op->cmd = once_in(z, 2) ? MMUEXT_CLEAR_PAGE : MMUEXT_COPY_PAGE;
-        op->arg1 = virt_to_mfn(model.victim[victim_of(z, 0)]);
+        op->arg1 = virt_to_mfn(model.fixed.victim[victim_of(z, 0)]);
         break;
     default: break;
     }
     model.user_root_changed |= op->cmd == MMUEXT_NEW_USER_BASEPTR;
-    if (op->cmd == MMUEXT_NEW_BASEPTR && op->arg1 != model.roots[1] && op->arg1 != model.roots[0])
+    if (op->cmd == MMUEXT_NEW_BASEPTR && op->arg1 != model.fixed.roots[1] && op->arg1 != model.fixed.roots[0])
         op->arg1 = (word)start_info->shared_info >> 12;
 }
 
@@ -162,7 +169,7 @@ void make_mmuext(struct fuzz *z, struct call *c)
     unsigned n = once_in(z, 3) ? 1 + below(z, 3) : 1;
 
     for (unsigned i = 0; i < n; i++)
-        make_ext(z, c, op + i);
+        make_ext(z, op + i);
     make_count(z, c, n);
 }
 
@@ -214,7 +221,7 @@ void make_descriptor(struct fuzz *z, struct call *c)
 {
     static const u64 kinds[] = { 0x00cff3000000ffffULL, 0x00cffb000000ffffULL, 0x00af9b000000ffffULL, 0x00008900000000ffULL,
                                  0x0000ec0000080000ULL, 0x00cf93000000ffffULL, 0 };
-    word mfn = once_in(z, 3) ? some_mfn(z) : virt_to_mfn(model.victim[victim_of(z, 0)]);
+    word mfn = once_in(z, 3) ? some_mfn(z) : virt_to_mfn(model.fixed.victim[victim_of(z, 0)]);
     u64 at = ((u64)mfn << 12) + below(z, 512) * 8 + once_in(z, 20);
     u64 e = kinds[below(z, ARRAY_SIZE(kinds))] ^ (once_in(z, 8) ? 1ULL << below(z, 64) : 0);
     const word args[] = { ARG64(at), ARG64(e) };
@@ -228,7 +235,7 @@ void make_gdt(struct fuzz *z, struct call *c)
     unsigned entries = once_in(z, 8) ? below(z, 8000) : below(z, 600);
 
     for (unsigned i = 0; i < 16; i++) {
-        word mfn = virt_to_mfn(model.victim[victim_of(z, 0)]);
+        word mfn = virt_to_mfn(model.fixed.victim[victim_of(z, 0)]);
 
         ((word *)c->buffer)[i] = once_in(z, 12) ? some_mfn(z) : mfn;
         if (i <= entries / 512 && !once_in(z, 4))

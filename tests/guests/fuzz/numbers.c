@@ -63,22 +63,22 @@ bool model_init(void)
     first_clock = time_info(0);
     if (!CHECK_OK(grant_table_op(GNTTABOP_setup_table, &op, 1)) || !CHECK_OK(map_at(window(200), frame, PTE_DATA)))
         return false;
-    model.grants = window(200);
-    model.grants2 = window(200);
+    model.fixed.grants = window(200);
+    model.fixed.grants2 = window(200);
     if (!CHECK_OK(grant_table_op(GNTTABOP_set_version, &(struct gnttab_set_version){ 2 }, 1)) ||
         !CHECK_OK(grant_table_op(GNTTABOP_get_status_frames, &status, 1)))
         return false;
     model.status_frame = (word)status_frame;
     for (unsigned i = 0; i < NR_VICTIMS; i++)
-        model.victim[i] = table_alloc();
+        model.fixed.victim[i] = table_alloc();
     for (unsigned i = 0; i < NR_LOOSE; i++)
         model.loose[i] = p2m[spare_pfn(i)];
     for (unsigned i = 0; i < NR_FOREIGN; i++)
         model.foreign[i] = foreign_frame(i);
     for (unsigned i = 0; i < NR_OTHERS; i++)
         model.other[i] = DOMID_INVALID;
-    model.roots[0] = current_base();
-    model.roots[1] = virt_to_mfn(copy_top());
+    model.fixed.roots[0] = current_base();
+    model.fixed.roots[1] = virt_to_mfn(copy_top());
     return true;
 }
 
@@ -86,7 +86,7 @@ void hold_port(struct fuzz *z, u32 port) { model.port[below(z, NR_HELD)] = port;
 void hold_map(struct fuzz *z, struct held_map m) { model.map[below(z, NR_HELD)] = m; }
 
 unsigned victim_nr(struct fuzz *z) { return below(z, NR_VICTIMS); }
-void *some_victim(struct fuzz *z) { return model.victim[victim_nr(z)]; }
+void *some_victim(struct fuzz *z) { return model.fixed.victim[victim_nr(z)]; }
 void *slot(struct fuzz *z) { return window(z->who * NR_SLOTS + below(z, NR_SLOTS)); }
 
 word some_mfn(struct fuzz *z)

@@ -105,11 +105,12 @@ unsigned other_place(void)
 void make_created(struct fuzz *z, struct call *c)
 {
     struct xen_domctl *op = (void *)c->buffer;
+    unsigned place = other_place();
 
     if (op->cmd != XEN_DOMCTL_createdomain) {       /* of ourselves it would change how much we may have and run */
         op->domain = some_other(z) ?: DOMID_INVALID;
         c->args[0] = P(op);
-    } else if (other_place() == NR_OTHERS) {
+    } else if (place == NR_OTHERS) {
         op->u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = below(z, 2) ? 0 : 100000 };
         c->args[0] = P(op);
     } else if (once_in(z, 4)) {
@@ -117,7 +118,7 @@ void make_created(struct fuzz *z, struct call *c)
         op->domain = 0;
         c->args[0] = P(op);
     } else {
-        other_make(z, other_place());
+        other_make(z, place);
         op->cmd = XEN_DOMCTL_getdomaininfo;
     }
 }
@@ -125,10 +126,11 @@ void make_created(struct fuzz *z, struct call *c)
 void learn_created(struct fuzz *z, struct call *c, long rc)
 {
     const struct xen_domctl *op = (const void *)c->buffer;
+    unsigned place = other_place();
 
     (void)z;
-    if (rc == 0 && op->cmd == XEN_DOMCTL_createdomain && other_place() < NR_OTHERS)
-        model.other[other_place()] = op->domain;
+    if (rc == 0 && op->cmd == XEN_DOMCTL_createdomain && place < NR_OTHERS)
+        model.other[place] = op->domain;
 }
 
 void learn_destroyed(struct fuzz *z, struct call *c, long rc)

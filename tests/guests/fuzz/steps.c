@@ -14,11 +14,12 @@
 /*
  * A vCPU's arguments: a page for each call of a batch, the one that calls may replace, and room for what is written behind them (a list of
  * 1,000 grant operations is 40 KB, and each gets its status). They are fenced by pages that are not mapped: what is written in a row
- * ends there, before another vCPU's arguments, which have been looked at, and before what the kernel lives in.
+ * ends there, before another vCPU's arguments, which have been looked at, and before what the kernel lives in. Between, what instructions
+ * read and write.
  */
 struct area {
     u64 fence[512], lone[BATCH][512], middle_fence[512];
-    u64 shared[BATCH][512], scratch[512], room[7][512];
+    u64 shared[BATCH][512], scratch[512], room[7][512], state[512];
 };
 static struct area areas[MAX_FUZZERS + 1] __attribute__((aligned(4096)));      /* of the last the fence */
 static GUEST(multicall_entry) batch[MAX_FUZZERS][BATCH];
@@ -35,6 +36,8 @@ u64 *arguments_of(struct fuzz *z, unsigned place, bool alone)
 {
     return alone ? areas[z->who].lone[place] : areas[z->who].shared[place];
 }
+
+void *state_of(struct fuzz *z) { return areas[z->who].state; }
 
 static void arguments_fence(void)
 {
@@ -248,7 +251,7 @@ static void report(const struct fuzz *z, u64 first)
     }
     if (why)
         panic("whose fault: the fuzzer's, before step %llu: %s", (unsigned long long)first, why);
-    if (first % 16384 == 0 && !z->who && !to)
+    if (first % 2048 == 0 && !z->who && !to)
         printf("step %llu, %llu calls\n", (unsigned long long)first, (unsigned long long)nr_calls);
 }
 

@@ -1,8 +1,8 @@
 /*
  * What we live in: our code, stacks, arguments and page tables. No call may name such a frame, or we would shoot ourselves sooner or
  * later (a number of 17 bits is one of ours as often as not), and an end of ours could not be told from a fault of the hypervisor's.
- * So that it can be told for certain, the entries that map it, and the code, are noted before the first call and compared whenever
- * something unexpected comes: what is as it was and faults nevertheless is the hypervisor's doing.
+ * So that it can be told for certain, the entries that map it, the code, and the data that stay as they are from here on, are noted before
+ * the first call and compared whenever something unexpected comes: what is as it was and faults nevertheless is the hypervisor's doing.
  */
 #include "fuzz.h"
 #include "console.h"
@@ -15,8 +15,11 @@
 #define ARENA_LIMIT 4096            /* pages of the linear mapping */
 static u64 vital[VITAL_LIMIT / 64];
 static pte_raw was_mapped[ARENA_LIMIT];
-static u64 was_code;
 static char changed[120];
+
+/* What stays as it is, and its sum. */
+static struct kept { const char *name; const void *at; word bytes; u64 sum; } kept[6];
+static unsigned nr_kept;
 
 extern u8 _start[];
 extern const struct test *const tests_start[];
@@ -53,14 +56,21 @@ word harmless_frame(struct fuzz *z, word mfn) { return names_vital(mfn) ? virt_t
 
 static pte_raw entry_now(word pfn) { return (pte_raw)(entry_of(pfn_to_virt(pfn), 1) & ~(PTE_A | PTE_D)); }
 
-/* Code and constants: what changes is behind them. */
-static u64 sum_of_code(void)
+static u64 sum_of(const struct kept *k)
 {
     u64 sum = 0;
 
-    for (const u64 *p = (const u64 *)_start; p < (const u64 *)tests_start; p++)
-        sum = (sum << 7 | sum >> 57) ^ *p;
+    for (word i = 0; i < k->bytes / sizeof(word); i++)
+        sum = (sum << 7 | sum >> 57) ^ ((const word *)k->at)[i];
     return sum;
+}
+
+static void keep(const char *name, const void *at, word bytes)
+{
+    struct kept *k = &kept[nr_kept++];
+
+    *k = (struct kept){ name, at, bytes, 0 };
+    k->sum = sum_of(k);
 }
 
 void vital_init(void)
@@ -68,12 +78,17 @@ void vital_init(void)
     for (word pfn = 0; pfn < start_info->nr_pages; pfn++)
         vital_mark(p2m[pfn], true);
     for (unsigned i = 0; i < NR_VICTIMS; i++)
-        vital_mark(virt_to_mfn(model.victim[i]), false);
+        vital_mark(virt_to_mfn(model.fixed.victim[i]), false);
     for (unsigned i = 0; i < NR_LOOSE; i++)
         vital_mark(model.loose[i], false);
     for (word pfn = 0; pfn < min(arena_end, (word)ARENA_LIMIT); pfn++)
         was_mapped[pfn] = entry_now(pfn);
-    was_code = sum_of_code();
+    keep("the code", _start, P(tests_start) - P(_start));
+    keep("the trap table", trap_table, sizeof(trap_table));
+    keep("start_info", start_info, 4096);
+    keep("the list of frames", p2m, start_info->nr_pages * sizeof(word));
+    keep("the list of what no call may name", vital, sizeof(vital));
+    keep("the part of the model that stays", &model.fixed, sizeof(model.fixed));
 }
 
 const char *vital_changed(void)
@@ -84,7 +99,12 @@ const char *vital_changed(void)
                      (unsigned long long)entry_now(pfn), (unsigned long long)was_mapped[pfn]);
             return changed;
         }
-    return sum_of_code() == was_code ? NULL : "the kernel's code has changed";
+    for (const struct kept *k = kept; k < kept + nr_kept; k++)
+        if (sum_of(k) != k->sum) {
+            snprintf(changed, sizeof(changed), "%s is not as it was", k->name);
+            return changed;
+        }
+    return NULL;
 }
 
 void say_step(void)
