@@ -38,7 +38,6 @@ static const struct {
     { "a panic says all that there is to say",
       "async-show-all crash-debug-debugkey crash-debug-hwdom crash-debug-kexeccmd crash-debug-panic crash-debug-watchdog "
       "debug_stack_lines debugtrace ler lock-depth-size" },
-    { "there are no trace buffers", "tbuf_size tevt_mask" },
     { "machine checks are not looked at", "cmci-threshold mce mce_fb mce_verbosity" },
     { "guests' CPUs have what PV guests can use of the machine's; a domU has a cpuid= of its own, to xl",
       "cpu_type cpuid cpuid_mask_cpu cpuid_mask_ecx cpuid_mask_edx cpuid_mask_ext_ecx cpuid_mask_ext_edx cpuid_mask_l7s0_eax "

@@ -75,6 +75,7 @@ PRIVILEGED(hypfs_op)
 
 #pragma GCC diagnostic ignored "-Woverride-init"
 #define FUNCTION(n, function, args, is_wide) [__HYPERVISOR_##n] = function,
+hypercall_fn *const hypercall_handlers[NR_HYPERCALLS] = { [0 ... NR_HYPERCALLS - 1] = absent, HYPERCALLS(FUNCTION) };
 hypercall_fn *const hypercall_functions[NR_HYPERCALLS] = { [0 ... NR_HYPERCALLS - 1] = absent, HYPERCALLS(FUNCTION) };
 
 #define DESC(n, function, args, is_wide) \

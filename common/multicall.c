@@ -11,6 +11,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/preempt.h>
 #include <pvisor/printk.h>
+#include <pvisor/trace.h>
 
 static always_inline int write_word(enum abi_word w, gva_t at, u64 v)
 {
@@ -37,7 +38,7 @@ static s64 call_wide(u64 op, struct multicall_entry e)
     u64 *a = e.args;
 
     join_halves(&hypercall_table[op], a);
-    return hypercall_functions[op](a[0], a[1], a[2], a[3], a[4], a[5]);
+    return hypercall_handlers[op](a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* An inner call under the rules of an outer one. The entry stays in registers: nobody takes its address. */
@@ -48,9 +49,11 @@ static always_inline s64 call(enum abi_word w, const struct multicall_entry *e)
 
     if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
+    if (unlikely(read_once(trace_events)))
+        trace_hypercall(TRC_PV_HYPERCALL_SUBCALL, (u32)op, (const u64[3]){ a[0], a[1], a[2] });
     if (unlikely(w == ABI_32 && hypercall_table[op].wide))
         return call_wide(op, *e);
-    return hypercall_functions[op](a[0], a[1], a[2], a[3], a[4], a[5]);
+    return hypercall_handlers[op](a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* The entry gets the new arguments; its result stays the guest's. */

@@ -290,18 +290,6 @@ s64 sc_cpupool_op(struct xen_sysctl *op)
 
 /* --- What there is none of --- */
 
-s64 sc_tbuf_op(struct xen_sysctl *op)
-{
-    struct xen_sysctl_tbuf_op *t = &op->u.tbuf_op;
-
-    if (t->cmd != XEN_SYSCTL_TBUFOP_get_info)
-        return refuse(-EOPNOTSUPP, "trace buffer operation %u: there are none", t->cmd);
-    t->evt_mask = 0;
-    t->buffer_mfn = 0;
-    t->size = 0;
-    return 0;
-}
-
 s64 sc_absent(struct xen_sysctl *)
 {
     return -ENODEV;

@@ -13,6 +13,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/rangeset.h>
+#include <pvisor/trace.h>
 #include "internal.h"
 
 /* Of a domain that is made without a word of them. */
@@ -34,7 +35,20 @@ static int parse_maptrack_frames(const char *value) { return parse_frames(value,
 CMDLINE_OPTION("gnttab_max_maptrack_frames", parse_maptrack_frames);
 
 /* First: the toolstack may have named a pool that there is not. */
-static int pool_init(struct domain *d) { return sched_init_domain(d, d->cpupool); }
+static int pool_init(struct domain *d)
+{
+    int rc = sched_init_domain(d, d->cpupool);
+
+    if (!rc)
+        trace(TRC_SCHED_DOM_ADD, d->id);
+    return rc;
+}
+
+static void pool_fini(struct domain *d)
+{
+    trace(TRC_SCHED_DOM_REM, d->id);
+    sched_destroy_domain(d);
+}
 
 static int tables_init(struct domain *d)
 {
@@ -121,7 +135,7 @@ static const struct part {
     int (*init)(struct domain *d);
     void (*fini)(struct domain *d);
 } parts[] = {
-    { "place to run",     pool_init,              sched_destroy_domain },
+    { "place to run",     pool_init,              pool_fini },
     { "console",          console_domain_init,    console_domain_end },
     { "region map",       tables_init,            tables_fini },
     { "shared info",      shared_info_init,       shared_info_fini },

@@ -131,6 +131,19 @@ static u32 stopped_runstate(const struct vcpu *v)
     return !flags ? RUNSTATE_runnable : flags & VPF_BLOCKED ? RUNSTATE_blocked : RUNSTATE_offline;
 }
 
+/* ns, of which there are more than records have room for when a CPU was idle for long. */
+static u32 traced_time(u64 since, u64 now) { return now - since > UINT32_MAX ? UINT32_MAX : (u32)(now - since); }
+
+/* How long next may run is not known yet: 0, which tools pass over. */
+static __attribute__((noinline)) void trace_switch(const struct vcpu *prev, const struct vcpu *next, u64 now)
+{
+    u32 ran = traced_time(prev->runstate.entry_time, now), waited = traced_time(next->runstate.entry_time, now);
+
+    trace(TRC_SCHED_SWITCH_INFPREV, prev->domain->id, prev->id, ran);
+    trace(TRC_SCHED_SWITCH_INFNEXT, next->domain->id, next->id, next->runstate.state == RUNSTATE_runnable ? waited : 0, 0);
+    trace(TRC_SCHED_SWITCH, prev->domain->id, prev->id, next->domain->id, next->id);
+}
+
 static void switch_states(struct runq *rq, struct vcpu *prev, struct vcpu *next, u64 now)
 {
     write_once(next->cpu, rq->cpu);
@@ -138,6 +151,8 @@ static void switch_states(struct runq *rq, struct vcpu *prev, struct vcpu *next,
     next->sched.yielding = false;
     if (prev == next)
         return;
+    if (unlikely(read_once(trace_events)))
+        trace_switch(prev, next, now);
     runstate_change(prev, is_idle(rq, prev) ? RUNSTATE_runnable : stopped_runstate(prev), now);
     runstate_change(next, RUNSTATE_running, now);
     next->sched.start = next->sched.charged = now;
@@ -269,6 +284,7 @@ void vcpu_wake(struct vcpu *v)
     u64 flags, now = now_ns();
     struct runq *rq = lock_rq_of(v, &flags);
 
+    trace(TRC_SCHED_WAKE, v->domain->id, v->id);
     if (!vcpu_runnable(v)) {
         if (v->runstate.state == RUNSTATE_blocked && !(read_once(v->pause_flags) & VPF_BLOCKED))
             runstate_change(v, RUNSTATE_offline, now);
@@ -311,6 +327,7 @@ void vcpu_sleep_nowait(struct vcpu *v)
     u64 flags;
     struct runq *rq = lock_rq_of(v, &flags);
 
+    trace(TRC_SCHED_SLEEP, v->domain->id, v->id);
     if (!vcpu_runnable(v)) {
         if (v->sched.state == SV_RUNNING)
             raise_softirq_on(rq->cpu, SOFTIRQ_SCHEDULE);
@@ -338,10 +355,12 @@ void vcpu_block(void)
     struct vcpu *v = current;
 
     atomic_or(&v->pause_flags, VPF_BLOCKED);
-    if (vcpu_event_pending(v))
+    if (vcpu_event_pending(v)) {
         atomic_and(&v->pause_flags, ~VPF_BLOCKED);
-    else
-        raise_softirq(SOFTIRQ_SCHEDULE);
+        return;
+    }
+    trace(TRC_SCHED_BLOCK, v->domain->id, v->id);
+    raise_softirq(SOFTIRQ_SCHEDULE);
 }
 
 /* Read without locks: a vCPU that comes to a queue meanwhile gets its turn as on any other day. */
@@ -359,6 +378,7 @@ void vcpu_yield(void)
 {
     if (!anybody_waits())
         return;
+    trace(TRC_SCHED_YIELD, current->domain->id, current->id);
     current->sched.yielding = true;
     raise_softirq(SOFTIRQ_SCHEDULE);
 }

@@ -10,6 +10,7 @@
 #include <pvisor/spinlock.h>
 #include <pvisor/time.h>
 #include <pvisor/timer.h>
+#include <pvisor/trace.h>
 
 enum sched_state { SV_OFF, SV_QUEUED, SV_RUNNING, SV_PARKED /* runnable, but its domain's cap is used up */ };
 

@@ -163,6 +163,7 @@ void runstate_change(struct vcpu *v, u32 state, u64 now)
 
     if (r->state == state)
         return;
+    trace(TRC_SCHED_RUNSTATE_CHANGE | r->state << 8 | state << 4, v->id | (u32)v->domain->id << 16);
     if ((s64)(now - r->entry_time) > 0) {
         r->time[r->state] += now - r->entry_time;
         r->entry_time = now;

@@ -36,6 +36,7 @@ static s64 op_shutdown(gva_t arg)
 
     if (copy_from_guest(&s, arg, sizeof(s)))
         return refuse(-EFAULT, "shutdown reason at %#lx cannot be read", arg.v);
+    trace(TRC_SCHED_SHUTDOWN, current->domain->id, current->id, s.reason);
     domain_shutdown(current->domain, (u8)s.reason);
     return 0;
 }
@@ -90,6 +91,7 @@ static s64 op_poll(gva_t arg)
         stop_polling(v);
         return rc < 0 ? rc : 0;
     }
+    trace(TRC_SCHED_BLOCK, v->domain->id, v->id);
     if (p.timeout) {
         timer_migrate(&v->poll_timer, v->cpu);
         timer_set(&v->poll_timer, p.timeout);

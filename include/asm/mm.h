@@ -37,6 +37,8 @@ static inline maddr_t virt_to_maddr(const void *p)
     u64 v = (u64)p;
     return maddr(v >= DIRECTMAP_START ? v - DIRECTMAP_START : v - IMAGE_START);
 }
+/* Where a place in our image can be written to, which is mapped without that right. For what is patched. */
+static inline void *image_for_writing(const void *p) { return maddr_to_virt(virt_to_maddr(p)); }
 static inline void *mfn_to_virt(mfn_t m)
 {
     ASSERT(m.v < nr_frames);

@@ -50,14 +50,19 @@ struct xen_sysctl_readconsole {
     u32 count;      /* in: room; out: bytes */
 };
 
-/* Trace buffers: only get_info, so that a tool learns there are none. */
-#define XEN_SYSCTL_TBUFOP_get_info 0
+/* Trace buffers: trace.h. */
+#define XEN_SYSCTL_TBUFOP_get_info     0
+#define XEN_SYSCTL_TBUFOP_set_cpu_mask 1
+#define XEN_SYSCTL_TBUFOP_set_evt_mask 2
+#define XEN_SYSCTL_TBUFOP_set_size     3
+#define XEN_SYSCTL_TBUFOP_enable       4
+#define XEN_SYSCTL_TBUFOP_disable      5
 struct xen_sysctl_tbuf_op {
     u32 cmd;
     struct xenctl_bitmap cpu_mask;
-    u32 evt_mask;
-    u64 buffer_mfn;
-    u32 size;
+    u32 evt_mask;   /* in set_evt_mask, out get_info */
+    u64 buffer_mfn; /* out: of struct t_info; 0: there is none */
+    u32 size;       /* in set_size: pages for each CPU; out get_info: bytes of struct t_info */
 };
 
 #define XEN_SYSCTL_PHYSCAP_hvm                (1U << 0)

@@ -80,6 +80,12 @@ void domain_return_frames(struct domain *d, mfn_t m, u64 nr);
 static inline void domain_return_frame(struct domain *d, mfn_t m) { domain_return_frames(d, m, 1); }
 void domain_free_withdrawn(const struct domain *d, mfn_t m);
 
+/*
+ * Frames of ours become such as the control domain may map, as DOMID_XEN's: 2^order, for reading or for writing too. They stay that for
+ * ever.
+ */
+void show_frames(mfn_t m, unsigned order, bool writable);
+
 /* True if anybody else than its owner for being its owner holds the frame: a moment's answer, nothing to free it by. */
 bool frame_held(mfn_t m);
 

@@ -17,6 +17,8 @@
 typedef s64 hypercall_fn(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 
 /* There is one for every number, and each refuses those who may not call it: callers check nothing but the number. */
+extern hypercall_fn *const hypercall_handlers[];
+/* The same, for the ways in from guests: while calls are traced, another function stands in its entries (common/control/trace.c). */
 extern hypercall_fn *const hypercall_functions[];
 extern const u64 nr_hypercalls;
 

@@ -10,6 +10,7 @@ enum softirq {
     SOFTIRQ_TASKLET,     /* deferred work, e.g. finishing a domain's destruction */
     SOFTIRQ_NMI,         /* a hardware NMI to be told of */
     SOFTIRQ_GUEST_NMI,   /* an NMI for a vCPU: no work, but whoever goes to a guest after softirqs looks for one */
+    SOFTIRQ_TRACE,       /* this CPU's trace buffer is half full: dom0 is to be told */
     SOFTIRQ_INVARIANT,   /* debug builds: all CPUs stand still for a look */
     SOFTIRQ_SCHEDULE,    /* last: it does not return when another vCPU is to run */
     NR_SOFTIRQS

@@ -61,7 +61,7 @@ static s64 leave(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 #define SLOW   2
 #define WIDE   3
 
-hypercall_fn *const hypercall_functions[] = {
+hypercall_fn *const hypercall_handlers[] = {
     [0] = absent, [RECORD] = record, [SLOW] = slow, [WIDE] = record,
     [__HYPERVISOR_multicall] = do_multicall, [__HYPERVISOR_iret] = leave,
 };

@@ -4,7 +4,7 @@
  */
 // SOURCES: tests/unit/fake/cpus.c tests/unit/fake/cmdline.c common/sched/core.c common/sched/runq.c common/sched/place.c
 // SOURCES: common/sched/cap.c common/sched/params.c common/sched/pool.c common/sched/vcpu_timer.c common/sched/ticks.c common/timer.c
-// SOURCES: common/softirq.c common/preempt.c common/spinlock.c common/domain/system.c
+// SOURCES: common/softirq.c common/preempt.c common/spinlock.c common/domain/system.c common/trace/record.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

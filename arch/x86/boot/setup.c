@@ -28,6 +28,7 @@
 #include <pvisor/serial.h>
 #include <pvisor/softirq.h>
 #include <pvisor/time.h>
+#include <pvisor/trace.h>
 #include <pvisor/vga.h>
 #include <pvisor/version.h>
 
@@ -106,6 +107,7 @@ static noreturn_fn void start_on_final_stack(void)
     smp_init();
     pci_init();
     iommu_read_firmware();
+    trace_init();
     if (!boot_info.nr_modules)
         boot_failure("no dom0 kernel: the boot loader's first module must be the kernel for dom0");
     dom0_build(&boot_info.module[0], boot_info.nr_modules > 1 ? &boot_info.module[1] : NULL);

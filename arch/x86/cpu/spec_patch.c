@@ -25,13 +25,10 @@ static void simple_thunk(u8 *to, unsigned reg, bool lfence)
     *to = 0xcc;
 }
 
-/* Our code is mapped without write permission; the direct map has it writable. */
-static u8 *writable(const void *code) { return maddr_to_virt(virt_to_maddr(code)); }
-
 static void patch_thunks(bool lfence)
 {
     for (unsigned reg = 0; reg < (unsigned)(indirect_thunks_end - indirect_thunks) / THUNK_SIZE; reg++)
-        simple_thunk(writable(indirect_thunks + reg * THUNK_SIZE), reg, lfence);
+        simple_thunk(image_for_writing(indirect_thunks + reg * THUNK_SIZE), reg, lfence);
 }
 
 /* at: relative to itself. */
@@ -47,20 +44,20 @@ static void patch_call(const char *site, const char *target)
     u8 code[WHOLE_SITE] = { 0xe8, 0, 0, 0, 0, 0x66, 0x90 };
 
     *(s32 *)(code + 1) = (s32)(target - (site + 5));
-    memcpy(writable(site), code, WHOLE_SITE);
+    memcpy(image_for_writing(site), code, WHOLE_SITE);
 }
 
 static void patch_nop(const char *site)
 {
     static const u8 nop[WHOLE_SITE] = { 0x0f, 0x1f, 0x80, 0, 0, 0, 0 };
 
-    memcpy(writable(site), nop, WHOLE_SITE);
+    memcpy(image_for_writing(site), nop, WHOLE_SITE);
 }
 
 static void patch_jump(const char *site, const char *target)
 {
-    *writable(site) = 0xe9;
-    *(s32 *)(writable(site) + 1) = (s32)(target - (site + 5));
+    *(u8 *)image_for_writing(site) = 0xe9;
+    *(s32 *)((u8 *)image_for_writing(site) + 1) = (s32)(target - (site + 5));
 }
 
 /* What is there for SMAP's sake alone, and can stay as it was built without. */
@@ -69,7 +66,7 @@ static void patch_for_smap(const char *site, u32 kind, bool isolate)
     static const u8 stac[] = { 0x0f, 0x01, 0xcb }, clac[] = { 0x0f, 0x01, 0xca };
 
     if (kind >= SITE_OPEN)
-        memcpy(writable(site), kind == SITE_OPEN ? stac : clac, sizeof(stac));
+        memcpy(image_for_writing(site), kind == SITE_OPEN ? stac : clac, sizeof(stac));
     else if (kind == SITE_INT82)
         patch_jump(site, smap_int82_entry);
     else if (isolate)

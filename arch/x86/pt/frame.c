@@ -290,6 +290,15 @@ void domain_return_frames(struct domain *d, mfn_t m, u64 nr)
 
 bool frame_held(mfn_t m) { return (u32)read_once(frame_refs[m.v]) > 1; }
 
+/* As the M2P's (mm/frame_table.c): a reference and a type that stay; a descriptor table's is one that no writable mapping can have. */
+void show_frames(mfn_t m, unsigned order, bool writable)
+{
+    for (u64 i = 0; i < 1UL << order; i++) {
+        type_change(mfn_kept(m.v + i), FW_TYPE(writable ? FT_WRITABLE : FT_SEGDESC) | FW_VALID | 1);
+        write_once(frame_refs[m.v + i], (u64)DOMID_XEN << FR_OWNER_SHIFT | 1);
+    }
+}
+
 void frame_final_put(mfn_t m, u64 w)
 {
     struct domain *d = domain_get_owner(ref_owner(w));

@@ -46,12 +46,20 @@ void holds_type(const char *who, mfn_t m, enum frame_type as)
                  frame_owner_id(m), type_name(as), w, type_name(fw_type(w)));
 }
 
+/* Ours, for the control domain to read, or to write too: they stay what they are. */
+static bool is_shown(mfn_t m, enum frame_type as)
+{
+    u32 w = frame_types[m.v];
+
+    return frame_owner_id(m) == DOMID_XEN && (u32)frame_refs[m.v] &&
+           (as == FT_NONE || (as == FT_WRITABLE && fw_type(w) == FT_WRITABLE && w & FW_COUNT_MASK));
+}
+
 void holds(const char *who, mfn_t m, enum frame_type as)
 {
     u16 owner = frame_owner_id(m);
 
-    /* Ours that are shown: they stay where they are. */
-    if (owner == DOMID_XEN && as == FT_NONE && (u32)frame_refs[m.v])
+    if (is_shown(m, as))
         return;
     if (!CLAUSE("owner", owner < DOMID_FIRST_RESERVED, "%s names frame %#lx, which belongs to no domain (%#x)", who, m.v, owner))
         return;

@@ -8,6 +8,7 @@
 
 #include <asm/atomic.h>
 #include <public/errno.h>
+#include <pvisor/trace.h>
 #include <pvisor/fetch.h>
 #include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
@@ -611,6 +612,10 @@ s64 fake_hypercall5(s64 (*fn)(u64, u64, u64, u64, u64, u64), u64 a0, u64 a1, u64
             arg[i] = fake_restart.arg[i];
     }
 }
+
+FAKE u32 trace_events;
+FAKE void trace_record(u32 event, unsigned nr, const u32 *words) { (void)event, (void)nr, (void)words; }
+FAKE void trace_hypercall(u32 event, u32 nr, const u64 args[3]) { (void)event, (void)nr, (void)args; }
 
 void fake_reset(void)
 {
