@@ -59,6 +59,8 @@ sysctl_fn sc_cpu_policy, sc_cpu_featureset, sc_levelling_caps;
 sysctl_fn sc_physinfo, sc_getdomaininfolist, sc_getcpuinfo, sc_cpu_hotplug, sc_availheap;
 sysctl_fn sc_numainfo, sc_cputopoinfo, sc_pcitopoinfo;
 sysctl_fn sc_readconsole, sc_debug_keys, sc_sched_id, sc_scheduler_op, sc_cpupool_op, sc_absent;
+/* pm.c */
+sysctl_fn sc_get_pmstat, sc_pm_op;
 /* trace.c */
 sysctl_fn sc_tbuf_op;
 

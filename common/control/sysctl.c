@@ -23,9 +23,9 @@ static const struct sysctl_command {
     [XEN_SYSCTL_get_cpu_levelling_caps] = { sc_levelling_caps, true, false },
     [XEN_SYSCTL_get_cpu_featureset]     = { sc_cpu_featureset, true, true },
     [XEN_SYSCTL_get_cpu_policy]         = { sc_cpu_policy, true, true },
-    /* Power management and cache partitioning: as on a machine that has none. */
-    [XEN_SYSCTL_get_pmstat]             = { sc_absent, false, false },
-    [XEN_SYSCTL_pm_op]                  = { sc_absent, false, false },
+    [XEN_SYSCTL_get_pmstat]             = { sc_get_pmstat, true, false },
+    [XEN_SYSCTL_pm_op]                  = { sc_pm_op, true, false },
+    /* Cache partitioning: as on a machine that has none. */
     [XEN_SYSCTL_psr_cmt_op]             = { sc_absent, false, false },
     [XEN_SYSCTL_psr_alloc]              = { sc_absent, false, false },
 };

@@ -160,12 +160,46 @@ struct xenpf_change_freq {
 #define XENPF_GETIDLETIME_FIELDS(X) X(PTR, cpumap_bitmap) X(U32, cpumap_nr_cpus) X(PTR, idletime) X(U64, now)
 ABI_STRUCT(xenpf_getidletime, XENPF_GETIDLETIME_FIELDS)
 
-/* XENPF_set_processor_pminfo: its first words, enough to answer and ignore it. */
+/* XENPF_set_processor_pminfo: a CPU's idle or performance states, or what _PDC is told. Here are its first words; one of these follows. */
 #define XEN_PM_CX  0
 #define XEN_PM_PX  1
 #define XEN_PM_TX  2
-#define XEN_PM_PDC 3
-#define XENPF_SET_PROCESSOR_PMINFO_HEAD 8 /* bytes of id and type */
+#define XEN_PM_PDC 3 /* a pointer to u32[]: revision, how many follow, capabilities (in and out) */
+struct xenpf_pminfo_head {
+    u32 id; /* as ACPI's tables number CPUs */
+    u32 type;
+};
+
+#define XEN_POWER_REGISTER_FIELDS(X) X(U32, space_id) X(U32, bit_width) X(U32, bit_offset) X(U32, access_size) X(U64, address)
+ABI_STRUCT(xen_power_register, XEN_POWER_REGISTER_FIELDS)
+
+#define XEN_PROCESSOR_CX_FIELDS(X) \
+    X(STRUCT(xen_power_register), reg) X(U8, type) X(U32, latency) X(U32, power) X(U32, dpcnt) X(PTR, dp)
+ABI_STRUCT(xen_processor_cx, XEN_PROCESSOR_CX_FIELDS)
+
+#define XEN_PROCESSOR_POWER_FIELDS(X) X(U32, count) X(U32, flags) X(PTR, states)
+ABI_STRUCT(xen_processor_power, XEN_PROCESSOR_POWER_FIELDS)
+
+struct xen_processor_px {
+    u64 core_frequency; /* MHz */
+    u64 power;          /* mW */
+    u64 transition_latency, bus_master_latency; /* us */
+    u64 control;
+    u64 status;
+};
+
+#define XEN_PCT_REGISTER_FIELDS(X) \
+    X(U8, descriptor) X(U16, length) X(U8, space_id) X(U8, bit_width) X(U8, bit_offset) X(U8, reserved) X(U64, address)
+ABI_STRUCT(xen_pct_register, XEN_PCT_REGISTER_FIELDS)
+
+#define XEN_PSD_PACKAGE_FIELDS(X) X(U64, num_entries) X(U64, revision) X(U64, domain) X(U64, coord_type) X(U64, num_processors)
+ABI_STRUCT(xen_psd_package, XEN_PSD_PACKAGE_FIELDS)
+
+#define XEN_PX_PSS 2 /* states are there */
+#define XEN_PROCESSOR_PERFORMANCE_FIELDS(X) \
+    X(U32, flags) X(U32, platform_limit) X(STRUCT(xen_pct_register), control_register) X(STRUCT(xen_pct_register), status_register) \
+    X(U32, state_count) X(PTR, states) X(STRUCT(xen_psd_package), domain_info) X(U32, shared_type)
+ABI_STRUCT(xen_processor_performance, XEN_PROCESSOR_PERFORMANCE_FIELDS)
 
 #define XEN_PCPU_FLAGS_ONLINE  1
 #define XEN_PCPU_FLAGS_INVALID 2
@@ -239,6 +273,7 @@ struct xen_platform_op {
         struct xenpf_firmware_info firmware_info;
         struct xenpf_enter_acpi_sleep enter_acpi_sleep;
         struct xenpf_change_freq change_freq;
+        struct xenpf_pminfo_head set_pminfo;
         struct xenpf_pcpuinfo pcpu_info;
         struct xenpf_pcpu_version pcpu_version;
         struct xenpf_cpu_ol cpu_ol;

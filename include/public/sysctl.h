@@ -170,6 +170,22 @@ struct xen_sysctl_get_pmstat {
     } u;
 };
 
+/* cmd: those that we know; CPUFREQ_PARA are all about frequencies. */
+#define PM_PARA_CATEGORY_MASK              0xf0
+#define CPUFREQ_PARA                       0x10
+#define XEN_SYSCTL_pm_op_set_sched_opt_smt 0x21
+#define XEN_SYSCTL_pm_op_get_max_cstate    0x22
+#define XEN_SYSCTL_pm_op_set_max_cstate    0x23
+struct xen_sysctl_pm_op {
+    u32 cmd;
+    u32 cpuid;
+    union {
+        u32 get_max_cstate;
+        u64 get_avgfreq;
+        u8 pad[120];
+    } u;
+};
+
 #define XEN_SYSCTL_CPU_HOTPLUG_ONLINE      0
 #define XEN_SYSCTL_CPU_HOTPLUG_OFFLINE     1
 #define XEN_SYSCTL_CPU_HOTPLUG_SMT_ENABLE  2
@@ -321,6 +337,7 @@ struct xen_sysctl {
         struct xen_sysctl_getcpuinfo getcpuinfo;
         struct xen_sysctl_availheap availheap;
         struct xen_sysctl_get_pmstat get_pmstat;
+        struct xen_sysctl_pm_op pm_op;
         struct xen_sysctl_cpu_hotplug cpu_hotplug;
         struct xen_sysctl_cpupool_op cpupool_op;
         struct xen_sysctl_scheduler_op scheduler_op;

@@ -22,10 +22,12 @@ ABSENT = {
     'XEN_EMULATE_PREFIX_BYTES': 'a string for the assembler there',
     'XEN_COMMANDLINE_LEN': 'only the type xen_commandline_t there',
     'XENPF_FIRMWARE_INFO_U': 'offset of a union; xenpf_firmware_info.u is compared',
-    'XENPF_SET_PROCESSOR_PMINFO_HEAD': 'how much of a structure we read',
+    'xenpf_pminfo_head (64-bit)': 'the first words of xenpf_set_processor_pminfo',
+    'xenpf_pminfo_head (32-bit)': 'the first words of xenpf_set_processor_pminfo',
     'FEATURESET_NR_WORDS': _WORD,
     **{f'FEATURESET_{w}': _WORD for w in (
         '1d 1c e1d e1c Da1 7b0 7c0 e7d e8b 7d0 7a1 e21a 7b1 7d2 7c1 7d1 m10Al m10Ah e21c').split()},
+    'xen_sysctl_pm_op.u.pad': 'the members that we do not use',
     'vcpu_register_runstate_memory_area.pad': _SLOT,
     'vcpu_register_time_memory_area.pad': _SLOT,
     'xen_vnuma_topology_info.vdistance_pad': _SLOT,
@@ -36,6 +38,7 @@ ABSENT = {
 
 # Offset compared, size not.
 SIZE_DIFFERS = {
+    'xen_platform_op.u.set_pminfo': 'the first words; what follows depends on the word size',
     'xen_domctl.u.createdomain': 'another in each release: xen_domctl_createdomain_4_17 and _4_19',
     **{name: 'ours holds only the members of the union that have one layout' for name in (
         'xenpf_firmware_info', 'xenpf_firmware_info.u', 'xenpf_firmware_info.u.efi_info',

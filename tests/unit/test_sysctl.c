@@ -61,6 +61,8 @@ u32 console_ring_read(char *buf, u32 n, u32 *index, bool clear) { (void)buf, (vo
 void debug_key_handle(char key, struct cpu_regs *regs) { (void)key, (void)regs; }
 s64 sched_sysctl(struct xen_sysctl_scheduler_op *op) { (void)op; return 0; }
 s64 sc_tbuf_op(struct xen_sysctl *op) { (void)op; return 0; }
+s64 sc_get_pmstat(struct xen_sysctl *op) { (void)op; return 0; }
+s64 sc_pm_op(struct xen_sysctl *op) { (void)op; return 0; }
 s64 sc_cpu_policy(struct xen_sysctl *op) { (void)op; return 0; }
 s64 sc_cpu_featureset(struct xen_sysctl *op) { (void)op; return 0; }
 s64 sc_levelling_caps(struct xen_sysctl *op) { (void)op; return 0; }

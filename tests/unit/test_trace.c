@@ -239,8 +239,8 @@ static void each_cpu_has_a_buffer_of_its_own(void **state)
 static void masks_choose_events_and_cpus(void **state)
 {
     static const struct { u32 mask; bool kept; } cases[] = {
-        { TRC_ALL, true }, { TRC_SCHED, true }, { TRC_SCHED_VERBOSE, true }, { TRC_SCHED_MIN, false }, { TRC_PV, false }, { TRC_GEN, false },
-        { 0x00020000, false }, { 0x00008000, false }, { ~0u, true },
+        { TRC_ALL, true }, { TRC_SCHED, true }, { TRC_SCHED_VERBOSE, true }, { TRC_SCHED_MIN, false }, { TRC_PV, false },
+        { TRC_GEN, false }, { 0x00020000, false }, { 0x00008000, false }, { ~0u, true },
     };
     struct record r;
 

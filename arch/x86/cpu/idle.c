@@ -59,6 +59,36 @@ static void wait_by_mwait(void)
     (void)xchg(&info->watching, false);
 }
 
+/* since: TSC, 0 while the CPU does not wait. Only the CPU itself writes. */
+struct idle_count { u64 waits, ticks, since; };
+STATIC_PERCPU(struct idle_count, counts);
+
+static void wait(void)
+{
+    struct idle_count *c = &this_cpu(counts);
+
+    write_once(c->since, rdtsc());
+    if (use_mwait)
+        wait_by_mwait();
+    else
+        __asm__ volatile("sti; hlt" ::: "memory");
+    write_once(c->waits, c->waits + 1);
+    write_once(c->ticks, c->ticks + (rdtsc() - c->since));
+    write_once(c->since, 0);
+}
+
+struct idle_stat idle_stat(unsigned cpu)
+{
+    const struct idle_count *c = &cpu_var(counts, cpu);
+    u64 since = read_once(c->since), now = rdtsc();
+    struct idle_stat s = { .waits = read_once(c->waits), .ticks = read_once(c->ticks) };
+
+    /* TSCs of different CPUs may differ a little. */
+    if (since && now > since && read_once(c->since) == since)
+        s.ticks += now - since;
+    return s;
+}
+
 void cpu_wait_for_work(void)
 {
     irq_disable();
@@ -66,8 +96,6 @@ void cpu_wait_for_work(void)
         irq_enable();
     else if (unlikely(!cpumask_test(&cpu_online_map, this_cpu_id())))
         smp_leave();
-    else if (use_mwait)
-        wait_by_mwait();
     else
-        __asm__ volatile("sti; hlt" ::: "memory");
+        wait();
 }

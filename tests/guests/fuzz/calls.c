@@ -546,21 +546,22 @@ static const struct command platform_commands[] = {
     C(XENPF_platform_quirk, PLATFORM "n4"), C(XENPF_get_cpu_version, PLATFORM "c4"), C(XENPF_efi_runtime_call, PLATFORM "n4n4"),
     C(XENPF_firmware_info, PLATFORM "n4n4r8r8"), C(XENPF_enter_acpi_sleep, PLATFORM "n2n2n4b4", make_sleep, .alone = true),
     C(XENPF_change_freq, PLATFORM "z4c4r8"), C(XENPF_getidletime, PLATFORM "awn4swz8"),
-    C(XENPF_set_processor_pminfo, PLATFORM "c4c4r4r4awaw"), C(XENPF_get_cpuinfo, PLATFORM "c4z4z4"),
+    C(XENPF_set_processor_pminfo, PLATFORM "c4n4n4r4awaw"), C(XENPF_get_cpuinfo, PLATFORM "c4z4z4"),
     C(XENPF_cpu_online, PLATFORM "r4"), C(XENPF_cpu_offline, PLATFORM "r4"), C(XENPF_cpu_hotadd, PLATFORM "r4r4r4"),
     C(XENPF_mem_hotadd, PLATFORM "r8r8r4r4"), C(XENPF_core_parking, PLATFORM "c4n4"), C(XENPF_resource_op, PLATFORM "c4c4aw"),
     C(XENPF_get_symbol, PLATFORM "N4N4swr8z1"),
 };
 
 static const struct command sysctl_commands[] = {
-    C(XEN_SYSCTL_readconsole, SYSCTL "b1b1z1z1r4sxN4"), C(XEN_SYSCTL_tbuf_op, SYSCTL "n4axn4n4r8z4"), C(XEN_SYSCTL_physinfo, SYSCTL),
+    C(XEN_SYSCTL_readconsole, SYSCTL "b1b1z1z1r4sxN4"), C(XEN_SYSCTL_tbuf_op, SYSCTL "n4z4axn4z4n4z4zxN4"), C(XEN_SYSCTL_physinfo, SYSCTL),
     C(XEN_SYSCTL_sched_id, SYSCTL), C(XEN_SYSCTL_getdomaininfolist, SYSCTL "n2n4sxz4"),
     C(XEN_SYSCTL_debug_keys, SYSCTL "axb4", make_keys, .alone = true), C(XEN_SYSCTL_getcpuinfo, SYSCTL "N4sx"),
     C(XEN_SYSCTL_cpu_hotplug, SYSCTL "r4c4", make_hotplug, .alone = true), C(XEN_SYSCTL_availheap, SYSCTL "N4N4z4"),
     C(XEN_SYSCTL_cputopoinfo, SYSCTL "n4sx"), C(XEN_SYSCTL_numainfo, SYSCTL "n4sxsx"), C(XEN_SYSCTL_pcitopoinfo, SYSCTL "n4axsx"),
     C(XEN_SYSCTL_cpupool_op, SYSCTL "n4n4n4D4c4z4sxn4"), C(XEN_SYSCTL_scheduler_op, SYSCTL "n4n4b4N4N4N4"),
     C(XEN_SYSCTL_get_cpu_levelling_caps, SYSCTL), C(XEN_SYSCTL_get_cpu_featureset, SYSCTL "n4N4sx"),
-    C(XEN_SYSCTL_get_cpu_policy, SYSCTL "n4N4N4z4sxsx"), C(XEN_SYSCTL_get_pmstat, SYSCTL "r4c4"), C(XEN_SYSCTL_pm_op, SYSCTL "r4c4"),
+    C(XEN_SYSCTL_get_cpu_policy, SYSCTL "n4N4N4z4sxsx"),
+    C(XEN_SYSCTL_get_pmstat, SYSCTL "I4c4n4z4zxsxsx"), C(XEN_SYSCTL_pm_op, SYSCTL "I4c4r4"),
     C(XEN_SYSCTL_psr_cmt_op, SYSCTL "r4r4"), C(XEN_SYSCTL_psr_alloc, SYSCTL "r4r4"),
 };
 

@@ -1,25 +1,14 @@
 /* HYPERVISOR_platform_op: what dom0 tells and asks about the machine. Interface: public/platform.h. */
 #include <asm/percpu.h>
 #include <asm/x86.h>
-#include <public/errno.h>
-#include <public/platform.h>
 #include <pvisor/acpi.h>
 #include <pvisor/console.h>
-#include <pvisor/domain.h>
-#include <pvisor/guest.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/power.h>
-#include <pvisor/printk.h>
 #include <pvisor/time.h>
-
-/* Each handler gets the whole structure, copied in; it is copied out again if the handler returns 0. */
-typedef s64 platform_fn(struct xen_platform_op *op);
-
-/* A piece that depends on the word size, from the bytes of the union and back. */
-#define DECODE(name, internal, op) abi_decode(current_word(), &name##_desc, (internal), (op)->u.pad)
-#define ENCODE(name, op, internal) abi_encode(current_word(), &name##_desc, (op)->u.pad, (internal))
+#include "internal.h"
 
 /* --- Clock ------------------------------------------------------------------------------------------------------ */
 
@@ -167,12 +156,6 @@ static s64 op_idle_time(struct xen_platform_op *op)
     return ENCODE(xenpf_getidletime, op, &t) ? 0 : -EOVERFLOW;
 }
 
-/* Idle and performance states are taken note of by no one here: the CPU halts when idle, and the firmware sets clocks. */
-static s64 op_processor_info(struct xen_platform_op *)
-{
-    return 0;
-}
-
 static s64 op_quirk(struct xen_platform_op *op)
 {
     u32 id = op->u.platform_quirk.quirk_id;
@@ -221,7 +204,7 @@ static platform_fn *const commands[] = {
     [XENPF_cpu_hotadd] = op_no_hotplug,
     [XENPF_mem_hotadd] = op_no_hotplug,
     [XENPF_core_parking] = op_unsupported,
-    [XENPF_resource_op] = op_unsupported,
+    [XENPF_resource_op] = op_resource,
     [XENPF_get_symbol] = op_unsupported,
 };
 

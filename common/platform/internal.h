@@ -1,0 +1,21 @@
+/* What the files of platform_op share. */
+#ifndef PLATFORM_INTERNAL_H
+#define PLATFORM_INTERNAL_H
+
+#include <public/errno.h>
+#include <public/platform.h>
+#include <pvisor/domain.h>
+#include <pvisor/guest.h>
+#include <pvisor/printk.h>
+
+/* Each handler gets the whole structure, copied in; it is copied out again if the handler returns 0. */
+typedef s64 platform_fn(struct xen_platform_op *op);
+
+/* A piece that depends on the word size, from the bytes of the union and back. */
+#define DECODE(name, internal, op) abi_decode(current_word(), &name##_desc, (internal), (op)->u.pad)
+#define ENCODE(name, op, internal) abi_encode(current_word(), &name##_desc, (op)->u.pad, (internal))
+
+platform_fn op_resource;        /* resource.c */
+platform_fn op_processor_info;  /* processor.c */
+
+#endif
