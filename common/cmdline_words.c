@@ -43,7 +43,6 @@ static const struct {
       "cpu_type cpuid cpuid_mask_cpu cpuid_mask_ecx cpuid_mask_edx cpuid_mask_ext_ecx cpuid_mask_ext_edx cpuid_mask_l7s0_eax "
       "cpuid_mask_l7s0_ebx cpuid_mask_thermal_ecx cpuid_mask_xsave_eax dom0-cpuid pku" },
     { "the hypervisor does not use that feature of CPUs", "cet dit global-pages invpcid pcid psr tboot tsx" },
-    { "microcode is not loaded", "ucode" },
     { "guests have no performance counters", "vpmu" },
     { "there is no security module", "flask xsm" },
     { "there is no argo", "argo" },

@@ -16,6 +16,7 @@ typedef s64 platform_fn(struct xen_platform_op *op);
 #define ENCODE(name, op, internal) abi_encode(current_word(), &name##_desc, (op)->u.pad, (internal))
 
 platform_fn op_resource;        /* resource.c */
+platform_fn op_microcode, op_microcode2, op_microcode_revision;     /* microcode.c */
 platform_fn op_processor_info;  /* processor.c */
 
 #endif

@@ -31,6 +31,9 @@ void memory_to_heap(void);
 /* A module's memory, or the initial code and data, goes to the heap. */
 void boot_release(maddr_t start, u64 size);
 
+/* Loads the microcode that ucode= names. After the heap is there, and faults are handled; CPU 0 alone runs. */
+void ucode_boot(void);
+
 /* Builds and starts dom0 from the first two modules; stops the machine with a message if that cannot be done. */
 void dom0_build(const struct boot_module *kernel, const struct boot_module *initrd);
 

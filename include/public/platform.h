@@ -35,6 +35,8 @@
 #define XENPF_resource_op          61
 #define XENPF_settime64            62
 #define XENPF_get_symbol           63
+#define XENPF_get_ucode_revision   65
+#define XENPF_microcode_update2    66
 
 /* Wall clock at system time system_time (ns): secs and nsecs since 1970. */
 struct xenpf_settime32 {
@@ -262,6 +264,17 @@ ABI_STRUCT(xenpf_resource_op, XENPF_RESOURCE_OP_FIELDS)
 #define XENPF_SYMDATA_FIELDS(X) X(U32, namelen) X(U32, symnum) X(PTR, name) X(U64, address) X(CHAR, type)
 ABI_STRUCT(xenpf_symdata, XENPF_SYMDATA_FIELDS)
 
+struct xenpf_ucode_revision {
+    u32 cpu; /* in */
+    u32 signature; /* CPUID leaf 1, eax */
+    u32 pf; /* Intel: a bit for the platform */
+    u32 revision;
+};
+
+#define XENPF_UCODE_FORCE 1
+#define XENPF_MICROCODE_UPDATE2_FIELDS(X) X(U32, flags) X(U32, length) X(PTR, data)
+ABI_STRUCT(xenpf_microcode_update2, XENPF_MICROCODE_UPDATE2_FIELDS)
+
 struct xen_platform_op {
     u32 cmd;
     u32 interface_version;
@@ -280,6 +293,7 @@ struct xen_platform_op {
         struct xenpf_cpu_hotadd cpu_add;
         struct xenpf_mem_hotadd mem_add;
         struct xenpf_core_parking core_parking;
+        struct xenpf_ucode_revision ucode_revision;
         u8 pad[128];
     } u;
 };

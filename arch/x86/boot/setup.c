@@ -80,6 +80,7 @@ static noreturn_fn void start_on_final_stack(void)
 {
     printk(LOG_INFO "System RAM: %lu MiB, %lu MiB free\n", heap_total_frames() >> 8, heap_free_frames() >> 8);
     cpumask_set(&cpu_online_map, 0);
+    ucode_boot();
     cpu_init_features();
     spec_init();
     console_init_late();

@@ -24,6 +24,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
+#include <pvisor/microcode.h>
 #include <pvisor/printk.h>
 #include <pvisor/sched.h>
 #include <pvisor/softirq.h>
@@ -104,6 +105,7 @@ void start_secondary(void)
 
     desc_init_cpu(cpu);
     write_once(cpu_states[cpu], CPU_STARTING);
+    ucode_load_kept();
     cpu_init_features();
     lapic_init_cpu();
     cpumask_set(&cpu_live_map, cpu);
