@@ -20,8 +20,8 @@ struct ucode_patch {
 };
 
 /*
- * microcode_parse.c: the newest of the file's patches for this CPU, older than what is loaded or not. 0; -ENOENT: the file is well formed and
- * has none; -EINVAL: it is not, and *why says what is wrong, which is the first thing that is.
+ * microcode_parse.c: the newest of the file's patches for this CPU, older than what is loaded or not. 0; -ENOENT: the file is well formed
+ * and has none; -EINVAL: it is not, and *why says what is wrong, which is the first thing that is.
  */
 int ucode_find(const u8 *file, size_t len, const struct ucode_cpu *cpu, struct ucode_patch *best, const char **why);
 

@@ -4,7 +4,8 @@
  */
 // SOURCES: arch/x86/cpu/features.c arch/x86/cpu/hwdom.c arch/x86/cpu/idle.c arch/x86/cpu/power.c arch/x86/cpu/smp.c
 // SOURCES: arch/x86/cpu/spec_options.c arch/x86/cpu/watchdog.c arch/x86/irq/lapic.c arch/x86/pv/dom0_size.c arch/x86/time/time.c
-// SOURCES: arch/x86/mm/e820.c arch/x86/boot/ucode.c common/control/trace.c common/domain/create.c common/sched/pool.c common/cmdline_words.c
+// SOURCES: arch/x86/boot/ucode.c
+// SOURCES: arch/x86/mm/e820.c common/control/trace.c common/domain/create.c common/sched/pool.c common/cmdline_words.c
 // SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c common/lib/xen_version.c
 // SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c common/invariant.c
 // LIBS: -no-pie -Wl,--unresolved-symbols=ignore-all -Wl,-T,cmdline.lds
