@@ -42,14 +42,14 @@ static s64 call_wide(u64 op, struct multicall_entry e)
 }
 
 /* An inner call under the rules of an outer one. The entry stays in registers: nobody takes its address. */
-static always_inline s64 call(enum abi_word w, const struct multicall_entry *e)
+static always_inline s64 call(enum abi_word w, const struct multicall_entry *e, bool traced)
 {
     const u64 *a = e->args;
     u64 op = e->op & (NR_HYPERCALLS - 1);     /* as asm/nospec.h has it */
 
     if (unlikely(e->op >= nr_hypercalls))
         return -ENOSYS;
-    if (unlikely(read_once(trace_events)))
+    if (traced)
         trace_hypercall(TRC_PV_HYPERCALL_SUBCALL, (u32)op, (const u64[3]){ a[0], a[1], a[2] });
     if (unlikely(w == ABI_32 && hypercall_table[op].wide))
         return call_wide(op, *e);
@@ -69,7 +69,7 @@ static int write_restart(enum abi_word w, gva_t entry)
     return 0;
 }
 
-static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
+static always_inline s64 run(enum abi_word w, gva_t list, u64 nr, bool traced)
 {
     u64 size = abi_sizeof(w, multicall_entry);
     u32 mark = fetch_mark();
@@ -83,7 +83,7 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
         fetch_forget(mark);
         if (unlikely(guest_read_abi_as(w, multicall_entry, &e, list)))
             return refuse(-EFAULT, "entry %lu of %lu at %#lx cannot be read", i, nr, list.v);
-        rc = call(w, &e);
+        rc = call(w, &e, traced);
         if (unlikely(rc < 0)) {
             if (rc == -ERESTART_HYPERCALL && hypercall_restart_asked())
                 return write_restart(w, list) ? -EFAULT : hypercall_restart(2, list.v, nr - i);
@@ -98,7 +98,7 @@ static always_inline s64 run(enum abi_word w, gva_t list, u64 nr)
     return 0;
 }
 
-s64 do_multicall(u64 list, u64 nr, u64, u64, u64, u64)
+static always_inline s64 multicall(gva_t list, u32 nr, bool traced)
 {
     struct vcpu *v = current;
     s64 rc;
@@ -107,7 +107,10 @@ s64 do_multicall(u64 list, u64 nr, u64, u64, u64, u64)
         return refuse(-EINVAL, "a multicall within a multicall");
     v->in_multicall = true;
     /* A copy of the loop for each word size, since most of it is about that. */
-    rc = likely(domain_word(v->domain) == ABI_64) ? run(ABI_64, gva(list), (u32)nr) : run(ABI_32, gva(list), (u32)nr);
+    rc = likely(domain_word(v->domain) == ABI_64) ? run(ABI_64, list, nr, traced) : run(ABI_32, list, nr, traced);
     v->in_multicall = false;
     return rc;
 }
+
+s64 do_multicall(u64 list, u64 nr, u64, u64, u64, u64) { return multicall(gva(list), (u32)nr, false); }
+s64 do_traced_multicall(u64 list, u64 nr, u64, u64, u64, u64) { return multicall(gva(list), (u32)nr, true); }

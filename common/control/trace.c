@@ -60,7 +60,7 @@ static s64 traced_call(u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
     u32 nr = guest_regs()->rax & (NR_HYPERCALLS - 1);
 
     trace_hypercall(TRC_PV_HYPERCALL_V2, nr, (const u64[3]){ a0, a1, a2 });
-    return hypercall_handlers[nr](a0, a1, a2, a3, a4, a5);
+    return (nr == __HYPERVISOR_multicall ? do_traced_multicall : hypercall_handlers[nr])(a0, a1, a2, a3, a4, a5);
 }
 
 /*

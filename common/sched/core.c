@@ -151,7 +151,7 @@ static void switch_states(struct runq *rq, struct vcpu *prev, struct vcpu *next,
     next->sched.yielding = false;
     if (prev == next)
         return;
-    if (unlikely(read_once(trace_events)))
+    if (tracing())
         trace_switch(prev, next, now);
     runstate_change(prev, is_idle(rq, prev) ? RUNSTATE_runnable : stopped_runstate(prev), now);
     runstate_change(next, RUNSTATE_running, now);

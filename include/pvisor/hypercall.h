@@ -63,7 +63,7 @@ HYPERCALL(do_xen_version); HYPERCALL(do_console_io); HYPERCALL(do_physdev_op_com
 HYPERCALL(do_vm_assist); HYPERCALL(do_update_va_mapping_otherdomain); HYPERCALL(do_iret); HYPERCALL(do_vcpu_op);
 HYPERCALL(do_set_segment_base); HYPERCALL(do_mmuext_op); HYPERCALL(do_xsm_op); HYPERCALL(do_nmi_op);
 HYPERCALL(do_sched_op); HYPERCALL(do_callback_op); HYPERCALL(do_xenoprof_op); HYPERCALL(do_event_channel_op);
-HYPERCALL(do_physdev_op); HYPERCALL(do_hvm_op); HYPERCALL(do_sysctl); HYPERCALL(do_domctl);
+HYPERCALL(do_traced_multicall); HYPERCALL(do_physdev_op); HYPERCALL(do_hvm_op); HYPERCALL(do_sysctl); HYPERCALL(do_domctl);
 HYPERCALL(do_kexec_op); HYPERCALL(do_xenpmu_op); HYPERCALL(do_mca); HYPERCALL(do_argo_op); HYPERCALL(do_hypfs_op); HYPERCALL(do_pvisor_op);
 
 #endif

@@ -16,13 +16,21 @@
 extern u32 trace_events;
 extern cpumask_t trace_cpus;        /* on which CPUs */
 
+/* Whether anything is recorded: one look at memory and a branch, where a compiler would load the word first. */
+static always_inline bool tracing(void)
+{
+    __asm__ goto("cmpl $0, %0\n\tjne %l[on]" : : "m"(trace_events) : "cc" : on);
+    return false;
+on:
+    return true;
+}
 /* Whether this CPU records an event. */
 bool trace_wanted(u32 event);
 /* At most TRACE_EXTRA_MAX words. Any context but NMIs; no locks are taken. */
 void trace_record(u32 event, unsigned nr, const u32 *words);
 /* One event with its words, TRC_*: trace(TRC_SCHED_WAKE, v->domain->id, v->id); */
 #define trace(event, ...) do {                                                                  \
-    if (unlikely(read_once(trace_events))) {                                                    \
+    if (tracing()) {                                                                            \
         const u32 words_[] = { __VA_ARGS__ };                                                   \
         _Static_assert(ARRAY_SIZE(words_) <= TRACE_EXTRA_MAX, "a record has no room for it");   \
         trace_record((event), ARRAY_SIZE(words_), words_);                                      \

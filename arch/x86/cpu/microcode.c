@@ -106,7 +106,7 @@ static int load_everywhere(u32 before)
     return taken == asked ? 0 : -EIO;
 }
 
-static int load(const u8 *file, size_t len, bool force)
+static int load_newest(const u8 *file, size_t len, bool force)
 {
     struct ucode_cpu cpu = ucode_this_cpu();
     struct ucode_patch patch;
@@ -140,7 +140,7 @@ int ucode_load(const u8 *file, size_t len, bool force)
 
     if (xchg(&busy, true))
         return refuse(-EBUSY, "microcode is being loaded");
-    rc = load(file, len, force);
+    rc = load_newest(file, len, force);
     (void)xchg(&busy, false);
     return rc;
 }

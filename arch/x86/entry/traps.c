@@ -16,6 +16,7 @@
 #include <pvisor/printk.h>
 #include <pvisor/short_way.h>
 #include <pvisor/softirq.h>
+#include <pvisor/trace.h>
 
 noreturn_fn void fatal_trap(struct cpu_regs *r, const char *what);
 void trap_nmi(struct cpu_regs *r);
@@ -228,7 +229,7 @@ static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcp
 }
 
 /* Most are a 64-bit guest's own, and are quickly passed on. */
-bool trap_pf(struct cpu_regs *r)
+static always_inline bool take_fault(struct cpu_regs *r)
 {
     u64 address = read_cr2();
     struct vcpu *v = current;
@@ -242,6 +243,20 @@ bool trap_pf(struct cpu_regs *r)
     }
     return pv_deliver_page_fault_64(v, r, address, r->error_code);
 }
+
+/* Of a guest's faults each is an event, also those that are mended. */
+static __attribute__((noinline)) bool traced_fault(struct cpu_regs *r)
+{
+    u64 address = read_cr2();
+
+    if (from_guest(r) && current->domain->arch.word == ABI_64)
+        trace(TRC_PV_PAGE_FAULT | TRC_64_FLAG, TRACE_U64(r->rip), TRACE_U64(address), r->error_code);
+    else if (from_guest(r))
+        trace(TRC_PV_PAGE_FAULT, (u32)r->rip, (u32)address, r->error_code);
+    return take_fault(r);
+}
+
+bool trap_pf(struct cpu_regs *r) { return tracing() ? traced_fault(r) : take_fault(r); }
 
 static void trap_int80(struct cpu_regs *r)
 {

@@ -14,7 +14,6 @@
 #include <public/arch-x86.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/printk.h>
-#include <pvisor/trace.h>
 
 static always_inline u64 saved_flags(const struct vcpu *v, const struct cpu_regs *regs, u8 mask)
 {
@@ -183,18 +182,8 @@ bool pv_deliver_ud_64(struct vcpu *v, struct cpu_regs *regs) { return deliver_tr
 
 void pv_inject_trap(u8 vector, u32 error_code) { pv_deliver_trap(current, guest_regs(), vector, error_code); }
 
-static __attribute__((noinline)) void trace_page_fault(const struct cpu_regs *regs, u64 address, u32 error_code)
-{
-    if (current->domain->arch.word == ABI_64)
-        trace(TRC_PV_PAGE_FAULT | TRC_64_FLAG, TRACE_U64(regs->rip), TRACE_U64(address), error_code);
-    else
-        trace(TRC_PV_PAGE_FAULT, (u32)regs->rip, (u32)address, error_code);
-}
-
 static always_inline bool deliver_page_fault(enum abi_word w, struct vcpu *v, struct cpu_regs *regs, u64 address, u64 error_code)
 {
-    if (unlikely(read_once(trace_events)))
-        trace_page_fault(regs, address, (u32)error_code);
     vcpu_set_cr2(w, v, address);
     v->arch.cr[2] = address;
     return deliver_trap(w, v, regs, X86_VEC_PF, error_code);
