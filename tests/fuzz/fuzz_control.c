@@ -9,7 +9,7 @@
 // SOURCES: common/control/versions.c common/lib/xen_version.c common/lib/text.c
 // SOURCES: common/control/memory.c common/control/policy.c common/control/sysctl.c common/control/vcpu.c common/control/vcpu_state.c
 // SOURCES: common/platform/platform.c common/platform/resource.c common/platform/processor.c common/rangeset.c common/domain/rights.c
-// SOURCES: common/control/pm.c arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c
+// SOURCES: common/platform/microcode.c common/control/pm.c arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c
 #include <pvisor/cpu_policy.h>
 #include <pvisor/rangeset.h>
 
@@ -37,6 +37,7 @@
 #include <pvisor/acpi.h>
 #include <pvisor/console.h>
 #include <pvisor/cpupool.h>
+#include <pvisor/microcode.h>
 #include <pvisor/sched.h>
 #define MOVE_BYTES 48u
 #include "moves.h"
@@ -73,6 +74,10 @@ int vcpu_set_hard_affinity(struct vcpu *v, const cpumask_t *m)
 void vcpu_send_nmi(struct vcpu *v) { (void)v; }
 s64 sc_tbuf_op(struct xen_sysctl *op) { (void)op; return 0; }     /* tests/unit/test_trace.c has what is behind it */
 struct idle_stat idle_stat(unsigned cpu) { return (struct idle_stat){ .waits = cpu }; }
+void *alloc_pages(unsigned order) { return xzalloc_bytes(PAGE_SIZE << order); }
+void free_pages(void *p, unsigned order) { (void)order, xfree(p); }
+int ucode_load(const u8 *file, size_t len, bool force) { return force || (len && file[0]) ? 0 : -EINVAL; }   /* fuzz_microcode.c */
+struct ucode_cpu ucode_this_cpu(void) { return (struct ucode_cpu){ .revision = 1 }; }
 int rdmsr_safe(u32 msr, u64 *v) { *v = msr; return 0; }
 int wrmsr_safe(u32 msr, u64 v) { (void)msr, (void)v; return 0; }
 void smp_call(const cpumask_t *cpus, void (*fn)(void *data), void *data) { (void)cpus, fn(data); }
@@ -211,7 +216,7 @@ static void sysctl(void)
 
 static void platform_op(void)
 {
-    struct xen_platform_op op = { .cmd = (u32)take(&move, 1) % 66, .interface_version = XENPF_INTERFACE_VERSION };
+    struct xen_platform_op op = { .cmd = (u32)take(&move, 1) % 67, .interface_version = XENPF_INTERFACE_VERSION };
 
     draw_bytes((u8 *)&op.u, sizeof(op.u));
     memcpy(fake_guest(op_at), &op, sizeof(op));
