@@ -10,8 +10,8 @@ static const struct {
 } idle_words[] = {
     /* The menus of every Debian have these. */
     { "", "placeholder no-real-mode edd" },
-    { "IOMMUs are not used",
-      "iommu iommu_dev_iotlb_timeout iommu_inclusive_mapping dom0-iommu ats ivmd ivrs_hpet ivrs_ioapic rmrr snb_igd_quirk pci-phantom" },
+    { "what the firmware's tables say of IOMMUs is taken as it is, and iommu= says whether they are used",
+      "iommu_dev_iotlb_timeout iommu_inclusive_mapping dom0-iommu ats ivmd ivrs_hpet ivrs_ioapic rmrr snb_igd_quirk pci-phantom" },
     { "it is about HVM and PVH guests, which there are not",
       "altp2m apicv asid ept force-ept hap hap_1gb hap_2mb hvm_debug hvm_fep hvm_port80 ple_gap ple_window unrestricted_guest "
       "viridian-spinlock-retry-count viridian-version vm-notify-window vpid" },

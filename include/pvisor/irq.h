@@ -33,6 +33,11 @@ int irq_request(u32 gsi, void (*fn)(void *data, struct cpu_regs *regs), void *da
 /* A function for one of our own vectors (IPIs); called with interrupts off, after the APIC's EOI. */
 void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs));
 
+/* What a device must write to interrupt somebody. */
+struct msi_message { u64 address; u32 data; };
+/* Has every source send anew, which may have learnt another way of saying where. */
+void irq_retarget_all(void);
+
 /* Local APIC. A CPU that comes up calls lapic_init_cpu() before it takes interrupts or IPIs. */
 void lapic_init_bsp(void);                              /* after acpi_init(); also silences the 8259s */
 void lapic_init_cpu(void);

@@ -21,6 +21,7 @@ enum lock_rank {
     RANK_EVTCHN,       /* a domain's port table; two at once in domid order (spin_lock_second) */
     RANK_EVTCHN_PORT,  /* one event channel: held to send on it, and to change its state */
     RANK_PAGES,        /* a domain's page accounting */
+    RANK_IOMMU,        /* what devices reach */
     RANK_VMAP,
     RANK_XMALLOC,
     RANK_HEAP,         /* the frame allocator */

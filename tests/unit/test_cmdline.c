@@ -88,10 +88,10 @@ static void names_what_it_does_not_take(void **state)
 static void says_why_words_of_others_do_nothing(void **state)
 {
     (void)state;
-    cmdline_parse("iommu=force,verbose no-pcid ivrs_ioapic[4]=00:14.0 placeholder no-real-mode edd=off sched=credit");
-    assert_non_null(strstr(log_text, "'iommu=force,verbose' has no effect: IOMMUs are not used"));
+    cmdline_parse("rmrr=force,verbose no-pcid ivrs_ioapic[4]=00:14.0 placeholder no-real-mode edd=off sched=credit");
+    assert_non_null(strstr(log_text, "'rmrr=force,verbose' has no effect: what the firmware's tables say of IOMMUs is taken as it is"));
     assert_non_null(strstr(log_text, "'no-pcid' has no effect: the hypervisor does not use"));
-    assert_non_null(strstr(log_text, "'ivrs_ioapic[4]=00:14.0' has no effect: IOMMUs"));
+    assert_non_null(strstr(log_text, "'ivrs_ioapic[4]=00:14.0' has no effect: what the firmware's tables say of IOMMUs"));
     assert_non_null(strstr(log_text, "'sched=credit' has no effect: there is one scheduler"));
     assert_null(strstr(log_text, "placeholder"));
     assert_null(strstr(log_text, "real-mode"));
@@ -102,7 +102,7 @@ static void says_why_words_of_others_do_nothing(void **state)
 static void names_the_nearest_word(void **state)
 {
     static const struct { const char *word, *nearest; } cases[] = {
-        { "qiuck=yes", "quick" }, { "coutn=1", "count" }, { "texts=x", "text" }, { "no-quck", "quick" }, { "iomu=on", "iommu" },
+        { "qiuck=yes", "quick" }, { "coutn=1", "count" }, { "texts=x", "text" }, { "no-quck", "quick" }, { "nmua=on", "numa" },
         { "max-cstate=1", "max_cstate" }, { "crashkernell=1", "crashkernel" }, { "cpuidl", "cpuidle" },
     };
     char expected[100];

@@ -10,6 +10,7 @@
 #include <arch/x86/irq/internal.h>
 #include <public/errno.h>
 #include <pvisor/frame.h>
+#include <pvisor/iommu.h>
 
 #define CAP     0x70
 #define BAR     0xfe000000UL
@@ -47,6 +48,12 @@ void iounmap(void *p, size_t size)
     assert_ptr_equal(p, table);
     unmapped = size;
 }
+
+/* Where interrupts are remapped, a message names an entry of a table, and the entry says the rest. */
+bool iommu_remaps;
+static struct iommu_interrupt routed;
+struct msi_message iommu_route(const struct iommu_interrupt *i) { return routed = *i, (struct msi_message){ 0xfee00010UL | i->irq << 5, 0 }; }
+u8 pci_find_capability(u32 sbdf, u8 id) { return (void)sbdf, (void)id, 0; }
 
 void guest_log(const char *fmt, ...) { (void)fmt; }
 u64 spin_lock_irqsave(spinlock_t *l) { return (void)l, 0; }
@@ -122,10 +129,34 @@ static void unmaps_what_a_failure_leaves(void **state)
     assert_int_equal(unmapped, sizeof(table));
 }
 
+/* The message is the table's entry, and the entry is for this function alone; an old bus has other names, too. */
+static void names_an_entry_where_interrupts_are_remapped(void **state)
+{
+    struct { u32 low, high, data, control; } slot;
+    s64 irq;
+
+    (void)state;
+    said = ENTRIES;
+    iommu_remaps = true;
+    cpu_apic_ids[0] = 3;
+    assert_true((irq = create(1)) >= 0);
+    memcpy(&slot, table + ENTRY, sizeof(slot));
+    assert_int_equal(slot.low, 0xfee00010 | irq << 5);
+    assert_int_equal(slot.high + slot.data, 0);
+    assert_int_equal(routed.irq, irq);
+    assert_int_equal(routed.apic_id, 3);
+    assert_int_equal(routed.vector, 0x40);
+    assert_int_equal(routed.source, 3 << 3);
+    assert_false(routed.any_of_bus || routed.level);
+    iommu_remaps = false;
+    release(irq);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_to_the_size_that_was_mapped), cmocka_unit_test(unmaps_what_a_failure_leaves),
+        cmocka_unit_test(names_an_entry_where_interrupts_are_remapped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

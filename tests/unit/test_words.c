@@ -7,7 +7,7 @@
 // SOURCES: arch/x86/boot/ucode.c
 // SOURCES: arch/x86/mm/e820.c common/control/trace.c common/domain/create.c common/sched/pool.c common/cmdline_words.c
 // SOURCES: common/console/console.c common/console/printk.c common/console/ring.c common/lib/text.c common/lib/xen_version.c
-// SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c common/invariant.c
+// SOURCES: drivers/char/serial.c drivers/char/vga.c drivers/pci/devices.c common/invariant.c drivers/iommu/iommu.c
 // LIBS: -no-pie -Wl,--unresolved-symbols=ignore-all -Wl,-T,cmdline.lds
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,7 +32,7 @@ int system(const char *command);
 static const struct { const char *word, *value; } good[] = {
     { "dom0_mem", "min:64M,max:2G,1G+10%" }, { "dom0_max_vcpus", "1-4" }, { "maxcpus", "2" }, { "idle", "hlt" }, { "watchdog", "no" },
     { "com1", "115200,8n1" }, { "com2", "9600,8e2,0x2f8,3" }, { "console", "com1,vga" }, { "vga", "keep" }, { "sync_console", "" },
-    { "invariant", "100" },
+    { "invariant", "100" }, { "iommu", "dom0-passthrough,no-intremap" },
     { "conring_size", "128k" }, { "conswitch", "bx" }, { "loglvl", "error/all" }, { "guest_loglvl", "none/info" }, { "noreboot", "yes" },
     { "reboot", "kbd" }, { "physdev_dom0_hide", "(00:04.2)(0001:00:1f.3)" }, { "dom0_ioports_disable", "60-64,3f8" }, { "smep", "no" },
     { "smap", "hvm" }, { "xsave", "off" }, { "x2apic", "true" }, { "xpti", "dom0=no,domu=yes" }, { "pv-l1tf", "domu=1" },

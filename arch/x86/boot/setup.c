@@ -1,6 +1,7 @@
 /* From the boot loader to dom0: every subsystem's start, in the order of their needs. */
 #include <asm/boot.h>
 #include <asm/desc.h>
+#include <asm/dma.h>
 #include <asm/features.h>
 #include <asm/idle.h>
 #include <asm/mm.h>
@@ -108,6 +109,7 @@ static noreturn_fn void start_on_final_stack(void)
     smp_init();
     pci_init();
     iommu_read_firmware();
+    iommu_init();
     trace_init();
     if (!boot_info.nr_modules)
         boot_failure("no dom0 kernel: the boot loader's first module must be the kernel for dom0");
@@ -117,6 +119,7 @@ static noreturn_fn void start_on_final_stack(void)
     serial_start_buffered();
     watchdog_start();
     hyp_release_init();
+    dma_start();
     domain_unpause_by_controller(dom0);
     vcpu_start_on_cpu(current);
 }

@@ -10,6 +10,7 @@
 #include <pvisor/cmdline.h>
 #include <pvisor/domain.h>
 #include <pvisor/hwdom.h>
+#include <pvisor/iommu.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
@@ -72,11 +73,21 @@ static void keep_ram(struct rangeset *r)
     }
 }
 
+static void keep_iommus(struct rangeset *r)
+{
+    maddr_t first;
+    u64 bytes;
+
+    for (unsigned n = 0; iommu_registers(n, &first, &bytes); n++)
+        keep_frames(r, first.v, first.v + bytes - 1);
+}
+
 static void set_memory(struct rangeset *r)
 {
     check(rangeset_add(r, 0, last_physical_frame()));
     keep_ram(r);
     keep_frames(r, lapic_base().v, lapic_base().v);
+    keep_iommus(r);
     keep_frames(r, MSI_WINDOW, MSI_WINDOW_END);
     if (is_amd())
         keep_frames(r, HT_WINDOW, HT_WINDOW_END);

@@ -80,7 +80,6 @@ s64 ioapic_reg_to_gsi(maddr_t base, u32 reg);
 void ioapic_program(struct irq_desc *desc);
 
 /* What a device must write to interrupt the CPU with this APIC id (Intel SDM 3A, 10.11). */
-struct msi_message { u64 address; u32 data; };
 struct msi_message msi_compose(u32 apic_id, u8 vector);
 
 /* irqs made for messages: the caller holds the lock of all pirq tables (pirq.c), which guards their coming and going. */

@@ -2,6 +2,7 @@
 #include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/frame.h>
+#include <pvisor/iommu.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include "internal.h"
@@ -20,6 +21,7 @@ static struct ioapic {
     volatile u32 *regs;
     maddr_t address;
     u32 gsi_base, pins;
+    u8 id;                      /* as in the MADT */
 } ioapics[ACPI_MAX_IOAPICS];
 static unsigned nr_ioapics;
 static spinlock_t lock = SPINLOCK_INIT(RANK_APIC);
@@ -74,13 +76,14 @@ static void mask_all(const struct ioapic *io)
             write_reg(io, REG_RTE(pin), RTE_MASKED);
 }
 
-static void add(maddr_t address, u32 gsi_base)
+static void add(maddr_t address, u32 gsi_base, u8 id)
 {
     struct ioapic *io = &ioapics[nr_ioapics];
 
     io->regs = ioremap(address, 0x20);
     io->address = address;
     io->gsi_base = gsi_base;
+    io->id = id;
     if (!io->regs)
         panic("the IO-APIC at %#lx cannot be mapped", address.v);
     io->pins = (read_reg(io, REG_VERSION) >> 16 & 0xff) + 1;
@@ -101,10 +104,10 @@ void ioapic_init(void)
             printk(LOG_WARNING "IO-APIC with GSI base %u ignored\n", acpi_info.ioapic[i].gsi_base);
             continue;
         }
-        add(acpi_info.ioapic[i].address, acpi_info.ioapic[i].gsi_base);
+        add(acpi_info.ioapic[i].address, acpi_info.ioapic[i].gsi_base, acpi_info.ioapic[i].id);
     }
     if (!acpi_info.nr_ioapics)
-        add(maddr(DEFAULT_ADDRESS), 0);
+        add(maddr(DEFAULT_ADDRESS), 0, 0);
 }
 
 static u32 low_word(const struct irq_desc *desc)
@@ -120,13 +123,24 @@ static void write_low(struct irq_desc *desc)
     write_reg(io, REG_RTE(desc->irq - io->gsi_base), low_word(desc));
 }
 
+/* The upper word: a CPU, or what a message has in bits 4 to 19 of its address (VT-d specification 4.1, 5.1.5.1). */
+static u32 high_word(const struct irq_desc *desc, const struct ioapic *io)
+{
+    struct iommu_interrupt i = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .level = desc->level };
+
+    if (!iommu_remaps)
+        return i.apic_id << 24;
+    i.source = iommu_ioapic_source(io->id);
+    return (u32)(iommu_route(&i).address >> 4 & 0xffff) << 16;
+}
+
 void ioapic_program(struct irq_desc *desc)
 {
     const struct ioapic *io = find_gsi(desc->irq);
     u32 reg = REG_RTE(desc->irq - io->gsi_base);
 
     write_reg(io, reg, RTE_MASKED);
-    write_reg(io, reg + 1, cpu_apic_ids[desc->cpu] << 24);
+    write_reg(io, reg + 1, high_word(desc, io));
     write_reg(io, reg, low_word(desc));
 }
 

@@ -9,6 +9,7 @@
 #include <pvisor/cpumask.h>
 #include <pvisor/domain.h>
 #include <pvisor/frame.h>
+#include <pvisor/iommu.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/time.h>
@@ -102,6 +103,18 @@ void irq_leave_cpu(unsigned cpu)
     }
 }
 
+void irq_retarget_all(void)
+{
+    for (u32 i = 0; i < nr_irqs; i++) {
+        struct irq_desc *desc = &irq_descs[i];
+        u64 flags = spin_lock_irqsave(&desc->lock);
+
+        if (desc->chip)
+            desc->chip->retarget(desc);
+        spin_unlock_irqrestore(&desc->lock, flags);
+    }
+}
+
 void irq_cpu_gone(unsigned cpu)
 {
     u64 flags = spin_lock_irqsave(&vector_lock);
@@ -167,6 +180,8 @@ void irq_destroy(u32 irq)
     spin_unlock_irqrestore(&desc->lock, flags);
     if (release)
         release(desc);
+    if (iommu_remaps)
+        iommu_unroute(irq);
 }
 
 bool irq_is_host(u32 irq)

@@ -4,6 +4,7 @@
  */
 #include <public/errno.h>
 #include <pvisor/frame.h>
+#include <pvisor/iommu.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include "internal.h"
@@ -68,9 +69,23 @@ static void msi_unmask(struct irq_desc *desc)
     set_control(&desc->msi, MSI_MULTIPLE, MSI_ENABLE);
 }
 
+#define PCI_CAP_EXPRESS 0x10
+
+/* The old bus behind a bridge has requests with names of the bridge's choice, on the same bus. */
+static bool is_named_by_bridge(const struct pci_dev *dev) { return dev->sbdf >> 8 & 0xff && !pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS); }
+
+static struct msi_message message_of(const struct irq_desc *desc)
+{
+    struct pci_dev *dev = desc->msi.dev;
+    struct iommu_interrupt i = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .source = (u16)dev->sbdf,
+                                 .any_of_bus = is_named_by_bridge(dev) };
+
+    return iommu_remaps ? iommu_route(&i) : msi_compose(i.apic_id, i.vector);
+}
+
 static void write_message(const struct irq_desc *desc)
 {
-    struct msi_message msg = msi_compose(cpu_apic_ids[desc->cpu], desc->vector);
+    struct msi_message msg = message_of(desc);
     const struct msi_entry *m = &desc->msi;
     u8 cap = m->dev->msi_cap;
 

@@ -1,4 +1,4 @@
-/* The message of an MSI. Apart from the rest so that host tests can check it; interrupt remapping will hook in here. */
+/* The message of an MSI. Apart from the rest so that host tests can check it. */
 #include "internal.h"
 
 #define MSI_ADDRESS 0xfee00000UL

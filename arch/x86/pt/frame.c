@@ -3,6 +3,7 @@
  * for the rules and asm/pt.h for the bits of the two words.
  */
 #include <asm/atomic.h>
+#include <asm/dma.h>
 #include <asm/frame_ref.h>
 #include <asm/pt.h>
 #include <asm/smp.h>
@@ -194,6 +195,8 @@ static void give_frames(struct domain *d, u64 first, u64 nr, unsigned flags)
         if (!counted)
             type_change(mfn_kept(m), FW_TYPE(FT_WRITABLE) | FW_VALID | 1);
         write_once(frame_refs[m], flags & MEMF_WITHDRAWN ? withdrawn_word(d) : unused_word(d, counted));
+        if (unlikely(iommu_on))
+            dma_frame_given(m);
     }
 }
 

@@ -1,0 +1,184 @@
+/* AMD's units (AMD I/O Virtualization Technology specification 48882, revision 3.07; section numbers are its). */
+#include <asm/mm.h>
+#include <pvisor/lib.h>
+#include <pvisor/pci.h>
+#include <pvisor/printk.h>
+#include "driver.h"
+
+/* Registers (3.4). */
+enum { DEVICE_TABLE = 0x00, COMMANDS = 0x08, EVENTS = 0x10, CONTROL = 0x18, FEATURES = 0x30, COMMAND_HEAD = 0x2000, COMMAND_TAIL = 0x2008,
+       EVENT_HEAD = 0x2010, EVENT_TAIL = 0x2018, STATUS = 0x2020 };
+#define REGISTERS 0x4000
+#define RING_OF_256 (8UL << 56)
+#define CONTROL_ON (1u << 0)
+#define CONTROL_EVENTS (1u << 2)
+#define CONTROL_COHERENT (1u << 10)
+#define CONTROL_COMMANDS (1u << 12)
+#define CONTROL_ALL_LOGS 0x0000b00cu        /* events, their interrupt, commands, peripheral requests */
+#define STATUS_OVERFLOW (1u << 0)
+#define STATUS_EVENTS (1u << 3)
+#define STATUS_COMMANDS (1u << 4)
+
+/* Device table (2.2.2.1): four words each, one for each of 65,536 source ids. */
+#define TABLE_ORDER 9
+#define TABLE_PAGES 512u
+#define ENTRY_VALID 3UL                     /* its bits, and those of translation */
+#define ENTRY_LEVELS(n) ((u64)(n) << 9)
+#define ENTRY_READ_WRITE (3UL << 61)
+#define ENTRY_SILENT (1UL << 34)            /* of the second word */
+
+/* Commands (2.4): the number is in bits 60 to 63. */
+#define COMMAND(n) ((u64)(n) << 60)
+enum { WAIT = 1, FLUSH_ENTRY = 2, FLUSH_PAGES = 3 };
+#define ALL_PAGES 0x7ffffffffffff003UL      /* all of a domain, and what led there */
+
+/* Events (2.5). */
+#define EVENTS_MAX 256u
+enum { EVENT_PAGE_FAULT = 2 };
+#define EVENT_WRITE (1UL << 53)
+#define EVENT_PRESENT (1UL << 52)
+
+static bool cannot(const struct io_unit *u, const char *why)
+{
+    printk(LOG_WARNING "IOMMU: the unit at %#lx %s\n", u->info->registers.v, why);
+    return false;
+}
+
+static bool probe(struct io_unit *u, struct io_features *f)
+{
+    if (io_read64(u, CONTROL) == ~0UL)
+        return cannot(u, "does not answer");
+    f->levels &= 1 << 3 | 1 << 4;
+    return true;
+}
+
+/* --- Commands --- */
+
+static struct io_command wait_command(maddr_t answer, u32 value) { return (struct io_command){ COMMAND(WAIT) | answer.v | 1, value }; }
+
+static struct io_command flush_domain(u16 domain) { return (struct io_command){ COMMAND(FLUSH_PAGES) | (u64)domain << 32, ALL_PAGES }; }
+
+static struct io_command flush_entry(u16 id) { return (struct io_command){ COMMAND(FLUSH_ENTRY) | id, 0 }; }
+
+/* --- Which tables a function has --- */
+
+static void set_entry(u64 *entry, const struct io_target *to)
+{
+    entry[1] = to->domain;
+    entry[0] = ENTRY_VALID | ENTRY_READ_WRITE | (to->tables ? virt_to_maddr(to->tables->root).v | ENTRY_LEVELS(to->levels) : 0);
+}
+
+static bool make_tables(struct io_unit *u, const struct io_target *all)
+{
+    u->devices = alloc_pages(TABLE_ORDER);
+    u->log = u->devices ? alloc_pages(IO_QUEUE_ORDER) : NULL;
+    if (!u->log)
+        return cannot(u, "has no memory for its tables");
+    for (u32 id = 0; id < 0x10000; id++)
+        set_entry(&u->devices[4 * id], all);
+    return true;
+}
+
+static bool silence(struct io_unit *u, u16 id)
+{
+    struct io_command c = flush_entry(id);
+
+    write_once(u->devices[4 * id + 1], u->devices[4 * id + 1] | ENTRY_SILENT);
+    return io_submit(u, &c, 1);
+}
+
+/* --- On and off --- */
+
+static void set_control(struct io_unit *u, u32 clear, u32 set)
+{
+    io_write64(u, CONTROL, (io_read64(u, CONTROL) & ~(u64)clear) | set);
+}
+
+static bool quiet(struct io_unit *u)
+{
+    set_control(u, CONTROL_ON | CONTROL_ALL_LOGS, 0);
+    return io_wait_register(u, STATUS, STATUS_COMMANDS | STATUS_EVENTS, 0, "the end of its rings");
+}
+
+static bool start_rings(struct io_unit *u)
+{
+    io_write64(u, COMMANDS, virt_to_maddr(u->queue).v | RING_OF_256);
+    io_write64(u, COMMAND_HEAD, 0);
+    io_write64(u, COMMAND_TAIL, 0);
+    u->tail = 0;
+    io_write64(u, EVENTS, virt_to_maddr(u->log).v | RING_OF_256);
+    io_write64(u, EVENT_HEAD, 0);
+    io_write64(u, EVENT_TAIL, 0);
+    set_control(u, 0, CONTROL_ON | CONTROL_COHERENT | CONTROL_COMMANDS | CONTROL_EVENTS);       /* no ring runs in a unit that is off */
+    return io_wait_register(u, STATUS, STATUS_COMMANDS | STATUS_EVENTS, STATUS_COMMANDS | STATUS_EVENTS, "its rings");
+}
+
+/* Whatever of the firmware's the unit remembers: its tables of functions' entries are as many as its bus has, and more. */
+static bool forget(struct io_unit *u, const struct io_target *all)
+{
+    struct io_command c[128];
+
+    for (u32 id = 0; id < 0x10000; id += ARRAY_SIZE(c)) {
+        for (u32 i = 0; i < ARRAY_SIZE(c); i++)
+            c[i] = flush_entry((u16)(id + i));
+        if (!io_submit(u, c, ARRAY_SIZE(c)))
+            return false;
+    }
+    c[0] = flush_domain(all->domain);
+    return io_submit(u, c, 1);
+}
+
+static bool start(struct io_unit *u, const struct io_target *all)
+{
+    if (!quiet(u) || !make_tables(u, all))
+        return false;
+    io_write64(u, DEVICE_TABLE, virt_to_maddr(u->devices).v | (TABLE_PAGES - 1));
+    return start_rings(u) && forget(u, all);
+}
+
+static void stop(struct io_unit *u) { (void)quiet(u); }
+
+/* --- Events --- */
+
+static void take_event(struct io_unit *u, u64 low, u64 address)
+{
+    static const char *const kinds[] = {
+        [1] = "its entry makes no sense", [3] = "its entry cannot be read", [4] = "a table cannot be read", [8] = "there are no such requests" };
+    u8 code = (u8)(low >> 60);
+
+    if (code == EVENT_PAGE_FAULT)
+        io_fault(u, (u16)low, low & EVENT_WRITE ? "write" : "read", address,
+                 low & EVENT_PRESENT ? "it may not be accessed like this" : "it may not be accessed");
+    else if (code < ARRAY_SIZE(kinds) && kinds[code])
+        io_fault(u, (u16)low, "request", address, kinds[code]);
+    else
+        printk(LOG_WARNING "IOMMU: the unit at %#lx reports event %u: %#lx %#lx\n", u->info->registers.v, code, low, address);
+}
+
+/* The log is full: what came since is lost, and it must be begun anew. */
+static void restart_log(struct io_unit *u)
+{
+    set_control(u, CONTROL_EVENTS, 0);
+    if (!io_wait_register(u, STATUS, STATUS_EVENTS, 0, "the end of its log"))
+        return;
+    io_write64(u, STATUS, STATUS_OVERFLOW);
+    io_write64(u, EVENT_HEAD, 0);
+    io_write64(u, EVENT_TAIL, 0);
+    set_control(u, 0, CONTROL_EVENTS);
+}
+
+static void poll(struct io_unit *u)
+{
+    u32 head = (u32)io_read64(u, EVENT_HEAD) / 16 % EVENTS_MAX, tail = (u32)io_read64(u, EVENT_TAIL) / 16 % EVENTS_MAX;
+
+    for (; head != tail; head = (head + 1) % EVENTS_MAX)
+        take_event(u, read_once(u->log[2 * head]), read_once(u->log[2 * head + 1]));
+    io_write64(u, EVENT_HEAD, head * 16);
+    if (io_read64(u, STATUS) & STATUS_OVERFLOW)
+        restart_log(u);
+}
+
+const struct io_driver amd_driver = {
+    .name = "AMD-Vi", .format = &amd_format, .registers = REGISTERS, .tail_register = COMMAND_TAIL, .probe = probe, .start = start, .stop = stop,
+    .wait = wait_command, .flush_domain = flush_domain, .poll = poll, .silence = silence,
+};

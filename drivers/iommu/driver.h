@@ -1,0 +1,99 @@
+/*
+ * What the two drivers and their frame share. A unit takes commands of 16 bytes from a ring in memory, and the last command of each batch
+ * writes a number to memory, which is waited for: never for ever. All functions that answer bool are false if the unit did not answer, and
+ * then have said so.
+ */
+#ifndef IOMMU_DRIVER_H
+#define IOMMU_DRIVER_H
+
+#include <pvisor/iommu.h>
+#include <pvisor/spinlock.h>
+#include "table.h"
+
+#define IO_QUEUE_ORDER 0                        /* one frame: 256 commands */
+#define IO_QUEUE_LENGTH 256u
+
+struct io_command { u64 low, high; };
+
+struct io_unit {
+    const struct iommu_unit *info;
+    volatile void *registers;
+    spinlock_t lock;                            /* RANK_LEAF: the ring */
+    struct io_command *queue;
+    u32 tail;                                   /* of the ring: the next command's number */
+    u64 *answer;                                /* what the unit writes last, and how often that was waited for */
+    u32 waits;
+    bool running;                               /* it translates */
+    u64 *devices;                               /* VT-d: the root table; AMD: the device table */
+    u64 *common;                                /* VT-d: contexts of all buses without a function that is set apart */
+    u64 *log;                                   /* AMD: where events are written */
+    u64 capabilities, extended;                 /* VT-d's two registers */
+};
+
+/* What all units can do together. */
+struct io_features {
+    u8 levels;                                  /* a bit for each number of levels that tables may have */
+    u8 largest;                                 /* level of the largest leaf */
+    u8 passes;                                  /* they can leave requests untranslated for some devices */
+    bool coherent;                              /* they read what is in caches */
+    bool remaps, remaps_x2apic;                 /* interrupts, and with 32 bits of an APIC id */
+    bool caches_absent;                         /* they remember what was not there: flush after additions too */
+};
+
+/* What a device's requests are: translated by these tables, or (tables NULL) passed on as they are. */
+struct io_target {
+    const struct io_tables *tables;
+    u8 levels;
+    u16 domain;                                 /* under this number the unit keeps translations */
+};
+
+/* The table of interrupts, common to all units: 2^order entries of two words. */
+struct io_interrupts { u64 *entries; u8 order; bool x2apic; };
+
+struct io_driver {
+    const char *name;
+    const struct io_format *format;
+    size_t registers;                           /* bytes, at least */
+    u32 tail_register;                          /* where commands up to end, in bytes */
+    /* Looks at what the unit is; false: it cannot be used, and the log says why. */
+    bool (*probe)(struct io_unit *u, struct io_features *f);
+    /* Quiets what the firmware left, gives the unit its ring and tables, and all functions this target, and has it translate. */
+    bool (*start)(struct io_unit *u, const struct io_target *all);
+    void (*stop)(struct io_unit *u);
+    struct io_command (*wait)(maddr_t answer, u32 value);
+    struct io_command (*flush_domain)(u16 domain);
+    /*
+     * Interrupts go by this table from here on, but for those of a unit in xAPIC mode that name a CPU: these go until remap_only().
+     * NULL: the driver cannot.
+     */
+    bool (*remap)(struct io_unit *u, const struct io_interrupts *t);
+    bool (*remap_only)(struct io_unit *u);
+    void (*set_interrupt)(u64 *entry, const struct iommu_interrupt *i, bool x2apic);
+    struct io_command (*flush_interrupt)(u32 irq);
+    /* What the unit found wrong with requests: each is an io_fault(). */
+    void (*poll)(struct io_unit *u);
+    /* Nothing more is to be said of what this function does wrong. */
+    bool (*silence)(struct io_unit *u, u16 id);
+};
+extern const struct io_driver vtd_driver, amd_driver;
+
+/* Hands the unit n commands, fewer than the ring has, and waits until it has carried them out. */
+bool io_submit(struct io_unit *u, const struct io_command *commands, unsigned n) must_check;
+/* Until the register's bits of mask are as `want` has them: false after a second, and the log says what was waited for. */
+bool io_wait_register(struct io_unit *u, u32 reg, u32 mask, u32 want, const char *what) must_check;
+/* Says that a function's request was refused: what kind, of which address (0: none is told), why. */
+void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why);
+
+#ifdef HOST_TEST    /* units are the test program's */
+u32 io_read32(const struct io_unit *u, u32 reg);
+u64 io_read64(const struct io_unit *u, u32 reg);
+void io_write32(struct io_unit *u, u32 reg, u32 v);
+void io_write64(struct io_unit *u, u32 reg, u64 v);
+#else
+static inline u32 io_read32(const struct io_unit *u, u32 reg) { return *(volatile u32 *)((volatile u8 *)u->registers + reg); }
+static inline u64 io_read64(const struct io_unit *u, u32 reg) { return *(volatile u64 *)((volatile u8 *)u->registers + reg); }
+static inline void io_write32(struct io_unit *u, u32 reg, u32 v) { *(volatile u32 *)((volatile u8 *)u->registers + reg) = v; }
+static inline void io_write64(struct io_unit *u, u32 reg, u64 v) { *(volatile u64 *)((volatile u8 *)u->registers + reg) = v; }
+#endif
+
+#endif

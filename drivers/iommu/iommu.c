@@ -1,0 +1,468 @@
+/*
+ * IOMMUs in use: the options, the units' rings, what devices reach, and what is said of requests that are refused.
+ *
+ * All functions have the hardware domain's tables (asm/dma.h says what is in them). Either all units translate or none does: with one that
+ * does not answer, or cannot do what is needed, the machine goes on as if it had none.
+ */
+#include <asm/e820.h>
+#include <asm/mm.h>
+#include <asm/smp.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/acpi.h>
+#include <pvisor/cmdline.h>
+#include <pvisor/lib.h>
+#include <pvisor/pci.h>
+#include <pvisor/printk.h>
+#include <pvisor/time.h>
+#include <pvisor/timer.h>
+#include "driver.h"
+
+#define POLL_PERIOD MILLISECS(100)
+#define ANSWER_WITHIN SECONDS(1)
+#define REMAPPED_MESSAGE 0xfee00010UL
+#define MAX_INTERRUPTS 0x8000u  /* as many as fit bits 5 to 19 of a message's address */
+#define IDS_OF_XAPIC 256
+#define HARDWARE_DOMAIN 1       /* its number to units: 0 means something to some */
+
+static struct io_unit units[IOMMU_MAX_UNITS];
+static const struct io_driver *driver;      /* NULL: no IOMMU is used */
+static struct io_features features;
+static struct io_tables tables;             /* the hardware domain's */
+static spinlock_t tables_lock = SPINLOCK_INIT(RANK_IOMMU);
+bool iommu_on;
+
+/* --- Options --- */
+
+static struct options { bool on, pass, no_remap; } options;
+
+static bool is_word(const char *word, size_t len, const char *is) { return strlen(is) == len && !strncmp(is, word, len); }
+
+static bool is_any(const char *word, size_t len, const char *const *of, unsigned nr)
+{
+    while (nr)
+        if (is_word(word, len, of[--nr]))
+            return true;
+    return false;
+}
+
+/* The words of Xen's that mean something here; each but the second kind's says that it is to be used. */
+static int parse_word(void *to, const char *word, size_t len)
+{
+    static const char *const on[] = { "", "on", "yes", "true", "1", "enable", "force", "required", "verbose", "intremap", "qinval" };
+    static const char *const off[] = { "off", "no", "false", "0", "disable" };
+    struct options *o = to;
+
+    if (is_any(word, len, off, ARRAY_SIZE(off))) {
+        *o = (struct options){ 0 };
+        return 0;
+    }
+    o->on = true;
+    if (is_word(word, len, "dom0-passthrough"))
+        o->pass = true;
+    else if (is_word(word, len, "no-intremap"))
+        o->no_remap = true;
+    else if (!is_any(word, len, on, ARRAY_SIZE(on)))
+        return -EINVAL;
+    return 0;
+}
+
+static int parse_iommu(const char *value)
+{
+    struct options new = { 0 };
+    int rc = cmdline_list(value, parse_word, &new);
+
+    if (!rc)
+        options = new;
+    return rc;
+}
+CMDLINE_OPTION("iommu", parse_iommu);
+
+/* --- Units --- */
+
+static bool no_answer(const struct io_unit *u, const char *what)
+{
+    printk(LOG_ERR "IOMMU: the unit at %#lx does not answer: %s\n", u->info->registers.v, what);
+    return false;
+}
+
+bool io_wait_register(struct io_unit *u, u32 reg, u32 mask, u32 want, const char *what)
+{
+    for (u64 until = now_ns() + ANSWER_WITHIN; (io_read32(u, reg) & mask) != want; cpu_relax())
+        if (now_ns() > until)
+            return no_answer(u, what);
+    return true;
+}
+
+static void put_command(struct io_unit *u, struct io_command c)
+{
+    u->queue[u->tail] = c;
+    if (!features.coherent)
+        clflush_range(&u->queue[u->tail], sizeof(c));
+    u->tail = (u->tail + 1) % IO_QUEUE_LENGTH;
+}
+
+static bool answered(const struct io_unit *u)
+{
+    for (u64 until = now_ns() + ANSWER_WITHIN; (u32)read_once(*u->answer) != u->waits; cpu_relax()) {
+        if (now_ns() > until)
+            return false;
+        smp_call_poll();
+    }
+    return true;
+}
+
+bool io_submit(struct io_unit *u, const struct io_command *commands, unsigned n)
+{
+    u64 flags = spin_lock_irqsave(&u->lock);
+    bool ok;
+
+    ASSERT(n < IO_QUEUE_LENGTH - 1);
+    for (unsigned i = 0; i < n; i++)
+        put_command(u, commands[i]);
+    put_command(u, driver->wait(virt_to_maddr(u->answer), ++u->waits));
+    io_write64(u, driver->tail_register, u->tail * sizeof(*u->queue));
+    ok = answered(u);
+    spin_unlock_irqrestore(&u->lock, flags);
+    return ok || no_answer(u, "its queue");
+}
+
+static bool in_ram(maddr_t start, u64 end)
+{
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        const struct e820_entry *e = &host_e820[i];
+
+        if (e->type == E820_RAM && start.v < e->start + e->size && e->start < end)
+            return true;
+    }
+    return false;
+}
+
+static bool add_unit(struct io_unit *u, const struct iommu_unit *info)
+{
+    *u = (struct io_unit){ .info = info, .lock = SPINLOCK_INIT(RANK_LEAF) };
+    if (in_ram(info->registers, info->registers.v + driver->registers)) {
+        printk(LOG_WARNING "IOMMU: the firmware says that a unit is at %#lx, where RAM is\n", info->registers.v);
+        return false;
+    }
+    u->registers = ioremap(info->registers, driver->registers);
+    u->queue = alloc_pages(IO_QUEUE_ORDER);
+    u->answer = alloc_pages(0);
+    return u->registers && u->queue && u->answer && driver->probe(u, &features);
+}
+
+static bool add_units(void)
+{
+    for (u32 i = 0; i < iommu_info.nr_units; i++)
+        if (!add_unit(&units[i], &iommu_info.units[i]))
+            return false;
+    return true;
+}
+
+/* The fewest levels that reach all RAM; 0: no number does. */
+static u8 choose_levels(void)
+{
+    for (u8 levels = 3; levels <= 4; levels++)
+        if (features.levels & 1 << levels && max_ram_mfn().v < 1UL << 9 * levels)
+            return levels;
+    printk(LOG_WARNING "IOMMU: its tables cannot reach all RAM\n");
+    return 0;
+}
+
+/* Nothing is used, and dom0 is told nothing of it: the tables stay for its own drivers. */
+static void give_up(void)
+{
+    for (u32 i = 0; i < iommu_info.nr_units; i++)
+        if (units[i].running)
+            driver->stop(&units[i]);
+    if (iommu_remaps) {
+        iommu_remaps = false;
+        irq_retarget_all();
+    }
+    printk(LOG_WARNING "IOMMU: it is not used: devices reach all memory\n");
+    driver = NULL;
+}
+
+void iommu_init(void)
+{
+    static const struct io_driver *const drivers[] = { [IOMMU_VTD] = &vtd_driver, [IOMMU_AMD] = &amd_driver };
+    u8 levels;
+
+    if (iommu_info.maker == IOMMU_NONE) {
+        if (options.on)
+            printk(LOG_WARNING "IOMMU: there is none\n");
+        return;
+    }
+    if (!options.on) {
+        printk(LOG_INFO "IOMMU: it is not used without iommu=on: devices reach all memory\n");
+        return;
+    }
+    driver = drivers[iommu_info.maker];
+    features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .remaps = true, .remaps_x2apic = true };
+    levels = add_units() ? choose_levels() : 0;
+    if (!levels || io_tables_init(&tables, driver->format, levels, features.largest, features.coherent))
+        give_up();
+}
+
+bool iommu_wanted(void) { return driver != NULL; }
+
+bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes)
+{
+    if (!driver || n >= iommu_info.nr_units)
+        return false;
+    *first = units[n].info->registers;
+    *bytes = driver->registers;
+    return true;
+}
+
+/* --- What devices reach --- */
+
+static bool flush(void)
+{
+    struct io_command c = driver->flush_domain(HARDWARE_DOMAIN);
+
+    for (u32 i = 0; i < iommu_info.nr_units; i++)
+        if (units[i].running && !io_submit(&units[i], &c, 1))
+            return false;
+    return true;
+}
+
+int iommu_set(u64 first, u64 end, bool may)
+{
+    unsigned access = may ? IO_READ | IO_WRITE : 0;
+    int rc;
+
+    do {
+        spin_lock(&tables_lock);
+        rc = io_set(&tables, &first, end, access);
+        if (!may || tables.nr_cut || features.caches_absent)
+            if (!flush())
+                panic("an IOMMU keeps what devices may no longer reach");
+        io_free_cut(&tables);
+        spin_unlock(&tables_lock);
+    } while (rc == -EAGAIN);
+    return rc;
+}
+
+bool iommu_reaches(u64 frame)
+{
+    bool reaches;
+
+    spin_lock(&tables_lock);
+    reaches = io_lookup(&tables, frame);
+    spin_unlock(&tables_lock);
+    return reaches;
+}
+
+/* --- Interrupts --- */
+
+static struct io_interrupts interrupts;
+bool iommu_remaps;
+
+static void flush_interrupt(u32 irq)
+{
+    struct io_command c = driver->flush_interrupt(irq);
+    bool ok = true;
+
+    if (!features.coherent)
+        clflush_range(&interrupts.entries[2 * irq], 16);
+    for (u32 i = 0; i < iommu_info.nr_units; i++)
+        ok = io_submit(&units[i], &c, 1) && ok;
+    (void)ok;       /* what does not answer has said so; an interrupt goes astray */
+}
+
+struct msi_message iommu_route(const struct iommu_interrupt *i)
+{
+    driver->set_interrupt(&interrupts.entries[2 * i->irq], i, interrupts.x2apic);
+    flush_interrupt(i->irq);
+    return (struct msi_message){ .address = REMAPPED_MESSAGE | (u64)i->irq << 5 };
+}
+
+void iommu_unroute(u32 irq)
+{
+    write_once(interrupts.entries[2 * irq], 0);
+    flush_interrupt(irq);
+}
+
+static const struct iommu_scope *ioapic_scope(u8 id)
+{
+    for (u32 i = 0; i < iommu_info.nr_scopes; i++)
+        if (iommu_info.scopes[i].kind == IOMMU_IOAPIC && iommu_info.scopes[i].id == id)
+            return &iommu_info.scopes[i];
+    return NULL;
+}
+
+u16 iommu_ioapic_source(u8 id) { return ioapic_scope(id)->first; }
+
+/* NULL: interrupts can be remapped; else why not. */
+static const char *why_not_remap(void)
+{
+    if (options.no_remap)
+        return "by the command line";
+    if (!driver->remap || !features.remaps || !iommu_info.remaps_interrupts)
+        return "it cannot do that here";
+    if (lapic_can_name(IDS_OF_XAPIC) && !features.remaps_x2apic)
+        return "it cannot do that in x2APIC mode";
+    if (nr_irqs > MAX_INTERRUPTS)
+        return "there are too many interrupts";
+    for (unsigned i = 0; i < acpi_info.nr_ioapics; i++)
+        if (!ioapic_scope(acpi_info.ioapic[i].id))
+            return "the firmware does not say which unit an IO-APIC is behind";
+    return acpi_info.nr_ioapics ? NULL : "the firmware names no IO-APIC";
+}
+
+static bool make_interrupts(void)
+{
+    unsigned order = ilog2(nr_irqs - 1) + 1, pages = order > 8 ? order - 8 : 0;
+
+    interrupts.x2apic = lapic_can_name(IDS_OF_XAPIC);
+    interrupts.order = (u8)order;
+    interrupts.entries = alloc_pages(pages);
+    if (interrupts.entries && !features.coherent)
+        clflush_range(interrupts.entries, 16UL << order);
+    return interrupts.entries;
+}
+
+/* False: a unit does not answer, or there is no memory. */
+static bool start_remapping(void)
+{
+    const char *why = why_not_remap();
+
+    if (why) {
+        printk(LOG_INFO "IOMMU: interrupts are not remapped: %s\n", why);
+        return true;
+    }
+    if (!make_interrupts())
+        return false;
+    for (u32 i = 0; i < iommu_info.nr_units; i++)
+        if (!driver->remap(&units[i], &interrupts))
+            return false;
+    iommu_remaps = true;
+    irq_retarget_all();
+    for (u32 i = 0; i < iommu_info.nr_units; i++)
+        if (!driver->remap_only(&units[i]))
+            return false;
+    return true;
+}
+
+/* --- On --- */
+
+/* Where the firmware says that RAM is its own, one of its tables is wrong. */
+static bool add_region(const struct iommu_region *r)
+{
+    if (!in_ram(r->start, r->end.v))
+        return !iommu_set(r->start.v >> PAGE_SHIFT, r->end.v >> PAGE_SHIFT, true);
+    printk(LOG_WARNING "IOMMU: the region [%#lx, %#lx] that the firmware reserves is RAM: left out\n", r->start.v, r->end.v - 1);
+    return true;
+}
+
+static bool start_units(void)
+{
+    struct io_target all = { options.pass ? NULL : &tables, tables.levels, HARDWARE_DOMAIN };
+
+    for (u32 i = 0; i < iommu_info.nr_regions; i++)
+        if (!add_region(&iommu_info.regions[i]))
+            return false;
+    for (u32 i = 0; i < iommu_info.nr_units; i++) {
+        units[i].running = true;
+        if (!driver->start(&units[i], &all))
+            return false;
+    }
+    return start_remapping();
+}
+
+/* Many functions can do wrong at once, and each has its line here: so many between two looks. */
+#define LINES 16
+static unsigned lines_left = LINES;
+
+static void poll(void *data)
+{
+    struct timer *t = data;
+
+    lines_left = LINES;
+    for (u32 i = 0; i < iommu_info.nr_units; i++)
+        driver->poll(&units[i]);
+    timer_set(t, now_ns() + POLL_PERIOD);
+}
+
+/* No driver of dom0's is to find what is ours: the table's name changes, and its sum stays. */
+static void hide_table(void)
+{
+    u8 *table = (u8 *)acpi_find_table(iommu_info.maker == IOMMU_VTD ? "DMAR" : "IVRS", 0);
+
+    table[9] = (u8)(table[9] + table[0] - 'X');
+    table[0] = 'X';
+}
+
+void iommu_start(void)
+{
+    static struct timer timer;
+
+    if (!driver)
+        return;
+    if (options.pass && !features.passes) {
+        printk(LOG_WARNING "IOMMU: it cannot pass on what it does not translate: dom0-passthrough has no effect\n");
+        options.pass = false;
+    }
+    if (!start_units()) {
+        give_up();
+        return;
+    }
+    iommu_on = true;
+    hide_table();
+    timer_init(&timer, poll, &timer, 0);
+    timer_set(&timer, now_ns() + POLL_PERIOD);
+    printk(LOG_INFO "IOMMU: on; %s, %u levels, leaves of up to %u KiB, tables of %lu KiB%s%s\n", driver->format->name, tables.levels,
+           4u << 9 * (tables.largest - 1), tables.nr_tables << 2, iommu_remaps ? ", interrupts are remapped" : "", options.pass ? "; dom0's devices reach all memory" : "");
+}
+
+/* --- Faults --- */
+
+#define STORM 20                /* faults of one function within... */
+#define STORM_TIME SECONDS(10)
+#define STORMERS 8
+
+/* Functions that have lately done wrong; a new one takes the place of the one that did least. */
+static struct stormer { struct io_unit *unit; u16 id; u32 faults; u64 since; } stormers[STORMERS];
+
+static bool is_over(const struct stormer *s) { return !s->unit || now_ns() - s->since > STORM_TIME; }
+
+static struct stormer *stormer_of(const struct io_unit *u, u16 id)
+{
+    struct stormer *least = stormers;
+
+    for (struct stormer *s = stormers; s < stormers + STORMERS; s++) {
+        if (is_over(s))
+            s->faults = 0;
+        if (s->unit == u && s->id == id)
+            return s;
+        if (s->faults < least->faults)
+            least = s;
+    }
+    least->faults = 0;
+    return least;
+}
+
+/* Is the function to be silenced? */
+static bool is_storm(struct io_unit *u, u16 id)
+{
+    struct stormer *s = stormer_of(u, id);
+
+    if (!s->faults)
+        *s = (struct stormer){ u, id, 0, now_ns() };
+    return ++s->faults == STORM;
+}
+
+void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why)
+{
+    u32 sbdf = PCI_SBDF(u->info->segment, 0, 0) | id;
+
+    if (lines_left) {
+        lines_left--;
+        printk(LOG_WARNING "IOMMU: " PCI_FMT " of domain 0: %s of %#lx refused: %s\n", PCI_ARGS(sbdf), what, address, why);
+    }
+    if (!is_storm(u, id))
+        return;
+    printk(LOG_WARNING "IOMMU: " PCI_FMT ": %s\n", PCI_ARGS(sbdf),
+           driver->silence(u, id) ? "no more is said of what it does wrong" : "it cannot be silenced");
+}

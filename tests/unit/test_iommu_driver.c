@@ -1,0 +1,471 @@
+/*
+ * Both drivers against models of their units, which carry out what is written to their registers and rings, or, when told, do not answer:
+ * what a unit is told in which order, what functions' entries say, that nothing is freed before the flush, and what is said of faults.
+ */
+// SOURCES: tests/unit/fake/log.c drivers/iommu/table.c drivers/iommu/vtd.c drivers/iommu/amd.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include "drivers/iommu/iommu.c"
+#include "fake/log.h"
+
+void abort(void) noreturn_fn;
+
+/* --- The machine --- */
+
+#define PAGES 4096u
+static u8 memory[PAGES][PAGE_SIZE] __attribute__((aligned(1 << 21)));
+u64 fake_direct_map, nr_frames = PAGES;
+static unsigned used, freed;
+static u64 time_now;
+struct e820_entry host_e820[E820_MAX] = { { 0x100000, 0x40000000, E820_RAM } };
+unsigned host_e820_nr = 1;
+struct iommu_info iommu_info;
+struct acpi_info acpi_info = { .nr_ioapics = 1, .ioapic = { { .id = 4 } } };
+u32 nr_irqs = 200;
+static bool x2apic;
+static unsigned retargets;
+static u8 firmware_table[64];
+
+void *alloc_pages(unsigned order)
+{
+    void *p;
+
+    used = (used + (1u << order) - 1) >> order << order;
+    p = memory[used];
+    used += 1u << order;
+    assert_true(used <= PAGES);
+    memset(p, 0, PAGE_SIZE << order);
+    return p;
+}
+
+void free_pages(void *p, unsigned order) { (void)p, (void)order, freed++; }
+void *ioremap(maddr_t a, size_t size) { (void)a, (void)size; return memory; }
+mfn_t max_ram_mfn(void) { return mfn_kept(0x40000); }
+u64 now_ns(void) { return time_now += MILLISECS(1); }
+void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu) { (void)cpu, t->fn = fn, t->data = data; }
+void timer_set(struct timer *t, u64 expires) { t->expires = expires; }
+const void *acpi_find_table(const char *signature, unsigned nth) { return (void)signature, nth ? NULL : firmware_table; }
+bool lapic_can_name(u32 id) { return x2apic || id < 256; }
+void irq_retarget_all(void) { retargets++; }
+void spin_lock(spinlock_t *l) { (void)l; }
+void spin_unlock(spinlock_t *l) { (void)l; }
+u64 spin_lock_irqsave(spinlock_t *l) { return (void)l, 0; }
+void spin_unlock_irqrestore(spinlock_t *l, u64 flags) { (void)l, (void)flags; }
+
+void panic(const char *fmt, ...)
+{
+    fail_msg("%s", fmt);
+    abort();
+}
+
+int cmdline_list(const char *value, int (*parse)(void *, const char *, size_t), void *to) { return parse(to, value, strlen(value)); }
+
+/* --- The unit's registers, and what it was told --- */
+
+static u64 registers[0x4000 / 8];
+static u64 deaf;                    /* VT-d: commands of GCMD that have no effect; AMD: the same of CONTROL. Bit 63: its queue stands */
+#define DEAF_QUEUE (1UL << 63)
+static char told[4096];
+static void (*on_flush)(void);
+
+static void tell(const char *what) { snprintf(told + strlen(told), sizeof(told) - strlen(told), "%s ", what); }
+static u32 *word(u32 reg) { return (u32 *)registers + reg / 4; }
+static void *at(u64 address) { return memory[0] + address; }
+
+u32 io_read32(const struct io_unit *u, u32 reg) { return (void)u, *word(reg); }
+u64 io_read64(const struct io_unit *u, u32 reg) { return (void)u, registers[reg / 8]; }
+
+/* The ring up to the new tail: `is_wait` and `name` are the maker's. */
+static void carry_out(u64 ring, u64 *head, u64 tail, bool (*step)(const u64 *command))
+{
+    for (; *head != tail && !(deaf & DEAF_QUEUE); *head = (*head + 16) % PAGE_SIZE)
+        assert_true(step(at((ring & 0xffffffffff000) + *head)));
+}
+
+static bool vtd_step(const u64 *c)
+{
+    switch (c[0] & 0xf) {
+    case 1: tell("contexts"); return true;
+    case 2:
+        if (on_flush)
+            on_flush();
+        tell("iotlb");
+        return true;
+    case 4: tell("interrupts"); return true;
+    case 5: *(u32 *)at(c[1]) = (u32)(c[0] >> 32); return true;
+    }
+    return false;
+}
+
+static void vtd_command(u32 v)
+{
+    static const struct { u32 bit; const char *on; } names[] = {
+        { 1u << 31, "translate" }, { 1u << 30, "root" }, { 1u << 26, "queue" }, { 1u << 25, "remap" }, { 1u << 24, "table" }, { 1u << 23, "old" } };
+    u32 *status = word(0x1c);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        u32 bit = names[i].bit;
+        bool on = v & bit, lasting = !(bit & (1u << 30 | 1u << 24));
+
+        if (deaf & bit || on == !!(*status & bit) || (!on && !lasting))
+            continue;
+        *status ^= bit;
+        tell(on ? "" : "no");
+        tell(names[i].on);
+    }
+}
+
+void io_write32(struct io_unit *u, u32 reg, u32 v)
+{
+    (void)u;
+    if (driver == &vtd_driver && reg == 0x18)
+        vtd_command(v);
+    else if (driver == &vtd_driver && v & 1u << 31 && reg >= 0x200)
+        *word(reg) &= ~(1u << 31);
+    else
+        *word(reg) = v;
+}
+
+static bool amd_step(const u64 *c)
+{
+    switch (c[0] >> 60) {
+    case 1: *(u64 *)at(c[0] & 0xffffffffffff8) = c[1]; return true;
+    case 2: return true;
+    case 3:
+        if (on_flush)
+            on_flush();
+        tell("pages");
+        return true;
+    }
+    return false;
+}
+
+void io_write64(struct io_unit *u, u32 reg, u64 v)
+{
+    static u64 amd_head;
+
+    (void)u;
+    registers[reg / 8] = v;
+    if (driver == &vtd_driver && reg == 0x88)
+        carry_out(registers[0x90 / 8], &registers[0x80 / 8], v, vtd_step);
+    if (driver == &amd_driver && reg == 0x18)
+        registers[0x2020 / 8] = (v & 1 && v & 1 << 12 ? 1 << 4 : 0) | (v & 1 && v & 1 << 2 ? 1 << 3 : 0);
+    if (driver == &amd_driver && reg == 0x18 && deaf & ~DEAF_QUEUE)
+        registers[0x2020 / 8] = v & 1 ? 0 : registers[0x2020 / 8];
+    if (driver == &amd_driver && reg == 0x2000)
+        amd_head = v;
+    if (driver == &amd_driver && reg == 0x2008)
+        carry_out(registers[1], &amd_head, v, amd_step);
+}
+
+/* --- Set-up --- */
+
+#define VTD_CAP (2UL << 8 | 0x22UL << 24 | 3UL << 34 | 1UL << 40)      /* 3 levels, two records at 0x220, all sizes */
+#define VTD_ECAP 0x4bUL                                                 /* coherent, queue, remapping, pass-through */
+
+static void machine(enum iommu_maker maker, const char *option)
+{
+    memset(registers, 0, sizeof(registers));
+    memset(units, 0, sizeof(units));
+    memset(told, 0, sizeof(told));
+    memset(stormers, 0, sizeof(stormers));
+    memset(firmware_table, 0, sizeof(firmware_table));
+    memcpy(firmware_table, maker == IOMMU_VTD ? "DMAR" : "IVRS", 4);
+    log_clear();
+    fake_direct_map = (u64)memory;
+    used = 1;
+    freed = retargets = 0;
+    deaf = 0;
+    x2apic = iommu_on = iommu_remaps = false;
+    on_flush = NULL;
+    driver = NULL;
+    iommu_info = (struct iommu_info){ .maker = maker, .remaps_interrupts = true, .nr_units = 1, .nr_scopes = 1,
+                                      .units = { { .registers = maddr(0xfed90000), .all_others = true } },
+                                      .scopes = { { .kind = IOMMU_IOAPIC, .id = 4, .first = 0xf0f8 } } };
+    registers[0x08 / 8] = maker == IOMMU_VTD ? VTD_CAP : 0;
+    registers[0x10 / 8] = maker == IOMMU_VTD ? VTD_ECAP : 0;
+    assert_int_equal(parse_iommu(option), 0);
+    iommu_init();
+}
+
+static void start_it(enum iommu_maker maker)
+{
+    machine(maker, "on");
+    assert_int_equal(iommu_set(0x200, 0x40000, true), 0);
+    told[0] = '\0';
+    iommu_start();
+    assert_true(iommu_on);
+}
+
+static bool logged(const char *text) { return strstr(log_text, text); }
+
+/* --- On and off --- */
+
+static void vtd_is_told_in_this_order(void **state)
+{
+    u64 *root, *contexts;
+
+    (void)state;
+    start_it(IOMMU_VTD);
+    assert_string_equal(told, " queue  root contexts iotlb  translate  table interrupts  old  remap no old ");
+    root = at(registers[0x20 / 8]);
+    assert_int_equal(root[2 * 5] & 1, 1);
+    contexts = at(root[2 * 5] & PAGE_MASK);
+    assert_int_equal(contexts[2 * 9], virt_to_maddr(tables.root).v | 1);
+    assert_int_equal(contexts[2 * 9 + 1], 1 << 8 | 1);                  /* domain 1, 3 levels */
+    assert_memory_equal(firmware_table, "XMAR", 4);
+    assert_int_equal((u8)(firmware_table[0] + firmware_table[9]), 'D');
+    assert_int_equal(retargets, 1);
+    assert_true(logged("IOMMU: on; VT-d second stage, 3 levels"));
+}
+
+static void amd_has_an_entry_for_each_function(void **state)
+{
+    u64 *entries;
+
+    (void)state;
+    start_it(IOMMU_AMD);
+    assert_int_equal(registers[0] & 0x1ff, 0x1ff);
+    entries = at(registers[0] & PAGE_MASK);
+    assert_int_equal(entries[4 * 0x1234], 0x6000000000000603UL | virt_to_maddr(tables.root).v);
+    assert_int_equal(entries[4 * 0xffff + 1], 1);
+    assert_int_equal(registers[0x18 / 8] & 0x1005, 0x1005);
+    assert_true(logged("IOMMU: on; AMD v1, 3 levels"));
+    assert_true(logged("interrupts are not remapped: it cannot do that here"));
+}
+
+static void passes_on_where_told(void **state)
+{
+    u64 *contexts;
+
+    (void)state;
+    machine(IOMMU_VTD, "dom0-passthrough");
+    iommu_start();
+    contexts = at(*(u64 *)at(registers[0x20 / 8]) & PAGE_MASK);
+    assert_int_equal(contexts[0], 9);
+    assert_true(logged("dom0's devices reach all memory"));
+}
+
+static void is_off_unless_told(void **state)
+{
+    (void)state;
+    machine(IOMMU_VTD, "off");
+    iommu_start();
+    assert_false(iommu_on || iommu_wanted());
+    assert_string_equal(told, "");
+    assert_true(logged("not used without iommu=on"));
+}
+
+/* Whatever it is that the unit does not do: the boot goes on, without, and nothing translates. */
+static void a_unit_that_does_not_answer_is_given_up(void **state)
+{
+    static const u64 commands[] = { 1u << 31, 1u << 30, 1u << 26, 1u << 25, 1u << 24, DEAF_QUEUE };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+        machine(IOMMU_VTD, "on");
+        deaf = commands[i];
+        iommu_start();
+        assert_false(iommu_on || iommu_wanted() || iommu_remaps);
+        assert_int_equal(*word(0x1c) & (1u << 31 | 1u << 25), 0);
+        assert_true(logged("IOMMU: the unit at 0xfed90000 does not answer: "));
+        assert_true(logged("IOMMU: it is not used: devices reach all memory"));
+        assert_memory_equal(firmware_table, "DMAR", 4);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        machine(IOMMU_AMD, "on");
+        deaf = i ? DEAF_QUEUE : 1;
+        iommu_start();
+        assert_false(iommu_on);
+        assert_int_equal(registers[0x18 / 8] & 1, 0);
+        assert_true(logged("does not answer: "));
+    }
+}
+
+static void a_unit_that_cannot_is_not_used(void **state)
+{
+    static const struct { u64 cap, ecap; const char *why; } cases[] = {
+        { ~0UL, ~0UL, "does not answer" }, { VTD_CAP & ~(31UL << 8), VTD_ECAP, "translates nothing" }, { VTD_CAP, 9, "no queue" } };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        machine(IOMMU_VTD, "off");
+        registers[0x08 / 8] = cases[i].cap;
+        registers[0x10 / 8] = cases[i].ecap;
+        options.on = true;
+        iommu_init();
+        assert_false(iommu_wanted());
+        assert_true(logged(cases[i].why));
+    }
+    machine(IOMMU_VTD, "off");
+    iommu_info.units[0].registers = maddr(0x1000000);
+    options.on = true;
+    iommu_init();
+    assert_false(iommu_wanted());
+    assert_true(logged("where RAM is"));
+}
+
+static void regions_in_ram_are_left_out(void **state)
+{
+    (void)state;
+    machine(IOMMU_VTD, "on");
+    iommu_info.nr_regions = 2;
+    iommu_info.regions[0] = (struct iommu_region){ .start = maddr(0x50000000), .end = maddr(0x50002000) };
+    iommu_info.regions[1] = (struct iommu_region){ .start = maddr(0x200000), .end = maddr(0x201000) };
+    iommu_start();
+    assert_true(iommu_reaches(0x50001) && !iommu_reaches(0x50002) && !iommu_reaches(0x200));
+    assert_true(logged("[0x200000, 0x200fff] that the firmware reserves is RAM"));
+}
+
+/* --- Memory that goes --- */
+
+static unsigned freed_at_flush;
+static bool gone_at_flush;
+
+static void look_at_flush(void)
+{
+    freed_at_flush = freed;
+    gone_at_flush = !io_lookup(&tables, 0x12345);
+}
+
+/* When the unit is told to forget, the entry is gone, and its table is not freed; when the call returns, it has been told. */
+static void flushes_after_the_change_and_before_freeing(void **state)
+{
+    (void)state;
+    for (enum iommu_maker maker = IOMMU_VTD; maker <= IOMMU_AMD; maker++) {
+        start_it(maker);
+        assert_int_equal(iommu_set(0x12345, 0x12346, false), 0);
+        assert_int_equal(iommu_set(0x12345, 0x12346, true), 0);
+        on_flush = look_at_flush;
+        told[0] = '\0';
+        freed = 0;
+        assert_int_equal(iommu_set(0x12200, 0x12400, false), 0);
+        assert_string_equal(told, maker == IOMMU_VTD ? "iotlb " : "pages ");
+        assert_true(gone_at_flush);
+        assert_int_equal(freed_at_flush, 0);
+        assert_int_equal(freed, 1);
+    }
+}
+
+/* --- Interrupts --- */
+
+static void interrupts_are_one_functions(void **state)
+{
+    struct iommu_interrupt i = { .irq = 77, .apic_id = 3, .vector = 0x41, .source = 0x0318 };
+    struct msi_message m;
+    u64 *entry;
+
+    (void)state;
+    start_it(IOMMU_VTD);
+    entry = (u64 *)at(registers[0xb8 / 8] & PAGE_MASK) + 2 * 77;
+    assert_int_equal(registers[0xb8 / 8] & 0xfff, 7);                   /* 256 entries, xAPIC */
+    m = iommu_route(&i);
+    assert_int_equal(m.address, 0xfee00010 | 77 << 5);
+    assert_int_equal(m.data, 0);
+    assert_int_equal(entry[0], 3UL << 40 | 0x410001);
+    assert_int_equal(entry[1], 1 << 18 | 0x0318);
+    i.any_of_bus = i.level = true;
+    (void)iommu_route(&i);
+    assert_int_equal(entry[0], 3UL << 40 | 0x410011);
+    assert_int_equal(entry[1], 2 << 18 | 0x0303);
+    iommu_unroute(77);
+    assert_int_equal(entry[0], 0);
+    assert_int_equal(iommu_ioapic_source(4), 0xf0f8);
+}
+
+static void x2apic_needs_a_unit_that_can(void **state)
+{
+    (void)state;
+    machine(IOMMU_VTD, "on");
+    x2apic = true;
+    iommu_start();
+    assert_true(iommu_on && !iommu_remaps);
+    machine(IOMMU_VTD, "off");
+    registers[0x10 / 8] |= 0x10;
+    x2apic = options.on = true;
+    iommu_init();
+    iommu_start();
+    assert_true(iommu_remaps);
+    assert_int_equal(registers[0xb8 / 8] & 0xfff, 0x807);
+}
+
+/* --- Faults --- */
+
+static void a_fault(u16 id)
+{
+    *word(0x34) = 2 | 1 << 8;                                           /* pending, the second record is first */
+    registers[0x230 / 8] = 0x12345000;
+    registers[0x238 / 8] = 1UL << 63 | 5UL << 32 | id;
+    driver->poll(&units[0]);
+}
+
+static void faults_name_function_address_and_reason(void **state)
+{
+    (void)state;
+    start_it(IOMMU_VTD);
+    a_fault(0x0219);
+    assert_true(logged("IOMMU: 0000:02:03.1 of domain 0: write of 0x12345000 refused: it may not be written"));
+    assert_int_equal(registers[0x238 / 8] >> 63, 0);
+    start_it(IOMMU_AMD);
+    units[0].log[0] = 2UL << 60 | 1UL << 53 | 0x0219;
+    units[0].log[1] = 0x12345678;
+    registers[0x2018 / 8] = 16;
+    driver->poll(&units[0]);
+    assert_true(logged("IOMMU: 0000:02:03.1 of domain 0: write of 0x12345678 refused: it may not be accessed"));
+    assert_int_equal(registers[0x2010 / 8], 16);
+}
+
+static void a_storm_is_silenced(void **state)
+{
+    u64 *root;
+
+    (void)state;
+    start_it(IOMMU_VTD);
+    for (unsigned i = 0; i < STORM - 1; i++) {
+        a_fault(0x0219);
+        a_fault((u16)(0x300 + i));
+        lines_left = LINES;
+    }
+    assert_false(logged("no more is said"));
+    a_fault(0x0219);
+    assert_true(logged("IOMMU: 0000:02:03.1: no more is said of what it does wrong"));
+    root = at(registers[0x20 / 8]);
+    assert_int_equal(*(u64 *)at((root[4] & PAGE_MASK) + 16 * 0x19) & 3, 3);
+    assert_int_equal(*(u64 *)at((root[4] & PAGE_MASK) + 16 * 0x18) & 3, 1);
+    assert_int_equal(*(u64 *)at((root[6] & PAGE_MASK) + 16 * 0x19) & 3, 1);
+}
+
+/* Functions by the thousand fill neither the log nor the list. */
+static void many_functions_do_not_fill_the_log(void **state)
+{
+    unsigned lines = 0;
+
+    (void)state;
+    start_it(IOMMU_VTD);
+    poll(&(struct timer){ 0 });
+    for (unsigned i = 0; i < 1000; i++)
+        a_fault((u16)i);
+    for (const char *p = log_text; (p = strstr(p, "refused")) != NULL; p++)
+        lines++;
+    assert_int_equal(lines, LINES);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(vtd_is_told_in_this_order), cmocka_unit_test(amd_has_an_entry_for_each_function),
+        cmocka_unit_test(passes_on_where_told), cmocka_unit_test(is_off_unless_told),
+        cmocka_unit_test(a_unit_that_does_not_answer_is_given_up), cmocka_unit_test(a_unit_that_cannot_is_not_used),
+        cmocka_unit_test(regions_in_ram_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),
+        cmocka_unit_test(interrupts_are_one_functions), cmocka_unit_test(x2apic_needs_a_unit_that_can),
+        cmocka_unit_test(faults_name_function_address_and_reason), cmocka_unit_test(a_storm_is_silenced),
+        cmocka_unit_test(many_functions_do_not_fill_the_log),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
