@@ -109,7 +109,8 @@ static bool start_rings(struct io_unit *u)
     io_write64(u, EVENTS, virt_to_maddr(u->log).v | RING_OF_256);
     io_write64(u, EVENT_HEAD, 0);
     io_write64(u, EVENT_TAIL, 0);
-    set_control(u, 0, CONTROL_ON | CONTROL_COHERENT | CONTROL_COMMANDS | CONTROL_EVENTS);       /* no ring runs in a unit that is off */
+    /* No ring runs in a unit that is off. */
+    set_control(u, 0, CONTROL_ON | CONTROL_COHERENT | CONTROL_COMMANDS | CONTROL_EVENTS);
     return io_wait_register(u, STATUS, STATUS_COMMANDS | STATUS_EVENTS, STATUS_COMMANDS | STATUS_EVENTS, "its rings");
 }
 
@@ -143,7 +144,8 @@ static void stop(struct io_unit *u) { (void)quiet(u); }
 static void take_event(struct io_unit *u, u64 low, u64 address)
 {
     static const char *const kinds[] = {
-        [1] = "its entry makes no sense", [3] = "its entry cannot be read", [4] = "a table cannot be read", [8] = "there are no such requests" };
+        [1] = "its entry makes no sense", [3] = "its entry cannot be read", [4] = "a table cannot be read",
+        [8] = "there are no such requests" };
     u8 code = (u8)(low >> 60);
 
     if (code == EVENT_PAGE_FAULT)
@@ -179,6 +181,6 @@ static void poll(struct io_unit *u)
 }
 
 const struct io_driver amd_driver = {
-    .name = "AMD-Vi", .format = &amd_format, .registers = REGISTERS, .tail_register = COMMAND_TAIL, .probe = probe, .start = start, .stop = stop,
-    .wait = wait_command, .flush_domain = flush_domain, .poll = poll, .silence = silence,
+    .name = "AMD-Vi", .format = &amd_format, .registers = REGISTERS, .tail_register = COMMAND_TAIL, .probe = probe, .start = start,
+    .stop = stop, .wait = wait_command, .flush_domain = flush_domain, .poll = poll, .silence = silence,
 };

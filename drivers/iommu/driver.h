@@ -7,6 +7,7 @@
 #define IOMMU_DRIVER_H
 
 #include <pvisor/iommu.h>
+#include <pvisor/irq.h>
 #include <pvisor/spinlock.h>
 #include "table.h"
 
@@ -68,7 +69,7 @@ struct io_driver {
      */
     bool (*remap)(struct io_unit *u, const struct io_interrupts *t);
     bool (*remap_only)(struct io_unit *u);
-    void (*set_interrupt)(u64 *entry, const struct iommu_interrupt *i, bool x2apic);
+    void (*set_interrupt)(u64 *entry, const struct irq_route *r, bool x2apic);
     struct io_command (*flush_interrupt)(u32 irq);
     /* What the unit found wrong with requests: each is an io_fault(). */
     void (*poll)(struct io_unit *u);

@@ -11,6 +11,7 @@
 #include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
+#include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/pci.h>
 #include <pvisor/printk.h>
@@ -22,7 +23,6 @@
 #define ANSWER_WITHIN SECONDS(1)
 #define REMAPPED_MESSAGE 0xfee00010UL
 #define MAX_INTERRUPTS 0x8000u  /* as many as fit bits 5 to 19 of a message's address */
-#define IDS_OF_XAPIC 256
 #define HARDWARE_DOMAIN 1       /* its number to units: 0 means something to some */
 
 static struct io_unit units[IOMMU_MAX_UNITS];
@@ -30,11 +30,13 @@ static const struct io_driver *driver;      /* NULL: no IOMMU is used */
 static struct io_features features;
 static struct io_tables tables;             /* the hardware domain's */
 static spinlock_t tables_lock = SPINLOCK_INIT(RANK_IOMMU);
+static struct io_interrupts interrupts;
+static bool remapping;                      /* interrupts go by that table */
 bool iommu_on;
 
 /* --- Options --- */
 
-static struct options { bool on, pass, no_remap; } options;
+static struct options { bool on, pass, strict, no_remap; } options;
 
 static bool is_word(const char *word, size_t len, const char *is) { return strlen(is) == len && !strncmp(is, word, len); }
 
@@ -60,6 +62,8 @@ static int parse_word(void *to, const char *word, size_t len)
     o->on = true;
     if (is_word(word, len, "dom0-passthrough"))
         o->pass = true;
+    else if (is_word(word, len, "dom0-strict"))
+        o->strict = true;
     else if (is_word(word, len, "no-intremap"))
         o->no_remap = true;
     else if (!is_any(word, len, on, ARRAY_SIZE(on)))
@@ -175,9 +179,9 @@ static void give_up(void)
     for (u32 i = 0; i < iommu_info.nr_units; i++)
         if (units[i].running)
             driver->stop(&units[i]);
-    if (iommu_remaps) {
-        iommu_remaps = false;
-        irq_retarget_all();
+    if (remapping) {
+        remapping = false;
+        irq_remap_by(NULL);
     }
     printk(LOG_WARNING "IOMMU: it is not used: devices reach all memory\n");
     driver = NULL;
@@ -205,6 +209,7 @@ void iommu_init(void)
 }
 
 bool iommu_wanted(void) { return driver != NULL; }
+bool iommu_strict(void) { return options.strict && !options.pass; }
 
 bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes)
 {
@@ -256,9 +261,6 @@ bool iommu_reaches(u64 frame)
 
 /* --- Interrupts --- */
 
-static struct io_interrupts interrupts;
-bool iommu_remaps;
-
 static void flush_interrupt(u32 irq)
 {
     struct io_command c = driver->flush_interrupt(irq);
@@ -271,14 +273,14 @@ static void flush_interrupt(u32 irq)
     (void)ok;       /* what does not answer has said so; an interrupt goes astray */
 }
 
-struct msi_message iommu_route(const struct iommu_interrupt *i)
+static struct msi_message route(const struct irq_route *r)
 {
-    driver->set_interrupt(&interrupts.entries[2 * i->irq], i, interrupts.x2apic);
-    flush_interrupt(i->irq);
-    return (struct msi_message){ .address = REMAPPED_MESSAGE | (u64)i->irq << 5 };
+    driver->set_interrupt(&interrupts.entries[2 * r->irq], r, interrupts.x2apic);
+    flush_interrupt(r->irq);
+    return (struct msi_message){ .address = REMAPPED_MESSAGE | (u64)r->irq << 5 };
 }
 
-void iommu_unroute(u32 irq)
+static void unroute(u32 irq)
 {
     write_once(interrupts.entries[2 * irq], 0);
     flush_interrupt(irq);
@@ -292,7 +294,9 @@ static const struct iommu_scope *ioapic_scope(u8 id)
     return NULL;
 }
 
-u16 iommu_ioapic_source(u8 id) { return ioapic_scope(id)->first; }
+static u16 ioapic_source(u8 id) { return ioapic_scope(id)->first; }
+
+static const struct irq_remapper remapper = { route, unroute, ioapic_source };
 
 /* NULL: interrupts can be remapped; else why not. */
 static const char *why_not_remap(void)
@@ -301,7 +305,7 @@ static const char *why_not_remap(void)
         return "by the command line";
     if (!driver->remap || !features.remaps || !iommu_info.remaps_interrupts)
         return "it cannot do that here";
-    if (lapic_can_name(IDS_OF_XAPIC) && !features.remaps_x2apic)
+    if (lapic_is_x2apic() && !features.remaps_x2apic)
         return "it cannot do that in x2APIC mode";
     if (nr_irqs > MAX_INTERRUPTS)
         return "there are too many interrupts";
@@ -315,7 +319,7 @@ static bool make_interrupts(void)
 {
     unsigned order = ilog2(nr_irqs - 1) + 1, pages = order > 8 ? order - 8 : 0;
 
-    interrupts.x2apic = lapic_can_name(IDS_OF_XAPIC);
+    interrupts.x2apic = lapic_is_x2apic();
     interrupts.order = (u8)order;
     interrupts.entries = alloc_pages(pages);
     if (interrupts.entries && !features.coherent)
@@ -337,8 +341,8 @@ static bool start_remapping(void)
     for (u32 i = 0; i < iommu_info.nr_units; i++)
         if (!driver->remap(&units[i], &interrupts))
             return false;
-    iommu_remaps = true;
-    irq_retarget_all();
+    remapping = true;
+    irq_remap_by(&remapper);
     for (u32 i = 0; i < iommu_info.nr_units; i++)
         if (!driver->remap_only(&units[i]))
             return false;
@@ -413,7 +417,8 @@ void iommu_start(void)
     timer_init(&timer, poll, &timer, 0);
     timer_set(&timer, now_ns() + POLL_PERIOD);
     printk(LOG_INFO "IOMMU: on; %s, %u levels, leaves of up to %u KiB, tables of %lu KiB%s%s\n", driver->format->name, tables.levels,
-           4u << 9 * (tables.largest - 1), tables.nr_tables << 2, iommu_remaps ? ", interrupts are remapped" : "", options.pass ? "; dom0's devices reach all memory" : "");
+           4u << 9 * (tables.largest - 1), tables.nr_tables << 2, remapping ? ", interrupts are remapped" : "",
+           options.pass ? "; dom0's devices reach all memory" : iommu_strict() ? "; dom0's devices reach exactly dom0's frames" : "");
 }
 
 /* --- Faults --- */

@@ -36,7 +36,8 @@ static u64 leaf(const struct io_format *f, unsigned level, u64 frame, unsigned a
 {
     if (!access)
         return 0;
-    return frame << PAGE_SHIFT | f->leaf | (access & IO_READ ? f->read : 0) | (access & IO_WRITE ? f->write : 0) | (level > 1 ? f->large : 0);
+    return frame << PAGE_SHIFT | f->leaf | (access & IO_READ ? f->read : 0) | (access & IO_WRITE ? f->write : 0) |
+           (level > 1 ? f->large : 0);
 }
 
 static unsigned access_of(const struct io_format *f, u64 e)

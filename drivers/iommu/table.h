@@ -47,8 +47,8 @@ struct io_tables {
 int io_tables_init(struct io_tables *t, const struct io_format *format, unsigned levels, unsigned largest, bool coherent) must_check;
 /*
  * Frames *first to before end may be reached as `access` says, 0: not at all; whatever was there is replaced, large pieces are split where
- * they must be and made where they can be. Moves *first on. 0: all is done. -EAGAIN: the caller is to flush, io_free_cut(), and go on when it
- * likes, so much was done. -ENOMEM, -ERANGE (frames that the tables have no place for): what is before *first is done.
+ * they must be and made where they can be. Moves *first on. 0: all is done. -EAGAIN: so much was done; the caller is to flush,
+ * io_free_cut(), and go on when it likes. -ENOMEM, -ERANGE (frames that the tables have no place for): what is before *first is done.
  */
 int io_set(struct io_tables *t, u64 *first, u64 end, unsigned access) must_check;
 unsigned io_lookup(const struct io_tables *t, u64 frame);

@@ -226,11 +226,11 @@ static void stop(struct io_unit *u) { (void)quiet(u); }
 #define SOURCE_ONE(id) (1UL << 18 | (id))
 #define SOURCE_BUS(bus) (2UL << 18 | (u64)(bus) << 8 | (bus))
 
-static void set_interrupt(u64 *entry, const struct iommu_interrupt *i, bool x2apic)
+static void set_interrupt(u64 *entry, const struct irq_route *r, bool x2apic)
 {
-    u64 low = INTERRUPT_PRESENT | (i->level ? INTERRUPT_LEVEL : 0) | (u64)i->vector << 16 | (u64)i->apic_id << (x2apic ? 32 : 40);
+    u64 low = INTERRUPT_PRESENT | (r->level ? INTERRUPT_LEVEL : 0) | (u64)r->vector << 16 | (u64)r->apic_id << (x2apic ? 32 : 40);
 
-    write_once(entry[1], i->any_of_bus ? SOURCE_BUS(i->source >> 8) : SOURCE_ONE(i->source));
+    write_once(entry[1], r->any_of_bus ? SOURCE_BUS(r->source >> 8) : SOURCE_ONE(r->source));
     write_once(entry[0], low);
 }
 
@@ -255,7 +255,8 @@ static const char *const reasons[] = {
     [4] = "beyond the width of addresses", [5] = "it may not be written", [6] = "it may not be read",
     [7] = "a table cannot be read", [8] = "the root table cannot be read", [9] = "the context table cannot be read",
     [10] = "reserved bits in the root table", [11] = "reserved bits in the context table", [12] = "reserved bits in a table",
-    [0x21] = "there is no such interrupt", [0x22] = "the interrupt is nobody's", [0x25] = "it names a CPU", [0x26] = "the interrupt is another's",
+    [0x21] = "there is no such interrupt", [0x22] = "the interrupt is nobody's", [0x25] = "it names a CPU",
+    [0x26] = "the interrupt is another's",
 };
 
 static void take_record(struct io_unit *u, u32 at)

@@ -38,6 +38,7 @@ void holds_type(const char *who, mfn_t m, enum frame_type as);
 void frames_count(struct domain *d);            /* what d's frames hold: allocations, pins, tables with their entries */
 void frames_compare(struct domain *d);          /* once all holders have spoken */
 void frames_look(void);                         /* each frame is some domain's that has it, or nobody's */
+void frames_look_devices(u64 first, u64 end);   /* and devices reach what they may of these */
 /* May d's tables name m, a frame of another domain's? Its grants and privileges say so. */
 bool may_name_others(struct domain *d, mfn_t m);
 

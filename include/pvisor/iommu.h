@@ -5,7 +5,6 @@
 #ifndef PVISOR_IOMMU_H
 #define PVISOR_IOMMU_H
 
-#include <pvisor/irq.h>
 #include <pvisor/types.h>
 
 #define IOMMU_MAX_UNITS 32
@@ -61,36 +60,20 @@ extern bool iommu_on;       /* devices are kept from memory that is not theirs *
 /* Looks whether all units can be used, if the command line wants them. After iommu_read_firmware(), before dom0 is built. */
 void iommu_init(void);
 bool iommu_wanted(void);    /* they can, and it does */
+bool iommu_strict(void);    /* dom0-strict: what dom0's devices reach changes all the time */
 /*
- * Has them translate: from here on devices reach what was given by iommu_set(), and the firmware's reserved regions. Boot, before dom0 runs.
- * If a unit does not answer they reach all.
+ * Has them translate: from here on devices reach what was given by iommu_set(), and the firmware's reserved regions. Boot, before dom0
+ * runs. If a unit does not answer they reach all.
  */
 void iommu_start(void);
 /*
- * Devices may, or may no longer, reach the frames first to before end. When it returns no device does any more, and nothing is under way.
- * -ENOMEM, -ERANGE: some of them may be as they were. Any context but interrupts; a lock of rank IOMMU is taken.
+ * Devices may, or may no longer, reach the frames first to before end. In the latter case none does when it returns, and nothing is under
+ * way. -ENOMEM, -ERANGE: some of them may be as they were. Any context but interrupts; a lock of rank IOMMU is taken.
  */
 int iommu_set(u64 first, u64 end, bool may) must_check;
 bool iommu_reaches(u64 frame);
 /* The nth unit's registers, if units are or will be in use: nobody else may have them. */
 bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes);
-
-/*
- * Interrupt remapping: each irq has an entry of its own number in a table of the hypervisor's, which says whom it interrupts and whose it is;
- * a message with an entry's number from anybody else is refused, as is one that names a CPU itself.
- */
-struct iommu_interrupt {
-    u32 irq, apic_id;
-    u8 vector;
-    bool level;
-    u16 source;                             /* the id that its messages carry... */
-    bool any_of_bus;                        /* ...or any id of that bus */
-};
-extern bool iommu_remaps;
-/* The irq comes as described; what its source must send. Any context; the caller keeps two calls for one irq apart. */
-struct msi_message iommu_route(const struct iommu_interrupt *i);
-void iommu_unroute(u32 irq);                /* it comes no more */
-u16 iommu_ioapic_source(u8 id);             /* what the messages of the IO-APIC with this id carry */
 /* The unit that translates for this function: what names it, or else what is for all others; NULL if there is none. */
 const struct iommu_unit *iommu_unit_of(u32 sbdf);
 

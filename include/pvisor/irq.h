@@ -35,8 +35,27 @@ void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs));
 
 /* What a device must write to interrupt somebody. */
 struct msi_message { u64 address; u32 data; };
-/* Has every source send anew, which may have learnt another way of saying where. */
-void irq_retarget_all(void);
+
+/*
+ * Interrupt remapping: each irq has an entry of its own number in a table, which says whom it interrupts and whose it is. A message with an
+ * entry's number from anybody else is refused, as is one that names a CPU itself.
+ */
+struct irq_route {
+    u32 irq, apic_id;
+    u8 vector;
+    bool level;
+    u16 source;                             /* the id (bus, device, function) that its messages carry... */
+    bool any_of_bus;                        /* ...or any id of that bus */
+};
+struct irq_remapper {
+    /* The irq comes as described; what its source must send. Any context; no two calls for one irq at once. */
+    struct msi_message (*route)(const struct irq_route *r);
+    void (*unroute)(u32 irq);               /* it comes no more */
+    u16 (*ioapic_source)(u8 id);            /* what the messages of the IO-APIC with this id carry */
+};
+/* From here on every source sends as r says; NULL: as without remapping. Boot. */
+void irq_remap_by(const struct irq_remapper *r);
+bool lapic_is_x2apic(void);
 
 /* Local APIC. A CPU that comes up calls lapic_init_cpu() before it takes interrupts or IPIs. */
 void lapic_init_bsp(void);                              /* after acpi_init(); also silences the 8259s */

@@ -10,8 +10,9 @@ import pytest
 
 import rig
 
-IOMMUS = {"intel-iommu": "VT-d", "amd-iommu": "AMD-Vi"}
+NAMES = {"intel-iommu": "VT-d", "amd-iommu": "AMD-Vi"}
 FORMATS = {"intel-iommu": "VT-d second stage", "amd-iommu": "AMD v1"}
+DEVICES = {"intel-iommu": "intel-iommu,intremap=on", "amd-iommu": "amd-iommu"}
 EDU = ["-device", "edu,dma_mask=0xffffffffffff"]
 
 COMMAND, TO_MEMORY, BUSY = 0x98, 2, 1
@@ -49,24 +50,27 @@ class Edu:
 
 
 def machine_with(iommu, cmdline="iommu=on", **settings):
-    return rig.Machine(name=iommu, cmdline=cmdline, extra=["-device", iommu, *EDU], **settings)
+    return rig.Machine(name=iommu, cmdline=cmdline, extra=["-device", DEVICES[iommu], *EDU], **settings)
 
 
-@pytest.fixture(scope="module", params=IOMMUS)
+@pytest.fixture(scope="module", params=[("intel-iommu", "on"), ("intel-iommu", "dom0-strict"), ("amd-iommu", "dom0-strict")], ids="-".join)
 def machine(request, tmp_path_factory):
+    iommu, option = request.param
     disk = tmp_path_factory.mktemp("iommu") / "disk"
     disk.write_bytes(bytes(range(256)) * 4096 * 16)
-    with machine_with(request.param, disks=[rig.Disk(disk, "nvme")]) as vm:
+    with machine_with(iommu, f"iommu={option}", disks=[rig.Disk(disk, "nvme")]) as vm:
         vm.wait_for_dom0()
-        vm.iommu = request.param
+        vm.iommu, vm.strict = iommu, option == "dom0-strict"
         vm.edu = Edu(vm)
         yield vm
 
 
 def test_it_is_used(machine):
     log = machine.transcript()
-    assert f"IOMMU: {IOMMUS[machine.iommu]}, 1 unit(s)" in log
+    assert f"IOMMU: {NAMES[machine.iommu]}, 1 unit(s)" in log
     assert re.search(rf"IOMMU: on; {FORMATS[machine.iommu]}, [34] levels", log)
+    assert ("interrupts are remapped" in log) == (machine.iommu == "intel-iommu")
+    assert ("exactly dom0's frames" in log) == machine.strict
 
 
 def test_dom0_finds_none(machine):
@@ -116,6 +120,14 @@ def test_the_hypervisors_memory_is_out_of_reach(machine):
     machine.ok("sleep 1")
     assert said(machine, address) in machine.transcript()
     machine.ok("xl list")
+
+
+def test_page_tables_are_out_of_reach_where_dom0_is_kept_strictly(machine):
+    """The root that the CPU has loaded: dom0's, or the hypervisor's."""
+    registers = machine.monitor("human-monitor-command", **{"command-line": "info registers"})
+    root = int(re.search(r"CR3=(\w+)", registers)[1], 16) & ~0xfff
+    if machine.strict:
+        assert not attack(machine, root + 0x7e0)
 
 
 def test_a_storm_of_faults_is_turned_off(machine):

@@ -2,6 +2,7 @@
  * Page-table entries of grants: plain stores into the table of the batch, and the long way, over real tables. Both leave the same entries,
  * references and answers, and at the end no reference is left that an entry had.
  */
+// SOURCES: arch/x86/pt/dma.c
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
 // SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
 // SOURCES: arch/x86/mm/heap.c

@@ -1,6 +1,6 @@
 /* The frame allocator and small allocations: nothing is given out twice, and what is freed grows together again. */
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
-// SOURCES: arch/x86/mm/heap.c arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/mm/xmalloc.c
+// SOURCES: arch/x86/mm/heap.c arch/x86/mm/frames.c arch/x86/pt/dma.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/mm/xmalloc.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

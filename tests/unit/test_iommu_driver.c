@@ -28,6 +28,7 @@ struct iommu_info iommu_info;
 struct acpi_info acpi_info = { .nr_ioapics = 1, .ioapic = { { .id = 4 } } };
 u32 nr_irqs = 200;
 static bool x2apic;
+static const struct irq_remapper *remapped_by;
 static unsigned retargets;
 static u8 firmware_table[64];
 
@@ -50,8 +51,8 @@ u64 now_ns(void) { return time_now += MILLISECS(1); }
 void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu) { (void)cpu, t->fn = fn, t->data = data; }
 void timer_set(struct timer *t, u64 expires) { t->expires = expires; }
 const void *acpi_find_table(const char *signature, unsigned nth) { return (void)signature, nth ? NULL : firmware_table; }
-bool lapic_can_name(u32 id) { return x2apic || id < 256; }
-void irq_retarget_all(void) { retargets++; }
+bool lapic_is_x2apic(void) { return x2apic; }
+void irq_remap_by(const struct irq_remapper *r) { remapped_by = r, retargets++; }
 void spin_lock(spinlock_t *l) { (void)l; }
 void spin_unlock(spinlock_t *l) { (void)l; }
 u64 spin_lock_irqsave(spinlock_t *l) { return (void)l, 0; }
@@ -105,7 +106,8 @@ static bool vtd_step(const u64 *c)
 static void vtd_command(u32 v)
 {
     static const struct { u32 bit; const char *on; } names[] = {
-        { 1u << 31, "translate" }, { 1u << 30, "root" }, { 1u << 26, "queue" }, { 1u << 25, "remap" }, { 1u << 24, "table" }, { 1u << 23, "old" } };
+        { 1u << 31, "translate" }, { 1u << 30, "root" }, { 1u << 26, "queue" }, { 1u << 25, "remap" }, { 1u << 24, "table" },
+        { 1u << 23, "old" } };
     u32 *status = word(0x1c);
 
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
@@ -181,7 +183,8 @@ static void machine(enum iommu_maker maker, const char *option)
     used = 1;
     freed = retargets = 0;
     deaf = 0;
-    x2apic = iommu_on = iommu_remaps = false;
+    x2apic = iommu_on = remapping = false;
+    remapped_by = NULL;
     on_flush = NULL;
     driver = NULL;
     iommu_info = (struct iommu_info){ .maker = maker, .remaps_interrupts = true, .nr_units = 1, .nr_scopes = 1,
@@ -271,7 +274,7 @@ static void a_unit_that_does_not_answer_is_given_up(void **state)
         machine(IOMMU_VTD, "on");
         deaf = commands[i];
         iommu_start();
-        assert_false(iommu_on || iommu_wanted() || iommu_remaps);
+        assert_false(iommu_on || iommu_wanted() || remapped_by);
         assert_int_equal(*word(0x1c) & (1u << 31 | 1u << 25), 0);
         assert_true(logged("IOMMU: the unit at 0xfed90000 does not answer: "));
         assert_true(logged("IOMMU: it is not used: devices reach all memory"));
@@ -356,7 +359,7 @@ static void flushes_after_the_change_and_before_freeing(void **state)
 
 static void interrupts_are_one_functions(void **state)
 {
-    struct iommu_interrupt i = { .irq = 77, .apic_id = 3, .vector = 0x41, .source = 0x0318 };
+    struct irq_route i = { .irq = 77, .apic_id = 3, .vector = 0x41, .source = 0x0318 };
     struct msi_message m;
     u64 *entry;
 
@@ -364,18 +367,18 @@ static void interrupts_are_one_functions(void **state)
     start_it(IOMMU_VTD);
     entry = (u64 *)at(registers[0xb8 / 8] & PAGE_MASK) + 2 * 77;
     assert_int_equal(registers[0xb8 / 8] & 0xfff, 7);                   /* 256 entries, xAPIC */
-    m = iommu_route(&i);
+    m = remapped_by->route(&i);
     assert_int_equal(m.address, 0xfee00010 | 77 << 5);
     assert_int_equal(m.data, 0);
     assert_int_equal(entry[0], 3UL << 40 | 0x410001);
     assert_int_equal(entry[1], 1 << 18 | 0x0318);
     i.any_of_bus = i.level = true;
-    (void)iommu_route(&i);
+    (void)remapped_by->route(&i);
     assert_int_equal(entry[0], 3UL << 40 | 0x410011);
     assert_int_equal(entry[1], 2 << 18 | 0x0303);
-    iommu_unroute(77);
+    remapped_by->unroute(77);
     assert_int_equal(entry[0], 0);
-    assert_int_equal(iommu_ioapic_source(4), 0xf0f8);
+    assert_int_equal(remapped_by->ioapic_source(4), 0xf0f8);
 }
 
 static void x2apic_needs_a_unit_that_can(void **state)
@@ -384,13 +387,13 @@ static void x2apic_needs_a_unit_that_can(void **state)
     machine(IOMMU_VTD, "on");
     x2apic = true;
     iommu_start();
-    assert_true(iommu_on && !iommu_remaps);
+    assert_true(iommu_on && !remapped_by);
     machine(IOMMU_VTD, "off");
     registers[0x10 / 8] |= 0x10;
     x2apic = options.on = true;
     iommu_init();
     iommu_start();
-    assert_true(iommu_remaps);
+    assert_true(remapped_by);
     assert_int_equal(registers[0xb8 / 8] & 0xfff, 0x807);
 }
 

@@ -2,6 +2,7 @@
  * Mirrors of non-PAE tables: faults that are nobody's but ours, which set accessed and dirty bits; limits; and the levels above, which are
  * a vCPU's own. That mirrors say what tables say, whatever is done to these, is in test_ptype.c.
  */
+// SOURCES: arch/x86/pt/dma.c
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
 // SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
 // SOURCES: arch/x86/mm/heap.c

@@ -10,7 +10,6 @@
 #include <arch/x86/irq/internal.h>
 #include <public/errno.h>
 #include <pvisor/frame.h>
-#include <pvisor/iommu.h>
 
 #define CAP     0x70
 #define BAR     0xfe000000UL
@@ -50,9 +49,13 @@ void iounmap(void *p, size_t size)
 }
 
 /* Where interrupts are remapped, a message names an entry of a table, and the entry says the rest. */
-bool iommu_remaps;
-static struct iommu_interrupt routed;
-struct msi_message iommu_route(const struct iommu_interrupt *i) { return routed = *i, (struct msi_message){ 0xfee00010UL | i->irq << 5, 0 }; }
+const struct irq_remapper *irq_remapper;
+static struct irq_route routed;
+static struct msi_message route(const struct irq_route *r)
+{
+    routed = *r;
+    return (struct msi_message){ 0xfee00010UL | r->irq << 5, 0 };
+}
 u8 pci_find_capability(u32 sbdf, u8 id) { return (void)sbdf, (void)id, 0; }
 
 void guest_log(const char *fmt, ...) { (void)fmt; }
@@ -137,7 +140,7 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
 
     (void)state;
     said = ENTRIES;
-    iommu_remaps = true;
+    irq_remapper = &(struct irq_remapper){ .route = route };
     cpu_apic_ids[0] = 3;
     assert_true((irq = create(1)) >= 0);
     memcpy(&slot, table + ENTRY, sizeof(slot));
@@ -148,7 +151,7 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
     assert_int_equal(routed.vector, 0x40);
     assert_int_equal(routed.source, 3 << 3);
     assert_false(routed.any_of_bus || routed.level);
-    iommu_remaps = false;
+    irq_remapper = NULL;
     release(irq);
 }
 

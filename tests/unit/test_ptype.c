@@ -3,6 +3,7 @@
  * that a lost or a dropped one shows at once; and no frame has a new use while a TLB may know its old one. What hardware walks in place of
  * non-PAE tables says what these say (more of that is in test_mirror.c).
  */
+// SOURCES: arch/x86/pt/dma.c
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c arch/x86/mm/heap.c
 // SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c
@@ -122,6 +123,7 @@ static void check_counts(void)
     frames_count(other);
     frames_compare(dom);
     frames_compare(other);
+    frames_look_devices(ARENA_FIRST, ARENA_END);
     assert_int_equal(dom->refs, 1);
 }
 

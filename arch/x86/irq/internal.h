@@ -82,6 +82,8 @@ void ioapic_program(struct irq_desc *desc);
 /* What a device must write to interrupt the CPU with this APIC id (Intel SDM 3A, 10.11). */
 struct msi_message msi_compose(u32 apic_id, u8 vector);
 
+extern const struct irq_remapper *irq_remapper;    /* NULL: interrupts are not remapped */
+
 /* irqs made for messages: the caller holds the lock of all pirq tables (pirq.c), which guards their coming and going. */
 /* An irq for entry `index` (MSI: 0) of a device's MSI or MSI-X capability, masked. irq number or -errno. */
 s64 msi_create(u32 sbdf, bool msix, u32 index, u64 table_base);

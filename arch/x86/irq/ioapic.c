@@ -2,7 +2,6 @@
 #include <public/errno.h>
 #include <pvisor/acpi.h>
 #include <pvisor/frame.h>
-#include <pvisor/iommu.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include "internal.h"
@@ -126,12 +125,12 @@ static void write_low(struct irq_desc *desc)
 /* The upper word: a CPU, or what a message has in bits 4 to 19 of its address (VT-d specification 4.1, 5.1.5.1). */
 static u32 high_word(const struct irq_desc *desc, const struct ioapic *io)
 {
-    struct iommu_interrupt i = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .level = desc->level };
+    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .level = desc->level };
 
-    if (!iommu_remaps)
-        return i.apic_id << 24;
-    i.source = iommu_ioapic_source(io->id);
-    return (u32)(iommu_route(&i).address >> 4 & 0xffff) << 16;
+    if (!irq_remapper)
+        return r.apic_id << 24;
+    r.source = irq_remapper->ioapic_source(io->id);
+    return (u32)(irq_remapper->route(&r).address >> 4 & 0xffff) << 16;
 }
 
 void ioapic_program(struct irq_desc *desc)

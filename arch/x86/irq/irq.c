@@ -9,7 +9,6 @@
 #include <pvisor/cpumask.h>
 #include <pvisor/domain.h>
 #include <pvisor/frame.h>
-#include <pvisor/iommu.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/time.h>
@@ -103,8 +102,11 @@ void irq_leave_cpu(unsigned cpu)
     }
 }
 
-void irq_retarget_all(void)
+const struct irq_remapper *irq_remapper;
+
+void irq_remap_by(const struct irq_remapper *r)
 {
+    irq_remapper = r;
     for (u32 i = 0; i < nr_irqs; i++) {
         struct irq_desc *desc = &irq_descs[i];
         u64 flags = spin_lock_irqsave(&desc->lock);
@@ -180,8 +182,8 @@ void irq_destroy(u32 irq)
     spin_unlock_irqrestore(&desc->lock, flags);
     if (release)
         release(desc);
-    if (iommu_remaps)
-        iommu_unroute(irq);
+    if (irq_remapper)
+        irq_remapper->unroute(irq);
 }
 
 bool irq_is_host(u32 irq)

@@ -118,6 +118,8 @@ bool lapic_can_name(u32 apic_id)
     return lapic_by_msr || apic_id <= XAPIC_ID_MAX;
 }
 
+bool lapic_is_x2apic(void) { return lapic_by_msr; }
+
 static void enter_x2apic(void)
 {
     wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE | APIC_BASE_X2APIC);

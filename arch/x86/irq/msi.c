@@ -4,7 +4,6 @@
  */
 #include <public/errno.h>
 #include <pvisor/frame.h>
-#include <pvisor/iommu.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include "internal.h"
@@ -72,15 +71,20 @@ static void msi_unmask(struct irq_desc *desc)
 #define PCI_CAP_EXPRESS 0x10
 
 /* The old bus behind a bridge has requests with names of the bridge's choice, on the same bus. */
-static bool is_named_by_bridge(const struct pci_dev *dev) { return dev->sbdf >> 8 & 0xff && !pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS); }
+static bool is_named_by_bridge(const struct pci_dev *dev)
+{
+    return dev->sbdf >> 8 & 0xff && !pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS);
+}
 
 static struct msi_message message_of(const struct irq_desc *desc)
 {
     struct pci_dev *dev = desc->msi.dev;
-    struct iommu_interrupt i = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .source = (u16)dev->sbdf,
-                                 .any_of_bus = is_named_by_bridge(dev) };
+    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .source = (u16)dev->sbdf };
 
-    return iommu_remaps ? iommu_route(&i) : msi_compose(i.apic_id, i.vector);
+    if (!irq_remapper)
+        return msi_compose(r.apic_id, r.vector);
+    r.any_of_bus = is_named_by_bridge(dev);
+    return irq_remapper->route(&r);
 }
 
 static void write_message(const struct irq_desc *desc)

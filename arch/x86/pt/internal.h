@@ -5,6 +5,7 @@
 #ifndef PT_INTERNAL_H
 #define PT_INTERNAL_H
 
+#include <asm/dma.h>
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
 #include <asm/pt.h>
@@ -19,10 +20,19 @@
 /*
  * --- Changes of type ---
  *
- * Of a frame that has an owner, each is one of these two. So whoever must hear of them (a device's translation tables, a log of what is
+ * Of a frame that has an owner, each is one of these two. So whoever must hear of them (devices' tables: asm/dma.h; a log of what is
  * written) has one place to be told. Counts, and the flags of a table that stays one, are no changes.
  */
-static always_inline bool type_try_change(mfn_t m, u32 *was, u32 to) { return try_cmpxchg(&frame_types[m.v], was, to); }
+static always_inline bool type_try_change(mfn_t m, u32 *was, u32 to)
+{
+    if (!try_cmpxchg(&frame_types[m.v], was, to))
+        return false;
+    if (unlikely(dma_strict))
+        dma_frame_changed(m.v);
+    return true;
+}
+
+/* From a table's type, or to that of a frame that has no owner yet: neither is a device's business. */
 static always_inline void type_change(mfn_t m, u32 to) { write_once(frame_types[m.v], to); }
 
 /* --- table.c --- */

@@ -8,9 +8,11 @@
  *   accounts     are of as many frames as the domain has
  *   entries      have no flags that the domain may not set; they name the domain's own frames, device memory that it may use (or might,
  *                before that was taken back), or what it has been granted
+ *   devices      reach a frame (where they are told so: asm/dma.h) exactly while it is dom0's and of type writable
  *   tables       of each level lead to the level below, or read-only to their own; the hypervisor's slots have the hypervisor's entries
  */
 #include <asm/atomic.h>
+#include <asm/dma.h>
 #include <asm/pt.h>
 #include <asm/spec.h>
 #include <pvisor/invariant.h>
@@ -288,10 +290,18 @@ static struct domain *owner_look(u16 id)
     return d;
 }
 
+void frames_look_devices(u64 first, u64 end)
+{
+    for (u64 m = first; dma_strict && m < end; m++)
+        (void)CLAUSE("devices", iommu_reaches(m) == dma_may_reach(m), "frame %#lx of d%u, with type word %#x, is %s reach of devices", m,
+                     frame_owner_id(mfn_kept(m)), frame_types[m], iommu_reaches(m) ? "within" : "out of");
+}
+
 void frames_look(void)
 {
     struct domain *d = NULL;
 
+    frames_look_devices(0, nr_frames);
     for (u64 m = 0; m < nr_frames; m++) {
         u16 id = frame_owner_id(mfn_kept(m));
 

@@ -1,4 +1,5 @@
 /* See machine.h. */
+#include <asm/dma.h>
 #include <asm/isolation.h>
 #include <asm/pt.h>
 #include <asm/pv.h>
@@ -31,6 +32,13 @@ mfn_t held_mfn(u64 e)
 
     return m < NR_FRAMES ? mfn_kept(m) : any_frame();
 }
+
+/* No device has an IOMMU here. */
+bool iommu_on, dma_strict;
+void dma_frames_given(const struct domain *d, u64 first, u64 end) { (void)d, (void)first, (void)end; }
+void dma_frame_changed(u64 frame) { (void)frame; }
+bool dma_may_reach(u64 frame) { (void)frame; return false; }
+bool iommu_reaches(u64 frame) { (void)frame; return false; }
 
 /* --- The legal state --- */
 

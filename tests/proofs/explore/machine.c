@@ -5,6 +5,7 @@
 
 #include <asm/atomic.h>
 #include <asm/desc.h>
+#include <asm/dma.h>
 #include <asm/isolation.h>
 #include <asm/pv.h>
 #include <asm/smp.h>
@@ -27,6 +28,13 @@ static char memory[MFN_END * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 u64 fake_direct_map, fake_refs[MFN_END] __attribute__((aligned(64))), fake_m2p[MFN_END] __attribute__((aligned(64)));
 u32 fake_types[MFN_END] __attribute__((aligned(64)));
 const char zero_page[PAGE_SIZE];
+
+/* No device has an IOMMU here. */
+bool iommu_on, dma_strict;
+void dma_frames_given(const struct domain *d, u64 first, u64 end) { (void)d, (void)first, (void)end; }
+void dma_frame_changed(u64 frame) { (void)frame; }
+bool dma_may_reach(u64 frame) { (void)frame; return false; }
+bool iommu_reaches(u64 frame) { (void)frame; return false; }
 
 /* --- What TLBs and copies of roots know ------------------------------------------------------------------------------------------ */
 

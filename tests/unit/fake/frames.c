@@ -26,9 +26,6 @@ static struct vcpu vcpus[3];
 static unsigned calls, yes_at, yes_step;
 static bool work_waits;
 
-bool iommu_on;      /* there is none here */
-void dma_frame_given(u64 frame) { (void)frame; }
-
 /* --- What the code under test wants of the machine --------------------------------------------------- */
 
 void raise_softirq(enum softirq n) { work_waits |= n == SOFTIRQ_FREE_FRAMES; }
@@ -131,6 +128,23 @@ FAKE void mirror_root_changed(struct domain *d, mfn_t m, unsigned idx, u64 e) { 
 bool compat_m2p_ready;
 void compat_m2p_set(u64 m, u64 gpfn) { (void)m, (void)gpfn; }
 
+/* --- Devices of domain 1 --- */
+
+bool iommu_on = true;
+static bool reached[ARENA_END];
+
+bool iommu_wanted(void) { return true; }
+bool iommu_strict(void) { return true; }
+void iommu_start(void) { }
+bool iommu_reaches(u64 frame) { return reached[frame]; }
+
+int iommu_set(u64 first, u64 end, bool may)
+{
+    for (u64 m = first; m < end; m++)
+        reached[m] = may;
+    return 0;
+}
+
 /* --- Setting up ---------------------------------------------------------------------------------------- */
 
 u64 *frame_words(mfn_t m) { return mfn_to_virt(m); }
@@ -158,6 +172,9 @@ void frames_reset(void)
     nr_frames = ARENA_END;
     memset(fake_types + ARENA_FIRST, 0, ARENA_NR * sizeof(fake_types[0]));
     BUG_ON(madvise(arena, ARENA_NR * PAGE_SIZE, MADV_DONTNEED));        /* zeros again, where anything was written */
+    memset(reached, 0, sizeof(reached));
+    dma_strict = true;
+    dma_domain = 1;
     heap_ready = false;
     heap_init_region(mfn(ARENA_FIRST), ARENA_NR);
     preempt_at(0, false);
