@@ -126,7 +126,7 @@ static bool read_table(const struct iommu_table *t)
     t->header(table, length);
     if (!read_blocks(t, table, length))
         return false;
-    printk(LOG_INFO "IOMMU: %s, %u unit(s), %u reserved region(s); devices are not translated\n", t->name, iommu_info.nr_units,
+    printk(LOG_INFO "IOMMU: %s, %u unit(s), %u reserved region(s)\n", t->name, iommu_info.nr_units,
            iommu_info.nr_regions);
     return true;
 }

@@ -273,11 +273,11 @@ static void flush_interrupt(u32 irq)
     (void)ok;       /* what does not answer has said so; an interrupt goes astray */
 }
 
-static struct msi_message route(const struct irq_route *r)
+static struct msi_message route(struct irq_route r)
 {
-    driver->set_interrupt(&interrupts.entries[2 * r->irq], r, interrupts.x2apic);
-    flush_interrupt(r->irq);
-    return (struct msi_message){ .address = REMAPPED_MESSAGE | (u64)r->irq << 5 };
+    driver->set_interrupt(&interrupts.entries[2 * r.irq], &r, interrupts.x2apic);
+    flush_interrupt(r.irq);
+    return (struct msi_message){ .address = REMAPPED_MESSAGE | (u64)r.irq << 5 };
 }
 
 static void unroute(u32 irq)

@@ -3,9 +3,9 @@
  *
  *   relaxed   RAM that is a domain's, or free for one, but nothing that was the hypervisor's own when dom0 began to run (its code and
  *             data, the frame table, its own structures), unless it has become a domain's since. Page tables are within reach.
- *   strict    exactly dom0's frames of type writable (iommu=dom0-strict). Before a frame is trusted as a table, and before anybody else gets
- *             it, no device reaches it, and what was under way is over: the rule that holds for CPUs (asm/pt.h). Frames of others that
- *             dom0 maps, by grants or as their builder, are out of its devices' reach.
+ *   strict    exactly dom0's frames of type writable (iommu=dom0-strict). Before a frame is trusted as a table, and before anybody else
+ *             gets it, no device reaches it, and what was under way is over: the rule that holds for CPUs (asm/pt.h). Frames of others
+ *             that dom0 maps, by grants or as their builder, are out of its devices' reach.
  */
 #ifndef ASM_DMA_H
 #define ASM_DMA_H

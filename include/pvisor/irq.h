@@ -49,7 +49,7 @@ struct irq_route {
 };
 struct irq_remapper {
     /* The irq comes as described; what its source must send. Any context; no two calls for one irq at once. */
-    struct msi_message (*route)(const struct irq_route *r);
+    struct msi_message (*route)(struct irq_route r);
     void (*unroute)(u32 irq);               /* it comes no more */
     u16 (*ioapic_source)(u8 id);            /* what the messages of the IO-APIC with this id carry */
 };

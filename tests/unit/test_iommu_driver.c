@@ -367,13 +367,13 @@ static void interrupts_are_one_functions(void **state)
     start_it(IOMMU_VTD);
     entry = (u64 *)at(registers[0xb8 / 8] & PAGE_MASK) + 2 * 77;
     assert_int_equal(registers[0xb8 / 8] & 0xfff, 7);                   /* 256 entries, xAPIC */
-    m = remapped_by->route(&i);
+    m = remapped_by->route(i);
     assert_int_equal(m.address, 0xfee00010 | 77 << 5);
     assert_int_equal(m.data, 0);
     assert_int_equal(entry[0], 3UL << 40 | 0x410001);
     assert_int_equal(entry[1], 1 << 18 | 0x0318);
     i.any_of_bus = i.level = true;
-    (void)remapped_by->route(&i);
+    (void)remapped_by->route(i);
     assert_int_equal(entry[0], 3UL << 40 | 0x410011);
     assert_int_equal(entry[1], 2 << 18 | 0x0303);
     remapped_by->unroute(77);

@@ -51,10 +51,10 @@ void iounmap(void *p, size_t size)
 /* Where interrupts are remapped, a message names an entry of a table, and the entry says the rest. */
 const struct irq_remapper *irq_remapper;
 static struct irq_route routed;
-static struct msi_message route(const struct irq_route *r)
+static struct msi_message route(struct irq_route r)
 {
-    routed = *r;
-    return (struct msi_message){ 0xfee00010UL | r->irq << 5, 0 };
+    routed = r;
+    return (struct msi_message){ 0xfee00010UL | r.irq << 5, 0 };
 }
 u8 pci_find_capability(u32 sbdf, u8 id) { return (void)sbdf, (void)id, 0; }
 

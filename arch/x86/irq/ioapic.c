@@ -130,7 +130,7 @@ static u32 high_word(const struct irq_desc *desc, const struct ioapic *io)
     if (!irq_remapper)
         return r.apic_id << 24;
     r.source = irq_remapper->ioapic_source(io->id);
-    return (u32)(irq_remapper->route(&r).address >> 4 & 0xffff) << 16;
+    return (u32)(irq_remapper->route(r).address >> 4 & 0xffff) << 16;
 }
 
 void ioapic_program(struct irq_desc *desc)

@@ -84,7 +84,7 @@ static struct msi_message message_of(const struct irq_desc *desc)
     if (!irq_remapper)
         return msi_compose(r.apic_id, r.vector);
     r.any_of_bus = is_named_by_bridge(dev);
-    return irq_remapper->route(&r);
+    return irq_remapper->route(r);
 }
 
 static void write_message(const struct irq_desc *desc)
