@@ -19,6 +19,7 @@ struct io_command { u64 low, high; };
 struct io_unit {
     const struct iommu_unit *info;
     volatile void *registers;
+    u32 size;                                   /* of their place, in bytes */
     spinlock_t lock;                            /* RANK_LEAF: the ring */
     struct io_command *queue;
     u32 tail;                                   /* of the ring: the next command's number */

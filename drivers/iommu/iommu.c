@@ -144,7 +144,7 @@ static bool in_ram(maddr_t start, u64 end)
 
 static bool add_unit(struct io_unit *u, const struct iommu_unit *info)
 {
-    *u = (struct io_unit){ .info = info, .lock = SPINLOCK_INIT(RANK_LEAF) };
+    *u = (struct io_unit){ .info = info, .size = (u32)driver->registers, .lock = SPINLOCK_INIT(RANK_LEAF) };
     if (in_ram(info->registers, info->registers.v + driver->registers)) {
         printk(LOG_WARNING "IOMMU: the firmware says that a unit is at %#lx, where RAM is\n", info->registers.v);
         return false;
@@ -216,7 +216,7 @@ bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes)
     if (!driver || n >= iommu_info.nr_units)
         return false;
     *first = units[n].info->registers;
-    *bytes = driver->registers;
+    *bytes = units[n].size;
     return true;
 }
 

@@ -72,14 +72,15 @@ static bool cannot(const struct io_unit *u, const char *why)
 static bool probe(struct io_unit *u, struct io_features *f)
 {
     u64 c = u->capabilities = io_read64(u, CAP), e = u->extended = io_read64(u, ECAP);
-    u32 size = registers_size(u);
 
+    u->size = registers_size(u);
     if (c == ~0UL || e == ~0UL || !CAP_LEVELS(c))
         return cannot(u, "does not answer, or translates nothing");
     if (!ECAP_QUEUE(e))
         return cannot(u, "has no queue of invalidations");
-    u->registers = size > PAGE_SIZE ? ioremap(u->info->registers, size) : u->registers;
-    if (!u->registers || size > REGISTERS_MAX)
+    if (u->size > PAGE_SIZE && u->size <= REGISTERS_MAX)
+        u->registers = ioremap(u->info->registers, u->size);
+    if (!u->registers || u->size > REGISTERS_MAX)
         return cannot(u, "has registers that cannot be mapped");
     f->levels &= CAP_LEVELS(c) << 2;
     f->largest = min(f->largest, (u8)(CAP_LARGE(c) == 3 ? 3 : CAP_LARGE(c) & 1 ? 2 : 1));

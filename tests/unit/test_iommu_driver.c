@@ -227,6 +227,24 @@ static void vtd_is_told_in_this_order(void **state)
     assert_true(logged("IOMMU: on; VT-d second stage, 3 levels"));
 }
 
+/* Records of faults may lie beyond the first page: nobody else has any of it. */
+static void its_registers_are_as_many_as_it_says(void **state)
+{
+    maddr_t first;
+    u64 bytes;
+
+    (void)state;
+    start_it(IOMMU_VTD);
+    assert_true(iommu_registers(0, &first, &bytes) && !iommu_registers(1, &first, &bytes));
+    assert_int_equal(bytes, PAGE_SIZE);
+    machine(IOMMU_VTD, "off");
+    registers[0x08 / 8] |= 0x200UL << 24;
+    options.on = true;
+    iommu_init();
+    assert_true(iommu_registers(0, &first, &bytes));
+    assert_int_equal(bytes, 16 * (0x222 + 2));
+}
+
 static void amd_has_an_entry_for_each_function(void **state)
 {
     u64 *entries;
@@ -461,7 +479,8 @@ static void many_functions_do_not_fill_the_log(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vtd_is_told_in_this_order), cmocka_unit_test(amd_has_an_entry_for_each_function),
+        cmocka_unit_test(vtd_is_told_in_this_order), cmocka_unit_test(its_registers_are_as_many_as_it_says),
+        cmocka_unit_test(amd_has_an_entry_for_each_function),
         cmocka_unit_test(passes_on_where_told), cmocka_unit_test(is_off_unless_told),
         cmocka_unit_test(a_unit_that_does_not_answer_is_given_up), cmocka_unit_test(a_unit_that_cannot_is_not_used),
         cmocka_unit_test(regions_in_ram_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),

@@ -290,11 +290,16 @@ static struct domain *owner_look(u16 id)
     return d;
 }
 
+/* The firmware's regions are no RAM. */
 void frames_look_devices(u64 first, u64 end)
 {
-    for (u64 m = first; dma_strict && m < end; m++)
-        (void)CLAUSE("devices", iommu_reaches(m) == dma_may_reach(m), "frame %#lx of d%u, with type word %#x, is %s reach of devices", m,
-                     frame_owner_id(mfn_kept(m)), frame_types[m], iommu_reaches(m) ? "within" : "out of");
+    for (u64 m = first; dma_strict && m < end; m++) {
+        u16 id = frame_owner_id(mfn_kept(m));
+
+        (void)CLAUSE("devices", id == DOMID_IO || iommu_reaches(m) == dma_may_reach(m),
+                     "frame %#lx of d%u, with type word %#x, is %s reach of devices", m, id, frame_types[m],
+                     iommu_reaches(m) ? "within" : "out of");
+    }
 }
 
 void frames_look(void)
