@@ -108,18 +108,24 @@ def attack(vm, address):
     return machine_memory(vm, address) != before
 
 
-def said(vm, address):
-    if vm.iommu == "amd-iommu":     # of an event QEMU 7.2 writes nothing but the function's name to the right bits
-        return f"IOMMU: {vm.edu.name} of domain 0: "
-    return f"IOMMU: {vm.edu.name} of domain 0: write of {address & ~0xfff:#x} refused: it may not be written"
-
-
 def test_the_hypervisors_memory_is_out_of_reach(machine):
+    assert not attack(machine, hypervisor_address())
+    machine.ok("xl list")
+
+
+def needs_reports(machine):
+    """QEMU's AMD unit refuses what an empty entry forbids without a word in its log."""
+    if machine.iommu == "amd-iommu":
+        pytest.skip("the emulated unit writes no event of this")
+
+
+def test_the_attack_is_named(machine):
+    needs_reports(machine)
     address = hypervisor_address()
     assert not attack(machine, address)
     machine.ok("sleep 1")
-    assert said(machine, address) in machine.transcript()
-    machine.ok("xl list")
+    line = f"IOMMU: {machine.edu.name} of domain 0: write of {address & ~0xfff:#x} refused: it may not be written"
+    assert line in machine.transcript()
 
 
 def test_page_tables_are_out_of_reach_where_dom0_is_kept_strictly(machine):
@@ -131,6 +137,7 @@ def test_page_tables_are_out_of_reach_where_dom0_is_kept_strictly(machine):
 
 
 def test_a_storm_of_faults_is_turned_off(machine):
+    needs_reports(machine)
     write, address = f"busybox devmem {machine.edu.base + COMMAND:#x} 64 3", hypervisor_address()
     machine.edu.copy_out(address)
     machine.ok(f"for i in $(seq 40); do {write}; sleep 0.2; done", timeout=60)
