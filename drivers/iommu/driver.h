@@ -64,12 +64,8 @@ struct io_driver {
     void (*stop)(struct io_unit *u);
     struct io_command (*wait)(maddr_t answer, u32 value);
     struct io_command (*flush_domain)(u16 domain);
-    /*
-     * Interrupts go by this table from here on, but for those of a unit in xAPIC mode that name a CPU: these go until remap_only().
-     * NULL: the driver cannot.
-     */
+    /* Interrupts go by this table from here on, and none that names a CPU itself. NULL: the driver cannot. */
     bool (*remap)(struct io_unit *u, const struct io_interrupts *t);
-    bool (*remap_only)(struct io_unit *u);
     void (*set_interrupt)(u64 *entry, const struct irq_route *r, bool x2apic);
     struct io_command (*flush_interrupt)(u32 irq);
     /* What the unit found wrong with requests: each is an io_fault(). */

@@ -327,7 +327,10 @@ static bool make_interrupts(void)
     return interrupts.entries;
 }
 
-/* False: a unit does not answer, or there is no memory. */
+/*
+ * False: a unit does not answer, or there is no memory. What comes before its source has learnt to send anew is lost: no device works yet,
+ * and of ours there is the console's line, which is looked at by a timer, too.
+ */
 static bool start_remapping(void)
 {
     const char *why = why_not_remap();
@@ -343,9 +346,6 @@ static bool start_remapping(void)
             return false;
     remapping = true;
     irq_remap_by(&remapper);
-    for (u32 i = 0; i < iommu_info.nr_units; i++)
-        if (!driver->remap_only(&units[i]))
-            return false;
     return true;
 }
 

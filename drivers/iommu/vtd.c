@@ -186,7 +186,7 @@ static bool quiet(struct io_unit *u)
 {
     io_write32(u, FECTL, FECTL_MASKED);
     return command(u, GCMD_TE, false, "the end of translation") && command(u, GCMD_IRE, false, "the end of interrupt remapping") &&
-           command(u, GCMD_QIE, false, "the end of its queue");
+           command(u, GCMD_CFI, false, "the end of interrupts that name a CPU") && command(u, GCMD_QIE, false, "the end of its queue");
 }
 
 static bool start_queue(struct io_unit *u)
@@ -243,10 +243,8 @@ static bool remap(struct io_unit *u, const struct io_interrupts *t)
 
     io_write64(u, IRTA, virt_to_maddr(t->entries).v | (t->x2apic ? IRTA_X2APIC : 0) | (t->order - 1u));
     return command(u, GCMD_SIRTP, true, "its table of interrupts") && io_submit(u, &forget, 1) &&
-           (t->x2apic || command(u, GCMD_CFI, true, "old interrupts")) && command(u, GCMD_IRE, true, "interrupt remapping");
+           command(u, GCMD_IRE, true, "interrupt remapping");
 }
-
-static bool remap_only(struct io_unit *u) { return command(u, GCMD_CFI, false, "the end of old interrupts"); }
 
 /* --- Faults --- */
 
@@ -288,6 +286,6 @@ static void poll(struct io_unit *u)
 
 const struct io_driver vtd_driver = {
     .name = "VT-d", .format = &vtd_format, .registers = PAGE_SIZE, .tail_register = IQT, .probe = probe, .start = start, .stop = stop,
-    .wait = wait_command, .flush_domain = flush_domain, .remap = remap, .remap_only = remap_only, .set_interrupt = set_interrupt,
-    .flush_interrupt = flush_interrupt, .poll = poll, .silence = silence,
+    .wait = wait_command, .flush_domain = flush_domain, .remap = remap, .set_interrupt = set_interrupt, .flush_interrupt = flush_interrupt,
+    .poll = poll, .silence = silence,
 };
