@@ -190,7 +190,7 @@ static void give_up(void)
 void iommu_init(void)
 {
     static const struct io_driver *const drivers[] = { [IOMMU_VTD] = &vtd_driver, [IOMMU_AMD] = &amd_driver };
-    u8 levels;
+    u8 levels, largest;
 
     if (iommu_info.maker == IOMMU_NONE) {
         if (options.on)
@@ -204,7 +204,9 @@ void iommu_init(void)
     driver = drivers[iommu_info.maker];
     features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .remaps = true, .remaps_x2apic = true };
     levels = add_units() ? choose_levels() : 0;
-    if (!levels || io_tables_init(&tables, driver->format, levels, features.largest, features.coherent))
+    /* What changes all the time is made of single frames: so taking one away needs no memory, which there might be none of then. */
+    largest = iommu_strict() ? 1 : features.largest;
+    if (!levels || io_tables_init(&tables, driver->format, levels, largest, features.coherent))
         give_up();
 }
 
