@@ -47,8 +47,9 @@ LOGS = TOP / "build/log"
 # A small buffer of translated code is emptied often. With a large one, GRUB's code stays in it to the end, and
 # QEMU takes the slow way on every write to a page where GRUB once ran: 3 to 5 times slower for hours.
 # Each CPU has its own part of it, and needs some MiB to work in.
-def accelerator(cpus):
-    return f"tcg,tb-size={max(32, 8 * cpus)}"
+# A machine that is started without GRUB may have more: a whole Debian boots in two thirds of the CPU time with 256 MiB of it.
+def accelerator(cpus, mib=0):
+    return f"tcg,tb-size={max(32, 8 * cpus, mib)}"
 
 
 # CPUs of today, with all that QEMU's emulation gives but what is of no use (SVM). Machines have a Nehalem unless told.
@@ -130,12 +131,13 @@ class Machine:
     machine: q35 or pc; memory in MiB; nic: a QEMU device name or None; disks: Disk objects.
     name: of the log file under build/log. qemu: the program; topology: what follows the number of CPUs in -smp.
     release: of Debian, in dom0 and, unless told, the domUs; the hypervisor must be told of its tools.
+    code: MiB of translated code that QEMU keeps, if more than usual (accelerator()).
     """
 
     def __init__(self, name="machine", hypervisor=None, cmdline="", kernel=None, initrd=None, dom0_args="",
                  cdrom=None, boot_disk=None, machine="q35", cpu="Nehalem", cpus=1, memory=1536, nic="e1000e",
                  disks=(), extra=(), base_cmdline=HYPERVISOR_ARGS, reboots=False, echo=None,
-                 qemu="qemu-system-x86_64", topology="", release=DEBIAN12):
+                 qemu="qemu-system-x86_64", topology="", release=DEBIAN12, code=0):
         self.name, self.release = name, release
         self.hypervisor = hypervisor_path(hypervisor)
         self.cmdline = f"{base_cmdline} {cmdline}".strip()
@@ -146,6 +148,7 @@ class Machine:
         self.machine, self.cpu, self.cpus, self.memory = machine, cpu, cpus, memory
         self.nic, self.disks, self.extra, self.reboots = nic, list(disks), list(extra), reboots
         self.echo, self.qemu, self.topology = echo, str(qemu), topology
+        self.code = code
         self.child = None
         self.scratch = None
         self.standing = {}          # domUs that tests share, by name
@@ -183,8 +186,9 @@ class Machine:
         return self.qemu, self.arguments()
 
     def arguments(self):
-        args = ["-machine", self.machine, "-accel", accelerator(self.cpus), "-cpu", self.cpu, "-smp", f"{self.cpus}{self.topology}",
-                "-m", str(self.memory), "-display", "none", "-monitor", "none", "-nodefaults", "-device", "VGA",
+        args = ["-machine", self.machine, "-accel", accelerator(self.cpus, self.code), "-cpu", self.cpu,
+                "-smp", f"{self.cpus}{self.topology}", "-m", str(self.memory), "-display", "none", "-monitor", "none", "-nodefaults",
+                "-device", "VGA",
                 "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
                 "-qmp", f"unix:{self.scratch.name}/qmp,server=on,wait=off"]
         args += [] if self.reboots else ["-no-reboot"]
