@@ -19,4 +19,9 @@ platform_fn op_resource;        /* resource.c */
 platform_fn op_microcode, op_microcode2, op_microcode_revision;     /* microcode.c */
 platform_fn op_processor_info;  /* processor.c */
 
+/* XENPF_firmware_info, XEN_FW_EFI_INFO: -ENOSYS where the firmware is no UEFI. */
+platform_fn platform_efi_info;
+/* XENPF_efi_runtime_call: 0 if the firmware was called, whose answer is in op then. -ERESTART_HYPERCALL: it is busy, call again. */
+platform_fn platform_efi_call;
+
 #endif

@@ -43,7 +43,7 @@ static s64 op_firmware_info(struct xen_platform_op *op)
     case XEN_FW_VBEDDC_INFO:
         return -ESRCH;
     case XEN_FW_EFI_INFO:
-        return -ENOSYS;
+        return platform_efi_info(op);
     case XEN_FW_KBD_SHIFT_FLAGS:
         op->u.firmware_info.u.kbd_shift_flags = 0;
         return 0;
@@ -194,7 +194,7 @@ static platform_fn *const commands[] = {
     [XENPF_get_ucode_revision] = op_microcode_revision,
     [XENPF_platform_quirk] = op_quirk,
     [XENPF_get_cpu_version] = op_cpu_version,
-    [XENPF_efi_runtime_call] = op_unsupported,
+    [XENPF_efi_runtime_call] = platform_efi_call,
     [XENPF_firmware_info] = op_firmware_info,
     [XENPF_enter_acpi_sleep] = op_enter_sleep,
     [XENPF_change_freq] = op_unsupported,
@@ -222,6 +222,8 @@ s64 do_platform_op(u64 uop, u64, u64, u64, u64, u64)
     if (op.cmd >= ARRAY_SIZE(commands) || !commands[op.cmd])
         return refuse(-ENOSYS, "unknown command %u", op.cmd);
     ret = commands[op.cmd](&op);
+    if (ret == -ERESTART_HYPERCALL)
+        return hypercall_restart(1, uop);
     if (!ret && copy_to_guest(gva(uop), &op, sizeof(op)))
         return -EFAULT;
     return ret;

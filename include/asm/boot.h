@@ -5,6 +5,7 @@
 #include <pvisor/types.h>
 
 #define MAX_BOOT_MODULES 8
+#define BOOT_RSDP_SIZE 36
 
 struct boot_module {
     maddr_t start;
@@ -16,7 +17,8 @@ struct boot_info {
     char loader[64], cmdline[1024];
     struct boot_module module[MAX_BOOT_MODULES];
     unsigned nr_modules;
-    maddr_t rsdp;              /* 0: not told */
+    u8 rsdp[BOOT_RSDP_SIZE];   /* the ACPI root pointer as the loader copied it; its first byte is 0: not told */
+    u64 efi_system_table;      /* of 64-bit UEFI firmware whose boot services the loader has left; 0: none */
 };
 
 extern struct boot_info boot_info;

@@ -26,6 +26,8 @@ struct e820_source { const char *at, *end; u32 stride; };
 
 /* Fills host_e820. With too many pieces for it the smallest are left out, which e820_log() says. */
 void e820_read(const struct e820_source *s);
+/* RAM from start to end is the firmware's. */
+void e820_reserve(u64 start, u64 end);
 /*
  * Takes out of host_e820 what mem=, availmem= and badpage= on the command line keep from being used. hle_hangs: and what
  * erratum_hle_at_1g() is about.

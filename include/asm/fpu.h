@@ -20,6 +20,10 @@ void fpu_vcpu_free(struct vcpu *v);
 void fpu_ctxt_switch_from(struct vcpu *v);
 void fpu_ctxt_switch_to(struct vcpu *v);
 
+/* Interrupts off between the two: code that is not ours may use the FPU, which starts at its defaults. */
+void fpu_lend(void);
+void fpu_take_back(void);
+
 /*
  * #NM from the current guest. False: the guest itself had TS set and must get #NM (TS is cleared for it now, as the
  * ABI promises). True: nothing to deliver, run on.

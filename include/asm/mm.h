@@ -54,6 +54,8 @@ void percpu_release(unsigned nr);         /* per-CPU data of all but the first n
 void hyp_release_init(void);             /* boot is over: nothing __init may run or be read any more */
 /* Maps nr 4 KiB pages at va; uses 2 MiB pages where alignment allows. Tables come from the frame allocator. */
 int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags);
+/* The same in tables of another root, which are shared with nobody. */
+int hyp_map_in(u64 *root, u64 va, maddr_t pa, u64 nr, u64 flags);
 /* Boot only: each page of va's 512 GiB that is not mapped yet becomes the given one, for good; hyp_map() must not be asked there again. */
 void hyp_map_holes(u64 va, maddr_t page, u64 flags);
 void hyp_unmap(u64 va, u64 nr);
@@ -64,6 +66,7 @@ bool linear_to_maddr(u64 va, maddr_t *at);
 #define HYP_RO (PTE_P | PTE_A | PTE_D | hyp_nx)
 #define HYP_RX (PTE_P | PTE_A | PTE_D)
 #define HYP_UNCACHED (HYP_RW | PTE_PCD | PTE_PWT)
+#define HYP_COMBINING (HYP_RW | PTE_PAT)     /* entry 4 of PAT_VALUE: write-combining */
 extern u64 hyp_nx;                       /* PTE_NX if the CPU has it */
 
 /* --- RAM found at boot (mm/boot_alloc.c) --- */

@@ -18,6 +18,7 @@
 #define PTE_D    (1UL << 6)
 #define PTE_PS   (1UL << 7)    /* level 2 and up: large page */
 #define PTE_PAT  (1UL << 7)    /* level 1 */
+#define PTE_PAT_LARGE (1UL << 12)   /* levels above */
 #define PTE_G    (1UL << 8)
 #define PTE_NX   (1UL << 63)
 #define PTE_AVAIL_LOW  0xe00UL

@@ -98,6 +98,44 @@ struct xenpf_efi_time {
     u8 daylight;
 };
 
+struct xenpf_efi_guid {
+    u32 data1;
+    u16 data2;
+    u16 data3;
+    u8 data4[8];
+};
+
+#define XEN_EFI_GET_TIME_SET_CLEARS_NS      0x00000001
+#define XEN_EFI_GET_WAKEUP_TIME_ENABLED     0x00000001
+#define XEN_EFI_GET_WAKEUP_TIME_PENDING     0x00000002
+#define XEN_EFI_SET_WAKEUP_TIME_ENABLE      0x00000001
+#define XEN_EFI_SET_WAKEUP_TIME_ENABLE_ONLY 0x00000002
+#define XEN_EFI_VARIABLE_NON_VOLATILE       0x00000001
+#define XEN_EFI_VARIABLE_BOOTSERVICE_ACCESS 0x00000002
+#define XEN_EFI_VARIABLE_RUNTIME_ACCESS     0x00000004
+#define XEN_EFI_VARINFO_BOOT_SNAPSHOT       0x00000001
+
+/*
+ * XENPF_efi_runtime_call: which service, what goes with it and comes from it (flags; a variable's attributes; a count), what the firmware
+ * answered. What follows is each service's own: the whole is described for each.
+ */
+#define XENPF_EFI_RUNTIME_CALL_FIELDS(X) X(U32, function) X(U32, misc) X(LONG, status)
+#define XENPF_EFI_GET_TIME_FIELDS(X)                                            \
+    XENPF_EFI_RUNTIME_CALL_FIELDS(X) X(PLAIN(xenpf_efi_time), time) X(U32, resolution) X(U32, accuracy)
+#define XENPF_EFI_SET_TIME_FIELDS(X) XENPF_EFI_RUNTIME_CALL_FIELDS(X) X(PLAIN(xenpf_efi_time), time)
+#define XENPF_EFI_VARIABLE_FIELDS(X)                                            \
+    XENPF_EFI_RUNTIME_CALL_FIELDS(X) X(PTR, name) X(LONG, size) X(PTR, data) X(PLAIN(xenpf_efi_guid), vendor_guid)
+#define XENPF_EFI_NEXT_VARIABLE_FIELDS(X)                                       \
+    XENPF_EFI_RUNTIME_CALL_FIELDS(X) X(LONG, size) X(PTR, name) X(PLAIN(xenpf_efi_guid), vendor_guid)
+#define XENPF_EFI_VARIABLE_INFO_FIELDS(X)                                       \
+    XENPF_EFI_RUNTIME_CALL_FIELDS(X) X(U32, attr) X(U64, max_store_size) X(U64, remain_store_size) X(U64, max_size)
+ABI_STRUCT(xenpf_efi_runtime_call, XENPF_EFI_RUNTIME_CALL_FIELDS)
+ABI_STRUCT(xenpf_efi_get_time, XENPF_EFI_GET_TIME_FIELDS)
+ABI_STRUCT(xenpf_efi_set_time, XENPF_EFI_SET_TIME_FIELDS)
+ABI_STRUCT(xenpf_efi_variable, XENPF_EFI_VARIABLE_FIELDS)
+ABI_STRUCT(xenpf_efi_next_variable, XENPF_EFI_NEXT_VARIABLE_FIELDS)
+ABI_STRUCT(xenpf_efi_variable_info, XENPF_EFI_VARIABLE_INFO_FIELDS)
+
 /* XENPF_firmware_info */
 #define XEN_FW_DISK_INFO            1 /* EDD, BIOS int 13h */
 #define XEN_FW_DISK_MBR_SIGNATURE   2

@@ -149,6 +149,7 @@ void xfree(void *p);
 
 /* Maps device memory uncached for the hypervisor's own use (IO-APIC, HPET, MCFG...); NULL if space ran out. */
 void *ioremap(maddr_t a, size_t size);
+void *ioremap_wc(maddr_t a, size_t size);        /* write-combining: a screen's memory */
 void iounmap(void *p, size_t size);
 
 #endif

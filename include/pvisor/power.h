@@ -6,6 +6,8 @@
 
 /* Resets the machine after delay_ms, by reboot='s method first and then by every other. noreboot does not stop it. */
 void machine_restart(unsigned delay_ms) noreturn_fn;
+/* UEFI firmware's own way, for reboot=efi and when ACPI's does nothing; the function returns if the machine was not reset. */
+void power_reset_by_firmware(void (*reset)(void));
 /* Stops all work of this machine for good, powered on. */
 void machine_halt(void) noreturn_fn;
 /* After a fatal error: restarts, or with noreboot (the default after a bug of ours) halts. */

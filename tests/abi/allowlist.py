@@ -45,6 +45,16 @@ SIZE_DIFFERS = {
         'xen_platform_op.u.firmware_info')},
 }
 
+# The calls of UEFI's runtime services are one structure with a union there: ours -> the member, and what of it we have.
+_EFI_CALLS = {
+    'xenpf_efi_get_time': ('get_time', 'time resolution accuracy'),
+    'xenpf_efi_variable': ('get_variable', 'name size data vendor_guid'),
+    'xenpf_efi_next_variable': ('get_next_variable_name', 'size name vendor_guid'),
+    'xenpf_efi_variable_info': ('query_variable_info', 'attr max_store_size remain_store_size max_size'),
+}
+SIZE_DIFFERS.update({name: 'without the other members of the union' for name in (
+    'xenpf_efi_runtime_call', 'xenpf_efi_get_time', 'xenpf_efi_set_time', 'xenpf_efi_next_variable', 'xenpf_efi_variable_info')})
+
 # Structures without a name of their own there: ours -> (structure, member).
 STRUCT_ALIAS = {
     'start_info_dom0_console': ('start_info', 'console.dom0'),
@@ -53,6 +63,8 @@ STRUCT_ALIAS = {
     'xenpf_fw_efi_cfg': ('xenpf_firmware_info', 'u.efi_info.cfg'),
     'xenpf_fw_efi_vendor': ('xenpf_firmware_info', 'u.efi_info.vendor'),
     'xenpf_fw_efi_mem': ('xenpf_firmware_info', 'u.efi_info.mem'),
+    'xenpf_efi_set_time': ('xenpf_efi_runtime_call', ''),
+    **{name: ('xenpf_efi_runtime_call', '') for name in _EFI_CALLS},
 }
 
 # Members of unions that we flatten: ours -> path there, or {word size: path}.
@@ -66,6 +78,8 @@ MEMBER_ALIAS = {
     'vcpu_register_runstate_memory_area.addr': 'addr.h',
     'vcpu_register_time_memory_area.addr': 'addr.h',
     'xen_add_to_physmap_batch.foreign_domid': 'u.foreign_domid',
+    'xenpf_efi_set_time.time': 'u.set_time',
+    **{f'{name}.{member}': f'u.{call}.{member}' for name, (call, members) in _EFI_CALLS.items() for member in members.split()},
     'xen_vnuma_topology_info.vdistance': 'vdistance.h',
     'xen_vnuma_topology_info.vcpu_to_vnode': 'vcpu_to_vnode.h',
     'xen_vnuma_topology_info.vmemrange': 'vmemrange.h',

@@ -4,10 +4,12 @@
  */
 // MAX: 2048
 // SOURCES: tests/unit/fake/log.c tests/unit/fake/cmdline.c arch/x86/mm/e820.c arch/x86/boot/multiboot.c common/lib/text.c
+// SOURCES: drivers/efi/memory.c
 #include <setjmp.h>
 
 #include "arch/x86/mm/boot_alloc.c"
 #include <asm/e820.h>
+#include <pvisor/efi.h>
 #include "fake/log.h"
 #include "fuzz.h"
 
@@ -104,6 +106,8 @@ static u32 word(u32 at)
     return v;
 }
 
+#define MULTIBOOT_1_SIZE 116
+
 /* The places in the structure at 0, and those in the list of modules, are in the block, and aligned. */
 static void keep_multiboot_1_inside(void)
 {
@@ -114,7 +118,7 @@ static void keep_multiboot_1_inside(void)
     bound(44, block_size - word(48) + 1, 1);
     bound(64, block_size, 1);   /* the loader's name */
     for (u32 i = 0; i < word(20); i++)
-        if (word(24) >= 88)     /* else it is the structure itself */
+        if (word(24) >= MULTIBOOT_1_SIZE)     /* else it is the structure itself */
             bound(word(24) + i * 16 + 8, block_size, 1);
 }
 
@@ -122,7 +126,7 @@ static bool hand_over(struct fuzz_input *in, u8 kind)
 {
     size_t size = (size_t)(in->end - in->at);
 
-    if (size < 88)
+    if (size < MULTIBOOT_1_SIZE)
         return false;
     block_size = (u32)size + 1;
     block = malloc(block_size);
@@ -135,7 +139,7 @@ static bool hand_over(struct fuzz_input *in, u8 kind)
         return true;
     }
     keep_multiboot_1_inside();
-    return word(24) >= 88 || word(20) == 0;
+    return word(24) >= MULTIBOOT_1_SIZE || word(20) == 0;
 }
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
@@ -151,7 +155,10 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
         fake_direct_map = (u64)block;
         EXPECT(multiboot_parse(kind & 1 ? 0x36d76289 : 0x2badb002, 0));
         fake_direct_map = 0;
-        EXPECT(boot_info.nr_modules <= MAX_BOOT_MODULES);
+        EXPECT(boot_info.nr_modules <= MAX_BOOT_MODULES && efi_nr_regions <= EFI_MAX_REGIONS);
+        efi_reserve_memory();
+        for (unsigned i = 0; i < efi_nr_regions; i++)
+            EXPECT(efi_regions[i].start < efi_regions[i].end && efi_region_at(efi_regions[i].start));
         e820_log();
         map_is_sound();
         memory_is_given_once(pages);

@@ -1,5 +1,5 @@
 /* The machine's memory map, and memory at boot: nothing of a firmware's map is lost without a word, and what grows with it fits. */
-// SOURCES: tests/unit/fake/log.c arch/x86/mm/boot_alloc.c arch/x86/boot/multiboot.c common/lib/text.c
+// SOURCES: tests/unit/fake/log.c arch/x86/mm/boot_alloc.c arch/x86/boot/multiboot.c drivers/efi/memory.c common/lib/text.c
 // SOURCES: common/cmdline.c common/cmdline_words.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,7 @@
 #include <asm/boot.h>
 #include <asm/mm.h>
 #include <pvisor/cmdline.h>
+#include <pvisor/efi.h>
 #include <pvisor/lib.h>
 #include "fake/log.h"
 
@@ -240,6 +241,62 @@ static void tags_end_where_they_say(void **state)
     }
 }
 
+/* Its memory map says that it is all RAM; the firmware's own, where it keeps code and data of its services. */
+static void what_uefi_needs_is_no_ram(void **state)
+{
+    static const struct { u32 type, pad; u64 start, virtual_start, pages, attributes, more; } pieces[] = {
+        { EFI_CONVENTIONAL_MEMORY, 0, 0x100000, 0, 0x100, EFI_MEMORY_WB, 0 },
+        { EFI_RUNTIME_SERVICES_CODE, 0, 0x200000, 0, 2, EFI_MEMORY_RUNTIME | EFI_MEMORY_WB, 0 },
+        { EFI_BOOT_SERVICES_DATA, 0, 0x300000, 0, 1, EFI_MEMORY_WB, 0 },
+        { EFI_BOOT_SERVICES_CODE, 0, 0x400000, 0, 1, EFI_MEMORY_WB | EFI_MEMORY_RUNTIME, 0 },
+        { 9, 0, 0x500000, 0, 1, EFI_MEMORY_WB, 0 },                      /* ACPI tables: not in use once they are read */
+        { 0, 0, ~0xfffUL, 0, ~0UL, EFI_MEMORY_RUNTIME, 0 },              /* reaches beyond the end of all addresses */
+    };
+    static struct { u32 stride, version; u8 bytes[sizeof(pieces)]; } map_tag = { sizeof(pieces[0]), 1, { 0 } };
+    static const struct { u32 stride, version; u64 start, size; u32 type, reserved; } memory_map = { 24, 0, 0, GIB, E820_RAM, 0 };
+    static const u64 system_table = 0x12345678;
+
+    (void)state;
+    loader.size = 8;
+    memcpy(map_tag.bytes, pieces, sizeof(pieces));
+    tag(17, &map_tag, sizeof(map_tag));
+    tag(12, &system_table, sizeof(system_table));
+    tag(15, "RSD PTR 2...........................more than there is of it", 60);
+    tag(14, "RSD PTR 1...........", 20);
+    tag(6, &memory_map, sizeof(memory_map));
+    fake_direct_map = (u64)&loader;
+    assert_true(multiboot_parse(0x36d76289, 0));
+    fake_direct_map = 0;
+    efi_reserve_memory();
+    expect(0, 0, 0x200000, E820_RAM);
+    expect(1, 0x200000, 0x202000, E820_RESERVED);
+    expect(2, 0x202000, 0x400000, E820_RAM);
+    expect(3, 0x400000, 0x401000, E820_RESERVED);
+    expect(4, 0x401000, GIB, E820_RAM);
+    assert_null(efi_region_at(0x100000));
+    assert_null(efi_region_at(0x300000));
+    assert_int_equal(efi_region_at(0x201fff)->type, EFI_RUNTIME_SERVICES_CODE);
+    assert_false(efi_is_runtime(efi_region_at(0x500000)));
+    assert_true(efi_is_runtime(efi_region_at(0x400000)));
+    assert_int_equal(boot_info.efi_system_table, system_table);
+    /* The newer form, whole, and a copy: what the loader wrote is overwritten. */
+    memset(loader.tags, 0, sizeof(loader.tags));
+    assert_memory_equal(boot_info.rsdp, "RSD PTR 2...........................", BOOT_RSDP_SIZE);
+}
+
+static void a_uefi_map_that_makes_no_sense_is_none(void **state)
+{
+    static const u64 map_of_short_ones[12] = { EFI_RUNTIME_SERVICES_CODE, 0x200000, 0, 1, EFI_MEMORY_RUNTIME };
+
+    (void)state;
+    efi_read_map(map_of_short_ones, sizeof(map_of_short_ones), 39);
+    assert_int_equal(efi_nr_regions, 0);
+    efi_read_map(map_of_short_ones, 39, 40);
+    assert_int_equal(efi_nr_regions, 0);
+    efi_read_map(map_of_short_ones, 79, 40);
+    assert_int_equal(efi_nr_regions, 1);
+}
+
 /* Tables that grow with memory: 12 bytes of the frame table and 8 of the M2P for each frame, more than lies below 4 GiB. */
 static void tables_of_a_large_machine_fit(void **state)
 {
@@ -321,6 +378,8 @@ int main(void)
         cmocka_unit_test_setup(no_memory_of_the_first_mib_is_given_out, setup),
         cmocka_unit_test_setup(says_what_of_the_loaders_does_not_fit, setup),
         cmocka_unit_test_setup(tags_end_where_they_say, setup),
+        cmocka_unit_test_setup(what_uefi_needs_is_no_ram, setup),
+        cmocka_unit_test_setup(a_uefi_map_that_makes_no_sense_is_none, setup),
         cmocka_unit_test_setup(tables_of_a_large_machine_fit, setup),
         cmocka_unit_test_setup(what_a_guest_could_hang_the_cpu_by_is_not_used, setup),
         cmocka_unit_test_setup(what_the_command_line_withholds_is_not_used, setup),

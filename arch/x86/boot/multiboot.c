@@ -1,6 +1,7 @@
-/* Multiboot 1 (specification 0.6.96) and 2 (2.0): command line, modules, memory map. */
+/* Multiboot 1 (specification 0.6.96) and 2 (2.0): command line, modules, memory maps, what there is of ACPI and UEFI. */
 #include <asm/boot.h>
 #include <asm/mm.h>
+#include <pvisor/efi.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
@@ -12,8 +13,9 @@ struct boot_info boot_info __initdata;
 
 struct mb1_info {
     u32 flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4], mmap_length, mmap_addr;
-    u32 drives[2], config, loader_name;
-};
+    u32 drives[2], config, loader_name, apm, vbe[4];
+    u8 framebuffer[28];
+} __attribute__((packed));
 #define MB1_CMDLINE (1u << 2)
 #define MB1_MODS    (1u << 3)
 #define MB1_MMAP    (1u << 6)
@@ -21,7 +23,9 @@ struct mb1_info {
 struct mb1_mod { u32 start, end, cmdline, reserved; };
 
 struct mb2_tag { u32 type, size; };
-enum { MB2_END = 0, MB2_CMDLINE = 1, MB2_LOADER = 2, MB2_MODULE = 3, MB2_MMAP = 6, MB2_RSDP1 = 14, MB2_RSDP2 = 15 };
+enum { MB2_END = 0, MB2_CMDLINE = 1, MB2_LOADER = 2, MB2_MODULE = 3, MB2_MMAP = 6, MB2_EFI32 = 11,
+       MB2_EFI64 = 12, MB2_RSDP1 = 14,
+       MB2_RSDP2 = 15, MB2_EFI_MMAP = 17, MB2_NR };
 
 static __init void *low(u32 a) { return maddr_to_virt(maddr(a)); }
 
@@ -79,7 +83,16 @@ static __init void parse_mb1(const struct mb1_info *i)
 /* Its fields before a text, which is one byte at least, or a map. */
 static __init u32 least_size(u32 type)
 {
-    return sizeof(struct mb2_tag) + (type == MB2_MODULE ? 9 : type == MB2_MMAP ? 8 : 1);
+    static const u8 least[MB2_NR] = { [MB2_MODULE] = 9, [MB2_MMAP] = 8, [MB2_EFI64] = 8,
+                                      [MB2_EFI_MMAP] = 8 };
+
+    return sizeof(struct mb2_tag) + max(type < MB2_NR ? least[type] : 0, 1);
+}
+
+/* What we are told lies in memory that will be somebody's. */
+static __init void take_rsdp(const void *from, u32 size)
+{
+    memcpy(boot_info.rsdp, from, min(size, (u32)BOOT_RSDP_SIZE));
 }
 
 static __init void parse_mb2_tag(const struct mb2_tag *t)
@@ -101,12 +114,21 @@ static __init void parse_mb2_tag(const struct mb2_tag *t)
     case MB2_MMAP:
         read_map(body + 8, t->size - 16, max(((const u32 *)body)[0], MB2_MIN_ENTRY));
         break;
+    case MB2_EFI32:
+        printk(LOG_WARNING "UEFI: this firmware is a 32-bit one, whose services are not used\n");
+        break;
+    case MB2_EFI64:
+        memcpy(&boot_info.efi_system_table, body, 8);
+        break;
+    case MB2_EFI_MMAP:
+        efi_read_map(body + 8, t->size - 16, ((const u32 *)body)[0]);
+        break;
     case MB2_RSDP1:
-        if (boot_info.rsdp.v)
-            break;
-        /* fall through */
+        if (!boot_info.rsdp[0])
+            take_rsdp(body, t->size - 8);
+        break;
     case MB2_RSDP2:
-        boot_info.rsdp = virt_to_maddr(body);
+        take_rsdp(body, t->size - 8);
         break;
     }
 }

@@ -18,6 +18,7 @@
 #include <pvisor/cpumask.h>
 #include <pvisor/cpupool.h>
 #include <pvisor/domain.h>
+#include <pvisor/efi.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/invariant.h>
 #include <pvisor/iommu.h>
@@ -64,6 +65,7 @@ __init noreturn_fn void start_pvisor(u32 magic, u32 info)
     if (!host_e820_nr)
         boot_failure("the boot loader gave no memory map");
     cpu_detect();
+    efi_reserve_memory();
     e820_withhold(erratum_hle_at_1g(&cpu_host));
     e820_log();
     memory_init();
@@ -86,7 +88,9 @@ static noreturn_fn void start_on_final_stack(void)
     spec_init();
     console_init_late();
     vga_init();
-    acpi_init(boot_info.rsdp);
+    efi_init(boot_info.efi_system_table);
+    efi_call_init();
+    acpi_init(boot_info.rsdp[0] ? virt_to_maddr(boot_info.rsdp) : maddr(0));
     percpu_release(min(acpi_info.nr_cpus + 1u, (unsigned)NR_CPUS));
     softirq_register(SOFTIRQ_FREE_FRAMES, frames_drain_pending);
     sched_init();

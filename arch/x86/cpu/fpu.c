@@ -153,6 +153,21 @@ void fpu_ctxt_switch_to(struct vcpu *v)
     guest_controls(v);
 }
 
+void fpu_lend(void)
+{
+    static const u32 mxcsr = MXCSR_DEFAULT;
+
+    fpu_ctxt_switch_from(current);
+    this_cpu(owner) = NULL;
+    load_ts(false);
+    __asm__ volatile("fninit; ldmxcsr %0" :: "m"(mxcsr));
+}
+
+void fpu_take_back(void)
+{
+    fpu_ctxt_switch_to(current);
+}
+
 /* Brings the image up to date while v goes on running. */
 static void sync_image(struct vcpu *v)
 {

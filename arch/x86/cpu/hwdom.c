@@ -9,6 +9,7 @@
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/domain.h>
+#include <pvisor/efi.h>
 #include <pvisor/hwdom.h>
 #include <pvisor/iommu.h>
 #include <pvisor/irq.h>
@@ -43,6 +44,17 @@ static void keep_frames(struct rangeset *r, u64 first, u64 last)
 static void only_read(maddr_t page)
 {
     check(rangeset_add(mmio_ro_ranges, page.v >> PAGE_SHIFT, page.v >> PAGE_SHIFT));
+}
+
+/* The firmware's own code and data, which it is called with in ring 0: dom0 reads tables there. */
+static void only_read_firmware(void)
+{
+    for (unsigned i = 0; i < efi_nr_regions; i++) {
+        const struct efi_region *e = &efi_regions[i];
+
+        if (e->type == EFI_RUNTIME_SERVICES_CODE || e->type == EFI_RUNTIME_SERVICES_DATA)
+            check(rangeset_add(mmio_ro_ranges, e->start >> PAGE_SHIFT, (e->end - 1) >> PAGE_SHIFT));
+    }
 }
 
 static u64 last_physical_frame(void)
@@ -95,6 +107,7 @@ static void set_memory(struct rangeset *r)
         only_read(ioapic_page(i));
     if (acpi_info.hpet_address.v)
         only_read(acpi_info.hpet_address);
+    only_read_firmware();
     if (smp_trampoline().v)
         only_read(smp_trampoline());
 }

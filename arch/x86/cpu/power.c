@@ -25,6 +25,16 @@ static void reset_by_acpi(void)
         (void)acpi_write_reg(&acpi_info.reset_reg, acpi_info.reset_value);
 }
 
+static void (*firmware_reset)(void);
+
+void power_reset_by_firmware(void (*reset)(void)) { firmware_reset = reset; }
+
+static void reset_by_firmware(void)
+{
+    if (firmware_reset)
+        firmware_reset();
+}
+
 static void reset_by_keyboard(void)
 {
     for (unsigned i = 0; i < 10; i++) {
@@ -53,11 +63,11 @@ static const struct {
     char letter;
     void (*reset)(void);
 } methods[] = {
-    { 'a', reset_by_acpi }, { 'k', reset_by_keyboard }, { 'p', reset_by_chipset }, { 't', reset_by_fault },
+    { 'a', reset_by_acpi }, { 'e', reset_by_firmware }, { 'k', reset_by_keyboard }, { 'p', reset_by_chipset }, { 't', reset_by_fault },
 };
 static char first_method = 'a';
 
-/* reboot=acpi|kbd|pci|triple|no; words may be combined by commas; "warm", "cold", "efi" and "xen" mean nothing here. */
+/* reboot=acpi|efi|kbd|pci|triple|no; words may be combined by commas; "warm", "cold" and "xen" mean nothing here. */
 struct reboot_words { char method; bool noreboot; };
 
 static int parse_reboot_word(void *to, const char *word, size_t len)
@@ -71,7 +81,7 @@ static int parse_reboot_word(void *to, const char *word, size_t len)
         }
     if (len && *word == 'n')
         w->noreboot = true;
-    return len && strchr("nwcex", *word) ? 0 : -EINVAL;
+    return len && strchr("nwcx", *word) ? 0 : -EINVAL;
 }
 
 static int parse_reboot(const char *v)

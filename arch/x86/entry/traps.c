@@ -9,6 +9,7 @@
 #include <asm/x86.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
+#include <pvisor/efi.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/fetch.h>
 #include <pvisor/guest.h>
@@ -53,6 +54,8 @@ static void hypervisor_fault(struct cpu_regs *r)
 {
     u64 fixup = extable_find(r->rip);
 
+    if (!fixup && efi_faulted(r))
+        return;
     if (!fixup)
         fatal_trap(r, trap_name(r));
     if (fixup == (u64)iret_fault) {
@@ -198,6 +201,8 @@ static always_inline bool guests_fault(struct cpu_regs *r, struct vcpu *v, u64 a
 
 static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
+    if (!from_guest(r) && efi_faulted(r))
+        return false;
     /* That is no failure that the guest is told of, whoever would have taken the fault. */
     if (!from_guest(r) && is_guest_address_64(address) && guest_was_closed(r))
         fatal_trap(r, "access to a guest's closed memory");

@@ -163,12 +163,12 @@ static __init void append_some(u64 start, u64 end, u32 type)
         append(start, end, type);
 }
 
-/* RAM from start to end is not to be used. How much that was. */
-static __init u64 withhold(u64 start, u64 end)
+/* RAM from start to end becomes something of another type. How much that was, in bytes. */
+static __init u64 convert(u64 start, u64 end, u32 type)
 {
     static struct e820_entry map[E820_MAX] __initdata;
     unsigned n = host_e820_nr;
-    u64 withheld = 0;
+    u64 converted = 0;
 
     memcpy(map, host_e820, sizeof(map));
     host_e820_nr = 0;
@@ -180,12 +180,17 @@ static __init u64 withhold(u64 start, u64 end)
             continue;
         }
         append_some(e->start, from, E820_RAM);
-        append_some(from, to, E820_UNUSABLE);
+        append_some(from, to, type);
         append_some(to, end_of(e), E820_RAM);
-        withheld += to - from;
+        converted += to - from;
     }
-    return withheld;
+    return converted;
 }
+
+/* RAM from start to end is not to be used. */
+static __init u64 withhold(u64 start, u64 end) { return convert(start, end, E820_UNUSABLE); }
+
+__init void e820_reserve(u64 start, u64 end) { convert(start, end, E820_RESERVED); }
 
 /* The address below which there is so much RAM. */
 static __init u64 end_of_amount(u64 amount)

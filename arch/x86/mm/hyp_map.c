@@ -33,10 +33,10 @@ static u64 *new_table(void)
 
 static u64 *table_of(u64 e) { return maddr_to_virt(maddr(e & PTE_MFN_MASK)); }
 
-/* The table of the given level that covers va, made if it is missing; NULL without memory. */
-static u64 *walk(u64 va, unsigned to_level, bool make)
+/* The table of the given level below root that covers va, made if it is missing; NULL without memory. */
+static u64 *walk_in(u64 *root, u64 va, unsigned to_level, bool make)
 {
-    u64 *t = hyp_l4;
+    u64 *t = root;
 
     for (unsigned level = 4; level > to_level; level--) {
         u64 *e = &t[va >> (12 + 9 * (level - 1)) & 511];
@@ -53,6 +53,8 @@ static u64 *walk(u64 va, unsigned to_level, bool make)
     return t;
 }
 
+static u64 *walk(u64 va, unsigned to_level, bool make) { return walk_in(hyp_l4, va, to_level, make); }
+
 u64 hyp_lookup(u64 va)
 {
     u64 *t = hyp_l4;
@@ -67,16 +69,22 @@ u64 hyp_lookup(u64 va)
     }
 }
 
-static int map_one(u64 va, u64 pa, unsigned level, u64 flags)
+/* The bit that chooses a memory type by PAT is PTE_PS in larger entries, and has another place there. */
+static u64 leaf_flags(unsigned level, u64 flags)
 {
-    u64 *t = walk(va, level, true);
+    return level == 1 ? flags : (flags & ~PTE_PAT) | (flags & PTE_PAT ? PTE_PAT_LARGE : 0) | PTE_PS;
+}
+
+static int map_one(u64 *root, u64 va, u64 pa, unsigned level, u64 flags)
+{
+    u64 *t = walk_in(root, va, level, true);
     if (!t)
         return -ENOMEM;
-    write_once(t[va >> (12 + 9 * (level - 1)) & 511], pa | flags | (level > 1 ? PTE_PS : 0));
+    write_once(t[va >> (12 + 9 * (level - 1)) & 511], pa | leaf_flags(level, flags));
     return 0;
 }
 
-int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags)
+int hyp_map_in(u64 *root, u64 va, maddr_t pa, u64 nr, u64 flags)
 {
     int rc = 0;
 
@@ -84,7 +92,7 @@ int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags)
     while (nr && !rc) {
         bool large = nr >= 512 && !((va | pa.v) & 0x1fffff);
         u64 step = large ? 512 : 1;
-        rc = map_one(va, pa.v, large ? 2 : 1, flags);
+        rc = map_one(root, va, pa.v, large ? 2 : 1, flags);
         va += step << PAGE_SHIFT;
         pa.v += step << PAGE_SHIFT;
         nr -= step;
@@ -92,6 +100,8 @@ int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags)
     spin_unlock(&map_lock);
     return rc;
 }
+
+int hyp_map(u64 va, maddr_t pa, u64 nr, u64 flags) { return hyp_map_in(hyp_l4, va, pa, nr, flags); }
 
 /* A table whose entries are all e. */
 static __init u64 *uniform_table(u64 e)
@@ -225,15 +235,18 @@ __init void percpu_release(unsigned nr)
 
 static u64 vmap_next = VMAP_START;
 
-void *ioremap(maddr_t a, size_t size)
+static void *map_device(maddr_t a, size_t size, u64 flags)
 {
     u64 first = a.v & PAGE_MASK, nr = (ROUND_UP(a.v + size, PAGE_SIZE) - first) >> PAGE_SHIFT;
     u64 va = __atomic_fetch_add(&vmap_next, (nr + 1) << PAGE_SHIFT, __ATOMIC_SEQ_CST);
 
-    if (va + (nr << PAGE_SHIFT) > VMAP_END || hyp_map(va, maddr(first), nr, HYP_UNCACHED) < 0)
+    if (va + (nr << PAGE_SHIFT) > VMAP_END || hyp_map(va, maddr(first), nr, flags) < 0)
         return NULL;
     return (void *)(va + (a.v & ~PAGE_MASK));
 }
+
+void *ioremap(maddr_t a, size_t size) { return map_device(a, size, HYP_UNCACHED); }
+void *ioremap_wc(maddr_t a, size_t size) { return map_device(a, size, HYP_COMBINING); }
 
 void iounmap(void *p, size_t size)
 {

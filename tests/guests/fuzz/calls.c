@@ -543,7 +543,8 @@ static const struct command physdev_commands[] = {
 static const struct command platform_commands[] = {
     C(XENPF_settime32, PLATFORM "r4r4t8"), C(XENPF_settime64, PLATFORM "r8r4z4t8"), C(XENPF_add_memtype, PLATFORM "mwr8n4r4r4"),
     C(XENPF_del_memtype, PLATFORM "n4n4"), C(XENPF_read_memtype, PLATFORM "n4mw"), C(XENPF_microcode_update, PLATFORM "awN4"),
-    C(XENPF_platform_quirk, PLATFORM "n4"), C(XENPF_get_cpu_version, PLATFORM "c4"), C(XENPF_efi_runtime_call, PLATFORM "n4n4"),
+    C(XENPF_platform_quirk, PLATFORM "n4"), C(XENPF_get_cpu_version, PLATFORM "c4"), C(XENPF_efi_runtime_call, PLATFORM "n4b4zwaw"),
+    C(XENPF_efi_runtime_call, PLATFORM "n4z4zwawNwsw"), C(XENPF_efi_runtime_call, PLATFORM "n4b4zwNwsw"),
     C(XENPF_firmware_info, PLATFORM "n4n4r8r8"), C(XENPF_enter_acpi_sleep, PLATFORM "n2n2n4b4", make_sleep, .alone = true),
     C(XENPF_change_freq, PLATFORM "z4c4r8"), C(XENPF_getidletime, PLATFORM "awn4swz8"),
     C(XENPF_set_processor_pminfo, PLATFORM "c4n4n4r4awaw"), C(XENPF_get_cpuinfo, PLATFORM "c4z4z4"),
