@@ -41,7 +41,7 @@ SRC_C   := $(sort $(shell find arch common drivers -name '*.c' ! -name 'asm-offs
 SRC_ASM := $(sort $(shell find arch common drivers -name '*.asm'))
 OBJ := $(SRC_C:%.c=$(B)/%.o) $(SRC_ASM:%.asm=$(B)/%.asm.o)
 LIBS := $(addprefix /usr/lib/x86_64-linux-gnu/,liblzma.a libzstd.a libz.a liblz4.a)
-MISSING = $(filter-out $(wildcard $(LIBS)),$(LIBS))
+MISSING = $(filter-out $(wildcard $(LIBS) $(FONT)),$(LIBS) $(FONT))
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
@@ -52,6 +52,13 @@ $(B)/%.asm.o: %.asm $(B)/gen/asm-offsets.inc
 	@mkdir -p $(@D)
 	@echo "  NASM  $<"
 	@$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) -MP $< -o $@
+
+# What the hypervisor draws on a screen of pixels.
+FONT := /usr/share/consolefonts/spleen-8x16.psfu.gz
+$(B)/drivers/char/font.asm.o: $(B)/gen/font.psf
+$(B)/gen/font.psf: $(B)/flags
+	@mkdir -p $(@D)
+	@gzip -dc $(FONT) > $@
 
 # Structure offsets for assembly, taken from the compiler.
 $(B)/gen/asm-offsets.inc: arch/x86/asm-offsets.c $(B)/flags

@@ -1,6 +1,6 @@
 /*
- * The VGA text console: 80 columns of 2-byte cells at 0xb8000. The last line scrolls up; the hardware cursor
- * follows. When dom0 starts it owns the screen, and we stay off it unless vga=keep says otherwise.
+ * The console on the screen: in VGA's text mode 80 columns of 2-byte cells at 0xb8000, with a hardware cursor that follows; in the graphics
+ * mode that a boot loader left, see framebuffer.c. When dom0 starts it owns the screen, and we stay off it unless vga=keep says otherwise.
  */
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -10,6 +10,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/vga.h>
+#include "screen.h"
 
 #define TEXT_BASE 0xb8000UL
 #define TEXT_SIZE 0x8000UL
@@ -31,8 +32,10 @@
 static void vga_write(struct console_dev *dev, const char *s, size_t n);
 
 static struct console_dev vga_dev = { .name = "vga", .write = vga_write };
-static volatile u16 *screen;
-static unsigned rows, font_height, x, y;
+static struct screen *screen;
+static volatile u16 *text;
+static unsigned font_height, x, y;
+static struct framebuffer framebuffer;
 static bool keep, off;
 
 /* vga=[text-80x<rows>|current|...][,keep]: the mode is what the boot loader left; only keep matters. */
@@ -82,21 +85,41 @@ static bool in_text_mode(void)
     return misc != 0xff && !(misc & 1) && (misc >> 2 & 3) == 3;
 }
 
+static void put_cell(unsigned column, unsigned row, u8 c)
+{
+    text[row * COLUMNS + column] = ATTRIBUTE | c;
+}
+
+static void move_cursor(unsigned column, unsigned row)
+{
+    unsigned cell = row * COLUMNS + column;
+
+    crtc_write(CRTC_CURSOR_HIGH, cell >> 8);
+    crtc_write(CRTC_CURSOR_LOW, cell & 0xff);
+}
+
+static unsigned scroll_text(void);
+static struct screen text_screen = { .columns = COLUMNS, .put = put_cell, .scroll = scroll_text, .cursor = move_cursor };
+
 static void clear_row(unsigned row)
 {
-    for (unsigned i = 0; i < COLUMNS; i++)
-        screen[row * COLUMNS + i] = ATTRIBUTE | ' ';
+    for (unsigned column = 0; column < COLUMNS; column++)
+        put_cell(column, row, ' ');
+}
+
+static unsigned scroll_text(void)
+{
+    for (unsigned i = 0; i < (text_screen.rows - 1) * COLUMNS; i++)
+        text[i] = text[i + COLUMNS];
+    clear_row(text_screen.rows - 1);
+    return 1;
 }
 
 static void new_line(void)
 {
     x = 0;
-    if (++y < rows)
-        return;
-    y = rows - 1;
-    for (unsigned i = 0; i < (rows - 1) * COLUMNS; i++)
-        screen[i] = screen[i + COLUMNS];
-    clear_row(y);
+    if (++y == screen->rows)
+        y -= screen->scroll();
 }
 
 static void put_char(char c)
@@ -110,18 +133,10 @@ static void put_char(char c)
             put_char(' ');
         while (x % 8);
     } else if ((u8)c >= ' ') {
-        screen[y * COLUMNS + x] = ATTRIBUTE | (u8)c;
-        if (++x == COLUMNS)
+        screen->put(x, y, (u8)c);
+        if (++x == screen->columns)
             new_line();
     }
-}
-
-static void move_cursor(void)
-{
-    unsigned cell = y * COLUMNS + x;
-
-    crtc_write(CRTC_CURSOR_HIGH, cell >> 8);
-    crtc_write(CRTC_CURSOR_LOW, cell & 0xff);
 }
 
 static void vga_write(struct console_dev *, const char *s, size_t n)
@@ -130,7 +145,8 @@ static void vga_write(struct console_dev *, const char *s, size_t n)
         return;
     for (size_t i = 0; i < n; i++)
         put_char(s[i]);
-    move_cursor();
+    if (screen->cursor)
+        screen->cursor(x, y);
 }
 
 static void read_geometry(void)
@@ -139,39 +155,53 @@ static void read_geometry(void)
     unsigned lines = (crtc_read(CRTC_VERTICAL_END) | (overflow & 0x02) << 7 | (overflow & 0x40) << 3) + 1;
 
     font_height = (crtc_read(CRTC_MAX_SCAN_LINE) & 0x1f) + 1;
-    rows = lines / font_height;
-    if (rows < 2 || rows > 60)
-        rows = 25;
+    lines /= font_height;
+    text_screen.rows = lines < 2 || lines > 60 ? 25 : lines;
 }
 
-void vga_init(void)
+static struct screen *find_text_screen(void)
 {
     if (!in_text_mode())
-        return;
-    screen = ioremap(maddr(TEXT_BASE), TEXT_SIZE);
-    if (!screen)
-        return;
+        return NULL;
+    text = ioremap(maddr(TEXT_BASE), TEXT_SIZE);
+    if (!text)
+        return NULL;
     read_geometry();
     crtc_write(CRTC_START_HIGH, 0);
     crtc_write(CRTC_START_LOW, 0);
-    for (unsigned row = 0; row < rows; row++)
+    for (unsigned row = 0; row < text_screen.rows; row++)
         clear_row(row);
-    console_register(&vga_dev);
+    return &text_screen;
+}
+
+void vga_init(const struct framebuffer *fb)
+{
+    framebuffer = *fb;
+    screen = fb->address ? framebuffer_screen(fb) : find_text_screen();
+    if (screen)
+        console_register(&vga_dev);
 }
 
 void vga_endboot(void)
 {
-    if (!screen || keep)
+    if (!screen)
+        return;
+    screen->shared = keep;
+    if (keep)
         return;
     printk("VGA: dom0 has the screen now (vga=keep would go on writing here)\n");
     off = true;
 }
 
-bool vga_text_state(struct vga_text_state *s)
+enum vga_mode vga_mode(void)
 {
-    if (!screen)
-        return false;
-    *s = (struct vga_text_state){ .columns = COLUMNS, .rows = rows, .cursor_x = x, .cursor_y = y,
-                                  .font_height = font_height };
-    return true;
+    return framebuffer.address ? VGA_GRAPHICS : screen ? VGA_TEXT : VGA_NONE;
 }
+
+struct vga_text_state vga_text_state(void)
+{
+    return (struct vga_text_state){ .columns = COLUMNS, .rows = text_screen.rows, .cursor_x = x, .cursor_y = y,
+                                    .font_height = font_height };
+}
+
+const struct framebuffer *vga_framebuffer(void) { return &framebuffer; }

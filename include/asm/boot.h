@@ -3,6 +3,7 @@
 #define ASM_BOOT_H
 
 #include <pvisor/types.h>
+#include <pvisor/vga.h>
 
 #define MAX_BOOT_MODULES 8
 #define BOOT_RSDP_SIZE 36
@@ -18,6 +19,7 @@ struct boot_info {
     struct boot_module module[MAX_BOOT_MODULES];
     unsigned nr_modules;
     u8 rsdp[BOOT_RSDP_SIZE];   /* the ACPI root pointer as the loader copied it; its first byte is 0: not told */
+    struct framebuffer framebuffer;
     u64 efi_system_table;      /* of 64-bit UEFI firmware whose boot services the loader has left; 0: none */
 };
 

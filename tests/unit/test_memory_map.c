@@ -297,6 +297,37 @@ static void a_uefi_map_that_makes_no_sense_is_none(void **state)
     assert_int_equal(efi_nr_regions, 1);
 }
 
+/* In both forms: a mode of direct colours is one that text can be drawn in, others are none. */
+static void tells_of_a_graphics_mode(void **state)
+{
+    static struct __attribute__((packed)) {
+        u64 address;
+        u32 pitch, width, height;
+        u8 bits, type, colours[8];
+    } mode = { 0x180000000, 5120, 1280, 800, 32, 1, { 0, 0, 16, 8, 8, 8, 0, 8 } };
+    static struct __attribute__((packed)) { u32 flags, more[21]; u8 mode[28]; } one = { 1u << 12, { 0 }, { 0 } };
+
+    (void)state;
+    loader.size = 8;
+    memset(&boot_info, 0, sizeof(boot_info));
+    tag(8, &mode, sizeof(mode));
+    fake_direct_map = (u64)&loader;
+    assert_true(multiboot_parse(0x36d76289, 0));
+    assert_true(boot_info.framebuffer.address == 0x180000000 && boot_info.framebuffer.pitch == 5120 && boot_info.framebuffer.height == 800);
+    assert_true(boot_info.framebuffer.red.at == 16 && boot_info.framebuffer.green.at == 8 && boot_info.framebuffer.blue.size == 8);
+    memset(&boot_info, 0, sizeof(boot_info));
+    memmove(mode.colours, mode.colours + 2, 6);
+    memcpy(one.mode, &mode, sizeof(one.mode));
+    fake_direct_map = (u64)&one;
+    assert_true(multiboot_parse(0x2badb002, 0));
+    assert_true(boot_info.framebuffer.width == 1280 && boot_info.framebuffer.red.at == 16 && boot_info.framebuffer.blue.size == 8);
+    memset(&boot_info, 0, sizeof(boot_info));
+    one.mode[21] = 2;                   /* EGA text */
+    assert_true(multiboot_parse(0x2badb002, 0));
+    fake_direct_map = 0;
+    assert_int_equal(boot_info.framebuffer.address, 0);
+}
+
 /* Tables that grow with memory: 12 bytes of the frame table and 8 of the M2P for each frame, more than lies below 4 GiB. */
 static void tables_of_a_large_machine_fit(void **state)
 {
@@ -380,6 +411,7 @@ int main(void)
         cmocka_unit_test_setup(tags_end_where_they_say, setup),
         cmocka_unit_test_setup(what_uefi_needs_is_no_ram, setup),
         cmocka_unit_test_setup(a_uefi_map_that_makes_no_sense_is_none, setup),
+        cmocka_unit_test_setup(tells_of_a_graphics_mode, setup),
         cmocka_unit_test_setup(tables_of_a_large_machine_fit, setup),
         cmocka_unit_test_setup(what_a_guest_could_hang_the_cpu_by_is_not_used, setup),
         cmocka_unit_test_setup(what_the_command_line_withholds_is_not_used, setup),

@@ -30,6 +30,12 @@ mb2:
     dd start32, 0
     dw 6, 0                        ; modules on page boundaries
     dd 8
+    dw 4, 1                        ; a text mode will do
+    dd 12
+    dd 2, 0
+    dw 5, 1                        ; and so will any graphics mode
+    dd 20
+    dd 0, 0, 0, 0
     dw 0, 0
     dd 8
 mb2_end:

@@ -20,10 +20,11 @@ struct mb1_info {
 #define MB1_MODS    (1u << 3)
 #define MB1_MMAP    (1u << 6)
 #define MB1_LOADER  (1u << 9)
+#define MB1_FRAMEBUFFER (1u << 12)
 struct mb1_mod { u32 start, end, cmdline, reserved; };
 
 struct mb2_tag { u32 type, size; };
-enum { MB2_END = 0, MB2_CMDLINE = 1, MB2_LOADER = 2, MB2_MODULE = 3, MB2_MMAP = 6, MB2_EFI32 = 11,
+enum { MB2_END = 0, MB2_CMDLINE = 1, MB2_LOADER = 2, MB2_MODULE = 3, MB2_MMAP = 6, MB2_FRAMEBUFFER = 8, MB2_EFI32 = 11,
        MB2_EFI64 = 12, MB2_RSDP1 = 14,
        MB2_RSDP2 = 15, MB2_EFI_MMAP = 17, MB2_NR };
 
@@ -53,6 +54,26 @@ static __init void take_text(char *to, size_t size, const char *from, const char
         printk(LOG_WARNING "%s is longer than %lu bytes: the rest is left out\n", what, size - 1);
 }
 
+/*
+ * The same in both specifications, but for two bytes before the colours: address (8 bytes), bytes of a line, width, height (4 each),
+ * bits of a pixel, type (1 each). Only direct colours are of use.
+ */
+#define FRAMEBUFFER_FIXED 22
+#define FRAMEBUFFER_RGB 1
+static __init void take_framebuffer(const char *from, unsigned colours)
+{
+    struct framebuffer *fb = &boot_info.framebuffer;
+
+    if (from[21] != FRAMEBUFFER_RGB)
+        return;
+    memcpy(&fb->address, from, 8);
+    memcpy(&fb->pitch, from + 8, 4);
+    memcpy(&fb->width, from + 12, 4);
+    memcpy(&fb->height, from + 16, 4);
+    fb->bits = (u8)from[20];
+    memcpy(&fb->red, from + colours, 6);
+}
+
 static __init void add_module(u32 start, u32 end, const char *cmdline)
 {
     struct boot_module *m = &boot_info.module[boot_info.nr_modules];
@@ -78,12 +99,14 @@ static __init void parse_mb1(const struct mb1_info *i)
     }
     if (i->flags & MB1_MMAP)
         read_map(low(i->mmap_addr), i->mmap_length, 0);
+    if (i->flags & MB1_FRAMEBUFFER)
+        take_framebuffer((const char *)i->framebuffer, FRAMEBUFFER_FIXED);
 }
 
 /* Its fields before a text, which is one byte at least, or a map. */
 static __init u32 least_size(u32 type)
 {
-    static const u8 least[MB2_NR] = { [MB2_MODULE] = 9, [MB2_MMAP] = 8, [MB2_EFI64] = 8,
+    static const u8 least[MB2_NR] = { [MB2_MODULE] = 9, [MB2_MMAP] = 8, [MB2_FRAMEBUFFER] = FRAMEBUFFER_FIXED + 8, [MB2_EFI64] = 8,
                                       [MB2_EFI_MMAP] = 8 };
 
     return sizeof(struct mb2_tag) + max(type < MB2_NR ? least[type] : 0, 1);
@@ -113,6 +136,9 @@ static __init void parse_mb2_tag(const struct mb2_tag *t)
         break;
     case MB2_MMAP:
         read_map(body + 8, t->size - 16, max(((const u32 *)body)[0], MB2_MIN_ENTRY));
+        break;
+    case MB2_FRAMEBUFFER:
+        take_framebuffer(body, FRAMEBUFFER_FIXED + 2);
         break;
     case MB2_EFI32:
         printk(LOG_WARNING "UEFI: this firmware is a 32-bit one, whose services are not used\n");

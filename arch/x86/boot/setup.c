@@ -87,7 +87,7 @@ static noreturn_fn void start_on_final_stack(void)
     cpu_init_features();
     spec_init();
     console_init_late();
-    vga_init();
+    vga_init(&boot_info.framebuffer);
     efi_init(boot_info.efi_system_table);
     efi_call_init();
     acpi_init(boot_info.rsdp[0] ? virt_to_maddr(boot_info.rsdp) : maddr(0));
