@@ -68,6 +68,11 @@ class Debugger:
         assert self.ask(f"Hg{cpu + 1:02x}") == "OK"
         assert self.ask(f"P{RIP:x}={address.to_bytes(8, 'little').hex()}") == "OK"
 
+    def write_physical(self, address, content):
+        assert self.ask("Qqemu.PhyMemMode:1") == "OK"
+        assert self.ask(f"M{address:x},{len(content):x}:{content.hex()}") == "OK"
+        assert self.ask("Qqemu.PhyMemMode:0") == "OK"
+
     def run_to(self, address, meanwhile):
         """The machine runs until a CPU is at that address; meanwhile() is called when it has begun to run."""
         assert self.ask(f"Z1,{address:x},1") == "OK"

@@ -43,6 +43,7 @@ class Release(NamedTuple):
 DEBIAN12 = Release(CACHE / "dom0.cpio", CACHE / "domu.cpio", KERNELS, "4.17")
 DEBIAN13 = Release(CACHE / "trixie/dom0.cpio", CACHE / "trixie-domu.cpio", CACHE / "trixie/kernel", "4.20")
 LOGS = TOP / "build/log"
+OVMF = Path("/usr/share/OVMF")
 
 # A small buffer of translated code is emptied often. With a large one, GRUB's code stays in it to the end, and
 # QEMU takes the slow way on every write to a page where GRUB once ran: 3 to 5 times slower for hours.
@@ -129,6 +130,7 @@ class Machine:
     hypervisor, kernel, initrd: files; cmdline and dom0_args are appended to the rig's own words.
     cdrom, or boot_disk: boot through the firmware and GRUB from that image instead of QEMU's -kernel.
     machine: q35 or pc; memory in MiB; nic: a QEMU device name or None; disks: Disk objects.
+    uefi: the firmware is UEFI's, with variables of its own, and the boot disk one that it boots from.
     name: of the log file under build/log. qemu: the program; topology: what follows the number of CPUs in -smp.
     release: of Debian, in dom0 and, unless told, the domUs; the hypervisor must be told of its tools.
     code: MiB of translated code that QEMU keeps, if more than usual (accelerator()).
@@ -137,7 +139,7 @@ class Machine:
     def __init__(self, name="machine", hypervisor=None, cmdline="", kernel=None, initrd=None, dom0_args="",
                  cdrom=None, boot_disk=None, machine="q35", cpu="Nehalem", cpus=1, memory=1536, nic="e1000e",
                  disks=(), extra=(), base_cmdline=HYPERVISOR_ARGS, reboots=False, echo=None,
-                 qemu="qemu-system-x86_64", topology="", release=DEBIAN12, code=0):
+                 qemu="qemu-system-x86_64", topology="", release=DEBIAN12, code=0, uefi=False):
         self.name, self.release = name, release
         self.hypervisor = hypervisor_path(hypervisor)
         self.cmdline = f"{base_cmdline} {cmdline}".strip()
@@ -148,7 +150,7 @@ class Machine:
         self.machine, self.cpu, self.cpus, self.memory = machine, cpu, cpus, memory
         self.nic, self.disks, self.extra, self.reboots = nic, list(disks), list(extra), reboots
         self.echo, self.qemu, self.topology = echo, str(qemu), topology
-        self.code = code
+        self.code, self.uefi = code, uefi
         self.child = None
         self.scratch = None
         self.standing = {}          # domUs that tests share, by name
@@ -198,7 +200,15 @@ class Machine:
             args += ["-nic", "none"]
         for number, disk in enumerate(self.disks):
             args += disk.arguments(number)
-        return args + self.boot_arguments() + self.extra
+        return args + self.firmware_arguments() + self.boot_arguments() + self.extra
+
+    def firmware_arguments(self):
+        if not self.uefi:
+            return []
+        variables = Path(self.scratch.name) / "variables"
+        shutil.copyfile(OVMF / "OVMF_VARS_4M.fd", variables)
+        return ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
+                "-drive", f"if=pflash,format=raw,file={variables}"]
 
     def boot_arguments(self):
         if self.cdrom:
@@ -532,6 +542,26 @@ def grub_disk(out, entry, files, partitions=()):
     with tempfile.TemporaryDirectory(prefix="pvisor-") as scratch:
         tree = boot_tree(Path(scratch), config, files)
         subprocess.run([TOP / "tools/image/grubdisk", out, tree, *partitions], check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def uefi_disk(out, entry, files):
+    """The same for UEFI: GPT, an EFI system partition, and on it GRUB where firmware looks that was told of nothing, and the files."""
+    config = "set timeout=0\nmenuentry test {\n" + "\n".join(entry) + "\n}\n"
+    with tempfile.TemporaryDirectory(prefix="pvisor-") as scratch:
+        tree = boot_tree(Path(scratch) / "tree", config, files)
+        (tree / "EFI/BOOT").mkdir(parents=True)
+        # Without a device the prefix is on that which the firmware took GRUB from.
+        subprocess.run(["grub-mkimage", "-O", "x86_64-efi", "-p", "/boot/grub", "-o", tree / "EFI/BOOT/BOOTX64.EFI",
+                        *"normal part_gpt fat multiboot2 gzio all_video test echo".split()], check=True)
+        size = sum(path.stat().st_size + 8192 for path in tree.rglob("*"))
+        with open(out, "wb") as disk:
+            disk.truncate((size * 21 // 20 + (48 << 20)) >> 20 << 20)
+        subprocess.run(["/sbin/sfdisk", "-q", out], input="label: gpt\nstart=2048, type=uefi\n", text=True, check=True)
+        partition = f"{out}@@1M"
+        sectors = (os.path.getsize(out) - (2 << 20)) // 512
+        subprocess.run(["mformat", "-i", partition, "-F", "-v", "ESP", "-T", str(sectors), "::"], check=True)
+        subprocess.run(["mcopy", "-i", partition, "-s", *tree.iterdir(), "::"], check=True)
     return out
 
 

@@ -1,0 +1,182 @@
+"""UEFI (OVMF) and GRUB on an EFI system partition: dom0 finds the firmware's tables and changes its variables; text on pixels."""
+import gzip
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import debugger
+import rig
+
+FONT = "/usr/share/consolefonts/spleen-8x16.psfu.gz"
+GUID = "12345678-1234-1234-1234-123456789abc"
+VARIABLE = f"/sys/firmware/efi/efivars/PvisorTest-{GUID}"
+GET_VARIABLE = 72              # its place in the table of runtime services
+PROGRAMS = ["efibootmgr", "chattr"]
+LIBRARIES = ["libefivar.so.1", "libefiboot.so.1", "libe2p.so.2", "libcom_err.so.2", "libc.so.6", "libdl.so.2"]
+
+
+def with_efibootmgr(directory):
+    """dom0's ramdisk and, behind it, another with what deals with variables; dom0 is of the host's release."""
+    tree = directory / "tools"
+    libraries = tree / "usr/lib/x86_64-linux-gnu"
+    libraries.mkdir(parents=True)
+    (tree / "usr/bin").mkdir()
+    for name in PROGRAMS:
+        shutil.copy(shutil.which(name), tree / "usr/bin")
+    for name in LIBRARIES:
+        shutil.copy(f"/usr/lib/x86_64-linux-gnu/{name}", libraries)
+    module, = rig.CACHE.glob("root/lib/modules/*/kernel/fs/efivarfs/efivarfs.ko*")
+    shutil.copy(module, tree)
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    added = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], cwd=tree, input=names.encode(), stdout=subprocess.PIPE,
+                           check=True).stdout
+    both = directory / "initrd"
+    plain = rig.DEBIAN12.dom0.read_bytes()
+    both.write_bytes((gzip.decompress(plain) if plain[:2] == b"\x1f\x8b" else plain) + added)
+    return both
+
+
+def start(directory, kernel, initrd, cmdline="", **settings):
+    files = {"xen.gz": rig.hypervisor_path(), "vmlinuz": kernel, "initrd": initrd}
+    disk = rig.uefi_disk(directory / "disk.img", rig.multiboot_entry(f"no-real-mode edd=off {cmdline}"), files)
+    return rig.Machine(uefi=True, boot_disk=rig.Disk(disk), **settings)
+
+
+@pytest.fixture(scope="module")
+def machine(images, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("uefi")
+    with start(directory, rig.KERNELS / "vmlinux.gz", with_efibootmgr(directory), name="uefi",
+               extra=debugger.arguments(directory)) as vm:
+        vm.directory = directory
+        vm.wait_for_dom0()
+        vm.ok("insmod /efivarfs.ko; mount -t efivarfs none /sys/firmware/efi/efivars")
+        yield vm
+
+
+def test_dom0_finds_the_tables_of_its_own_accord(machine):
+    assert "acpi_rsdp" not in machine.ok("cat /proc/cmdline")
+    said = machine.ok("dmesg")
+    assert re.search(r"efi: EFI v2\.\d+ by EDK II", said) and re.search(r"efi: .*ACPI 2\.0=0x", said)
+    assert re.search(r"ACPI: RSDP 0x\w+ \w+ \(v02 BOCHS", said)
+    assert "Domain-0" in machine.ok("xl list")
+    assert machine.ok("cat /proc/partitions").count("vda") == 2
+
+
+def test_nothing_in_the_log_is_unexpected(machine):
+    log = machine.hypervisor_log()
+    assert re.search(r"UEFI 2\.\d by EDK II, \d+ tables, runtime services at 0x", log)
+    assert not re.search(r"unknown word|no-real-mode|edd", log.split("Command line:")[1].split("\n", 1)[1])
+
+
+def test_variables_are_made_read_changed_and_removed(machine):
+    for text in ("hello", "a longer one, to replace it"):
+        machine.ok(f"[ ! -e {VARIABLE} ] || chattr -i {VARIABLE}; printf '\\007\\000\\000\\000{text}' > {VARIABLE}")
+        assert machine.ok(f"tail -c +5 {VARIABLE}") == text
+    assert f"PvisorTest-{GUID}" in machine.ok("ls /sys/firmware/efi/efivars")
+    machine.ok(f"chattr -i {VARIABLE}; rm {VARIABLE}")
+    machine.ok("umount /sys/firmware/efi/efivars; mount -t efivarfs none /sys/firmware/efi/efivars")
+    assert f"PvisorTest-{GUID}" not in machine.ok("ls /sys/firmware/efi/efivars")
+
+
+def test_efibootmgr_lists_and_changes_boot_entries(machine):
+    before = machine.ok("efibootmgr")
+    assert re.search(r"^BootCurrent: \w{4}$", before, re.M) and re.search(r"^BootOrder: ", before, re.M)
+    machine.ok(r"efibootmgr -q -c -d /dev/vda -p 1 -L pvisor -l '\EFI\BOOT\BOOTX64.EFI'")
+    number = re.search(r"^Boot(\w{4})\* pvisor", machine.ok("efibootmgr"), re.M)[1]
+    machine.ok(f"efibootmgr -q -b {number} -B")
+    assert " pvisor" not in machine.ok("efibootmgr")
+
+
+def test_a_domu_starts(machine):
+    domu = rig.Domain(machine)
+    domu.create()
+    assert "domu" in machine.ok("xl list")
+    domu.destroy()
+
+
+def test_dom0_has_the_screen(machine):
+    assert re.search(r"efifb: mode is \d+x\d+x\d\d,", machine.ok("dmesg"))
+    assert re.fullmatch(r"\d+,\d+", machine.ok("cat /sys/class/graphics/fb0/virtual_size"))
+
+
+def test_a_fault_of_the_firmwares_ends_its_services_alone(machine):
+    """The last of the tests on this machine: GetVariable() begins with an undefined instruction from now on."""
+    table = int(re.search(r"runtime services at (0x\w+)", machine.hypervisor_log())[1], 16)
+    dump = machine.monitor("human-monitor-command", **{"command-line": f"xp /1gx {table + GET_VARIABLE:#x}"})
+    with debugger.Debugger(machine.directory) as gdb:
+        gdb.write_physical(int(dump.split(":")[1], 16), b"\x0f\x0b")
+    for _ in range(2):
+        assert machine.run("cat /sys/firmware/efi/efivars/BootOrder-*").status
+    log = machine.hypervisor_log()
+    assert log.count("UEFI: the firmware's runtime services have failed (exception 6,") == 1
+    assert "Domain-0" in machine.ok("xl list")
+    machine.ok("cpu-check 2>&1 | head -1; awk 'BEGIN { exit !(sqrt(2) * sqrt(2) > 1.99) }'")
+
+
+def test_debian_13s_kernel_and_a_reset_by_the_firmware(scratch):
+    rig.build_images("trixie/kernel/vmlinuz")
+    with start(scratch, rig.DEBIAN13.kernels / "vmlinux.gz", rig.CACHE / "domu.cpio", "reboot=efi", name="uefi-13", nic=None) as machine:
+        machine.expect("domu: ready", 240)
+        assert re.search(r"efi: .*ACPI 2\.0=0x", machine.ok("dmesg"))
+        machine.start_command("reboot -f")
+        machine.expect("Resetting the machine")
+        machine.expect_exit()
+        assert "UEFI: the firmware" not in machine.transcript().rsplit("Resetting the machine", 1)[1]
+
+
+# Text on pixels
+
+def glyphs():
+    """The characters of ASCII by their pixels."""
+    with gzip.open(FONT) as stream:
+        font = stream.read()
+    return {font[4 + 16 * c:4 + 16 * c + 16]: chr(c) for c in range(32, 127)}
+
+
+def text_on_screen(machine, path):
+    """What is written on a screen of pixels, from the top left, in cells of 8 by 16."""
+    machine.monitor("screendump", filename=str(path))
+    _, size, _, pixels = path.read_bytes().split(b"\n", 3)
+    width, height = map(int, size.split())
+    known = glyphs()
+
+    def cell(column, row):
+        lines = (pixels[3 * ((row * 16 + y) * width + column * 8):][:24] for y in range(16))
+        return known.get(bytes(sum((line[3 * x] > 80) << 7 - x for x in range(8)) for line in lines), "#")
+
+    return "\n".join("".join(cell(column, row) for column in range(width // 8)).rstrip() for row in range(height // 16))
+
+
+def last_words(machine, scratch):
+    """A machine whose dom0 kernel is none says so, and keeps the screen."""
+    machine.expect(r"\(XEN\).*(ELF|could not|not a kernel|image)", 120)
+    machine.child.expect(rig.pexpect.TIMEOUT, timeout=3)
+    return text_on_screen(machine, scratch / "screen.ppm")
+
+
+REASON = "Cannot start: dom0's kernel cannot be started"
+
+
+def bad_kernel(scratch):
+    (scratch / "kernel").write_bytes(b"no kernel")
+    return {"xen.gz": rig.hypervisor_path(), "vmlinuz": scratch / "kernel", "initrd": scratch / "kernel"}
+
+
+@pytest.mark.pvisor_only
+def test_the_screen_shows_what_is_wrong_under_uefi(scratch):
+    disk = rig.uefi_disk(scratch / "disk.img", rig.multiboot_entry("noreboot console=com1,vga loglvl=warning"), bad_kernel(scratch))
+    with rig.Machine(name="uefi-screen", uefi=True, boot_disk=rig.Disk(disk), nic=None) as machine:
+        text = last_words(machine, scratch)
+    assert "#" not in text and "speaking the Xen" in text and REASON in text
+
+
+@pytest.mark.pvisor_only
+def test_the_screen_shows_what_is_wrong_in_a_graphics_mode_of_the_bios(scratch):
+    entry = ["insmod all_video", *rig.multiboot_entry("noreboot console=com1,vga loglvl=all"), "set gfxpayload=640x480"]
+    iso = rig.grub_iso(scratch / "boot.iso", entry, bad_kernel(scratch))
+    with rig.Machine(name="bios-screen", cdrom=iso, nic=None) as machine:
+        text = last_words(machine, scratch)
+    assert "#" not in text and REASON in text
+    assert "speaking the Xen" not in text       # there were more lines than it has
