@@ -70,7 +70,9 @@ def prepare(directory, cd, line, cpus, memory, cpu=None):
     return ["env", "TERM=xterm", "bochs", "-q", "-f", str(directory / "bochsrc"), "-rc", str(directory / "commands")], theirs
 
 
+# Bochs cannot show graphics on a terminal, and gives up.
 GRUB = """set timeout=0
+set gfxpayload=text
 menuentry test {{
 multiboot2 /boot/xen {words}
 module2 /boot/kernel {kernel_words}
