@@ -70,12 +70,13 @@ def prepare(directory, cd, line, cpus, memory, cpu=None):
     return ["env", "TERM=xterm", "bochs", "-q", "-f", str(directory / "bochsrc"), "-rc", str(directory / "commands")], theirs
 
 
-# Bochs cannot show graphics on a terminal, and gives up.
+# For the end of a menu entry: Bochs cannot show graphics on a terminal, and gives up. multiboot2 asks for graphics where there are any.
+STAY_TEXT = "set gfxpayload=text"
 GRUB = """set timeout=0
-set gfxpayload=text
 menuentry test {{
 multiboot2 /boot/xen {words}
 module2 /boot/kernel {kernel_words}
+{stay}
 }}
 """
 
@@ -85,7 +86,7 @@ def make_cd(directory, hypervisor, words, kernel, kernel_words):
     (boot / "grub").mkdir(parents=True)
     shutil.copyfile(hypervisor, boot / "xen")
     shutil.copyfile(kernel, boot / "kernel")
-    (boot / "grub/grub.cfg").write_text(GRUB.format(words=words, kernel_words=kernel_words))
+    (boot / "grub/grub.cfg").write_text(GRUB.format(stay=STAY_TEXT, words=words, kernel_words=kernel_words))
     subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o", directory / "cd.iso", directory / "cd"], check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return directory / "cd.iso"

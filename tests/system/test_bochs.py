@@ -18,8 +18,7 @@ class Bochs(rig.Machine):
 
     def command(self):
         scratch = Path(self.scratch.name)
-        # Bochs cannot show graphics on a terminal, and gives up.
-        cd = rig.grub_iso(scratch / "boot.iso", ["set gfxpayload=text", *rig.multiboot_entry()],
+        cd = rig.grub_iso(scratch / "boot.iso", [*rig.multiboot_entry(), bochs.STAY_TEXT],
                           {"xen.gz": self.hypervisor, "vmlinuz": self.kernel, "initrd": self.initrd})
         argv, self.terminal = bochs.prepare(scratch, cd, "mode=term, dev=/dev/tty", self.cpus, self.memory)
         screen = os.ttyname(self.terminal)
