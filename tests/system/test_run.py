@@ -10,9 +10,11 @@ import rig
 pytestmark = pytest.mark.pvisor_only
 
 
-def test_make_run_ends_at_dom0s_shell_with_a_guest():
+@pytest.mark.parametrize("machine", ["pc", "cloud"])
+def test_make_run_ends_at_dom0s_shell_with_a_guest(machine):
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "SETUP_DONE")}
-    with open(rig.LOGS / "make-run.log", "w", encoding="utf-8") as log:
+    environment["MACHINE"] = machine
+    with open(rig.LOGS / f"make-run-{machine}.log", "w", encoding="utf-8") as log:
         child = pexpect.spawn("make", ["run"], cwd=rig.TOP, env=environment, echo=False, encoding="utf-8",
                               codec_errors="replace", logfile=log, timeout=400 * rig.TIMEOUT_SCALE)
         try:
