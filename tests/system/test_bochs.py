@@ -22,7 +22,8 @@ class Bochs(rig.Machine):
                           {"xen.gz": self.hypervisor, "vmlinuz": self.kernel, "initrd": self.initrd})
         argv, self.terminal = bochs.prepare(scratch, cd, "mode=term, dev=/dev/tty", self.cpus, self.memory)
         screen = os.ttyname(self.terminal)
-        return "/bin/sh", ["-c", f'exec "$0" "$@" <{screen} >{screen} 2>&1', *argv]
+        # The line is kept open: one that nobody has open is at its end.
+        return "/bin/sh", ["-c", f'exec "$0" "$@" 3<>/dev/tty <{screen} >{screen} 2>&1', *argv]
 
 
 @pytest.fixture(scope="module")
