@@ -37,7 +37,7 @@ s64 sc_get_pmstat(struct xen_sysctl *op)
 {
     struct xen_sysctl_get_pmstat *p = &op->u.get_pmstat;
 
-    if (p->cpuid >= nr_cpus || !cpumask_test(&cpu_online_map, p->cpuid))
+    if (!cpu_is_online(p->cpuid))
         return refuse(-EINVAL, "CPU %u is not online", p->cpuid);
     switch (p->type) {
     case PMSTAT_get_max_cx:

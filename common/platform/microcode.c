@@ -48,7 +48,7 @@ s64 op_microcode_revision(struct xen_platform_op *op)
     struct ucode_cpu c = ucode_this_cpu();
     cpumask_t one;
 
-    if (r->cpu >= nr_cpus || !cpumask_test(&cpu_online_map, r->cpu))
+    if (!cpu_is_online(r->cpu))
         return refuse(-EINVAL, "CPU %u is not online", r->cpu);
     one = cpumask_of(r->cpu);
     smp_call(&one, ask, &c);            /* not on this CPU, which has answered */

@@ -87,7 +87,7 @@ static s64 op_cpuinfo(struct xen_platform_op *op)
     i->max_present = nr_cpus - 1;
     if (i->xen_cpuid >= NR_CPUS)
         return refuse(-EINVAL, "CPU %u, %u is the last possible", i->xen_cpuid, NR_CPUS - 1);
-    if (i->xen_cpuid >= nr_cpus || !cpumask_test(&cpu_online_map, i->xen_cpuid)) {
+    if (!cpu_is_online(i->xen_cpuid)) {
         i->flags = XEN_PCPU_FLAGS_INVALID;
         return 0;
     }

@@ -78,7 +78,7 @@ s64 op_resource(struct xen_platform_op *op)
     DECODE(xenpf_resource_op, &r, op);
     if (r.nr_entries > MAX_ENTRIES)
         return refuse(-E2BIG, "%u entries, at most %u are done at once", r.nr_entries, MAX_ENTRIES);
-    if (r.cpu >= nr_cpus || !cpumask_test(&cpu_online_map, r.cpu))
+    if (!cpu_is_online(r.cpu))
         return refuse(-ENODEV, "CPU %u is not online", r.cpu);
     if (copy_from_guest(b.entry, gva(r.entries), r.nr_entries * sizeof(b.entry[0])))
         return -EFAULT;

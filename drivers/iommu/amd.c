@@ -38,16 +38,10 @@ enum { EVENT_PAGE_FAULT = 2 };
 #define EVENT_WRITE (1UL << 53)
 #define EVENT_PRESENT (1UL << 52)
 
-static bool cannot(const struct io_unit *u, const char *why)
-{
-    printk(LOG_WARNING "IOMMU: the unit at %#lx %s\n", u->info->registers.v, why);
-    return false;
-}
-
 static bool probe(struct io_unit *u, struct io_features *f)
 {
     if (io_read64(u, CONTROL) == ~0UL)
-        return cannot(u, "does not answer");
+        return io_cannot(u, "does not answer");
     f->levels &= 1 << 3 | 1 << 4;
     return true;
 }
@@ -73,7 +67,7 @@ static bool make_tables(struct io_unit *u, const struct io_target *all)
     u->devices = alloc_pages(TABLE_ORDER);
     u->log = u->devices ? alloc_pages(IO_QUEUE_ORDER) : NULL;
     if (!u->log)
-        return cannot(u, "has no memory for its tables");
+        return io_cannot(u, "has no memory for its tables");
     for (u32 id = 0; id < 0x10000; id++)
         set_entry(&u->devices[4 * id], all);
     return true;

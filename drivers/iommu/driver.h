@@ -79,6 +79,8 @@ extern const struct io_driver vtd_driver, amd_driver;
 bool io_submit(struct io_unit *u, const struct io_command *commands, unsigned n) must_check;
 /* Until the register's bits of mask are as `want` has them: false after a second, and the log says what was waited for. */
 bool io_wait_register(struct io_unit *u, u32 reg, u32 mask, u32 want, const char *what) must_check;
+/* Says why the unit cannot be used; false. */
+bool io_cannot(const struct io_unit *u, const char *why);
 /* Says that a function's request was refused: what kind, of which address (0: none is told), why. */
 void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why);
 

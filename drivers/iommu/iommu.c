@@ -116,6 +116,12 @@ static bool answered(const struct io_unit *u)
     return true;
 }
 
+bool io_cannot(const struct io_unit *u, const char *why)
+{
+    printk(LOG_WARNING "IOMMU: the unit at %#lx %s\n", u->info->registers.v, why);
+    return false;
+}
+
 bool io_submit(struct io_unit *u, const struct io_command *commands, unsigned n)
 {
     u64 flags = spin_lock_irqsave(&u->lock);

@@ -63,25 +63,19 @@ static u32 registers_size(const struct io_unit *u)
     return max(PAGE_SIZE, CAP_RECORDS_AT(u->capabilities) + 16 * CAP_RECORDS(u->capabilities));
 }
 
-static bool cannot(const struct io_unit *u, const char *why)
-{
-    printk(LOG_WARNING "IOMMU: the unit at %#lx %s\n", u->info->registers.v, why);
-    return false;
-}
-
 static bool probe(struct io_unit *u, struct io_features *f)
 {
     u64 c = u->capabilities = io_read64(u, CAP), e = u->extended = io_read64(u, ECAP);
 
     u->size = registers_size(u);
     if (c == ~0UL || e == ~0UL || !CAP_LEVELS(c))
-        return cannot(u, "does not answer, or translates nothing");
+        return io_cannot(u, "does not answer, or translates nothing");
     if (!ECAP_QUEUE(e))
-        return cannot(u, "has no queue of invalidations");
+        return io_cannot(u, "has no queue of invalidations");
     if (u->size > PAGE_SIZE && u->size <= REGISTERS_MAX)
         u->registers = ioremap(u->info->registers, u->size);
     if (!u->registers || u->size > REGISTERS_MAX)
-        return cannot(u, "has registers that cannot be mapped");
+        return io_cannot(u, "has registers that cannot be mapped");
     f->levels &= CAP_LEVELS(c) << 2;
     f->largest = min(f->largest, (u8)(CAP_LARGE(c) == 3 ? 3 : CAP_LARGE(c) & 1 ? 2 : 1));
     f->coherent &= ECAP_COHERENT(e);
@@ -140,7 +134,7 @@ static bool make_tables(struct io_unit *u, const struct io_target *all)
     u->common = alloc_pages(0);
     u->devices = u->common ? alloc_pages(0) : NULL;
     if (!u->devices)
-        return cannot(u, "has no memory for its tables");
+        return io_cannot(u, "has no memory for its tables");
     for (unsigned i = 0; i < 256; i++) {
         set_context(&u->common[2 * i], all);
         u->devices[2 * i] = virt_to_maddr(u->common).v | ENTRY_PRESENT;

@@ -18,6 +18,9 @@ static inline void cpumask_fill(cpumask_t *m) { memset(m, 0xff, sizeof(*m)); }
 static inline void cpumask_zero(cpumask_t *m) { memset(m, 0, sizeof(*m)); }
 static inline cpumask_t cpumask_of(unsigned c) { cpumask_t m = { { 0 } }; m.w[c / 64] = 1UL << (c % 64); return m; }
 
+/* Any number, also one that is no CPU's. */
+static inline bool cpu_is_online(u32 cpu) { return cpu < nr_cpus && cpumask_test(&cpu_online_map, cpu); }
+
 static inline bool cpumask_empty(const cpumask_t *m)
 {
     u64 any = 0;
