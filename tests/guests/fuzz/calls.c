@@ -439,7 +439,11 @@ static const struct command old_sched_commands[] = { { 0, "sched_op_compat", "",
 static const struct command console_commands[] = { C(CONSOLEIO_write, "", make_console), C(CONSOLEIO_read, "", make_console) };
 static const struct command assist_commands[] = { { 0, "vm_assist", "", make_assist, NULL } };
 static const struct command segment_commands[] = { { 0, "set_segment_base", "", NULL, NULL } };
-static const struct command ext_commands[] = { { 0, "mmuext_op", "", make_mmuext, learn_mmuext } };
+static const struct command ext_commands[] = {
+    { 0, "mmuext_op", "", make_mmuext, learn_mmuext }, { 0, "mmuext_op", "", make_mmuext, learn_mmuext },
+    { 0, "mmuext_op", "", make_mmuext, learn_mmuext }, { 0, "mmuext_op", "", make_mmuext, learn_mmuext },
+    { 0, "new_baseptr", "", make_root, .alone = true },
+};
 static const struct command multicall_commands[] = { { 0, "multicall", "", make_multicall, NULL, .alone = true } };
 static const struct command pvisor_commands[] = {
     { 1, "PVISOROP_switch_format", "f4m4r4r4r4", make_pvisor, NULL, .alone = true }, { 7, "none", NULL },

@@ -140,6 +140,7 @@ void make_call(struct fuzz *z, struct call *c, unsigned place);     /* in a batc
 void make_mmu_update(struct fuzz *z, struct call *c);
 void learn_mmu_update(struct fuzz *z, struct call *c, long rc);
 void make_mmuext(struct fuzz *z, struct call *c);
+void make_root(struct fuzz *z, struct call *c);
 void learn_mmuext(struct fuzz *z, struct call *c, long rc);
 void make_va_mapping(struct fuzz *z, struct call *c);
 void make_va_mapping_other(struct fuzz *z, struct call *c);

@@ -129,15 +129,19 @@ static void make_flush(struct fuzz *z, GUEST(mmuext_op) *op)
     op->arg2 = some_pointer(z, op + 4);
 }
 
-/* Roots: two of ours that are the same but for the frame, for user space what victims have become, and what can never be one. */
-static void make_root(struct fuzz *z, GUEST(mmuext_op) *op)
+/* Roots for user space: what victims have become. */
+static void make_user_root(struct fuzz *z, GUEST(mmuext_op) *op)
 {
-    op->cmd = MMUEXT_NEW_BASEPTR;
-    op->arg1 = once_in(z, 4) ? (word)start_info->shared_info >> 12 : model.fixed.roots[below(z, 2)];
-    if (format.levels == 4 && once_in(z, 2)) {
-        op->cmd = MMUEXT_NEW_USER_BASEPTR;
-        op->arg1 = once_in(z, 3) ? 0 : virt_to_mfn(model.fixed.victim[victim_of(z, 4)]);
-    }
+    op->cmd = format.levels == 4 ? MMUEXT_NEW_USER_BASEPTR : MMUEXT_TLB_FLUSH_LOCAL;
+    op->arg1 = once_in(z, 3) ? 0 : virt_to_mfn(model.fixed.victim[victim_of(z, 4)]);
+}
+
+/* Two of ours that are the same but for the frame, and what can never be one: a victim may be one, which maps nothing of ours. */
+void make_root(struct fuzz *z, struct call *c)
+{
+    *(GUEST(mmuext_op) *)c->buffer = (GUEST(mmuext_op)){
+        .cmd = MMUEXT_NEW_BASEPTR, .arg1 = once_in(z, 4) ? (word)start_info->shared_info >> 12 : model.fixed.roots[below(z, 2)] };
+    make_count(z, c, 1);
 }
 
 static void make_ext(struct fuzz *z, GUEST(mmuext_op) *op)
@@ -146,7 +150,7 @@ static void make_ext(struct fuzz *z, GUEST(mmuext_op) *op)
     switch (below(z, 12)) {
     case 0 ... 5: make_pin(z, op); break;
     case 6: make_flush(z, op); break;
-    case 7: make_root(z, op); break;
+    case 7: make_user_root(z, op); break;
     case 8:
         op->cmd = MMUEXT_SET_LDT;
         op->arg1 = P(once_in(z, 3) ? slot(z) : some_victim(z));
@@ -159,8 +163,8 @@ static void make_ext(struct fuzz *z, GUEST(mmuext_op) *op)
     default: break;
     }
     model.user_root_changed |= op->cmd == MMUEXT_NEW_USER_BASEPTR;
-    if (op->cmd == MMUEXT_NEW_BASEPTR && op->arg1 != model.fixed.roots[1] && op->arg1 != model.fixed.roots[0])
-        op->arg1 = (word)start_info->shared_info >> 12;
+    if (op->cmd == MMUEXT_NEW_BASEPTR)
+        op->cmd = MMUEXT_TLB_FLUSH_LOCAL;
 }
 
 void make_mmuext(struct fuzz *z, struct call *c)
@@ -170,6 +174,8 @@ void make_mmuext(struct fuzz *z, struct call *c)
 
     for (unsigned i = 0; i < n; i++)
         make_ext(z, op + i);
+    if (c->args[0] - P(op) < 4096)      /* what other calls have left could be a root that is not ours */
+        c->args[0] = P(op);
     make_count(z, c, n);
 }
 

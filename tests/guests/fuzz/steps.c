@@ -12,16 +12,19 @@
 #define ALONE        (1ULL << 63)   /* beside the numbers of steps: what a batch is */
 
 /*
- * A vCPU's arguments: a page for each call of a batch, the one that calls may replace, and room for what is written behind them (a list of
- * 1,000 grant operations is 40 KB, and each gets its status). They are fenced by pages that are not mapped: what is written in a row
- * ends there, before another vCPU's arguments, which have been looked at, and before what the kernel lives in. Between, what instructions
- * read and write.
+ * A vCPU's arguments: of each call of a batch a page, and one behind it, for what is read and written across its end; of the first, which
+ * is also that of calls alone, more (a list of 1,000 grant operations is 40 KB, and each gets its status). Each is fenced by a page that is
+ * not mapped: what is written in a row ends there, before other calls' arguments, which have been looked at (half of a number
+ * written over half of another can name what neither does), and before what the kernel lives in.
  */
+struct place { u64 page[512], behind[512], fence[512]; };
+struct first_place { u64 page[512], behind[10][512], fence[512]; };
 struct area {
-    u64 fence[512], lone[BATCH][512], middle_fence[512];
-    u64 shared[BATCH][512], scratch[512], room[7][512], state[512];
+    struct first_place first[2];
+    struct place place[2][BATCH - 1];       /* [true]: that nobody else writes to */
+    u64 scratch[512], room[7][512], scratch_fence[512], state[512], fence[512];     /* scratch: the one that calls may replace */
 };
-static struct area areas[MAX_FUZZERS + 1] __attribute__((aligned(4096)));      /* of the last the fence */
+static struct area areas[MAX_FUZZERS] __attribute__((aligned(4096)));
 static GUEST(multicall_entry) batch[MAX_FUZZERS][BATCH];
 static u64 seed;
 static bool tells;              /* each call, before and after it */
@@ -34,16 +37,34 @@ volatile u32 fuzzers_stopped;
 
 u64 *arguments_of(struct fuzz *z, unsigned place, bool alone)
 {
-    return alone ? areas[z->who].lone[place] : areas[z->who].shared[place];
+    struct area *a = &areas[z->who];
+
+    return place ? a->place[alone][place - 1].page : a->first[alone].page;
 }
 
 void *state_of(struct fuzz *z) { return areas[z->who].state; }
 
+static void fence(u64 *page)
+{
+    if (unmap_at(page))
+        panic("no fence at %p", (void *)page);
+}
+
+static void area_fence(struct area *a)
+{
+    fence(a->fence);
+    fence(a->scratch_fence);
+    for (unsigned alone = 0; alone < 2; alone++) {
+        fence(a->first[alone].fence);
+        for (unsigned i = 0; i < BATCH - 1; i++)
+            fence(a->place[alone][i].fence);
+    }
+}
+
 static void arguments_fence(void)
 {
-    for (unsigned i = 0; i <= MAX_FUZZERS; i++)
-        if (unmap_at(areas[i].fence) || (i < MAX_FUZZERS && unmap_at(areas[i].middle_fence)))
-            panic("no fence");
+    for (unsigned i = 0; i < MAX_FUZZERS; i++)
+        area_fence(&areas[i]);
 }
 
 /* ---- Counts ---- */
@@ -274,15 +295,17 @@ void fuzzer_main(void)
         sched_op(SCHEDOP_yield, NULL);
 }
 
-/* Into arguments that others are using: harmless wherever it ends up, as all values are. */
+/* Into arguments that others are using: harmless wherever it ends up, as all values are, but for a command that changes the root. */
 static void scribble_on(struct fuzz *mine, struct fuzz *z)
 {
-    u64 *page = arguments_of(z, below(mine, BATCH), false);
+    u64 *page = arguments_of(z, below(mine, BATCH), false), v = some_value(mine);
 
+    if ((u32)v == MMUEXT_NEW_BASEPTR || v >> 32 == MMUEXT_NEW_BASEPTR)
+        v = 0;
     if (once_in(mine, 2))
-        write_once(page[below(mine, 40)], some_value(mine));
+        write_once(page[below(mine, 40)], v);
     else
-        write_once(((u32 *)page)[below(mine, 80)], (u32)some_value(mine));
+        write_once(((u32 *)page)[below(mine, 80)], (u32)v);
 }
 
 static void disturb(struct fuzz *mine, struct fuzz *z)
@@ -328,7 +351,7 @@ bool fuzz_prepare(u64 seed_)
         return false;
     model.fuzzers = (unsigned)min(number_word("fuzzers", 1), (u64)MAX_FUZZERS);
     for (unsigned i = 0; i < MAX_FUZZERS; i++)
-        fuzz[i] = (struct fuzz){ .state = 1, .who = i, .buffer = areas[i].lone[0], .scratch = areas[i].scratch };
+        fuzz[i] = (struct fuzz){ .state = 1, .who = i, .buffer = areas[i].first[true].page, .scratch = areas[i].scratch };
     arguments_fence();
     vital_init();
     upcall = no_upcall;
