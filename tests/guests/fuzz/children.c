@@ -15,6 +15,7 @@
 #define MAX_CHILDREN 4
 #define CHILD_PAGES  1024
 #define MAPPED_PAGES (CHILD_PAGES - 64)     /* the last are loose */
+#define PAE_LEVELS   3
 #define PAGES_IN_L1  (format.levels == 2 ? 1024 : 512)
 
 struct module { char magic[8]; u32 mask_bytes, kernel_bytes; u8 data[]; };
@@ -62,7 +63,7 @@ bool children_possible(void)
 {
     const struct module *m = module();
 
-    return m && m->kernel_bytes && format.levels > 2;
+    return m && m->kernel_bytes;
 }
 
 /* ---- Building one ---- */
@@ -122,8 +123,11 @@ static word put_image(struct child *c, const u8 *elf, word *entry)
     return end;
 }
 
-/* Frames behind the image: the p2m list, start_info, what it reports to us, the tables from the root down, a stack. */
-struct places { word p2m, info, report, tables, stack; };
+/*
+ * Frames behind the image: the p2m list, start_info, what it reports to us, the tables from the root down, a stack; and what a non-PAE
+ * domain begins with (put_beginning()).
+ */
+struct places { word p2m, info, report, tables, stack, beginning, end; };
 
 static struct places places_from(word end)
 {
@@ -133,12 +137,14 @@ static struct places places_from(word end)
     p.report = p.info + 1;
     p.tables = p.report + 1;
     p.stack = p.tables + format.levels - 1 + CHILD_PAGES / PAGES_IN_L1;
+    p.beginning = p.stack + 1;
+    p.end = p.beginning + (format.levels == 2 ? PAE_LEVELS + 1 : 0);
     return p;
 }
 
 static bool put_tables(struct child *c, const struct places *p)
 {
-    static pte_raw table[512];
+    static pte_raw table[4096 / sizeof(pte_raw)];
     word first_l1 = p->tables + format.levels - 1;
 
     for (unsigned level = format.levels; level > 1; level--) {
@@ -158,6 +164,38 @@ static bool put_tables(struct child *c, const struct places *p)
             return false;
     }
     return true;
+}
+
+/*
+ * No control call makes a non-PAE domain: it begins as a PAE one, whose tables (from the root down, an entry each) map a page of
+ * instructions that ask for the change.
+ */
+static bool put_beginning(struct child *c, const struct places *p, word entry)
+{
+    static const u8 code[] = { 0x31, 0xd2,                  /* xor edx, edx: no progress */
+                               0xb8, 55, 0, 0, 0,           /* mov eax, pvisor_op */
+                               0xbb, 1, 0, 0, 0,            /* mov ebx, PVISOROP_switch_format */
+                               0xb9, 64, 0, 0, 0,           /* mov ecx, the structure: behind the code */
+                               0xcd, 0x82, 0xeb, 0xfe };    /* int 82h; jmp $ */
+    static const u8 flags[] = { 0, PTE_READ, PTE_TABLE, PTE_P };
+    word last = p->beginning + PAE_LEVELS, va = P(pfn_to_virt(last));
+    u32 change[] = { 2 /* PVISOR_FORMAT_NONPAE */, (u32)c->frame[p->tables], (u32)entry, (u32)P(pfn_to_virt(p->stack + 1)),
+                     (u32)P(pfn_to_virt(p->info)) };
+    static u64 page[512];
+
+    for (unsigned level = PAE_LEVELS; level; level--) {
+        word pfn = p->beginning + PAE_LEVELS - level;
+
+        memset(page, 0, sizeof(page));
+        page[va >> (12 + 9 * (level - 1)) & 511] = (u64)c->frame[pfn + 1] << 12 | flags[level];
+        if (!put(c, pfn, page, sizeof(page)))
+            return false;
+    }
+    memset(page, 0, sizeof(page));
+    memcpy(page, code, sizeof(code));
+    *(u32 *)((u8 *)page + 13) += (u32)va;
+    memcpy(page + 8, change, sizeof(change));
+    return put(c, last, page, sizeof(page));
 }
 
 static bool put_info(struct child *c, const struct places *p, u64 seed)
@@ -192,7 +230,7 @@ static vcpu_guest_context *context(struct child *c, const struct places *p, word
 #else
     x->user_regs.esi = P(pfn_to_virt(p->info));
     x->user_regs.esp = P(pfn_to_virt(p->stack + 1));
-    x->ctrlreg[3] = XEN_PFN_TO_CR3_32(c->frame[p->tables]);
+    x->ctrlreg[3] = XEN_PFN_TO_CR3_32(c->frame[format.levels == 2 ? p->beginning : p->tables]);
 #endif
     return x;
 }
@@ -213,8 +251,14 @@ static bool build(struct child *c, u64 seed)
     struct places p = places_from(end);
 
     c->report = p.report;
-    return end && p.stack < MAPPED_PAGES && put_tables(c, &p) && put_info(c, &p, seed) &&
-           CONTROL(c, hypercall_init, hypercall_init, .gmfn = c->frame[pfn_of(P(hypercall_page))]) == 0 &&
+    if (!end || p.end >= MAPPED_PAGES || !put_tables(c, &p) || !put_info(c, &p, seed))
+        return false;
+    if (format.levels == 2) {
+        if (!put_beginning(c, &p, entry))
+            return false;
+        entry = P(pfn_to_virt(p.end - 1));
+    }
+    return CONTROL(c, hypercall_init, hypercall_init, .gmfn = c->frame[pfn_of(P(hypercall_page))]) == 0 &&
            CONTROL(c, setvcpucontext, vcpucontext, .vcpu = 0, .ctxt = P(context(c, &p, entry))) == 0;
 }
 
@@ -230,7 +274,7 @@ static bool create(struct child *c)
         return false;
     c->domain = op.domain;
     c->alive = true;
-    if (format.levels == 3)
+    if (format.levels < 4)
         (void)CONTROL(c, set_address_size, address_size, .size = 32);
     return CONTROL(c, max_vcpus, max_vcpus, .max = 1) == 0;
 }
