@@ -147,7 +147,7 @@ static void take_event(struct io_unit *u, u64 low, u64 address)
                  low & EVENT_PRESENT ? "it may not be accessed like this" : "it may not be accessed");
     else if (code < ARRAY_SIZE(kinds) && kinds[code])
         io_fault(u, (u16)low, "request", address, kinds[code]);
-    else
+    else if (io_may_tell())
         printk(LOG_WARNING "IOMMU: the unit at %#lx reports event %u: %#lx %#lx\n", u->info->registers.v, code, low, address);
 }
 

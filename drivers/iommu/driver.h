@@ -81,6 +81,8 @@ bool io_submit(struct io_unit *u, const struct io_command *commands, unsigned n)
 bool io_wait_register(struct io_unit *u, u32 reg, u32 mask, u32 want, const char *what) must_check;
 /* Says why the unit cannot be used; false. */
 bool io_cannot(const struct io_unit *u, const char *why);
+/* Whether the log may have a line about what a unit reports, which devices can have it do at any rate; to be asked once for each. */
+bool io_may_tell(void);
 /* Says that a function's request was refused: what kind, of which address (0: none is told), why. */
 void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why);
 

@@ -466,14 +466,14 @@ static bool is_storm(struct io_unit *u, u16 id)
     return ++s->faults == STORM;
 }
 
+bool io_may_tell(void) { return lines_left && lines_left--; }
+
 void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why)
 {
     u32 sbdf = PCI_SBDF(u->info->segment, 0, 0) | id;
 
-    if (lines_left) {
-        lines_left--;
+    if (io_may_tell())
         printk(LOG_WARNING "IOMMU: " PCI_FMT " of domain 0: %s of %#lx refused: %s\n", PCI_ARGS(sbdf), what, address, why);
-    }
     if (!is_storm(u, id))
         return;
     printk(LOG_WARNING "IOMMU: " PCI_FMT ": %s\n", PCI_ARGS(sbdf),

@@ -476,6 +476,26 @@ static void a_storm_is_silenced(void **state)
     assert_int_equal(*(u64 *)at((root[6] & PAGE_MASK) + 16 * 0x19) & 3, 1);
 }
 
+/* Events that are no faults, which devices bring about too, by requests that the unit does not know: they have at most as many lines. */
+static void other_events_do_not_fill_the_log(void **state)
+{
+    unsigned lines = 0;
+
+    (void)state;
+    start_it(IOMMU_AMD);
+    poll(&(struct timer){ 0 });
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned i = 0; i < 100; i++)
+            units[0].log[2 * i] = 9UL << 60 | i;
+        registers[0x2010 / 8] = 0;
+        registers[0x2018 / 8] = 100 * 16;
+        driver->poll(&units[0]);
+    }
+    for (const char *p = log_text; (p = strstr(p, "reports event 9")) != NULL; p++)
+        lines++;
+    assert_int_equal(lines, LINES);
+}
+
 /* Functions by the thousand fill neither the log nor the list. */
 static void many_functions_do_not_fill_the_log(void **state)
 {
@@ -502,6 +522,7 @@ int main(void)
         cmocka_unit_test(a_frame_is_taken_away_without_memory),
         cmocka_unit_test(interrupts_are_one_functions), cmocka_unit_test(x2apic_needs_a_unit_that_can),
         cmocka_unit_test(faults_name_function_address_and_reason), cmocka_unit_test(a_storm_is_silenced),
+        cmocka_unit_test(other_events_do_not_fill_the_log),
         cmocka_unit_test(many_functions_do_not_fill_the_log),
     };
 
