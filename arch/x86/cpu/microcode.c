@@ -16,8 +16,8 @@
 #define MSR_AMD_LOAD        0xc0010020      /* the address of a patch */
 #define INTEL_HEAD          48
 
-/* What was loaded last, on pages of its own; a patch begins on one, as Intel's CPUs want their data aligned to 16. */
-static struct { u8 *at; unsigned order; u32 revision; } kept;
+/* What was loaded last, on pages of its own; a patch begins on one, as Intel's CPUs want their data aligned to 16. at NULL: nothing. */
+static struct kept { u8 *at; unsigned order; u32 revision; } kept;
 static bool busy;                           /* somebody uses it */
 
 static bool is_amd(void) { return cpu_host.vendor == VENDOR_AMD; }
@@ -76,12 +76,14 @@ static int keep(const struct ucode_patch *p)
     if (!at)
         return -ENOMEM;
     memcpy(at, p->at, p->size);
-    if (kept.at)
-        free_pages(kept.at, kept.order);
-    kept.at = at;
-    kept.order = order;
-    kept.revision = p->revision;
+    kept = (struct kept){ at, order, p->revision };
     return 0;
+}
+
+static void drop(const struct kept *k)
+{
+    if (k->at)
+        free_pages(k->at, k->order);
 }
 
 /* Interrupts are off on each while it loads. Threads of its core go on meanwhile. */
@@ -109,6 +111,7 @@ static int load_everywhere(u32 before)
 static int load_newest(const u8 *file, size_t len, bool force)
 {
     struct ucode_cpu cpu = ucode_this_cpu();
+    struct kept before = kept;
     struct ucode_patch patch;
     const char *why;
     int rc;
@@ -127,10 +130,10 @@ static int load_newest(const u8 *file, size_t len, bool force)
     if (rc)
         return refuse(rc, "no memory for a patch of %u bytes", patch.size);
     rc = load_everywhere(cpu.revision);
+    drop(rc ? &kept : &before);
     if (!rc)
         return 0;
-    free_pages(kept.at, kept.order);
-    kept.at = NULL;
+    kept = before;          /* what a CPU that comes has to have as the others */
     return refuse(rc, "not every CPU took the patch of revision %#x", patch.revision);
 }
 
