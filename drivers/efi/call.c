@@ -5,7 +5,8 @@
  *   below slot 256    the memory map's runtime regions, and the arena: stack, arguments, data
  *   256 to 271        the hypervisor, as on the tables that were left, the vCPU's descriptors included: exceptions find their handlers
  *
- * No guest's memory is there. The stack has a struct cpu_info at its top, as all have: a copy.
+ * No guest's memory is there, and no breakpoint of a guest's: the firmware's addresses are such as a guest's user may name, and one on its
+ * code would be met again after each return from its exception. The stack has a struct cpu_info at its top, as all have: a copy.
  */
 #include <asm/fpu.h>
 #include <asm/mm.h>
@@ -144,13 +145,15 @@ static struct cpu_info *lent_info(void)
 
 efi_status efi_call(enum efi_service s, u64 a, u64 b, u64 c, u64 d, u64 e)
 {
-    u64 args[5] = { a, b, c, d, e }, flags, status;
+    u64 args[5] = { a, b, c, d, e }, flags, status, breakpoints;
     struct cpu_info *lent = lent_info();
 
     if (!usable)
         return EFI_ABORTED;
     flags = irq_save();
+    breakpoints = read_dr7();
     fpu_lend();
+    write_dr7(DR7_RESERVED_SET);
     map_ourselves();
     memcpy(lent, cpu_info(), sizeof(*lent));
     lent->softirq_pending = 0;
@@ -158,6 +161,7 @@ efi_status efi_call(enum efi_service s, u64 a, u64 b, u64 c, u64 d, u64 e)
     status = efi_enter(service(s), args, efi_pointer(lent), virt_to_maddr(root).v, &way_back);
     write_once(running_on, NR_CPUS);
     cpu_info()->softirq_pending |= lent->softirq_pending;
+    write_dr7(breakpoints);
     fpu_take_back();
     irq_restore(flags);
     return status;

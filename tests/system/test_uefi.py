@@ -27,6 +27,8 @@ def with_efibootmgr(directory):
         shutil.copy(shutil.which(name), tree / "usr/bin")
     for name in LIBRARIES:
         shutil.copy(f"/usr/lib/x86_64-linux-gnu/{name}", libraries)
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", tree / "usr/bin/breakpoint",
+                    rig.TOP / "tests/system/breakpoint.c"], check=True)
     module, = rig.CACHE.glob("root/lib/modules/*/kernel/fs/efivarfs/efivarfs.ko*")
     shutil.copy(module, tree)
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
@@ -101,12 +103,24 @@ def test_dom0_has_the_screen(machine):
     assert re.fullmatch(r"\d+,\d+", machine.ok("cat /sys/class/graphics/fb0/virtual_size"))
 
 
-def test_a_fault_of_the_firmwares_ends_its_services_alone(machine):
-    """The last of the tests on this machine: GetVariable() begins with an undefined instruction from now on."""
+def get_variable(machine):
+    """The address of the firmware's GetVariable()."""
     table = int(re.search(r"runtime services at (0x\w+)", machine.hypervisor_log())[1], 16)
     dump = machine.monitor("human-monitor-command", **{"command-line": f"xp /1gx {table + GET_VARIABLE:#x}"})
+    return int(dump.split(":")[1], 16)
+
+
+def test_a_users_breakpoint_on_the_firmwares_code_is_not_met(machine):
+    """It would be met again and again, in ring 0 and without an end: any user may set one and read a variable."""
+    machine.ok(f"breakpoint {get_variable(machine):#x} /sys/firmware/efi/efivars/BootOrder-*", 60)
+    assert "Domain-0" in machine.ok("xl list")
+
+
+def test_a_fault_of_the_firmwares_ends_its_services_alone(machine):
+    """The last of the tests on this machine: GetVariable() begins with an undefined instruction from now on."""
+    code = get_variable(machine)
     with debugger.Debugger(machine.directory) as gdb:
-        gdb.write_physical(int(dump.split(":")[1], 16), b"\x0f\x0b")
+        gdb.write_physical(code, b"\x0f\x0b")
     for _ in range(2):
         assert machine.run("cat /sys/firmware/efi/efivars/BootOrder-*").status
     log = machine.hypervisor_log()
