@@ -102,6 +102,17 @@ static s64 reads_much(u64, u64, u64, u64, u64, u64)
     return at(PAGE_SIZE - 4);
 }
 
+/* The word at 0 says where the one is that counts, as a structure's pointer does. */
+static s64 follows_a_pointer(u64, u64, u64, u64, u64, u64)
+{
+    u64 to;
+    u32 v;
+
+    assert_int_equal(copy_from_guest(&to, arg, sizeof(to)), 0);
+    assert_int_equal(copy_from_guest(&v, gva(to), sizeof(v)), 0);
+    return v;
+}
+
 static s64 gives_way(u64, u64, u64, u64, u64, u64) { return at(8) ? 0 : (*(u32 *)fake_guest(gva_add(arg, 8)) = 1, -ERESTART_HYPERCALL); }
 
 static void a_second_read_is_told(void **state)
@@ -150,6 +161,20 @@ static void what_is_right_is_not(void **state)
     assert_string_equal(told, "");
 }
 
+/* A call whose pointer names its own arguments is told: so fuzzers draw none (tests/fuzz/fuzz_control.c), or the runner knows of it. */
+static void a_pointer_to_itself_is_told(void **state)
+{
+    u64 *to = fake_guest(arg);
+
+    (void)state;
+    *to = gva_add(arg, 8).v;
+    assert_int_equal(call(follows_a_pointer), 0);
+    assert_string_equal(told, "");
+    *to = gva_add(arg, 4).v;
+    call(follows_a_pointer);
+    assert_non_null(strstr(told, "4 bytes"));
+}
+
 static void another_attempt_is_another_call(void **state)
 {
     (void)state;
@@ -174,6 +199,7 @@ int main(void)
         cmocka_unit_test_setup(after_parts_too, setup),
         cmocka_unit_test_setup(after_much_too, setup),
         cmocka_unit_test_setup(what_is_right_is_not, setup),
+        cmocka_unit_test_setup(a_pointer_to_itself_is_told, setup),
         cmocka_unit_test_setup(another_attempt_is_another_call, setup),
         cmocka_unit_test_setup(out_of_calls_nothing_is_noted, setup),
     };
