@@ -132,6 +132,17 @@ static void spin(void)
         ;
 }
 
+/* Of user mode, and hypercalls: for what comes to the hypervisor meanwhile (tests/system/test_entry.py). */
+static void system_calls(void)
+{
+    static const u8 code[] = { 0x0f, 0x05 };    /* syscall */
+
+    for (;;) {
+        (void)user_run(code, sizeof(code));
+        (void)HYPERCALL(__HYPERVISOR_xen_version, XENVER_version, 0, 0);
+    }
+}
+
 static void shutdown_poweroff(void) { shutdown(SHUTDOWN_poweroff); }
 static void shutdown_reboot(void) { shutdown(SHUTDOWN_reboot); }
 static void shutdown_suspend(void) { shutdown(SHUTDOWN_suspend); }
@@ -151,7 +162,7 @@ static const struct test modes[] = {
     { "bad_iret", bad_iret }, { "bad_stack", bad_stack }, { "table_stack", table_stack },
     { "unmapped_code", unmapped_code }, { "iret_vm86", iret_vm86 }, { "no_user_tables", no_user_tables }, { "lost_tables", lost_tables },
     { "fault_in_hole", fault_in_hole },
-    { "spin", spin }, { "shutdown_poweroff", shutdown_poweroff }, { "shutdown_reboot", shutdown_reboot },
+    { "spin", spin }, { "system_calls", system_calls }, { "shutdown_poweroff", shutdown_poweroff }, { "shutdown_reboot", shutdown_reboot },
     { "shutdown_suspend", shutdown_suspend }, { "shutdown_crash", shutdown_crash },
     { "shutdown_watchdog", shutdown_watchdog }, { "shutdown_unknown", shutdown_unknown },
     { "shutdown_old", shutdown_old },

@@ -1,4 +1,5 @@
-"""As little of GDB's remote protocol as it takes to stop the machine at a function of the hypervisor's and to move a CPU elsewhere.
+"""As little of GDB's remote protocol as it takes to stop the machine at a function of the hypervisor's, to look around there, and to move a
+CPU elsewhere.
 
 https://sourceware.org/gdb/current/onlinedocs/gdb.html/Remote-Protocol.html
 """
@@ -10,7 +11,7 @@ import pytest
 
 import rig
 
-RIP = 0x10
+REGISTERS = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)), "rip", "eflags"]
 
 
 def needs_symbols():
@@ -25,9 +26,9 @@ def arguments(folder):
 
 
 def symbol(name):
-    """The address of a function of the hypervisor's."""
+    """The address of a function or variable of the hypervisor's."""
     table = subprocess.run(["nm", rig.TOP / "build/xen-syms"], capture_output=True, text=True, check=True).stdout
-    return int(re.search(rf"^([0-9a-f]+) [tT] {name}$", table, re.M)[1], 16)
+    return int(re.search(rf"^([0-9a-f]+) [a-zA-Z] {name}$", table, re.M)[1], 16)
 
 
 class Debugger:
@@ -66,15 +67,33 @@ class Debugger:
 
     def move(self, cpu, address):
         assert self.ask(f"Hg{cpu + 1:02x}") == "OK"
-        assert self.ask(f"P{RIP:x}={address.to_bytes(8, 'little').hex()}") == "OK"
+        self.set("rip", address)
+
+    # Of the CPU that was chosen last, at first the first
+
+    def get(self, name):
+        return int.from_bytes(bytes.fromhex(self.ask(f"p{REGISTERS.index(name):x}")), "little")
+
+    def set(self, name, value):
+        size = 4 if name == "eflags" else 8
+        assert self.ask(f"P{REGISTERS.index(name):x}={value.to_bytes(size, 'little').hex()}") == "OK"
+
+    def read(self, address, size):
+        """Memory as the CPU sees it where it is."""
+        return bytes.fromhex(self.ask(f"m{address:x},{size:x}"))
 
     def write_physical(self, address, content):
         assert self.ask("Qqemu.PhyMemMode:1") == "OK"
         assert self.ask(f"M{address:x},{len(content):x}:{content.hex()}") == "OK"
         assert self.ask("Qqemu.PhyMemMode:0") == "OK"
 
-    def run_to(self, address, meanwhile):
-        """The machine runs until a CPU is at that address; meanwhile() is called when it has begun to run."""
+    def write(self, address, content):
+        assert self.ask(f"M{address:x},{len(content):x}:{content.hex()}") == "OK"
+
+    def run_to(self, address, meanwhile=lambda: None):
+        """The machine runs until a CPU is at that address; meanwhile() is called when it has begun to run. A CPU that is there already is
+        so at once, unless an interrupt comes first.
+        """
         assert self.ask(f"Z1,{address:x},1") == "OK"
         self.send("c")
         meanwhile()
