@@ -1,0 +1,90 @@
+"""What tests/guests/run and the campaign of random calls make of a machine that stands still, and of bytes that are read twice: whose fault
+it is.
+"""
+import contextlib
+import sys
+import types
+
+import pytest
+
+import debugger
+import rig
+
+GUESTS = rig.TOP / "tests/guests"
+sys.path.append(str(GUESTS))
+PATIENCE = 12           # seconds without a word of the kernel's
+TWICE = "(XEN) d0v0: double fetch 0: 8 bytes at machine address 0x1000, of call 0x23, by ({}) and again by ({})"
+
+
+def load(name):
+    """A program of tests/guests, as a module; what it does when it is run is its last line."""
+    path = GUESTS / name
+    module = types.ModuleType(path.name)
+    module.__file__ = str(path)
+    exec(compile(path.read_text().removesuffix("\nmain()\n"), path, "exec"), module.__dict__)
+    return module
+
+
+run = load("run")
+campaign = load("fuzz/campaign")
+
+
+@contextlib.contextmanager
+def spinning(folder):
+    """A kernel that goes round in a circle, as one of tests/guests/run's machines."""
+    debugger.needs_symbols()
+    rig.make("-C", "tests/guests", "S=crash")
+    opts = types.SimpleNamespace(args="", test="", look=0, cmdline="", cpus=1, memory=256, cpu=None, mask=None, scratch=str(folder),
+                                 qemu=" ".join(debugger.arguments(folder)))
+    process = run.start(opts, run.plain_elf(str(rig.hypervisor_path()), folder), "old", "pt64", "crash", "spin")
+    try:
+        lines = iter(process.stdout.readline, b"")
+        assert any(line.startswith(b"PVTEST begin spin") for line in lines)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def verdict(process):
+    """The campaign's, on what the runner says of it."""
+    lines, why = run.console(process, PATIENCE, lambda line: False, False, run.PROGRESS["fuzz"])
+    return campaign.verdict("\n".join([*lines, f"FAIL fuzz-pt64 random_calls: no verdict ({why}); the console ended with:"]))
+
+
+def test_a_kernel_that_leads_itself_astray_is_not_the_hypervisors_fault(images, tmp_path):
+    with spinning(tmp_path) as process:
+        assert verdict(process) == "not clear: timeout, and the hypervisor answers"
+
+
+def test_a_hypervisor_that_hangs_is_found_guilty(images, tmp_path):
+    """One of its CPUs goes round in a circle, with interrupts off."""
+    with spinning(tmp_path) as process:
+        with debugger.Debugger(tmp_path) as gdb:
+            gdb.run_to(debugger.symbol("do_interrupt"))
+            here = gdb.get("rip")
+            gdb.set("eflags", gdb.get("eflags") & ~(1 << 9))
+            gdb.write(here, b"\xeb\xfe")        # jmp here
+        assert verdict(process) == "the hypervisor's: does not answer"
+
+
+@pytest.mark.parametrize("suite, first, second, guilty", [
+    ("fuzz", "do_domctl+0x10 < call+0x3", "do_domctl+0x10 < call+0x3", True),       # one place, twice: whatever the arguments are
+    ("fuzz", "do_domctl+0x10 < call+0x3", "bitmap_from_guest+0x20 < do_domctl+0x90", False),    # they may lie over each other
+    ("hostile", "do_domctl+0x10 < call+0x3", "bitmap_from_guest+0x20 < do_domctl+0x90", True),  # these do not
+    ("hostile", None, None, False),
+])
+def test_a_double_fetch_counts_where_arguments_do_not_lie_over_each_other(suite, first, second, guilty):
+    lines = [TWICE.format(first, second)] if first else []
+    lines.append("(XEN) d0v0: most pieces of guest memory that a call has read until now: 7 (rax 0x23)")
+    verdicts = [word for word, *_ in run.fetches(types.SimpleNamespace(steps=True), suite, lines)]
+    assert verdicts == (["FAIL"] if guilty else ["ok"])
+    if guilty:
+        assert campaign.verdict(f"FAIL {suite}-pt64 fetches\n{lines[0]}").startswith("the hypervisor's: ")
+
+
+def test_a_build_that_does_not_look_for_double_fetches_fails_where_it_should():
+    assert [word for word, *_ in run.fetches(types.SimpleNamespace(steps=True), "fuzz", [])] == ["FAIL"]
+    assert not run.fetches(types.SimpleNamespace(steps=False), "fuzz", [])
+
+
