@@ -18,6 +18,8 @@ enum {
     /* Three bytes in front of an instruction. */
     SITE_OPEN,      /* STAC, where there is SMAP */
     SITE_CLOSE,     /* CLAC */
+    /* Three bytes, an instruction of their own. */
+    SITE_LOCK,      /* LFENCE, behind a lock that has been taken */
 };
 
 /*
@@ -27,5 +29,9 @@ enum {
 #define SITE_PREFIX 0x3e
 #define SITE_IN_FRONT(kind) \
     ".pushsection .sites, \"a\"\n.balign 4\n.long 771f - .\n.long " kind "\n.popsection\n771: .byte 0x3e, 0x3e, 0x3e\n"
+
+/* A NOP until it is patched. */
+#define SITE_ALONE(kind) \
+    ".pushsection .sites, \"a\"\n.balign 4\n.long 772f - .\n.long " kind "\n.popsection\n772: .byte 0x0f, 0x1f, 0x00\n"
 
 #endif

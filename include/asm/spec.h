@@ -22,6 +22,7 @@ struct spec {
     bool ibpb;      /* a barrier for branch predictions when a CPU goes from one domain to another */
     bool rsb;       /* then, too: no predicted return address is left from the other */
     bool div;       /* and the divider, then, does not keep the other's last result */
+    bool lock;      /* nothing goes on behind a lock by speculation before it is had */
     bool verw;      /* buffers are overwritten on every way out to a guest */
     bool isolate_dom0, isolate_domus;   /* 64-bit guests run on page tables that have next to nothing of ours: asm/isolation.h */
     bool l1tf_dom0, l1tf_domus;         /* entries that are not present may not name memory: l1tf_exposes() */
@@ -30,10 +31,15 @@ struct spec {
 /* What the command line says of each; SPEC_AUTO: what the CPU needs. */
 enum spec_wish { SPEC_AUTO, SPEC_ON, SPEC_OFF };
 struct guest_wishes { enum spec_wish dom0, domus; };
-struct spec_wishes { enum spec_wish thunk, ibrs, bhi, ibpb, rsb, div, verw; enum spec_thunk which; struct guest_wishes xpti, l1tf; };
+struct spec_wishes { enum spec_wish thunk, ibrs, bhi, ibpb, rsb, div, lock, verw; enum spec_thunk which; struct guest_wishes xpti, l1tf; };
 
 /* The decision, as a function of the CPU and the wishes alone. */
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);
+/*
+ * What this CPU is known for and nothing here stops: the first from number *next on, which becomes the one to ask for next; NULL: no
+ * more. By what its maker lists and what the CPU says of itself.
+ */
+const char *spec_left_open(const struct cpu_host *h, unsigned *next);
 /* Changes the wishes by one word of spec-ctrl=; -EINVAL: not one. len: of the word. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len);
 /* By one word of xpti= or pv-l1tf=, as Xen has them: "default", a boolean, "dom0=" or "domu=" and a boolean. -EINVAL: not one. */

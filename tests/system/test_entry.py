@@ -2,6 +2,7 @@
 it hurts. QEMU keeps the next NMI waiting until an IRET, as CPUs do.
 """
 import contextlib
+import struct
 
 import pytest
 
@@ -126,3 +127,21 @@ def test_what_comes_behind_the_clearing_of_buffers_clears_them_again(machine):
     assert gdb.get("rsp") != before["rsp"]
     gdb.run_to(sysret)
     assert registers(gdb) == before
+
+
+SITE = struct.Struct("<iI")                 # include/asm/sites.h: where, from itself on, and what
+SITE_LOCK = 9
+LFENCE, NOP = b"\x0f\xae\xe8", b"\x0f\x1f\x00"
+
+
+@pytest.mark.parametrize("word, code", [("on", LFENCE), ("no-lock-harden", NOP)])
+def test_every_lock_has_its_fence(images, tmp_path, word, code):
+    with stopped_machine(tmp_path, f"xpti=no spec-ctrl={word}") as vm:
+        gdb, first, end = vm.gdb, debugger.symbol("__sites"), debugger.symbol("__sites_end")
+        gdb.run_to(debugger.symbol("do_xen_version"))
+        table = b"".join(gdb.read(at, min(1024, end - at)) for at in range(first, end, 1024))
+        places = [first + at + SITE.unpack_from(table, at)[0] for at in range(0, len(table), SITE.size)
+                  if SITE.unpack_from(table, at)[1] == SITE_LOCK]
+        kept = [at for at in places if at >= debugger.symbol("__init_data_end")]     # what only boot needed is no code any more
+        assert len(kept) > 100
+        assert {gdb.read(at, len(code)) for at in kept} == {code}

@@ -1,4 +1,4 @@
-/* Which CPUs have errata by which a guest can hang them. */
+/* Which CPUs have errata by which a guest can hang them, or see what is not its own; and what is set in them. */
 // SOURCES: arch/x86/cpu/errata.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <asm/features.h>
+#include <asm/x86.h>
 
 static struct cpu_host cpu(enum cpu_vendor vendor, u8 family, u8 model)
 {
@@ -47,20 +48,82 @@ static void where_hle_is_on_a_mib_is_bad(void **state)
     }
 }
 
-static void zen_2_is_mended(void **state)
+/* --- Registers that can be set --- */
+
+static struct { u32 msr; u64 value; bool there, fixed; } msrs[3];
+static unsigned writes;
+
+int rdmsr_safe(u32 msr, u64 *v)
 {
-    static const struct { u8 model; bool has; } cases[] = {
-        { 0x01, false }, { 0x2f, false }, { 0x31, true }, { 0x47, true }, { 0x50, false }, { 0x71, true }, { 0x90, true }, { 0x92, false },
-        { 0xa0, true }, { 0xb0, false },
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
+        if (msrs[i].there && msrs[i].msr == msr)
+            return *v = msrs[i].value, 0;
+    return -1;
+}
+
+int wrmsr_safe(u32 msr, u64 v)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++)
+        if (msrs[i].there && msrs[i].msr == msr)
+            return msrs[i].fixed ? -1 : (writes++, msrs[i].value = v, 0);
+    return -1;
+}
+
+#define DE_CFG 0xc0011029
+#define FP_CFG 0xc0011028
+#define BP_CFG 0xc001102e
+#define KEPT   0x100000000UL    /* another bit of theirs */
+
+static void cure(struct cpu_host h, bool there, bool fixed)
+{
+    static const u32 names[] = { DE_CFG, FP_CFG, BP_CFG };
+
+    writes = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
+        msrs[i].msr = names[i];
+        msrs[i].value = KEPT;
+        msrs[i].there = there;
+        msrs[i].fixed = fixed;
+    }
+    cure_errata(&h);
+}
+
+static u64 set_in(unsigned i) { return msrs[i].value & ~KEPT; }
+
+static void amd_cpus_are_cured(void **state)
+{
+    static const struct { u8 family, model; u64 de, fp, bp; } cases[] = {
+        { 0x0f, 0x05, 0, 0, 0 }, { 0x11, 0x03, 0, 0, 0 }, { 0x15, 0x02, 2, 0, 0 }, { 0x17, 0x01, 2, 0x200, 0 }, { 0x17, 0x2f, 2, 0x200, 0 },
+        { 0x17, 0x31, 0x202, 0, 1UL << 33 }, { 0x17, 0x47, 0x202, 0, 1UL << 33 }, { 0x17, 0x50, 2, 0x200, 0 },
+        { 0x17, 0x71, 0x202, 0, 1UL << 33 }, { 0x17, 0x90, 0x202, 0, 1UL << 33 }, { 0x17, 0x92, 2, 0, 0 },
+        { 0x17, 0xa0, 0x202, 0, 1UL << 33 }, { 0x17, 0xb0, 2, 0, 0 }, { 0x18, 0x01, 2, 0, 0 }, { 0x19, 0x31, 2, 0, 0 },
     };
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct cpu_host h = cpu(VENDOR_AMD, 0x17, cases[i].model), newer = cpu(VENDOR_AMD, 0x19, cases[i].model);
-
-        assert_int_equal(erratum_zenbleed(&h), cases[i].has);
-        assert_false(erratum_zenbleed(&newer));
+        cure(cpu(VENDOR_AMD, cases[i].family, cases[i].model), true, false);
+        assert_int_equal(set_in(0), cases[i].de);
+        assert_int_equal(set_in(1), cases[i].fp);
+        assert_int_equal(set_in(2), cases[i].bp);
+        for (unsigned n = 0; n < ARRAY_SIZE(msrs); n++)
+            assert_true(msrs[n].value & KEPT);
     }
+    cure(cpu(VENDOR_INTEL, 0x17, 0x31), true, false);
+    assert_int_equal(writes, 0);
+}
+
+/* Below another hypervisor registers may be missing, or refuse; and what is set already is not written. */
+static void what_cannot_be_cured_is_left(void **state)
+{
+    (void)state;
+    cure(cpu(VENDOR_AMD, 0x17, 0x31), false, false);
+    cure(cpu(VENDOR_AMD, 0x17, 0x31), true, true);
+    assert_int_equal(set_in(0), 0);
+    cure(cpu(VENDOR_AMD, 0x17, 0x31), true, false);
+    assert_int_equal(writes, 3);
+    writes = 0;
+    cure_errata(&(struct cpu_host){ .vendor = VENDOR_AMD, .family = 0x17, .model = 0x31 });
+    assert_int_equal(writes, 0);
 }
 
 int main(void)
@@ -68,7 +131,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(old_amd_cpus_run_no_64_bit_domus),
         cmocka_unit_test(where_hle_is_on_a_mib_is_bad),
-        cmocka_unit_test(zen_2_is_mended),
+        cmocka_unit_test(amd_cpus_are_cured),
+        cmocka_unit_test(what_cannot_be_cured_is_left),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* Which defences against speculative execution a CPU gets, and what spec-ctrl= makes of it. */
-// SOURCES: arch/x86/cpu/spec_choose.c arch/x86/cpu/spec_options.c
+// SOURCES: arch/x86/cpu/errata.c arch/x86/cpu/spec_choose.c arch/x86/cpu/spec_options.c
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -7,9 +7,12 @@
 #include <cmocka.h>
 #include <asm/features.h>
 #include <asm/spec.h>
+#include <asm/x86.h>
 #include <pvisor/cmdline.h>
 #include <string.h>
 
+int rdmsr_safe(u32 msr, u64 *v) { return (void)msr, (void)v, -1; }
+int wrmsr_safe(u32 msr, u64 v) { return (void)msr, (void)v, -1; }
 void printk(const char *fmt, ...) { (void)fmt; }
 int cmdline_list(const char *value, int (*parse)(void *to, const char *word, size_t len), void *to)
 {
@@ -137,7 +140,8 @@ static void histories_and_returns_have_controls(void **state)
 static void zen_1_has_its_divider_overwritten(void **state)
 {
     static const struct { u8 family, model; bool div; } cases[] = {
-        { 0x17, 0x01, true }, { 0x17, 0x20, true }, { 0x17, 0x31, false }, { 0x18, 0x00, true }, { 0x19, 0x01, false },
+        { 0x17, 0x01, true }, { 0x17, 0x20, true }, { 0x17, 0x31, false }, { 0x17, 0x50, true },
+        { 0x18, 0x00, true }, { 0x19, 0x01, false },
         { 0x15, 0x01, false },
     };
     struct spec_wishes w = { 0 };
@@ -152,6 +156,71 @@ static void zen_1_has_its_divider_overwritten(void **state)
         assert_int_equal(parse(&w, "no-div-scrub"), 0);
         assert_false(spec_choose(&h, &w).div);
     }
+}
+
+/* Whether it is named among what nothing stops. */
+static bool is_open(const struct cpu_host *h, const char *what)
+{
+    const char *name;
+
+    for (unsigned next = 0; (name = spec_left_open(h, &next));)
+        if (strstr(name, what))
+            return true;
+    return false;
+}
+
+/* What there is no defence for has its CPUs by number, and a bit by which others say that they are spared. */
+static void what_is_left_open_is_named(void **state)
+{
+    static const struct {
+        enum cpu_vendor vendor;
+        u8 family, model;
+        bool eibrs;
+        const char *what;
+        bool has;
+        enum x86_feature spared;
+    } cases[] = {
+        { VENDOR_AMD, 0x17, 0x31, false, "Retbleed", true, X86_FEATURE_BTC_NO },
+        { VENDOR_AMD, 0x15, 0x02, false, "Retbleed", true, X86_FEATURE_BTC_NO },
+        { VENDOR_AMD, 0x18, 0x00, false, "Retbleed", true, X86_FEATURE_BTC_NO },
+        { VENDOR_AMD, 0x19, 0x01, false, "Retbleed", false, X86_FEATURE_BTC_NO },
+        { VENDOR_AMD, 0x10, 0x02, false, "Retbleed", false, X86_FEATURE_BTC_NO },
+        { VENDOR_INTEL, 6, 0x5e, false, "Retbleed", true, X86_FEATURE_EIBRS },
+        { VENDOR_INTEL, 6, 0x3c, false, "Retbleed", false, X86_FEATURE_EIBRS },
+        { VENDOR_AMD, 0x19, 0x61, false, "Inception", true, X86_FEATURE_SRSO_NO },
+        { VENDOR_AMD, 0x17, 0x01, false, "Inception", true, X86_FEATURE_SRSO_NO },
+        { VENDOR_AMD, 0x1a, 0x02, false, "Inception", false, X86_FEATURE_SRSO_NO },
+        { VENDOR_INTEL, 6, 0x6a, true, "target selection", true, X86_FEATURE_ITS_NO },
+        { VENDOR_INTEL, 6, 0xa7, true, "target selection", true, X86_FEATURE_ITS_NO },
+        { VENDOR_INTEL, 6, 0x8f, true, "target selection", false, X86_FEATURE_ITS_NO },
+        { VENDOR_INTEL, 6, 0x5e, false, "target selection", false, X86_FEATURE_ITS_NO },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct cpu_host h = { .vendor = cases[i].vendor, .family = cases[i].family, .model = cases[i].model };
+
+        if (cases[i].eibrs)
+            give(&h, X86_FEATURE_EIBRS);
+        assert_int_equal(is_open(&h, cases[i].what), cases[i].has);
+        give(&h, cases[i].spared);
+        assert_false(is_open(&h, cases[i].what));
+    }
+}
+
+static void locks_have_fences(void **state)
+{
+    struct cpu_host h = cpu(VENDOR_OTHER);
+    struct spec_wishes w = { 0 };
+
+    (void)state;
+    assert_true(spec_choose(&h, &w).lock);
+    assert_int_equal(parse(&w, "no-lock-harden"), 0);
+    assert_false(spec_choose(&h, &w).lock);
+    assert_int_equal(parse(&w, "lock-harden=on"), 0);
+    assert_true(spec_choose(&h, &w).lock);
+    assert_int_equal(parse(&w, "no"), 0);
+    assert_false(spec_choose(&h, &w).lock);
 }
 
 static void no_turns_all_off(void **state)
@@ -291,6 +360,8 @@ int main(void)
         cmocka_unit_test(amd_has_buffers_too),
         cmocka_unit_test(histories_and_returns_have_controls),
         cmocka_unit_test(zen_1_has_its_divider_overwritten),
+        cmocka_unit_test(what_is_left_open_is_named),
+        cmocka_unit_test(locks_have_fences),
         cmocka_unit_test(no_turns_all_off),
         cmocka_unit_test(an_intel_cpu_is_isolated_unless_it_is_spared),
         cmocka_unit_test(a_cpu_with_l1tf_checks_domus),

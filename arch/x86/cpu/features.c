@@ -46,8 +46,6 @@ CMDLINE_OPTION("smap", parse_smap);
 #define XCR0_AVX    4UL
 #define XCR0_AVX512 0xe0UL
 #define MSR_ARCH_CAPABILITIES 0x10a
-#define MSR_DE_CFG 0xc0011029
-#define DE_CFG_NO_ZENBLEED (1UL << 9)
 
 static void read_identity(struct cpu_host *h)
 {
@@ -234,15 +232,6 @@ static void check_same(void)
         panic("CPU%u cannot run with CR4 %#lx as the boot CPU does", this_cpu_id(), cpu_host.cr4);
 }
 
-/* As new microcode does it, which the firmware may not have. Another hypervisor below may have no such register: it is that one's then. */
-static void mend_zenbleed(void)
-{
-    u64 cfg;
-
-    if (erratum_zenbleed(&cpu_host) && !rdmsr_safe(MSR_DE_CFG, &cfg))
-        (void)wrmsr_safe(MSR_DE_CFG, cfg | DE_CFG_NO_ZENBLEED);
-}
-
 void cpu_init_features(void)
 {
     u64 efer = rdmsr(MSR_EFER) | EFER_SCE;
@@ -253,7 +242,7 @@ void cpu_init_features(void)
         efer |= EFER_NX;
     wrmsr(MSR_EFER, efer);
     wrmsr(MSR_PAT, PAT_VALUE);
-    mend_zenbleed();
+    cure_errata(&cpu_host);
     loaded_init_cpu();
     fpu_init_cpu();
 }

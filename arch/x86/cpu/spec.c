@@ -6,6 +6,8 @@
  *                              mode apart, and the kernels of 32-bit guests run in ring 1, which counts as supervisor mode
  *                              The history of branches, which eIBRS leaves to choose among predictions, is kept out where the CPU can, and
  *                              so are returns' predictions by the same means as indirect branches', which would make retpolines useless
+ *   races that speculation     LFENCE behind each lock that is taken (asm/spinlock.h), and each that was tried with success
+ *   makes of what locks keep
  *   the same between domains   IBPB, and a return stack overwritten, when a CPU goes from one domain to another
  *   Zen 1's divider            divides something of ours then
  *   MDS, TAA, RFDS, AMD's TSA  VERW on every way out to a guest, where microcode makes it clear the buffers
@@ -40,6 +42,10 @@ STATIC_PERCPU(const struct domain *, last_domain);
 
 static void warn_of_the_rest(const struct cpu_host *h)
 {
+    const char *name;
+
+    for (unsigned next = 0; (name = spec_left_open(h, &next));)
+        printk(LOG_WARNING "This CPU is known for %s, and there is no defence: do not run guests that distrust each other\n", name);
     if (h->vendor == VENDOR_INTEL && !feature_in(h->feat, X86_FEATURE_RDCL_NO) && !(spec.isolate_domus && spec.l1tf_domus))
         printk(LOG_WARNING "This CPU does not say that Meltdown and L1TF spare it, and %s off: do not run guests that distrust "
                "each other\n", spec.l1tf_domus ? "page-table isolation (xpti=) is" : spec.isolate_domus ?
@@ -68,9 +74,9 @@ void spec_init(void)
         isolation_init(spec.isolate_dom0, spec.isolate_domus);
     spec_patch(&spec, cpu_host.cr4 & CR4_SMAP);
     l1tf_addresses = ((1UL << cpu_host.phys_bits) - 1) & PTE_MFN_MASK;
-    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
+    printk(LOG_INFO "Speculation: thunk %s%s%s%s%s%s%s%s%s%s%s\n", thunk[spec.thunk], spec.ibrs ? ", IBRS" : "",
            spec.bhi ? ", BHI_DIS_S" : "", spec.rrsba ? ", RRSBA_DIS_S" : "", spec.ibpb ? ", IBPB" : "", spec.rsb ? ", RSB" : "",
-           spec.div ? ", divider" : "", spec.verw ? ", VERW" : "",
+           spec.div ? ", divider" : "", spec.lock ? ", locks" : "", spec.verw ? ", VERW" : "",
            isolation[spec.isolate_dom0 + 2 * spec.isolate_domus], checks[spec.l1tf_dom0 + 2 * spec.l1tf_domus]);
     warn_of_the_rest(&cpu_host);
 }

@@ -15,10 +15,55 @@ static bool shows_buffers(const struct cpu_host *h)
     return h->vendor == VENDOR_INTEL && ((feature_in(f, X86_FEATURE_MD_CLEAR) && (mds || taa)) || feature_in(f, X86_FEATURE_RFDS_CLEAR));
 }
 
-/* Zen 1's divider passes its last result on by speculation (CVE-2023-20588): the models before Zen 2, and all of Hygon's family. */
-static bool shows_quotients(const struct cpu_host *h)
+/* Zen 1's divider passes its last result on by speculation (CVE-2023-20588), and so does Hygon's. */
+static bool shows_quotients(const struct cpu_host *h) { return cpu_is_zen_1(h) || (h->vendor == VENDOR_AMD && h->family == 0x18); }
+
+/* --- What nothing here stops --- */
+
+static bool is_any_of(u8 model, const u8 *models, unsigned nr)
 {
-    return h->vendor == VENDOR_AMD && ((h->family == 0x17 && h->model < 0x30) || h->family == 0x18);
+    while (nr)
+        if (models[--nr] == model)
+            return true;
+    return false;
+}
+
+/* Returns that other code's branches have trained: AMD's any, Intel's from Skylake on those that find no return address remembered. */
+static bool confuses_returns(const struct cpu_host *h)
+{
+    static const u8 skylakes[] = { 0x4e, 0x55, 0x5e, 0x66, 0x8e, 0x9e };
+
+    if (h->vendor == VENDOR_AMD)
+        return h->family >= 0x15 && h->family <= 0x18 && !feature_in(h->feat, X86_FEATURE_BTC_NO);
+    return h->vendor == VENDOR_INTEL && h->family == 6 && is_any_of(h->model, skylakes, ARRAY_SIZE(skylakes)) &&
+           !feature_in(h->feat, X86_FEATURE_EIBRS);
+}
+
+static bool overflows_returns(const struct cpu_host *h)
+{
+    return h->vendor == VENDOR_AMD && h->family >= 0x17 && h->family <= 0x19 && !feature_in(h->feat, X86_FEATURE_SRSO_NO);
+}
+
+/* Intel's list, without what has no enhanced IBRS. */
+static bool selects_targets(const struct cpu_host *h)
+{
+    static const u8 models[] = { 0x55, 0x6a, 0x6c, 0x7e, 0x8c, 0x8d, 0x8e, 0x9e, 0xa5, 0xa6, 0xa7 };
+
+    return h->vendor == VENDOR_INTEL && h->family == 6 && is_any_of(h->model, models, ARRAY_SIZE(models)) &&
+           feature_in(h->feat, X86_FEATURE_EIBRS) && !feature_in(h->feat, X86_FEATURE_ITS_NO);
+}
+
+const char *spec_left_open(const struct cpu_host *h, unsigned *next)
+{
+    static const struct { bool (*has)(const struct cpu_host *h); const char *name; } left[] = {
+        { confuses_returns, "branch type confusion (Retbleed)" }, { overflows_returns, "return stack overflow (Inception)" },
+        { selects_targets, "indirect target selection" },
+    };
+
+    while (*next < ARRAY_SIZE(left))
+        if (left[(*next)++].has(h))
+            return left[*next - 1].name;
+    return NULL;
 }
 
 struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
@@ -34,6 +79,7 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w)
     s.ibpb = w->ibpb != SPEC_OFF && has_barrier;
     s.rsb = w->rsb != SPEC_OFF;
     s.div = granted(w->div, shows_quotients(h));
+    s.lock = w->lock != SPEC_OFF;
     s.verw = granted(w->verw, shows_buffers(h));
     s.isolate_dom0 = granted(w->xpti.dom0, meltdown);
     s.isolate_domus = granted(w->xpti.domus, meltdown);

@@ -9,13 +9,14 @@ static const struct { const char *name; size_t field; } switches[] = {
     { "bti-thunk", offsetof(struct spec_wishes, thunk) }, { "ibrs", offsetof(struct spec_wishes, ibrs) },
     { "bhi-dis-s", offsetof(struct spec_wishes, bhi) }, { "ibpb", offsetof(struct spec_wishes, ibpb) },
     { "rsb", offsetof(struct spec_wishes, rsb) }, { "div-scrub", offsetof(struct spec_wishes, div) },
+    { "lock-harden", offsetof(struct spec_wishes, lock) },
     { "md-clear", offsetof(struct spec_wishes, verw) }, { "verw", offsetof(struct spec_wishes, verw) },
 };
 
 /* What Xen's list has besides: a setting for what is not done here, or not told apart. */
 static const char *const idle[] = {
     "xen", "hvm", "pv", "msr-sc", "ibpb-entry", "bhb-entry", "bhb-seq", "ssbd", "psfd", "eager-fpu", "l1d-flush", "branch-harden",
-    "srb-lock", "unpriv-mmio", "gds-mit", "lock-harden", "bp-spec-reduce",
+    "srb-lock", "unpriv-mmio", "gds-mit", "bp-spec-reduce",
 };
 
 static enum spec_wish *wish_of(struct spec_wishes *w, unsigned i) { return (enum spec_wish *)((char *)w + switches[i].field); }

@@ -9,14 +9,14 @@
 extern char indirect_thunks[], indirect_thunks_end[];
 #define THUNK_SIZE 32
 
-/* One register's thunk becomes [lfence;] jmp *reg. The thunks stand in the order of the registers' numbers. */
-static void simple_thunk(u8 *to, unsigned reg, bool lfence)
-{
-    static const u8 barrier[3] = { 0x0f, 0xae, 0xe8 };
+static const u8 lfence[] = { 0x0f, 0xae, 0xe8 };
 
-    if (lfence) {
-        memcpy(to, barrier, sizeof(barrier));
-        to += sizeof(barrier);
+/* One register's thunk becomes [lfence;] jmp *reg. The thunks stand in the order of the registers' numbers. */
+static void simple_thunk(u8 *to, unsigned reg, bool fenced)
+{
+    if (fenced) {
+        memcpy(to, lfence, sizeof(lfence));
+        to += sizeof(lfence);
     }
     if (reg >= 8)
         *to++ = 0x41;
@@ -25,10 +25,10 @@ static void simple_thunk(u8 *to, unsigned reg, bool lfence)
     *to = 0xcc;
 }
 
-static void patch_thunks(bool lfence)
+static void patch_thunks(bool fenced)
 {
     for (unsigned reg = 0; reg < (unsigned)(indirect_thunks_end - indirect_thunks) / THUNK_SIZE; reg++)
-        simple_thunk(image_for_writing(indirect_thunks + reg * THUNK_SIZE), reg, lfence);
+        simple_thunk(image_for_writing(indirect_thunks + reg * THUNK_SIZE), reg, fenced);
 }
 
 /* at: relative to itself. */
@@ -94,7 +94,11 @@ static void patch_site(const char *site, u32 kind, const struct spec *s, bool sm
     bool isolate = s->isolate_dom0 || s->isolate_domus;
     const char *target = kind < SITE_INT82 ? called_at(kind, isolate, smap) : NULL;
 
-    if (target)
+    if (kind == SITE_LOCK && !s->lock)
+        return;
+    if (kind == SITE_LOCK)
+        memcpy(image_for_writing(site), lfence, sizeof(lfence));
+    else if (target)
         patch_call(site, target);
     else if (kind < SITE_INT82 && !s->verw)
         patch_nop(site);
