@@ -8,7 +8,7 @@
 #include <pvisor/guest.h>
 #include <pvisor/printk.h>
 
-/* Each handler gets the whole structure, copied in; it is copied out again if the handler returns 0. */
+/* Each handler gets the whole structure, copied in; it is copied out again if the handler returns no error. */
 typedef s64 platform_fn(struct xen_platform_op *op);
 
 /* A piece that depends on the word size, from the bytes of the union and back. */
@@ -18,6 +18,7 @@ typedef s64 platform_fn(struct xen_platform_op *op);
 platform_fn op_resource;        /* resource.c */
 platform_fn op_microcode, op_microcode2, op_microcode_revision;     /* microcode.c */
 platform_fn op_processor_info;  /* processor.c */
+platform_fn op_console;         /* screen.c; how many bytes it says of the screen */
 
 /* XENPF_firmware_info, XEN_FW_EFI_INFO: -ENOSYS where the firmware is no UEFI. */
 platform_fn platform_efi_info;

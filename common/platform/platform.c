@@ -208,6 +208,7 @@ static platform_fn *const commands[] = {
     [XENPF_core_parking] = op_unsupported,
     [XENPF_resource_op] = op_resource,
     [XENPF_get_symbol] = op_unsupported,
+    [XENPF_get_dom0_console] = op_console,
 };
 
 s64 do_platform_op(u64 uop, u64, u64, u64, u64, u64)
@@ -224,7 +225,7 @@ s64 do_platform_op(u64 uop, u64, u64, u64, u64, u64)
     ret = commands[op.cmd](&op);
     if (ret == -ERESTART_HYPERCALL)
         return hypercall_restart(1, uop);
-    if (!ret && copy_to_guest(gva(uop), &op, sizeof(op)))
+    if (ret >= 0 && copy_to_guest(gva(uop), &op, sizeof(op)))
         return -EFAULT;
     return ret;
 }

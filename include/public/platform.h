@@ -35,6 +35,7 @@
 #define XENPF_resource_op          61
 #define XENPF_settime64            62
 #define XENPF_get_symbol           63
+#define XENPF_get_dom0_console     64
 #define XENPF_get_ucode_revision   65
 #define XENPF_microcode_update2    66
 
@@ -332,6 +333,7 @@ struct xen_platform_op {
         struct xenpf_mem_hotadd mem_add;
         struct xenpf_core_parking core_parking;
         struct xenpf_ucode_revision ucode_revision;
+        struct dom0_vga_console_info dom0_console;
         u8 pad[128];
     } u;
 };

@@ -23,4 +23,8 @@ enum vga_mode vga_mode(void);
 struct vga_text_state vga_text_state(void);
 const struct framebuffer *vga_framebuffer(void);        /* as it was given to vga_init(), whether we can draw on it or not */
 
+/* As dom0 is told of it: how many bytes of *v say something, 0 if there is no screen. */
+struct dom0_vga_console_info;
+u32 vga_describe(struct dom0_vga_console_info *v);
+
 #endif

@@ -9,6 +9,7 @@
 #include "string.h"
 #include "test.h"
 #include <public/mca.h>
+#include <public/platform.h>
 
 #define NR_BAD 8
 
@@ -597,6 +598,26 @@ TEST(old_set_callbacks)
     CHECK(upcall_count > before);
     CHECK_OK(close_port((unsigned)port));
     restore();
+}
+
+/* ---- The screen ---- */
+
+/* The tests' machine has VGA's text mode. */
+TEST(screen_of_dom0)
+{
+    struct xen_platform_op op = { .cmd = XENPF_get_dom0_console, .interface_version = XENPF_INTERFACE_VERSION };
+    long size = HYPERCALL(__HYPERVISOR_platform_op, P(&op));
+
+    if (!is_dom0()) {
+        CHECK_EQ(size, -EPERM);
+        return;
+    }
+    if (size == -ENODEV)
+        SKIP("this machine has no screen");
+    REQUIRE(size > 0 && (unsigned long)size <= sizeof(op.u.dom0_console));
+    CHECK_EQ(op.u.dom0_console.video_type, XEN_VGATYPE_TEXT_MODE_3);
+    CHECK_EQ(op.u.dom0_console.u.text_mode_3.columns, 80);
+    CHECK(op.u.dom0_console.u.text_mode_3.font_height >= 8 && op.u.dom0_console.u.text_mode_3.rows >= 25);
 }
 
 /* ---- Machine checks ---- */

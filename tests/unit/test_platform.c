@@ -1,5 +1,6 @@
-/* What tools ask of a CPU and dom0's ACPI interpreter tells of it: registers, idle and performance states. */
-// SOURCES: common/platform/resource.c common/platform/processor.c common/control/pm.c common/abi.c tests/unit/fake/machine.c
+/* What tools ask of a CPU and dom0's ACPI interpreter tells of it: registers, idle and performance states. What the screen is. */
+// SOURCES: common/platform/resource.c common/platform/processor.c common/platform/screen.c common/control/pm.c common/abi.c
+// SOURCES: tests/unit/fake/machine.c
 // SOURCES: tests/unit/fake/log.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,8 +14,10 @@
 #include <common/control/internal.h>
 #include <common/platform/internal.h>
 #include <pvisor/acpi.h>
+#include <pvisor/efi.h>
 #include <pvisor/irq.h>
 #include <pvisor/time.h>
+#include <pvisor/vga.h>
 #include "fake/fake.h"
 #include "fake/log.h"
 
@@ -35,6 +38,17 @@ void smp_call(const cpumask_t *cpus, void (*fn)(void *), void *data)
 {
     called_cpu = cpumask_next(cpus, 0);
     fn(data);
+}
+
+
+struct efi_info efi_info;
+static enum vga_mode screen_mode;
+static struct framebuffer framebuffer;
+enum vga_mode vga_mode(void) { return screen_mode; }
+const struct framebuffer *vga_framebuffer(void) { return &framebuffer; }
+struct vga_text_state vga_text_state(void)
+{
+    return (struct vga_text_state){ .columns = 80, .rows = 50, .cursor_x = 7, .cursor_y = 49, .font_height = 8 };
 }
 
 static enum abi_word word;
@@ -251,6 +265,41 @@ static void figures_of_idle_cpus_are_what_was_counted(void **state)
     assert_int_equal(pmstat(&s, 0x30, 0), -EINVAL);
 }
 
+/* --- The screen --- */
+
+static const struct dom0_vga_console_info *console(enum vga_mode mode)
+{
+    screen_mode = mode;
+    memset(&op.u, 0xee, sizeof(op.u));
+    assert_int_equal(op_console(&op), sizeof(struct dom0_vga_console_info));
+    return &op.u.dom0_console;
+}
+
+static void the_screen_is_told_of(void **state)
+{
+    const struct dom0_vga_console_info *c = console(VGA_TEXT);
+
+    (void)state;
+    assert_int_equal(c->video_type, XEN_VGATYPE_TEXT_MODE_3);
+    assert_int_equal(c->u.text_mode_3.rows << 16 | c->u.text_mode_3.columns, 50 << 16 | 80);
+    assert_int_equal(c->u.text_mode_3.cursor_y << 16 | c->u.text_mode_3.cursor_x, 49 << 16 | 7);
+    assert_int_equal(c->u.text_mode_3.font_height, 8);
+    framebuffer = (struct framebuffer){ .address = 0x380000000, .pitch = 4100, .width = 1024, .height = 768, .bits = 32,
+                                        .red = { 16, 8 }, .green = { 8, 8 }, .blue = { 0, 8 } };
+    c = console(VGA_GRAPHICS);
+    assert_int_equal(c->video_type, XEN_VGATYPE_VESA_LFB);
+    assert_int_equal(c->u.vesa_lfb.lfb_base, 0x80000000);
+    assert_int_equal(c->u.vesa_lfb.ext_lfb_base, 3);
+    assert_int_equal(c->u.vesa_lfb.lfb_size, 49);       /* 3,148,800 bytes: begun units of 64 KiB */
+    assert_int_equal(c->u.vesa_lfb.rsvd_pos << 8 | c->u.vesa_lfb.rsvd_size, 24 << 8 | 8);
+    assert_int_equal(c->u.vesa_lfb.gbl_caps, 0);
+    efi_info.present = true;
+    assert_int_equal(console(VGA_GRAPHICS)->video_type, XEN_VGATYPE_EFI_LFB);
+    efi_info.present = false;
+    screen_mode = VGA_NONE;
+    assert_int_equal(op_console(&op), -ENODEV);
+}
+
 #define BOTH(test) { #test " (64)", test, fresh, NULL, NULL }, { #test " (32)", test, fresh_32, NULL, NULL }
 
 int main(void)
@@ -262,6 +311,7 @@ int main(void)
         BOTH(performance_states_are_checked_and_told),
         BOTH(the_firmware_is_told_of_c1_alone),
         BOTH(figures_of_idle_cpus_are_what_was_counted),
+        BOTH(the_screen_is_told_of),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,6 @@
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/version.h>
-#include <pvisor/efi.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/image.h>
 #include <pvisor/hwdom.h>
@@ -297,56 +296,6 @@ static void write_p2m(struct builder *b)
     }
 }
 
-static void describe_text_mode(struct dom0_vga_console_info *v)
-{
-    struct vga_text_state s = vga_text_state();
-
-    v->video_type = XEN_VGATYPE_TEXT_MODE_3;
-    v->u.text_mode_3.font_height = s.font_height;
-    v->u.text_mode_3.cursor_x = s.cursor_x;
-    v->u.text_mode_3.cursor_y = s.cursor_y;
-    v->u.text_mode_3.rows = s.rows;
-    v->u.text_mode_3.columns = s.columns;
-}
-
-/* What a pixel has beside its colours are its highest bits. */
-static void describe_framebuffer(struct dom0_vga_console_info *v)
-{
-    const struct framebuffer *fb = vga_framebuffer();
-    u8 used = max(fb->red.at + fb->red.size, max(fb->green.at + fb->green.size, fb->blue.at + fb->blue.size));
-
-    v->video_type = efi_info.present ? XEN_VGATYPE_EFI_LFB : XEN_VGATYPE_VESA_LFB;
-    v->u.vesa_lfb.width = fb->width;
-    v->u.vesa_lfb.height = fb->height;
-    v->u.vesa_lfb.bytes_per_line = fb->pitch;
-    v->u.vesa_lfb.bits_per_pixel = fb->bits;
-    v->u.vesa_lfb.lfb_base = (u32)fb->address;
-    v->u.vesa_lfb.ext_lfb_base = (u32)(fb->address >> 32);
-    v->u.vesa_lfb.lfb_size = (u32)DIV_ROUND_UP((u64)fb->pitch * fb->height, 0x10000);
-    v->u.vesa_lfb.red_pos = fb->red.at;
-    v->u.vesa_lfb.red_size = fb->red.size;
-    v->u.vesa_lfb.green_pos = fb->green.at;
-    v->u.vesa_lfb.green_size = fb->green.size;
-    v->u.vesa_lfb.blue_pos = fb->blue.at;
-    v->u.vesa_lfb.blue_size = fb->blue.size;
-    v->u.vesa_lfb.rsvd_pos = used;
-    v->u.vesa_lfb.rsvd_size = fb->bits > used ? fb->bits - used : 0;
-}
-
-static u32 fill_vga_info(struct dom0_vga_console_info *v)
-{
-    switch (vga_mode()) {
-    case VGA_TEXT:
-        describe_text_mode(v);
-        return sizeof(*v);
-    case VGA_GRAPHICS:
-        describe_framebuffer(v);
-        return sizeof(*v);
-    default:
-        return 0;
-    }
-}
-
 static void write_start_info(struct builder *b, const char *cmdline)
 {
     static struct start_info si;
@@ -376,7 +325,7 @@ static void write_start_info(struct builder *b, const char *cmdline)
     BUG_ON(!abi_encode(w, &start_info_desc, page, &si));
     con = (struct start_info_dom0_console *)(page + abi_offset(w, start_info, console_mfn));
     con->info_off = (u32)ROUND_UP(abi_sizeof(w, start_info), 16);
-    con->info_size = fill_vga_info((void *)(page + con->info_off));
+    con->info_size = vga_describe((void *)(page + con->info_off));
 }
 
 /* --- Start --- */

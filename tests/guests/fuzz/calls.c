@@ -554,7 +554,7 @@ static const struct command platform_commands[] = {
     C(XENPF_set_processor_pminfo, PLATFORM "c4n4n4r4awaw"), C(XENPF_get_cpuinfo, PLATFORM "c4z4z4"),
     C(XENPF_cpu_online, PLATFORM "r4"), C(XENPF_cpu_offline, PLATFORM "r4"), C(XENPF_cpu_hotadd, PLATFORM "r4r4r4"),
     C(XENPF_mem_hotadd, PLATFORM "r8r8r4r4"), C(XENPF_core_parking, PLATFORM "c4n4"), C(XENPF_resource_op, PLATFORM "c4c4aw"),
-    C(XENPF_get_symbol, PLATFORM "N4N4swr8z1"), C(XENPF_get_ucode_revision, PLATFORM "c4"),
+    C(XENPF_get_symbol, PLATFORM "N4N4swr8z1"), C(XENPF_get_dom0_console, PLATFORM), C(XENPF_get_ucode_revision, PLATFORM "c4"),
     C(XENPF_microcode_update2, PLATFORM "b4N4aw"),
 };
 
