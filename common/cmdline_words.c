@@ -38,7 +38,7 @@ static const struct {
     { "a panic says all that there is to say",
       "async-show-all crash-debug-debugkey crash-debug-hwdom crash-debug-kexeccmd crash-debug-panic crash-debug-watchdog "
       "debug_stack_lines debugtrace ler lock-depth-size" },
-    { "machine checks are not looked at", "cmci-threshold mce mce_fb mce_verbosity" },
+    { "the banks of machine checks are looked at every 30 seconds", "cmci-threshold mce mce_fb mce_verbosity" },
     { "guests' CPUs have what PV guests can use of the machine's; a domU has a cpuid= of its own, to xl",
       "cpu_type cpuid cpuid_mask_cpu cpuid_mask_ecx cpuid_mask_edx cpuid_mask_ext_ecx cpuid_mask_ext_edx cpuid_mask_l7s0_eax "
       "cpuid_mask_l7s0_ebx cpuid_mask_thermal_ecx cpuid_mask_xsave_eax dom0-cpuid pku" },

@@ -1,8 +1,10 @@
 /*
- * HYPERVISOR_mca: what dom0's driver for machine checks asks. A machine check of ours stops the machine, so there is never one to
- * fetch; who the CPUs are is told. Interface: public/mca.h.
+ * HYPERVISOR_mca: what dom0's driver for machine checks asks. Errors that the hardware corrected are found in the CPUs' banks
+ * (asm/mcheck.h) and can be fetched; others stop the machine, so the queue of urgent ones is always empty. Interface: public/mca.h.
  */
 #include <asm/features.h>
+#include <asm/mcheck.h>
+#include <asm/nospec.h>
 #include <asm/percpu.h>
 #include <asm/smp.h>
 #include <public/errno.h>
@@ -14,8 +16,6 @@
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 
-#define MSR_MCG_CAP 0x179
-
 struct mc_request {
     u32 cmd, interface_version;
     u8 rest[24];   /* of the largest command taken */
@@ -24,13 +24,70 @@ struct mc_request {
 #define DECODE(name, internal, op) abi_decode(current_word(), &name##_desc, (internal), (op)->rest)
 #define ENCODE(name, op, internal) (abi_encode(current_word(), &name##_desc, (op)->rest, (internal)) ? 0 : -EFAULT)
 
+static u32 flags_of(const struct machine_check *m)
+{
+    u32 how = m->was_there ? MC_FLAG_RESET : MC_FLAG_POLLED;
+
+    return how | (m->status & MC_STATUS_UNCORRECTED ? MC_FLAG_UNCORRECTABLE : MC_FLAG_CORRECTABLE);
+}
+
+/* Whose memory it was, if any, is not looked up. */
+static s64 give(gva_t to, const struct machine_check *m)
+{
+    struct {
+        struct mcinfo_global global;
+        struct mcinfo_bank bank;
+    } entries = {
+        .global = {
+            .common = { MC_TYPE_GLOBAL, sizeof(entries.global) }, .mc_domid = DOMID_INVALID, .mc_vcpuid = XEN_MC_VCPUID_INVALID,
+            .mc_coreid = (u16)m->cpu, .mc_apicid = cpu_apic_ids[m->cpu], .mc_flags = flags_of(m), .mc_gstatus = m->mcg_status,
+        },
+        .bank = {
+            .common = { MC_TYPE_BANK, sizeof(entries.bank) }, .mc_bank = (u16)m->bank, .mc_domid = DOMID_INVALID,
+            .mc_status = m->status, .mc_addr = m->addr, .mc_misc = m->misc, .mc_tsc = m->tsc,
+        },
+    };
+    struct mc_info info = { .mi_nentries = 2, .flags = entries.global.mc_flags };
+
+    _Static_assert(sizeof(entries) <= sizeof(info.mi_data), "both fit");
+    memcpy(info.mi_data, &entries, sizeof(entries));
+    return copy_to_guest(to, &info, sizeof(info));
+}
+
+/* The oldest, which stays until it is acknowledged by its id. */
+static s64 fetch_oldest(struct xen_mc_fetch *f, bool urgent)
+{
+    struct machine_check m;
+
+    if (urgent || !mcheck_oldest(&m)) {
+        f->flags = XEN_MC_NODATA;
+        return 0;
+    }
+    f->flags = XEN_MC_OK;
+    f->fetch_id = m.id;
+    return give(gva(f->data), &m);
+}
+
+static s64 acknowledge(struct xen_mc_fetch *f, bool urgent)
+{
+    if (urgent || !mcheck_taken(f->fetch_id))
+        return refuse(-EINVAL, "%lu is not what was fetched last", f->fetch_id);
+    f->flags = XEN_MC_OK;
+    return 0;
+}
+
 static s64 fetch(struct mc_request *op)
 {
     struct xen_mc_fetch f;
+    u32 which;
+    s64 rc;
 
     DECODE(xen_mc_fetch, &f, op);
-    f.flags = XEN_MC_NODATA;
-    return ENCODE(xen_mc_fetch, op, &f);
+    which = f.flags & ~XEN_MC_ACK;
+    if (which != XEN_MC_NONURGENT && which != XEN_MC_URGENT)
+        return refuse(-EINVAL, "flags %#x, expected one of both queues, and perhaps an acknowledgement", f.flags);
+    rc = f.flags & XEN_MC_ACK ? acknowledge(&f, which == XEN_MC_URGENT) : fetch_oldest(&f, which == XEN_MC_URGENT);
+    return rc ? rc : ENCODE(xen_mc_fetch, op, &f);
 }
 
 /* A CPU that has machine checks may still be emulated without the register. */
@@ -92,6 +149,18 @@ static s64 physical_cpus(struct mc_request *op)
     return rc ? rc : ENCODE(xen_mc_physcpuinfo, op, &p);
 }
 
+static s64 no_other_domain(struct mc_request *) { return refuse(-EOPNOTSUPP, "no other domain is told of machine checks"); }
+static s64 no_injection(struct mc_request *) { return refuse(-EOPNOTSUPP, "machine checks are not made up"); }
+
+static s64 (*const commands[])(struct mc_request *op) = {
+    [XEN_MC_fetch]        = fetch,
+    [XEN_MC_notifydomain] = no_other_domain,
+    [XEN_MC_physcpuinfo]  = physical_cpus,
+    [XEN_MC_msrinject]    = no_injection,
+    [XEN_MC_mceinject]    = no_injection,
+    [XEN_MC_inject_v2]    = no_injection,
+};
+
 s64 do_mca(u64 arg, u64, u64, u64, u64, u64)
 {
     struct mc_request op;
@@ -104,15 +173,8 @@ s64 do_mca(u64 arg, u64, u64, u64, u64, u64)
                       XEN_MCA_INTERFACE_VERSION);
     if (!current->domain->is_hardware)
         return refuse(-EPERM, "machine checks are dom0's business");
-    switch (op.cmd) {
-    case XEN_MC_fetch:
-        rc = fetch(&op);
-        break;
-    case XEN_MC_physcpuinfo:
-        rc = physical_cpus(&op);
-        break;
-    default:
-        return refuse(-ENOSYS, "command %u is not offered", op.cmd);
-    }
+    if (op.cmd >= ARRAY_SIZE(commands) || !commands[op.cmd])
+        return refuse(-ENOSYS, "unknown command %u", op.cmd);
+    rc = array_nospec(commands, op.cmd)(&op);
     return rc ? rc : copy_to_guest(gva(arg), &op, sizeof(op));
 }

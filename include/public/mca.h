@@ -28,6 +28,40 @@
 #define XEN_MC_FETCH_FIELDS(X) X(U32, flags) X(U32, _pad0) X(U64, fetch_id) X(PTR, data)
 ABI_STRUCT(xen_mc_fetch, XEN_MC_FETCH_FIELDS)
 
+/* What a fetch writes to data: entries of mi_data, one behind the other, each beginning with its type and size. */
+#define MC_TYPE_GLOBAL 0
+#define MC_TYPE_BANK   1
+#define MC_FLAG_CORRECTABLE   0x01
+#define MC_FLAG_UNCORRECTABLE 0x02
+#define MC_FLAG_POLLED        0x08
+#define MC_FLAG_RESET         0x10
+#define XEN_MC_VCPUID_INVALID 0xffff
+#define MCINFO_MAXSIZE        768
+
+struct mcinfo_common {
+    u16 type, size;
+};
+
+struct mcinfo_global {
+    struct mcinfo_common common;
+    u16 mc_domid, mc_vcpuid;
+    u32 mc_socketid;
+    u16 mc_coreid, mc_core_threadid;
+    u32 mc_apicid, mc_flags;
+    u64 mc_gstatus;
+};
+
+struct mcinfo_bank {
+    struct mcinfo_common common;
+    u16 mc_bank, mc_domid;
+    u64 mc_status, mc_addr, mc_misc, mc_ctrl2, mc_tsc;
+};
+
+struct mc_info {
+    u32 mi_nentries, flags;
+    u64 mi_data[(MCINFO_MAXSIZE - 1) / 8];
+};
+
 /* info: room for ncpus of struct mcinfo_logical_cpu, or NULL, to learn how many there are. ncpus: out, how many were written. */
 #define XEN_MC_PHYSCPUINFO_FIELDS(X) X(U32, ncpus) X(U32, _pad0) X(PTR, info)
 ABI_STRUCT(xen_mc_physcpuinfo, XEN_MC_PHYSCPUINFO_FIELDS)

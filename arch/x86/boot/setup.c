@@ -4,6 +4,7 @@
 #include <asm/dma.h>
 #include <asm/features.h>
 #include <asm/idle.h>
+#include <asm/mcheck.h>
 #include <asm/mm.h>
 #include <asm/pt.h>
 #include <asm/pv.h>
@@ -115,6 +116,7 @@ static noreturn_fn void start_on_final_stack(void)
     iommu_read_firmware();
     iommu_init();
     trace_init();
+    mcheck_init(send_dom0_virq);
     if (!boot_info.nr_modules)
         boot_failure("no dom0 kernel: the boot loader's first module must be the kernel for dom0");
     dom0_build(&boot_info.module[0], boot_info.nr_modules > 1 ? &boot_info.module[1] : NULL);

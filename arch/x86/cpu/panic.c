@@ -1,5 +1,6 @@
 /* What a bug of ours leaves behind: registers, a symbolic stack, and a machine that stands still. */
 #include <asm/atomic.h>
+#include <asm/mcheck.h>
 #include <asm/percpu.h>
 #include <asm/smp.h>
 #include <asm/symbols.h>
@@ -105,10 +106,6 @@ void boot_failure(const char *fmt, ...)
     printk(LOG_ERR "****************************************\n");
     machine_crashed();
 }
-
-/* IA32_MCi_STATUS is MSR 401H + 4 i; its bit 63: the bank has something to say (SDM volume 3, 16.3.2). */
-#define MSR_MC_STATUS(bank) (0x401 + 4 * (bank))
-#define MC_STATUS_VALID (1UL << 63)
 
 static void show_machine_check_banks(void)
 {

@@ -10,12 +10,14 @@
 #include "traps.h"
 #include <public/domctl.h>
 #include <public/hypfs.h>
+#include <public/mca.h>
 #include <public/platform.h>
 #include <public/pvisor.h>
 #include <public/sysctl.h>
 
 #define PLATFORM "#4!4"
 #define SYSCTL   "#4!4"
+#define MCA      "#4!4"
 #define CONTROL  "#4!4k2z2z2z2"
 
 /* ---- Fields ---- */
@@ -35,6 +37,8 @@ static u32 version_of(struct fuzz *z, const struct call *c)
         return XENPF_INTERFACE_VERSION;
     case __HYPERVISOR_sysctl:
         return XEN_SYSCTL_INTERFACE_VERSION - once_in(z, 8);
+    case __HYPERVISOR_mca:
+        return XEN_MCA_INTERFACE_VERSION;
     default:
         if (c->command->cmd == XEN_DOMCTL_get_domain_state)
             return XEN_DOMCTL_INTERFACE_STABLE;
@@ -451,7 +455,10 @@ static const struct command pvisor_commands[] = {
 static const struct command hypfs_commands[] = {
     C(XEN_HYPFS_OP_get_version, ""), C(XEN_HYPFS_OP_read, "", make_hypfs), C(XEN_HYPFS_OP_write_contents, "", make_hypfs),
 };
-static const struct command mca_commands[] = { { 1, "fetch", NULL }, { 3, "physcpuinfo", "f4!4r4c4awr4" }, { 7, "none", NULL } };
+static const struct command mca_commands[] = {
+    C(XEN_MC_fetch, MCA "n4z4n8sw"), C(XEN_MC_fetch, MCA "b4z4n8sw"), C(XEN_MC_notifydomain, MCA), C(XEN_MC_physcpuinfo, MCA "c4z4sw"),
+    C(XEN_MC_msrinject, MCA "c4n4r4r4"), C(XEN_MC_mceinject, MCA "c4"), C(XEN_MC_inject_v2, MCA "n4z4awN4"), { 7, "none", MCA },
+};
 static const struct command absent_commands[] = { { 0, "0", NULL }, { 1, "1", NULL }, { 2, "2", NULL }, { 3, "3", NULL } };
 static const struct command nonsense_commands[] = { { 0, "nonsense", NULL, make_nonsense, NULL } };
 static const struct command callback_commands[] = {
