@@ -83,6 +83,13 @@ void console_start_sync(void)
             dev->sync(dev);
 }
 
+void console_take_back(void)
+{
+    for (struct console_dev *dev = console_devices; dev; dev = dev->next)
+        if (dev->take_back)
+            dev->take_back(dev);
+}
+
 void console_begin_patience(void) { write_once(patient, this_cpu_id()); }
 void console_end_patience(void) { write_once(patient, (unsigned)NR_CPUS); }
 

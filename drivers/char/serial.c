@@ -71,7 +71,7 @@ static void uart_sync(struct console_dev *dev);
 
 static struct uart uarts[2];
 #define UART(n, line, io, isa)                                                                                  \
-    [n] = { .dev = { line, uart_write, &uarts[n].tx, uart_waiting, uart_drain, uart_sync, NULL }, .port = (io), \
+    [n] = { .dev = { line, uart_write, &uarts[n].tx, uart_waiting, uart_drain, uart_sync, NULL, NULL }, .port = (io), \
             .irq = (isa), .baud = 115200, .lcr = 3 }
 static struct uart uarts[2] = { UART(0, "com1", 0x3f8, 4), UART(1, "com2", 0x2f8, 3) };
 

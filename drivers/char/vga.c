@@ -1,6 +1,7 @@
 /*
  * The console on the screen: in VGA's text mode 80 columns of 2-byte cells at 0xb8000, with a hardware cursor that follows; in the graphics
- * mode that a boot loader left, see framebuffer.c. When dom0 starts it owns the screen, and we stay off it unless vga=keep says otherwise.
+ * mode that a boot loader left, see framebuffer.c. When dom0 starts it owns the screen, and we stay off it unless vga=keep says otherwise,
+ * until a panic.
  */
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -31,7 +32,9 @@
 
 static void vga_write(struct console_dev *dev, const char *s, size_t n);
 
-static struct console_dev vga_dev = { .name = "vga", .write = vga_write };
+static void vga_take_back(struct console_dev *dev);
+
+static struct console_dev vga_dev = { .name = "vga", .write = vga_write, .take_back = vga_take_back };
 static struct screen *screen;
 static volatile u16 *text;
 static unsigned font_height, x, y;
@@ -73,6 +76,13 @@ static void crtc_write(u8 reg, u8 v)
 {
     outb(CRTC_INDEX, reg);
     outb(CRTC_DATA, v);
+}
+
+/* Whoever scrolls by moving the start of what is shown has moved it. */
+static void show_first_page(void)
+{
+    crtc_write(CRTC_START_HIGH, 0);
+    crtc_write(CRTC_START_LOW, 0);
 }
 
 /* Colour text mode maps its memory at 0xb8000 (field 3) and has the graphics bit clear. 0xff: no adapter. */
@@ -139,6 +149,24 @@ static void put_char(char c)
     }
 }
 
+/*
+ * Text goes to where dom0 was told that the screen is: it is seen if dom0 has left the mode as it was. Nothing tells whether it has, but
+ * of text mode, whose memory is not touched in another.
+ */
+static void vga_take_back(struct console_dev *)
+{
+    if (!off || (!framebuffer.address && !in_text_mode()))
+        return;
+    off = false;
+    screen->shared = true;
+    if (!framebuffer.address)
+        show_first_page();
+    for (y = 0; y < screen->rows; y++)
+        for (x = 0; x < screen->columns; x++)
+            screen->put(x, y, ' ');
+    x = y = 0;
+}
+
 static void vga_write(struct console_dev *, const char *s, size_t n)
 {
     if (off)
@@ -167,8 +195,7 @@ static struct screen *find_text_screen(void)
     if (!text)
         return NULL;
     read_geometry();
-    crtc_write(CRTC_START_HIGH, 0);
-    crtc_write(CRTC_START_LOW, 0);
+    show_first_page();
     for (unsigned row = 0; row < text_screen.rows; row++)
         clear_row(row);
     return &text_screen;

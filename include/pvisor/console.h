@@ -16,7 +16,7 @@ struct domain;
  * A device. Its functions are called with the console's lock held. write() keeps nobody waiting once the machine is up: what a
  * slow device cannot take at once it keeps, and says how much that is (waiting()); drain() waits until no more than leave bytes are left.
  * sync() is for a panic, without the lock: what waits is written out, and write() waits for the device from then on. A device that takes
- * everything at once has none of these.
+ * everything at once has none of these. take_back() is for a panic, too: what dom0 was given is ours again.
  */
 struct console_dev {
     const char *name;                    /* as in console=: "com1", "vga" */
@@ -25,6 +25,7 @@ struct console_dev {
     u32 (*waiting)(struct console_dev *dev);
     void (*drain)(struct console_dev *dev, u32 leave);
     void (*sync)(struct console_dev *dev);
+    void (*take_back)(struct console_dev *dev);
     struct console_dev *next;
 };
 
@@ -38,6 +39,7 @@ void console_input_to_dom0(char c);
 void console_input(char c, struct cpu_regs *regs);   /* from a device's interrupt */
 void console_write(const char *s, size_t len);       /* devices only, no ring prefix; used by panic too */
 void console_start_sync(void);           /* panic: break locks, wait for the device from now on */
+void console_take_back(void);            /* panic: after console_start_sync(), the screen from dom0 */
 void console_flush(void);                /* waits until the devices have what was written so far */
 /* Between the two, what this CPU prints waits for room where it would be dropped else: reports that somebody asked for. */
 void console_begin_patience(void);

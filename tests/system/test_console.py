@@ -58,6 +58,22 @@ def test_vga_shows_the_hypervisors_text(scratch):
         assert "(XEN)" in screen_text(machine)
 
 
+@pytest.mark.pvisor_only
+def test_a_panic_takes_the_text_screen_back_from_dom0(images):
+    with rig.Machine(name="vga_panic", nic=None, initrd=rig.CACHE / "domu.cpio",
+                     base_cmdline="console=com1,vga com1=115200,8n1 loglvl=all") as machine:
+        machine.expect("domu: ready", 240)
+        assert "(XEN)" not in screen_text(machine).splitlines()[-1]
+        machine.send(SWITCH)
+        machine.expect("input to Xen", 30)
+        machine.send("C")
+        machine.expect("The machine is halted", 30)
+        machine.child.expect(rig.pexpect.TIMEOUT, timeout=1)
+        text = screen_text(machine)
+    assert text.startswith("(XEN)") and "Panic on CPU 0: stopped by debug key" in text and "The machine is halted" in text
+    assert not re.search(r"^\[ +\d+\.\d+\] ", text, re.M), text      # dom0's
+
+
 def test_no_text_of_dom0_is_lost(dom0):
     """Several times what the hypervisor keeps for a line that is slower than dom0."""
     numbers = dom0.ok("seq 100000 119999", 120).split()

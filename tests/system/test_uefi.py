@@ -187,6 +187,22 @@ def test_the_screen_shows_what_is_wrong_under_uefi(scratch):
 
 
 @pytest.mark.pvisor_only
+def test_a_panic_takes_the_screen_back_from_dom0(scratch):
+    """dom0 has drawn on the frame buffer: a text console, and then noise."""
+    with start(scratch, rig.KERNELS / "vmlinux.gz", rig.CACHE / "domu.cpio", "console=com1,vga", name="uefi-panic", nic=None) as machine:
+        machine.expect("domu: ready", 240)
+        assert "efifb" in machine.ok("dmesg")
+        machine.run("cat /dev/urandom > /dev/fb0")
+        machine.send("\x01" * 3)
+        machine.expect("input to Xen", 30)
+        machine.send("C")
+        machine.expect("The machine is halted", 30)
+        machine.child.expect(rig.pexpect.TIMEOUT, timeout=1)
+        text = text_on_screen(machine, scratch / "screen.ppm")
+    assert "#" not in text and "Panic on CPU 0: stopped by debug key" in text and "The machine is halted" in text
+
+
+@pytest.mark.pvisor_only
 def test_the_screen_shows_what_is_wrong_in_a_graphics_mode_of_the_bios(scratch):
     entry = ["insmod all_video", *rig.multiboot_entry("noreboot console=com1,vga loglvl=all"), "set gfxpayload=640x480"]
     iso = rig.grub_iso(scratch / "boot.iso", entry, bad_kernel(scratch))

@@ -70,6 +70,7 @@ static void panic_begin(void)
         halt_forever();
     spin_checks_off();
     console_start_sync();
+    console_take_back();
     printk(LOG_ERR "\n");
     printk(LOG_ERR "****************************************\n");
 }
