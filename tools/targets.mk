@@ -20,8 +20,12 @@ $(cache)/kernel/vmlinuz: $(cache)/root.stamp $(image_tools)/kernel
 	@$(image_tools)/kernel $(cache)/root/boot/vmlinuz-* $(@D)
 
 # A 32-bit kernel that is not ours.
-$(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach
+$(cache)/gnumach/gnumach-dbg: $(image_tools)/gnumach $(image_tools)/i386
 	@$(image_tools)/gnumach $(@D)
+
+# For the 32-bit loader: what unpacks.
+$(cache)/i386/usr/lib/i386-linux-gnu/liblzma.a: $(image_tools)/i386
+	@$(image_tools)/i386 $(cache)/i386 liblzma-dev libzstd-dev zlib1g-dev liblz4-dev
 
 # A QEMU that emulates x2APIC.
 $(cache)/qemu/run: $(image_tools)/qemu

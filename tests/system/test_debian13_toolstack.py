@@ -46,6 +46,7 @@ def said_by_the_loader(dom0, domu, scratch, name, pack):
     """What the log says of a domain of the least kernel without PAE, packed by pack(); the kernel says one line, and ends."""
     kernel = rig.bare_kernel("pt32", scratch)
     kernel.write_bytes(pack(kernel.read_bytes()))
+    rig.build_images("i386/usr/lib/i386-linux-gnu/liblzma.a")
     rig.make("loader")
     for path in (kernel, rig.LOADER):
         rig.put(dom0, path, f"/tmp/{path.name}")
@@ -60,6 +61,6 @@ def test_the_loader_starts_a_kernel_that_is_not_packed(dom0, domu, scratch):
     assert rig.BARE_RUNS in said_by_the_loader(dom0, domu, scratch, "bare", bytes)
 
 
-def test_the_loader_says_that_a_kernel_is_packed(dom0, domu, scratch):
+def test_the_loader_unpacks_a_kernel(dom0, domu, scratch):
     """xl of 4.20 unpacks no ramdisk any more."""
-    assert "unpacks nothing, and this is packed with gzip" in said_by_the_loader(dom0, domu, scratch, "packed", gzip.compress)
+    assert rig.BARE_RUNS in said_by_the_loader(dom0, domu, scratch, "packed", gzip.compress)

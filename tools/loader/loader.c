@@ -9,20 +9,6 @@ NATIVE(start_info) *start_info;
 
 /* ---- The kernel file ---- */
 
-/* Bytes that image_unwrap() wants to have: the libraries' check of the stack takes a word there. */
-#ifdef __x86_64__
-static void make_thread_area(void)
-{
-    static u64 area[8] = { [5] = 0x6c6f61646572ULL };
-
-    hypercall(__HYPERVISOR_set_segment_base, 0, (word_t)area, 0, 0);    /* 0: the base of %fs */
-}
-static void drop_thread_area(void) { hypercall(__HYPERVISOR_set_segment_base, 0, 0, 0, 0); }
-#else
-static void make_thread_area(void) { }
-static void drop_thread_area(void) { }
-#endif
-
 /* What is in the wrap, in the arena; *size: bytes. */
 static const u8 *unpack(const struct image_wrap *w, u64 *size)
 {

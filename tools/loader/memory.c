@@ -42,6 +42,11 @@ static void set_page(word_t va, u64 entry)
 
 static u64 entry_of(word_t m, unsigned flags) { return (u64)m << PAGE_SHIFT | flags; }
 
+void set_writable(const void *page, bool writable)
+{
+    set_page((word_t)page, entry_of(mfn_of(page), writable ? PTE_DATA : PTE_READ));
+}
+
 static u64 shown[NR_WINDOWS];
 
 char *map_frame(enum window w, word_t m, unsigned flags)

@@ -82,9 +82,17 @@ word_t mfn_of(const void *p);
 /* Maps a machine frame at any address, which may be of the new kernel's. */
 void map_at(word_t va, word_t m);
 
+/* A page of a static object of ours. */
+void set_writable(const void *page, bool writable);
+
 /* Memory for what is unpacked, zeroed; it all goes at once. Fails for want of memory, naming what. */
 void *arena_alloc(u64 bytes, const char *what);
 void arena_release(void);
+
+/* ---- thread_area.c, or packed.c where nothing unpacks: around image_unwrap() ---- */
+
+void make_thread_area(void);
+void drop_thread_area(void);
 
 /* ---- start.c: the kernel's start ---- */
 
