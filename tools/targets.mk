@@ -172,12 +172,14 @@ inspect:
 installed_xen := boot/xen-$(PVISOR_VERSION)-pvisor.gz
 menu_settings := etc/default/grub.d/zz-pvisor.cfg
 INSTALLED := $(installed_xen) usr/lib/pvisor/pv-loader-x86_64 usr/lib/pvisor/pv-loader-i386 usr/lib/pvisor/grub-settings usr/bin/pvisor-inspect \
-	$(menu_settings)
+	usr/lib/pvisor/make-pv-grub usr/lib/pvisor/pv-grub.cfg $(menu_settings)
 former = $(filter-out $(DESTDIR)/$(installed_xen),$(wildcard $(addprefix $(DESTDIR)/,boot/xen-*-pvisor.gz boot/xen-pvisor.gz etc/default/grub.d/pvisor.cfg)))
 
 install: $(PVISOR) loader inspect
 	@install -D -m 644 $(PVISOR) $(DESTDIR)/$(installed_xen)
 	@for word in x86_64 i386; do install -D -m 644 build/loader/pv-loader-$$word $(DESTDIR)/usr/lib/pvisor/pv-loader-$$word; done
+	@install -D -m 755 tools/loader/grub/make-pv-grub $(DESTDIR)/usr/lib/pvisor/make-pv-grub
+	@install -D -m 644 tools/loader/grub/grub.cfg $(DESTDIR)/usr/lib/pvisor/pv-grub.cfg
 	@install -D -m 755 build/pvisor-inspect $(DESTDIR)/usr/bin/pvisor-inspect
 	@install -D -m 644 tools/grub/grub-settings $(DESTDIR)/usr/lib/pvisor/grub-settings
 	@[ -e $(DESTDIR)/$(menu_settings) ] || install -D -m 644 tools/grub/zz-pvisor.cfg $(DESTDIR)/$(menu_settings)

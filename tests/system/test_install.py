@@ -67,7 +67,8 @@ def files(directory):
 
 SETTINGS = "etc/default/grub.d/zz-pvisor.cfg"
 INSTALLED = [f"boot/{NAME}", SETTINGS, "usr/bin/pvisor-inspect", "usr/lib/pvisor/grub-settings",
-             "usr/lib/pvisor/pv-loader-i386", "usr/lib/pvisor/pv-loader-x86_64"]
+             "usr/lib/pvisor/make-pv-grub", "usr/lib/pvisor/pv-grub.cfg", "usr/lib/pvisor/pv-loader-i386",
+             "usr/lib/pvisor/pv-loader-x86_64"]
 
 
 def test_uninstall_leaves_nothing(scratch):

@@ -338,6 +338,36 @@ static void archives(void **state)
     refuses("cmdline", -EINVAL, "truncated");
 }
 
+/* A member as GRUB writes it: what is behind the name is the padding, or nothing at all. */
+static u8 *put_member(u8 *at, const char *name, const char *text)
+{
+    unsigned header = (unsigned)sprintf((char *)at, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 0, 0100777, 0, 0, 1, 0,
+                                        (unsigned)strlen(text), 0, 0, 0, 0, (unsigned)strlen(name), 0);
+
+    memcpy(at + header, name, strlen(name));
+    at += align_up(header + strlen(name), 4);
+    memcpy(at, text, strlen(text));
+    return at + align_up(strlen(text), 4);
+}
+
+static void archives_of_grub(void **state)
+{
+    static u8 memory[2000];
+    u8 *end = memory;
+
+    (void)state;
+    memset(memory, 0x55, sizeof(memory));
+    end = put_member(end, "kernel", "words");           /* with its name, the header ends at a multiple of 4 */
+    end = put_member(end, "initrd+", "1234567");
+    end = put_member(end, "TRAILER!!!", "");
+    disk = (struct disk){ .read = disk_memory, .size = (u64)(end - memory), .name = "ramdisk", .memory = memory };
+    volume = (struct volume){ .disk = &disk, .size = disk.size, .name = "ramdisk" };
+    assert_int_equal(volume_open(&volume, &err), 0);
+    contains("kernel", "words");
+    contains("initrd+", "1234567");
+    refuses("initrd", -ENOENT, "has no initrd");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +381,7 @@ int main(void)
         cmocka_unit_test(mbr_in_circles),
         cmocka_unit_test(no_table),
         cmocka_unit_test(archives),
+        cmocka_unit_test(archives_of_grub),
     };
 
     return cmocka_run_group_tests(tests, make_tree, remove_tree);

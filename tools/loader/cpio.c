@@ -8,7 +8,7 @@
 #define HEADER 110
 #define MOST   100000u      /* members */
 
-struct member { u64 size, at, next; char name[256]; };
+struct member { u64 size, at, next; char name[256 + 1]; };
 
 static u64 number(const char *header, unsigned field)
 {
@@ -43,13 +43,13 @@ static int read_member(struct volume *v, u64 at, struct member *m, struct image_
         return image_fail(err, -EINVAL, "the archive (cpio) has no member's header at byte %llu, expected 070701", (ull)at);
     m->size = number(header, 6);
     name_size = number(header, 11);
-    if (!name_size || name_size > sizeof(m->name))
+    if (!name_size || name_size >= sizeof(m->name))
         return image_fail(err, -EINVAL, "a name in the archive (cpio), at byte %llu, has %llu bytes, expected 1 to %u", (ull)at,
-                          (ull)name_size, (unsigned)sizeof(m->name));
+                          (ull)name_size, (unsigned)sizeof(m->name) - 1);
     rc = volume_read(v, at + HEADER, m->name, name_size, err);
     if (rc)
         return rc;
-    m->name[name_size - 1] = 0;
+    m->name[name_size] = 0;     /* GRUB (2.06) writes none behind the name */
     m->at = align_up(at + HEADER + name_size, 4);
     m->next = align_up(m->at + m->size, 4);
     if (!range_within(m->at, m->size, v->size))

@@ -207,18 +207,30 @@ static const char *archive_cmdline(struct volume *v)
     return line;
 }
 
+/* The ramdisks are one behind the other, as a boot loader puts them that was given several. */
+static void find_initrds(struct volume *v, struct boot *b)
+{
+    struct image_error err = { "" };
+    char name[] = "initrd+++";
+    int rc = 0;
+
+    _Static_assert(sizeof(name) == sizeof("initrd") + GRUB_INITRDS - 1, "a name for each");
+    for (; b->nr_initrds < GRUB_INITRDS && !rc; b->nr_initrds += !rc) {
+        strlcpy(name, "initrd+++", sizeof("initrd") + b->nr_initrds);
+        rc = file_open(v, name, &b->initrd[b->nr_initrds], &err);
+        if (rc && rc != -ENOENT)
+            fail("%s", err.text);
+    }
+}
+
 static noreturn_fn void boot_archive(struct volume *v)
 {
     static struct boot b;
     struct image_error err = { "" };
-    int rc = file_open(v, "kernel", &b.kernel, &err);
 
-    if (rc)
+    if (file_open(v, "kernel", &b.kernel, &err))
         fail("%s: an archive given as ramdisk= has the members kernel and, if wanted, initrd and cmdline", err.text);
-    rc = file_open(v, "initrd", &b.initrd[0], &err);
-    if (rc && rc != -ENOENT)
-        fail("%s", err.text);
-    b.nr_initrds = !rc;
+    find_initrds(v, &b);
     b.cmdline = with_extra(archive_cmdline(v));
     boot_files(&b);
 }
