@@ -1,5 +1,6 @@
 """UEFI (OVMF) and GRUB on an EFI system partition: dom0 finds the firmware's tables and changes its variables; text on pixels."""
 import gzip
+import os
 import re
 import shutil
 import subprocess
@@ -13,24 +14,32 @@ FONT = "/usr/share/consolefonts/spleen-8x16.psfu.gz"
 GUID = "12345678-1234-1234-1234-123456789abc"
 VARIABLE = f"/sys/firmware/efi/efivars/PvisorTest-{GUID}"
 GET_VARIABLE = 72              # its place in the table of runtime services
-PROGRAMS = ["efibootmgr", "chattr"]
-LIBRARIES = ["libefivar.so.1", "libefiboot.so.1", "libe2p.so.2", "libcom_err.so.2", "libc.so.6", "libdl.so.2"]
+EFIBOOTMGR = (["efibootmgr", "chattr"], ["efivarfs/efivarfs"],
+              "libefivar.so.1 libefiboot.so.1 libe2p.so.2 libcom_err.so.2 libc.so.6 libdl.so.2".split())
+GRUB_INSTALL = (["grub-install", "grub-mkimage", "grub-probe", "efibootmgr"],
+                ["efivarfs/efivarfs", "fat/fat", "fat/vfat", "nls/nls_cp437", "nls/nls_ascii"],
+                "libefivar.so.1 libefiboot.so.1 liblzma.so.5 libdevmapper.so.1.02.1 libselinux.so.1 libudev.so.1 libm.so.6 libpcre2-8.so.0 "
+                "libc.so.6 libdl.so.2".split())
 
 
-def with_efibootmgr(directory):
-    """dom0's ramdisk and, behind it, another with what deals with variables; dom0 is of the host's release."""
+def with_tools(directory, tools, folders=()):
+    """dom0's ramdisk and, behind it, another with programs, modules, and libraries; dom0 is of the host's release."""
+    programs, modules, libraries = tools
     tree = directory / "tools"
-    libraries = tree / "usr/lib/x86_64-linux-gnu"
-    libraries.mkdir(parents=True)
+    place = tree / "usr/lib/x86_64-linux-gnu"
+    place.mkdir(parents=True)
     (tree / "usr/bin").mkdir()
-    for name in PROGRAMS:
-        shutil.copy(shutil.which(name), tree / "usr/bin")
-    for name in LIBRARIES:
-        shutil.copy(f"/usr/lib/x86_64-linux-gnu/{name}", libraries)
     subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", tree / "usr/bin/breakpoint",
                     rig.TOP / "tests/system/breakpoint.c"], check=True)
-    module, = rig.CACHE.glob("root/lib/modules/*/kernel/fs/efivarfs/efivarfs.ko*")
-    shutil.copy(module, tree)
+    for name in programs:
+        shutil.copy(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"), tree / "usr/bin")
+    for name in libraries:
+        shutil.copy(f"/usr/lib/x86_64-linux-gnu/{name}", place)
+    for name in modules:
+        module, = rig.CACHE.glob(f"root/lib/modules/*/kernel/fs/{name}.ko*")
+        shutil.copy(module, tree)
+    for folder in folders:
+        shutil.copytree(folder, tree / folder.lstrip("/"))
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
     added = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], cwd=tree, input=names.encode(), stdout=subprocess.PIPE,
                            check=True).stdout
@@ -49,7 +58,7 @@ def start(directory, kernel, initrd, cmdline="", **settings):
 @pytest.fixture(scope="module")
 def machine(images, tmp_path_factory):
     directory = tmp_path_factory.mktemp("uefi")
-    with start(directory, rig.KERNELS / "vmlinux.gz", with_efibootmgr(directory), name="uefi",
+    with start(directory, rig.KERNELS / "vmlinux.gz", with_tools(directory, EFIBOOTMGR), name="uefi",
                extra=debugger.arguments(directory)) as vm:
         vm.directory = directory
         vm.wait_for_dom0()
@@ -138,6 +147,40 @@ def test_debian_13s_kernel_and_a_reset_by_the_firmware(scratch):
         machine.expect("Resetting the machine")
         machine.expect_exit()
         assert "UEFI: the firmware" not in machine.transcript().rsplit("Resetting the machine", 1)[1]
+
+
+# As users install it
+
+def empty_esp(path, mib=160):
+    with open(path, "wb") as stream:
+        stream.truncate(mib << 20)
+    subprocess.run(["/sbin/sfdisk", "-q", path], input="label: gpt\nstart=2048, type=uefi\n", text=True, check=True)
+    subprocess.run(["mformat", "-i", f"{path}@@1M", "-F", "-T", str((mib - 2) << 11), "::"], check=True)
+    return path
+
+
+def test_grub_install_in_dom0_makes_a_disk_that_the_firmware_starts(scratch):
+    """Onto the EFI system partition of a second disk, with an entry among the firmware's variables, which it starts by."""
+    initrd = with_tools(scratch, GRUB_INSTALL, ["/usr/lib/grub/x86_64-efi"])
+    second = rig.Disk(empty_esp(scratch / "second.img"), "nvme")
+    with start(scratch, rig.KERNELS / "vmlinux.gz", initrd, name="uefi-grub-install", nic=None, reboots=True, disks=[second]) as machine:
+        machine.wait_for_dom0()
+        machine.ok("for m in efivarfs fat vfat nls_cp437 nls_ascii; do insmod /$m.ko; done; "
+                   "mount -t efivarfs none /sys/firmware/efi/efivars; mkdir /esp /first; "
+                   "mount -t vfat /dev/nvme0n1p1 /esp; mount -t vfat -o ro /dev/vda1 /first")
+        said = machine.ok("grub-install --target=x86_64-efi --efi-directory=/esp --boot-directory=/esp/boot --bootloader-id=second "
+                          "--locales= --no-uefi-secure-boot", 180)
+        assert "No error reported" in said
+        number = re.search(r"^Boot(\w{4})\* second\b", machine.ok("efibootmgr"), re.M)[1]
+        assert machine.ok("efibootmgr | grep ^BootOrder").split()[1].split(",")[0] == number
+        machine.ok("cp /first/boot/xen.gz /first/boot/vmlinuz /first/boot/initrd /esp/boot; "
+                   "sed 's/xen.gz/xen.gz tevt_mask=0x1f000/' /first/boot/grub/grub.cfg > /esp/boot/grub/grub.cfg; umount /esp", 120)
+        # The emulator puts the disk that it was told to boot from before all others, but not before this.
+        machine.ok(f"efibootmgr -q -n {number}")
+        machine.start_command("reboot -f")
+        machine.expect("Command line: .*tevt_mask=0x1f000", 120)
+        machine.wait_for_dom0()
+        assert "Domain-0" in machine.ok("xl list")
 
 
 # Text on pixels
