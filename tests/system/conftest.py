@@ -9,7 +9,7 @@ PARTITION_MIB = 32
 
 
 # These take longest: they begin first, so that two processes end at about the same time.
-LONG_MODULES = ["test_debian13_toolstack", "test_boot", "test_smp", "test_guest_io", "test_bad_input", "test_formats"]
+LONG_MODULES = ["test_installed", "test_debian13_toolstack", "test_boot", "test_smp", "test_guest_io", "test_bad_input", "test_formats"]
 
 
 def pytest_collection_modifyitems(items):

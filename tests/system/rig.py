@@ -358,9 +358,12 @@ class Machine:
         return self.ok("xl dmesg | sed 's/(XEN)/[XEN]/'")
 
     def wait_until(self, condition, timeout=60):
-        """Wait in dom0 until a shell condition holds."""
-        seconds = int(timeout * TIMEOUT_SCALE)
-        self.ok(f"for i in $(seq {seconds * 2}); do {condition} && break; sleep 0.5; done; {condition}", timeout * 2 + 30)
+        """Wait in dom0 until a shell condition holds. Ten looks are one command; who waits long looks seldom, as each look costs time."""
+        patience, pause = Patience(timeout, self.child.pid), max(0.5, timeout / 200)
+        looks = f"for i in $(seq 10); do {condition} && break; sleep {pause:.1f}; done; {condition}"
+        while (result := self.run(looks, timeout + 60)).status:
+            if patience.left() <= 0:
+                raise self.failure(f"'{condition}' does not hold within {timeout} s: {result}")
 
     def settled_free_pages(self):
         """The hypervisor's free pages, once nothing more is given back: backends take their time over a domain's end."""

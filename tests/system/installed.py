@@ -1,0 +1,85 @@
+"""Whole Debian installations, made by mmdebstrap (tools/image/debian): a dom0 with systemd, its own kernel and tools and libvirt, and in
+it domUs with systemd of either release, from their own disks. What test_installed.py and test_installed_long.py share.
+"""
+import contextlib
+
+import rig
+
+RELEASES = {"bookworm": rig.DEBIAN12, "trixie": rig.DEBIAN13}
+KERNELS = {"bookworm": "6.1.", "trixie": "6.12."}
+DISKS = {"bookworm": "/dev/vdb", "trixie": "/dev/vdc"}          # of domUs, as dom0 sees them
+FIRST_BOOT = 600
+# How a domU of libvirt's is described: its vCPUs, as many as the machine has CPUs, and its disk.
+XML = """<domain type="xen">
+  <name>virt</name><memory unit="MiB">320</memory><currentMemory unit="MiB">320</currentMemory><vcpu>%d</vcpu>
+  <bootloader>pygrub</bootloader>
+  <os><type arch="x86_64" machine="xenpv">linux</type></os>
+  <devices>
+    <disk type="block" device="disk"><driver name="phy"/><source dev="%s"/><target dev="xvda" bus="xen"/></disk>
+    <interface type="bridge"><source bridge="xenbr0"/></interface>
+    <console type="pty"><target type="xen"/></console>
+  </devices>
+</domain>
+"""
+
+
+@contextlib.contextmanager
+def machine(suite, name, cpus, **settings):
+    """The machine with that release in dom0, at a shell of root's; settings: of rig.Machine.
+
+    One CPU costs less than half the host's time for a boot: of two that a busy host does not run at once one spins for the other.
+    """
+    rig.build_images(*(f"debian-{each}/root.ext4" for each in RELEASES))
+    place = rig.CACHE / f"debian-{suite}"
+    disks = [rig.Disk(place / "root.ext4")] + [rig.Disk(rig.CACHE / f"debian-{each}/guest.ext4") for each in DISKS]
+    with rig.Machine(name=f"{name}-{suite}", release=RELEASES[suite], kernel=place / "vmlinuz", initrd=place / "initrd.img", cpus=cpus,
+                     memory=2560, disks=disks, extra=["-snapshot"], code=256,
+                     cmdline=f"dom0_mem=1024M,max:1024M xen-version={RELEASES[suite].xen}",
+                     dom0_args="root=LABEL=root net.ifnames=0 mitigations=off", **settings) as dom0:
+        dom0.suite = suite
+        reach_shell(dom0)
+        rig.put(dom0, rig.TOP / "tools/image/guest-run", "/usr/bin/guest-run")
+        dom0.ok("chmod +x /usr/bin/guest-run")
+        yield dom0
+
+
+def reach_shell(dom0):
+    dom0.expect("root: ready", FIRST_BOOT)
+    dom0.ok("dmesg -n 1; export PAGER=cat SYSTEMD_PAGER=")
+
+
+def write(dom0, path, text):
+    dom0.ok(f"cat > {path} <<'END'\n{text}\nEND")
+
+
+def starts_all_services(where):
+    where.run("systemctl is-system-running --wait", FIRST_BOOT)
+    assert where.ok("systemctl --failed --no-legend --plain") == ""
+
+
+def virsh_line(command):
+    return f"virsh -q -c xen:///system {command}"
+
+
+def virsh(dom0, command, timeout=120):
+    return dom0.ok(virsh_line(command), timeout)
+
+
+def state(dom0, name="virt"):
+    return virsh(dom0, f"domstate {name}").strip()
+
+
+def start_virt(dom0):
+    """A domain of libvirt's, virt, of dom0's release, started by pygrub from its own disk and come to its shell."""
+    dom0.ok("systemctl start libvirtd", 300)
+    write(dom0, "/root/virt.xml", XML % (dom0.cpus, DISKS[dom0.suite]))
+    virsh(dom0, "define /root/virt.xml")
+    virsh(dom0, "start virt", 300)
+    domain = rig.Domain(dom0, "virt")
+    domain.wait_ready(timeout=FIRST_BOOT)
+    return domain
+
+
+def shut_down_virt(dom0):
+    virsh(dom0, "shutdown virt", 120)
+    dom0.wait_until(f"[ \"$({virsh_line('domstate virt')})\" = 'shut off' ]", 300)
