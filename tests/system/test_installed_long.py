@@ -161,7 +161,8 @@ def test_domus_are_kept_over_a_reboot(dom0, guest):
     guest.ok("echo kept > /run/mark")
     dom0.start_command("systemctl reboot")
     reach_shell(dom0)
-    dom0.wait_until("xl domid guest", FIRST_BOOT)
+    # The domain has its name before it is restored.
+    dom0.wait_until("systemctl is-active --quiet xendomains && xl domid guest", FIRST_BOOT)
     assert guest.ok("cat /run/mark", 300) == "kept"
     starts_all_services(dom0)
 
