@@ -250,8 +250,8 @@ VERBS = {
     "nodeinfo": ("nodeinfo", r"CPU\(s\): +2"),
     "freecell": ("freecell --all", r"KiB"),
     "list": ("list", r"Domain-0"),
-    "domxml-from-native": (f"domxml-to-native xen-xl /root/virt.xml > /root/virt.cfg && {virsh_line('domxml-from-native xen-xl /root/virt.cfg')}",
-                           r"<bootloader>pygrub"),
+    "domxml-from-native": (f"domxml-to-native xen-xl /root/virt.xml > /root/virt.cfg && "
+                           f"{virsh_line('domxml-from-native xen-xl /root/virt.cfg')}", r"<bootloader>pygrub"),
     "domxml-to-native": ("domxml-to-native xen-xl /root/virt.xml", r"bootloader = \"pygrub\""),
     "dumpxml": ("dumpxml virt", r"<domain type='xen' id="),
     "domid": ("domid virt", r"^\d+"),
