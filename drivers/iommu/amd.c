@@ -1,5 +1,6 @@
 /* AMD's units (AMD I/O Virtualization Technology specification 48882, revision 3.07; section numbers are its). */
 #include <asm/mm.h>
+#include <public/errno.h>
 #include <pvisor/lib.h>
 #include <pvisor/pci.h>
 #include <pvisor/printk.h>
@@ -43,6 +44,7 @@ static bool probe(struct io_unit *u, struct io_features *f)
     if (io_read64(u, CONTROL) == ~0UL)
         return io_cannot(u, "does not answer");
     f->levels &= 1 << 3 | 1 << 4;
+    f->domains = min(f->domains, 1u << 16);
     return true;
 }
 
@@ -58,8 +60,8 @@ static struct io_command flush_entry(u16 id) { return (struct io_command){ COMMA
 
 static void set_entry(u64 *entry, const struct io_target *to)
 {
-    entry[1] = to->domain;
-    entry[0] = ENTRY_VALID | ENTRY_READ_WRITE | (to->tables ? virt_to_maddr(to->tables->root).v | ENTRY_LEVELS(to->levels) : 0);
+    write_once(entry[1], to->domain);
+    write_once(entry[0], ENTRY_VALID | ENTRY_READ_WRITE | (to->tables ? virt_to_maddr(to->tables->root).v | ENTRY_LEVELS(to->levels) : 0));
 }
 
 static bool make_tables(struct io_unit *u, const struct io_target *all)
@@ -79,6 +81,19 @@ static bool silence(struct io_unit *u, u16 id)
 
     write_once(u->devices[4 * id + 1], u->devices[4 * id + 1] | ENTRY_SILENT);
     return io_submit(u, &c, 1);
+}
+
+/* An entry has two words, and between the two states it lets nothing through: no levels, no right to read or write. */
+static int assign(struct io_unit *u, u16 id, const struct io_target *to)
+{
+    u64 *entry = &u->devices[4 * id];
+    struct io_command c[] = { flush_entry(id), flush_domain((u16)entry[1]) };
+
+    write_once(entry[0], ENTRY_VALID);
+    if (!io_submit(u, c, ARRAY_SIZE(c)))
+        return -EIO;
+    set_entry(entry, to);
+    return io_submit(u, c, 1) ? 0 : -EIO;
 }
 
 /* --- On and off --- */
@@ -176,5 +191,5 @@ static void poll(struct io_unit *u)
 
 const struct io_driver amd_driver = {
     .name = "AMD-Vi", .format = &amd_format, .registers = REGISTERS, .tail_register = COMMAND_TAIL, .probe = probe, .start = start,
-    .stop = stop, .wait = wait_command, .flush_domain = flush_domain, .poll = poll, .silence = silence,
+    .stop = stop, .assign = assign, .wait = wait_command, .flush_domain = flush_domain, .poll = poll, .silence = silence,
 };

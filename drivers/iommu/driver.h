@@ -40,6 +40,7 @@ struct io_features {
     bool coherent;                              /* they read what is in caches */
     bool remaps, remaps_x2apic;                 /* interrupts, and with 32 bits of an APIC id */
     bool caches_absent;                         /* they remember what was not there: flush after additions too */
+    u32 domains;                                /* how many numbers of domains they tell apart, 0 among them */
 };
 
 /* What a device's requests are: translated by these tables, or (tables NULL) passed on as they are. */
@@ -62,6 +63,8 @@ struct io_driver {
     /* Quiets what the firmware left, gives the unit its ring and tables, and all functions this target, and has it translate. */
     bool (*start)(struct io_unit *u, const struct io_target *all);
     void (*stop)(struct io_unit *u);
+    /* The function's requests go by another target; of what went by the old nothing is under way. -ENOMEM: all is as it was; -EIO. */
+    int (*assign)(struct io_unit *u, u16 id, const struct io_target *to);
     struct io_command (*wait)(maddr_t answer, u32 value);
     struct io_command (*flush_domain)(u16 domain);
     /* Interrupts go by this table from here on, and none that names a CPU itself. NULL: the driver cannot. */

@@ -1,14 +1,16 @@
 /*
  * IOMMUs in use: the options, the units' rings, what devices reach, and what is said of requests that are refused.
  *
- * All functions have the hardware domain's tables (asm/dma.h says what is in them). Either all units translate or none does: with one that
- * does not answer, or cannot do what is needed, the machine goes on as if it had none.
+ * A space is a set of tables (asm/dma.h says what is in which); units know it by the number behind its own, since 0 means something to
+ * some. Either all units translate or none does: with one that does not answer, or cannot do what is needed, the machine goes on as if it
+ * had none.
  */
 #include <asm/e820.h>
 #include <asm/mm.h>
 #include <asm/smp.h>
 #include <asm/x86.h>
 #include <public/errno.h>
+#include <public/xen.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/irq.h>
@@ -23,13 +25,13 @@
 #define ANSWER_WITHIN SECONDS(1)
 #define REMAPPED_MESSAGE 0xfee00010UL
 #define MAX_INTERRUPTS 0x8000u  /* as many as fit bits 5 to 19 of a message's address */
-#define HARDWARE_DOMAIN 1       /* its number to units: 0 means something to some */
 
 static struct io_unit units[IOMMU_MAX_UNITS];
 static const struct io_driver *driver;      /* NULL: no IOMMU is used */
 static struct io_features features;
-static struct io_tables tables;             /* the hardware domain's */
-static spinlock_t tables_lock = SPINLOCK_INIT(RANK_IOMMU);
+static struct io_tables spaces[IOMMU_SPACES];       /* without root: there is none */
+static u8 levels;                           /* of all of them */
+static spinlock_t tables_lock = SPINLOCK_INIT(RANK_IOMMU);     /* the spaces, and which one a function is in */
 static struct io_interrupts interrupts;
 static bool remapping;                      /* interrupts go by that table */
 bool iommu_on;
@@ -172,9 +174,9 @@ static bool add_units(void)
 /* The fewest levels that reach all RAM; 0: no number does. */
 static u8 choose_levels(void)
 {
-    for (u8 levels = 3; levels <= 4; levels++)
-        if (features.levels & 1 << levels && max_ram_mfn().v < 1UL << 9 * levels)
-            return levels;
+    for (u8 n = 3; n <= 4; n++)
+        if (features.levels & 1 << n && max_ram_mfn().v < 1UL << 9 * n)
+            return n;
     printk(LOG_WARNING "IOMMU: its tables cannot reach all RAM\n");
     return 0;
 }
@@ -196,7 +198,6 @@ static void give_up(void)
 void iommu_init(void)
 {
     static const struct io_driver *const drivers[] = { [IOMMU_VTD] = &vtd_driver, [IOMMU_AMD] = &amd_driver };
-    u8 levels, largest;
 
     if (iommu_info.maker == IOMMU_NONE) {
         if (options.on)
@@ -208,16 +209,17 @@ void iommu_init(void)
         return;
     }
     driver = drivers[iommu_info.maker];
-    features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .remaps = true, .remaps_x2apic = true };
+    features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .remaps = true, .remaps_x2apic = true,
+                                      .domains = IOMMU_SPACES + 1 };
     levels = add_units() ? choose_levels() : 0;
-    /* What changes all the time is made of single frames: so taking one away needs no memory, which there might be none of then. */
-    largest = iommu_strict() ? 1 : features.largest;
-    if (!levels || io_tables_init(&tables, driver->format, levels, largest, features.coherent))
+    if (!levels || iommu_space_make(SPACE_DOM0) || iommu_space_make(SPACE_NOBODY))
         give_up();
 }
 
 bool iommu_wanted(void) { return driver != NULL; }
 bool iommu_strict(void) { return options.strict && !options.pass; }
+bool iommu_remaps(void) { return remapping; }
+unsigned iommu_nr_spaces(void) { return features.domains - 1; }
 
 bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes)
 {
@@ -230,41 +232,168 @@ bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes)
 
 /* --- What devices reach --- */
 
-static bool flush(void)
+static u16 number_of(unsigned space) { return (u16)(space + 1); }
+
+/* What changes all the time is made of single frames: so taking one away needs no memory, which there might be none of then. */
+static u8 largest_leaf(unsigned space) { return space == SPACE_DOM0 && !iommu_strict() ? features.largest : 1; }
+
+int iommu_space_make(unsigned space)
 {
-    struct io_command c = driver->flush_domain(HARDWARE_DOMAIN);
+    int rc;
+
+    spin_lock(&tables_lock);
+    rc = io_tables_init(&spaces[space], driver->format, levels, largest_leaf(space), features.coherent);
+    spin_unlock(&tables_lock);
+    return rc;
+}
+
+static void flush(unsigned space)
+{
+    struct io_command c = driver->flush_domain(number_of(space));
 
     for (u32 i = 0; i < iommu_info.nr_units; i++)
         if (units[i].running && !io_submit(&units[i], &c, 1))
-            return false;
-    return true;
+            panic("an IOMMU keeps what devices may no longer reach");
 }
 
-int iommu_set(u64 first, u64 end, bool may)
+/* The lock is held. */
+static int set_and_flush(unsigned space, u64 *first, u64 end, bool may)
 {
-    unsigned access = may ? IO_READ | IO_WRITE : 0;
+    struct io_tables *t = &spaces[space];
+    int rc;
+
+    if (!t->root)
+        return 0;
+    rc = io_set(t, first, end, may ? IO_READ | IO_WRITE : 0);
+    if (!may || t->nr_cut || features.caches_absent)
+        flush(space);
+    io_free_cut(t);
+    return rc;
+}
+
+int iommu_set(unsigned space, u64 first, u64 end, bool may)
+{
     int rc;
 
     do {
         spin_lock(&tables_lock);
-        rc = io_set(&tables, &first, end, access);
-        if (!may || tables.nr_cut || features.caches_absent)
-            if (!flush())
-                panic("an IOMMU keeps what devices may no longer reach");
-        io_free_cut(&tables);
+        rc = set_and_flush(space, &first, end, may);
         spin_unlock(&tables_lock);
     } while (rc == -EAGAIN);
     return rc;
 }
 
-bool iommu_reaches(u64 frame)
+/* The lock is held. */
+static bool reaches(unsigned space, u64 frame) { return spaces[space].root && io_lookup(&spaces[space], frame); }
+
+int iommu_follow(unsigned space, u64 frame, bool (*may)(unsigned space, u64 frame))
 {
-    bool reaches;
+    int rc = 0;
+    bool is;
 
     spin_lock(&tables_lock);
-    reaches = io_lookup(&tables, frame);
+    is = may(space, frame);
+    if (reaches(space, frame) != is)
+        rc = set_and_flush(space, &frame, frame + 1, is);
     spin_unlock(&tables_lock);
-    return reaches;
+    return rc;
+}
+
+bool iommu_reaches(unsigned space, u64 frame)
+{
+    bool is;
+
+    spin_lock(&tables_lock);
+    is = reaches(space, frame);
+    spin_unlock(&tables_lock);
+    return is;
+}
+
+/* Some of its tables at a time. The number may be another's tomorrow, so the last flush is of all. */
+bool iommu_space_end(unsigned space)
+{
+    struct io_tables *t = &spaces[space];
+    bool done = true;
+    u64 first = 0;
+
+    spin_lock(&tables_lock);
+    if (t->root) {
+        done = !set_and_flush(space, &first, 1UL << 9 * levels, false);
+        if (done)
+            io_tables_free(t);
+    }
+    spin_unlock(&tables_lock);
+    return done;
+}
+
+/* --- Which space a function is in --- */
+
+static struct io_target target_of(unsigned space)
+{
+    return (struct io_target){ space == SPACE_DOM0 && options.pass ? NULL : &spaces[space], levels, number_of(space) };
+}
+
+static struct io_unit *unit_of(u32 sbdf)
+{
+    const struct iommu_unit *info = iommu_on ? iommu_unit_of(sbdf) : NULL;
+
+    return info ? &units[info - iommu_info.units] : NULL;
+}
+
+static bool has_region(u32 sbdf)
+{
+    u16 segment = (u16)(sbdf >> 16), id = (u16)sbdf;
+
+    for (u32 i = 0; i < iommu_info.nr_regions; i++) {
+        const struct iommu_region *r = &iommu_info.regions[i];
+
+        if ((r->any_segment || r->segment == segment) && r->first <= id && id <= r->last)
+            return true;
+    }
+    return false;
+}
+
+/* Do its requests carry another's id, or another's its own? */
+static bool has_alias(u32 sbdf)
+{
+    u16 segment = (u16)(sbdf >> 16), id = (u16)sbdf;
+
+    for (u32 i = 0; i < iommu_info.nr_scopes; i++) {
+        const struct iommu_scope *s = &iommu_info.scopes[i];
+
+        if (s->kind != IOMMU_FUNCTIONS || !s->has_alias || iommu_info.units[s->unit].segment != segment)
+            continue;
+        if ((s->first <= id && id <= s->last && s->alias != id) || (s->alias == id && !(s->first == id && s->last == id)))
+            return true;
+    }
+    return false;
+}
+
+const char *iommu_why_not(u32 sbdf)
+{
+    if (!iommu_on)
+        return "no IOMMU is used (iommu=on)";
+    if (!unit_of(sbdf))
+        return "no IOMMU translates for it";
+    if (has_region(sbdf))
+        return "the firmware uses it, with memory of its own";
+    return has_alias(sbdf) ? "the IOMMU cannot tell it from others" : NULL;
+}
+
+int iommu_move(u32 sbdf, unsigned space)
+{
+    struct io_target to = target_of(space);
+    struct io_unit *u = unit_of(sbdf);
+    int rc;
+
+    if (!u)
+        return 0;
+    spin_lock(&tables_lock);
+    rc = driver->assign(u, (u16)sbdf, &to);
+    spin_unlock(&tables_lock);
+    if (rc == -EIO)
+        panic("an IOMMU does not learn whose " PCI_FMT " is", PCI_ARGS(sbdf));
+    return rc;
 }
 
 /* --- Interrupts --- */
@@ -363,14 +492,14 @@ static bool start_remapping(void)
 static bool add_region(const struct iommu_region *r)
 {
     if (!in_ram(r->start, r->end.v))
-        return !iommu_set(r->start.v >> PAGE_SHIFT, r->end.v >> PAGE_SHIFT, true);
+        return !iommu_set(SPACE_DOM0, r->start.v >> PAGE_SHIFT, r->end.v >> PAGE_SHIFT, true);
     printk(LOG_WARNING "IOMMU: the region [%#lx, %#lx] that the firmware reserves is RAM: left out\n", r->start.v, r->end.v - 1);
     return true;
 }
 
 static bool start_units(void)
 {
-    struct io_target all = { options.pass ? NULL : &tables, tables.levels, HARDWARE_DOMAIN };
+    struct io_target all = target_of(SPACE_DOM0);
 
     for (u32 i = 0; i < iommu_info.nr_regions; i++)
         if (!add_region(&iommu_info.regions[i]))
@@ -424,8 +553,8 @@ void iommu_start(void)
     hide_table();
     timer_init(&timer, poll, &timer, 0);
     timer_set(&timer, now_ns() + POLL_PERIOD);
-    printk(LOG_INFO "IOMMU: on; %s, %u levels, leaves of up to %u KiB, tables of %lu KiB%s%s\n", driver->format->name, tables.levels,
-           4u << 9 * (tables.largest - 1), tables.nr_tables << 2, remapping ? ", interrupts are remapped" : "",
+    printk(LOG_INFO "IOMMU: on; %s, %u levels, leaves of up to %u KiB, tables of %lu KiB%s%s\n", driver->format->name, levels,
+           4u << 9 * (spaces[SPACE_DOM0].largest - 1), spaces[SPACE_DOM0].nr_tables << 2, remapping ? ", interrupts are remapped" : "",
            options.pass ? "; dom0's devices reach all memory" : iommu_strict() ? "; dom0's devices reach exactly dom0's frames" : "");
 }
 
@@ -468,14 +597,35 @@ static bool is_storm(struct io_unit *u, u16 id)
 
 bool io_may_tell(void) { return lines_left && lines_left--; }
 
+/* Whose the function is, for the log. */
+static const char *owner_of(u32 sbdf, char *text, size_t size)
+{
+    const struct pci_dev *dev = pci_find(sbdf);
+
+    snprintf(text, size, dev && dev->owner == DOMID_IO ? "nobody" : "domain %u", dev ? dev->owner : 0);
+    return text;
+}
+
+static bool silence(struct io_unit *u, u16 id)
+{
+    bool ok;
+
+    spin_lock(&tables_lock);
+    ok = driver->silence(u, id);
+    spin_unlock(&tables_lock);
+    return ok;
+}
+
 void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why)
 {
     u32 sbdf = PCI_SBDF(u->info->segment, 0, 0) | id;
+    char owner[16];
 
     if (io_may_tell())
-        printk(LOG_WARNING "IOMMU: " PCI_FMT " of domain 0: %s of %#lx refused: %s\n", PCI_ARGS(sbdf), what, address, why);
+        printk(LOG_WARNING "IOMMU: " PCI_FMT " of %s: %s of %#lx refused: %s\n", PCI_ARGS(sbdf), owner_of(sbdf, owner, sizeof(owner)), what,
+               address, why);
     if (!is_storm(u, id))
         return;
     printk(LOG_WARNING "IOMMU: " PCI_FMT ": %s\n", PCI_ARGS(sbdf),
-           driver->silence(u, id) ? "no more is said of what it does wrong" : "it cannot be silenced");
+           silence(u, id) ? "no more is said of what it does wrong" : "it cannot be silenced");
 }

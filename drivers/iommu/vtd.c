@@ -1,6 +1,7 @@
 /* Intel's units (Virtualization Technology for Directed I/O, architecture specification 4.1; section numbers are its). */
 #include <asm/mm.h>
 #include <asm/x86.h>
+#include <public/errno.h>
 #include <pvisor/lib.h>
 #include <pvisor/pci.h>
 #include <pvisor/printk.h>
@@ -24,6 +25,7 @@ enum { CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1c, RTADDR = 0x20, FSTS = 
 #define PMEN_ON (1u << 31)
 #define PMEN_STATUS 1u
 
+#define CAP_DOMAINS(c) (1u << (4 + 2 * ((c) & 7)))
 #define CAP_WRITE_BUFFERS(c) ((c) >> 4 & 1)
 #define CAP_PROTECTED(c) ((c) >> 5 & 3)
 #define CAP_CACHING_MODE(c) ((c) >> 7 & 1)
@@ -83,6 +85,7 @@ static bool probe(struct io_unit *u, struct io_features *f)
     f->remaps &= ECAP_REMAPS(e);
     f->remaps_x2apic &= ECAP_X2APIC(e);
     f->caches_absent |= CAP_CACHING_MODE(c);
+    f->domains = min(f->domains, CAP_DOMAINS(c));
     return true;
 }
 
@@ -125,8 +128,8 @@ static void written(const struct io_unit *u, const void *p, size_t bytes)
 
 static void set_context(u64 *entry, const struct io_target *to)
 {
-    entry[1] = (u64)to->domain << 8 | (u64)(to->levels - 2);
-    entry[0] = ENTRY_PRESENT | (to->tables ? virt_to_maddr(to->tables->root).v : ENTRY_PASS);
+    write_once(entry[1], (u64)to->domain << 8 | (u64)(to->levels - 2));
+    write_once(entry[0], ENTRY_PRESENT | (to->tables ? virt_to_maddr(to->tables->root).v : ENTRY_PASS));
 }
 
 static bool make_tables(struct io_unit *u, const struct io_target *all)
@@ -161,16 +164,37 @@ static u64 *own_context(struct io_unit *u, u16 id)
     return &table[2 * (id & 255)];
 }
 
+/* The entry says something else now: the unit forgets what it knows, and what is under way is over. */
+static bool entry_changed(struct io_unit *u, const u64 *entry)
+{
+    struct io_command c[] = { { COMMAND_CONTEXTS_ALL, 0 }, { COMMAND_IOTLB_ALL | DRAIN, 0 } };
+
+    written(u, entry, 16);
+    return reach_memory(u) && io_submit(u, c, ARRAY_SIZE(c));
+}
+
 static bool silence(struct io_unit *u, u16 id)
 {
     u64 *entry = own_context(u, id);
-    struct io_command c[] = { { COMMAND_CONTEXTS_ALL, 0 }, { COMMAND_IOTLB_ALL | DRAIN, 0 } };
 
     if (!entry)
         return false;
     write_once(entry[0], entry[0] | ENTRY_SILENT);
-    written(u, entry, 16);
-    return reach_memory(u) && io_submit(u, c, ARRAY_SIZE(c));
+    return entry_changed(u, entry);
+}
+
+/* An entry has two words, and between the two states it has none. */
+static int assign(struct io_unit *u, u16 id, const struct io_target *to)
+{
+    u64 *entry = own_context(u, id);
+
+    if (!entry)
+        return -ENOMEM;
+    write_once(entry[0], 0);
+    if (!entry_changed(u, entry))
+        return -EIO;
+    set_context(entry, to);
+    return entry_changed(u, entry) ? 0 : -EIO;
 }
 
 /* --- On and off --- */
@@ -280,6 +304,6 @@ static void poll(struct io_unit *u)
 
 const struct io_driver vtd_driver = {
     .name = "VT-d", .format = &vtd_format, .registers = PAGE_SIZE, .tail_register = IQT, .probe = probe, .start = start, .stop = stop,
-    .wait = wait_command, .flush_domain = flush_domain, .remap = remap, .set_interrupt = set_interrupt, .flush_interrupt = flush_interrupt,
-    .poll = poll, .silence = silence,
+    .assign = assign, .wait = wait_command, .flush_domain = flush_domain, .remap = remap, .set_interrupt = set_interrupt,
+    .flush_interrupt = flush_interrupt, .poll = poll, .silence = silence,
 };

@@ -1,31 +1,42 @@
 /*
- * What the hardware domain's devices reach, on a machine whose IOMMU is used. One of two:
+ * What devices reach, on a machine whose IOMMU is used. Each domain that has devices has a space (pvisor/iommu.h), and it is one of two:
  *
- *   relaxed   RAM that is a domain's, or free for one, but nothing that was the hypervisor's own when dom0 began to run (its code and
- *             data, the frame table, its own structures), unless it has become a domain's since. Page tables are within reach.
- *   strict    exactly dom0's frames of type writable (iommu=dom0-strict). Before a frame is trusted as a table, and before anybody else
- *             gets it, no device reaches it, and what was under way is over: the rule that holds for CPUs (asm/pt.h). Frames of others
- *             that dom0 maps, by grants or as their builder, are out of its devices' reach.
+ *   exact     the domain's frames of type writable, and nothing else. Before a frame is trusted as a table, and before anybody else gets
+ *             it, no device reaches it, and what was under way is over: the rule that holds for CPUs (asm/pt.h). Frames of others that
+ *             the domain maps, by grants or as a builder, are out of reach. So are domUs' spaces, and dom0's with dom0-strict.
+ *   relaxed   dom0's unless told: RAM that is a domain's, or free for one, but nothing that was the hypervisor's own when dom0 began to
+ *             run (its code and data, the frame table, its own structures), unless it has become a domain's since. Page tables are
+ *             within reach.
+ *
+ * A domain without devices pays nothing: its space is made for its first device and ends with its last.
  */
 #ifndef ASM_DMA_H
 #define ASM_DMA_H
 
 #include <pvisor/iommu.h>
 
-/* A frame's words and what devices reach are to be kept in step: dma_frame_changed(). */
-extern bool dma_strict;
-extern u16 dma_domain;      /* whose devices these are */
+/* Some space is exact: its frames' words and what it reaches are to be kept in step, by dma_frame_changed() and dma_frame_freed(). */
+extern bool dma_exact;
 
 /* Boot, when dom0 is built and what only boot needed is free, before dom0 runs. */
 void dma_start(void);
 struct domain;
-/* The frames first to before end have become d's, and may be reached. */
-void dma_frames_given(const struct domain *d, u64 first, u64 end);
 /*
- * A frame's type, or its owner, is another now. The caller sees to it that neither changes meanwhile: a reference is held, or its last is
- * gone and it is not free yet.
+ * The space for d's devices, made if there is none: its number. -ENOSPC, -ENOMEM; -ERESTART_HYPERCALL: there is more to do. Under the
+ * control lock, as dma_space_drop(): its devices are gone; -ERESTART_HYPERCALL, else 0.
+ */
+int dma_space(const struct domain *d);
+int dma_space_drop(const struct domain *d);
+/* The frames first to before end have become d's; shared: and are of type writable. */
+void dma_frames_given(const struct domain *d, u64 first, u64 end, bool shared);
+/*
+ * A frame's type is another now, or its owner was d. The caller sees to it that it does not change hands meanwhile: a reference is held, or
+ * its last is gone and it is not free yet.
  */
 void dma_frame_changed(u64 frame);
-bool dma_may_reach(u64 frame);      /* what its words say of the frame at this moment */
+void dma_frame_freed(const struct domain *d, u64 frame);
+/* For the invariant: is the space exact, and does it reach the frame if and only if it may? */
+bool dma_is_exact(unsigned space);
+bool dma_is_right(unsigned space, u64 frame);
 
 #endif

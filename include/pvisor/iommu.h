@@ -62,16 +62,32 @@ void iommu_init(void);
 bool iommu_wanted(void);    /* they can, and it does */
 bool iommu_strict(void);    /* dom0-strict: what dom0's devices reach changes all the time */
 /*
- * Has them translate: from here on devices reach what was given by iommu_set(), and the firmware's reserved regions. Boot, before dom0
- * runs. If a unit does not answer they reach all.
+ * Has them translate: from here on devices, all in dom0's space, reach what was given by iommu_set(), and the firmware's reserved regions.
+ * Boot, before dom0 runs. If a unit does not answer they reach all.
  */
 void iommu_start(void);
 /*
- * Devices may, or may no longer, reach the frames first to before end. In the latter case none does when it returns, and nothing is under
- * way. -ENOMEM, -ERANGE: some of them may be as they were. Any context but interrupts; a lock of rank IOMMU is taken.
+ * Spaces: what functions reach. Each function is in one; all begin in dom0's. One that is nobody's is in the quarantine, where nothing is
+ * reached. The others are made for domains that get devices. Calls for one that is not there do nothing, and it reaches nothing.
  */
-int iommu_set(u64 first, u64 end, bool may) must_check;
-bool iommu_reaches(u64 frame);
+#define IOMMU_SPACES 64
+enum { SPACE_DOM0, SPACE_NOBODY, SPACE_FIRST_DOMU };
+unsigned iommu_nr_spaces(void);                     /* that the units can tell apart, at most IOMMU_SPACES */
+int iommu_space_make(unsigned space) must_check;    /* empty; -ENOMEM */
+bool iommu_space_end(unsigned space) must_check;    /* no function is in it; false: some of it is gone, do it again */
+/*
+ * Its functions may, or may no longer, reach the frames first to before end. In the latter case none does when it returns, and nothing is
+ * under way. -ENOMEM, -ERANGE: some of them may be as they were. Any context but interrupts; a lock of rank IOMMU is taken.
+ */
+int iommu_set(unsigned space, u64 first, u64 end, bool may) must_check;
+/* The same for one frame, as `may` says while the lock is held: the last of two such calls has the last word. */
+int iommu_follow(unsigned space, u64 frame, bool (*may)(unsigned space, u64 frame)) must_check;
+bool iommu_reaches(unsigned space, u64 frame);
+/* Why a function cannot be told from others, or kept from memory: a text; NULL: iommu_move() can do it. */
+const char *iommu_why_not(u32 sbdf);
+/* From here on the function is in this space, and nothing that it asked for before is under way. -ENOMEM: it is where it was. */
+int iommu_move(u32 sbdf, unsigned space) must_check;
+bool iommu_remaps(void);                            /* a function can send its own interrupts alone */
 /* The nth unit's registers, if units are or will be in use: nobody else may have them. */
 bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes);
 /* The unit that translates for this function: what names it, or else what is for all others; NULL if there is none. */

@@ -34,6 +34,7 @@ struct pci_dev {
     u32 class_code;         /* 24 bits */
     u8 header_type;
     bool hidden;            /* physdev_dom0_hide=: absent for dom0 */
+    u16 owner;              /* the domain whose interrupts and memory it uses: dom0, another, or DOMID_IO: nobody, under the control lock */
     bool gone;              /* dom0 lost it; pci_find()'s callers hold nothing, so the entry stays, for the next that comes there */
     u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
     u16 nr_msi, nr_msix;    /* interrupts set up by us now */

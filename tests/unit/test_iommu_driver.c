@@ -67,6 +67,11 @@ void panic(const char *fmt, ...)
     abort();
 }
 
+static struct pci_dev device;
+struct pci_dev *pci_find(u32 sbdf) { return sbdf == device.sbdf ? &device : NULL; }
+
+const struct iommu_unit *iommu_unit_of(u32 sbdf) { return sbdf >> 16 ? NULL : &iommu_info.units[0]; }
+
 int cmdline_list(const char *value, int (*parse)(void *, const char *, size_t), void *to) { return parse(to, value, strlen(value)); }
 
 /* --- The unit's registers, and what it was told --- */
@@ -140,7 +145,7 @@ static bool amd_step(const u64 *c)
 {
     switch (c[0] >> 60) {
     case 1: *(u64 *)at(c[0] & 0xffffffffffff8) = c[1]; return true;
-    case 2: return true;
+    case 2: tell("entry"); return true;
     case 3:
         if (on_flush)
             on_flush();
@@ -177,6 +182,7 @@ static void machine(enum iommu_maker maker, const char *option)
 {
     memset(registers, 0, sizeof(registers));
     memset(units, 0, sizeof(units));
+    memset(spaces, 0, sizeof(spaces));
     memset(told, 0, sizeof(told));
     memset(stormers, 0, sizeof(stormers));
     memset(firmware_table, 0, sizeof(firmware_table));
@@ -202,7 +208,7 @@ static void machine(enum iommu_maker maker, const char *option)
 static void start_it(enum iommu_maker maker)
 {
     machine(maker, "on");
-    assert_int_equal(iommu_set(0x200, 0x40000, true), 0);
+    assert_int_equal(iommu_set(SPACE_DOM0, 0x200, 0x40000, true), 0);
     told[0] = '\0';
     iommu_start();
     assert_true(iommu_on);
@@ -222,7 +228,7 @@ static void vtd_is_told_in_this_order(void **state)
     root = at(registers[0x20 / 8]);
     assert_int_equal(root[2 * 5] & 1, 1);
     contexts = at(root[2 * 5] & PAGE_MASK);
-    assert_int_equal(contexts[2 * 9], virt_to_maddr(tables.root).v | 1);
+    assert_int_equal(contexts[2 * 9], virt_to_maddr(spaces[SPACE_DOM0].root).v | 1);
     assert_int_equal(contexts[2 * 9 + 1], 1 << 8 | 1);                  /* domain 1, 3 levels */
     assert_memory_equal(firmware_table, "XMAR", 4);
     assert_int_equal((u8)(firmware_table[0] + firmware_table[9]), 'D');
@@ -256,7 +262,7 @@ static void amd_has_an_entry_for_each_function(void **state)
     start_it(IOMMU_AMD);
     assert_int_equal(registers[0] & 0x1ff, 0x1ff);
     entries = at(registers[0] & PAGE_MASK);
-    assert_int_equal(entries[4 * 0x1234], 0x6000000000000603UL | virt_to_maddr(tables.root).v);
+    assert_int_equal(entries[4 * 0x1234], 0x6000000000000603UL | virt_to_maddr(spaces[SPACE_DOM0].root).v);
     assert_int_equal(entries[4 * 0xffff + 1], 1);
     assert_int_equal(registers[0x18 / 8] & 0x1005, 0x1005);
     assert_true(logged("IOMMU: on; AMD v1, 3 levels"));
@@ -334,6 +340,154 @@ static void a_unit_that_cannot_is_not_used(void **state)
     assert_true(logged("where RAM is"));
 }
 
+/* --- Functions that change hands --- */
+
+#define FUNCTION 0x0219u
+#define NEW SPACE_FIRST_DOMU
+
+static u64 *entry_of(enum iommu_maker maker, u16 id)
+{
+    u64 *root = at(registers[maker == IOMMU_VTD ? 0x20 / 8 : 0] & PAGE_MASK);
+
+    return maker == IOMMU_VTD ? (u64 *)at(root[2 * (id >> 8)] & PAGE_MASK) + 2 * (id & 255) : root + 4 * id;
+}
+
+static u64 tables_of(enum iommu_maker maker, u16 id) { return entry_of(maker, id)[0] & 0xffffffffff000; }
+static u16 number_at(enum iommu_maker maker, u16 id) { return (u16)(entry_of(maker, id)[1] >> (maker == IOMMU_VTD ? 8 : 0)); }
+
+static enum iommu_maker watched;
+static unsigned flushes;
+static u64 tables_at_flush[2];
+
+static void look_at_entry(void)
+{
+    if (flushes < 2)
+        tables_at_flush[flushes++] = tables_of(watched, FUNCTION);
+}
+
+/* In between it has none, and the unit has forgotten the old before it can learn of the new. Nobody else is moved. */
+static void a_function_moves_from_one_space_to_another(void **state)
+{
+    (void)state;
+    for (watched = IOMMU_VTD; watched <= IOMMU_AMD; watched++) {
+        u64 dom0s;
+
+        start_it(watched);
+        assert_int_equal(iommu_space_make(NEW), 0);
+        dom0s = tables_of(watched, FUNCTION);
+        told[0] = '\0';
+        flushes = 0;
+        on_flush = look_at_entry;
+        assert_int_equal(iommu_move(FUNCTION, NEW), 0);
+        on_flush = NULL;
+        assert_string_equal(told, watched == IOMMU_VTD ? "contexts iotlb contexts iotlb " : "entry pages entry ");
+        assert_int_equal(tables_at_flush[0], 0);
+        assert_int_equal(tables_of(watched, FUNCTION), virt_to_maddr(spaces[NEW].root).v);
+        assert_int_equal(number_at(watched, FUNCTION), NEW + 1);
+        assert_int_equal(tables_of(watched, FUNCTION + 1), dom0s);
+        assert_int_equal(tables_of(watched, FUNCTION + 0x100), dom0s);
+        assert_int_equal(iommu_move(FUNCTION, SPACE_NOBODY), 0);
+        assert_int_equal(tables_of(watched, FUNCTION), virt_to_maddr(spaces[SPACE_NOBODY].root).v);
+        assert_int_equal(iommu_move(FUNCTION, SPACE_DOM0), 0);
+        assert_int_equal(tables_of(watched, FUNCTION), dom0s);
+    }
+}
+
+static void nobodys_space_reaches_nothing(void **state)
+{
+    (void)state;
+    start_it(IOMMU_VTD);
+    for (u64 frame = 0; frame < 0x40000; frame += 0x111)
+        assert_false(iommu_reaches(SPACE_NOBODY, frame));
+}
+
+static void without_memory_a_function_stays_where_it_is(void **state)
+{
+    u64 before;
+
+    (void)state;
+    start_it(IOMMU_VTD);
+    before = entry_of(IOMMU_VTD, FUNCTION)[0];
+    no_memory = true;
+    assert_int_equal(iommu_move(FUNCTION, SPACE_NOBODY), -ENOMEM);
+    assert_int_equal(iommu_space_make(NEW), -ENOMEM);
+    no_memory = false;
+    assert_int_equal(entry_of(IOMMU_VTD, FUNCTION)[0], before);
+}
+
+/* What one of them reaches the others do not; the end gives all its tables back, and then it reaches nothing. */
+static void spaces_are_apart_and_end(void **state)
+{
+    (void)state;
+    for (enum iommu_maker maker = IOMMU_VTD; maker <= IOMMU_AMD; maker++) {
+        unsigned before, tables;
+
+        start_it(maker);
+        before = used;
+        assert_int_equal(iommu_space_make(NEW), 0);
+        assert_int_equal(iommu_set(NEW, 0x345, 0x346, true), 0);
+        assert_int_equal(iommu_set(NEW, 0x30345, 0x30347, true), 0);
+        assert_true(iommu_reaches(NEW, 0x345) && iommu_reaches(NEW, 0x30346));
+        assert_false(iommu_reaches(NEW, 0x344) || iommu_reaches(SPACE_NOBODY, 0x345) || iommu_reaches(NEW + 1, 0x345));
+        assert_int_equal(spaces[NEW].largest, 1);
+        tables = used - before;
+        told[0] = '\0';
+        freed = 0;
+        while (!iommu_space_end(NEW))
+            ;
+        assert_true(strstr(told, maker == IOMMU_VTD ? "iotlb" : "pages"));
+        assert_int_equal(freed, tables);
+        assert_false(iommu_reaches(NEW, 0x345));
+        assert_int_equal(iommu_set(NEW, 0x345, 0x346, true), 0);
+        assert_false(iommu_reaches(NEW, 0x345));
+    }
+}
+
+static bool even(unsigned space, u64 frame) { return space == NEW && !(frame & 1); }
+
+static void follows_what_it_is_told_under_the_lock(void **state)
+{
+    (void)state;
+    start_it(IOMMU_VTD);
+    assert_int_equal(iommu_space_make(NEW), 0);
+    assert_int_equal(iommu_set(NEW, 0x345, 0x346, true), 0);
+    told[0] = '\0';
+    assert_int_equal(iommu_follow(NEW, 0x344, even), 0);
+    assert_string_equal(told, "");                                      /* what is added needs no flush */
+    assert_int_equal(iommu_follow(NEW, 0x345, even), 0);
+    assert_string_equal(told, "iotlb ");
+    assert_true(iommu_reaches(NEW, 0x344) && !iommu_reaches(NEW, 0x345));
+}
+
+/* Functions whose requests are known by another's name, or that the firmware uses, cannot be kept apart. */
+static void some_functions_cannot_be_moved(void **state)
+{
+    (void)state;
+    machine(IOMMU_VTD, "off");
+    assert_non_null(strstr(iommu_why_not(FUNCTION), "no IOMMU is used"));
+    start_it(IOMMU_VTD);
+    assert_null(iommu_why_not(FUNCTION));
+    assert_non_null(strstr(iommu_why_not(0x10000 | FUNCTION), "no IOMMU translates"));
+    iommu_info.nr_regions = 1;
+    iommu_info.regions[0] = (struct iommu_region){ maddr(0x50000000), maddr(0x50001000), .first = FUNCTION, .last = FUNCTION };
+    assert_non_null(strstr(iommu_why_not(FUNCTION), "the firmware uses it"));
+    assert_null(iommu_why_not(FUNCTION + 1));
+    iommu_info.scopes[iommu_info.nr_scopes++] =
+        (struct iommu_scope){ .kind = IOMMU_FUNCTIONS, .first = 0x300, .last = 0x30f, .has_alias = true, .alias = 0x308 };
+    assert_non_null(strstr(iommu_why_not(0x300), "cannot tell it from others"));
+    assert_non_null(strstr(iommu_why_not(0x308), "cannot tell it from others"));
+    assert_null(iommu_why_not(0x310));
+}
+
+static void units_say_how_many_domains_they_tell_apart(void **state)
+{
+    (void)state;
+    machine(IOMMU_VTD, "on");
+    assert_int_equal(iommu_nr_spaces(), 15);
+    machine(IOMMU_AMD, "on");
+    assert_int_equal(iommu_nr_spaces(), IOMMU_SPACES);
+}
+
 static void regions_in_ram_are_left_out(void **state)
 {
     (void)state;
@@ -342,7 +496,7 @@ static void regions_in_ram_are_left_out(void **state)
     iommu_info.regions[0] = (struct iommu_region){ .start = maddr(0x50000000), .end = maddr(0x50002000) };
     iommu_info.regions[1] = (struct iommu_region){ .start = maddr(0x200000), .end = maddr(0x201000) };
     iommu_start();
-    assert_true(iommu_reaches(0x50001) && !iommu_reaches(0x50002) && !iommu_reaches(0x200));
+    assert_true(iommu_reaches(SPACE_DOM0, 0x50001) && !iommu_reaches(SPACE_DOM0, 0x50002) && !iommu_reaches(SPACE_DOM0, 0x200));
     assert_true(logged("[0x200000, 0x200fff] that the firmware reserves is RAM"));
 }
 
@@ -354,7 +508,7 @@ static bool gone_at_flush;
 static void look_at_flush(void)
 {
     freed_at_flush = freed;
-    gone_at_flush = !io_lookup(&tables, 0x12345);
+    gone_at_flush = !io_lookup(&spaces[SPACE_DOM0], 0x12345);
 }
 
 /* When the unit is told to forget, the entry is gone, and its table is not freed; when the call returns, it has been told. */
@@ -363,12 +517,12 @@ static void flushes_after_the_change_and_before_freeing(void **state)
     (void)state;
     for (enum iommu_maker maker = IOMMU_VTD; maker <= IOMMU_AMD; maker++) {
         start_it(maker);
-        assert_int_equal(iommu_set(0x12345, 0x12346, false), 0);
-        assert_int_equal(iommu_set(0x12345, 0x12346, true), 0);
+        assert_int_equal(iommu_set(SPACE_DOM0, 0x12345, 0x12346, false), 0);
+        assert_int_equal(iommu_set(SPACE_DOM0, 0x12345, 0x12346, true), 0);
         on_flush = look_at_flush;
         told[0] = '\0';
         freed = 0;
-        assert_int_equal(iommu_set(0x12200, 0x12400, false), 0);
+        assert_int_equal(iommu_set(SPACE_DOM0, 0x12200, 0x12400, false), 0);
         assert_string_equal(told, maker == IOMMU_VTD ? "iotlb " : "pages ");
         assert_true(gone_at_flush);
         assert_int_equal(freed_at_flush, 0);
@@ -381,11 +535,11 @@ static void a_frame_is_taken_away_without_memory(void **state)
 {
     (void)state;
     machine(IOMMU_VTD, "dom0-strict");
-    assert_int_equal(iommu_set(0x200, 0x800, true), 0);
+    assert_int_equal(iommu_set(SPACE_DOM0, 0x200, 0x800, true), 0);
     no_memory = true;
-    assert_int_equal(iommu_set(0x345, 0x346, false), 0);
+    assert_int_equal(iommu_set(SPACE_DOM0, 0x345, 0x346, false), 0);
     no_memory = false;
-    assert_true(iommu_reaches(0x344) && !iommu_reaches(0x345) && iommu_reaches(0x346));
+    assert_true(iommu_reaches(SPACE_DOM0, 0x344) && !iommu_reaches(SPACE_DOM0, 0x345) && iommu_reaches(SPACE_DOM0, 0x346));
 }
 
 /* --- Interrupts --- */
@@ -456,6 +610,19 @@ static void faults_name_function_address_and_reason(void **state)
     assert_int_equal(registers[0x2010 / 8], 16);
 }
 
+static void faults_name_the_owner(void **state)
+{
+    (void)state;
+    start_it(IOMMU_VTD);
+    device = (struct pci_dev){ .sbdf = 0x0219, .owner = 7 };
+    a_fault(0x0219);
+    assert_true(logged("0000:02:03.1 of domain 7: write"));
+    device.owner = DOMID_IO;
+    a_fault(0x0219);
+    assert_true(logged("0000:02:03.1 of nobody: write"));
+    device = (struct pci_dev){ 0 };
+}
+
 static void a_storm_is_silenced(void **state)
 {
     u64 *root;
@@ -518,6 +685,10 @@ int main(void)
         cmocka_unit_test(amd_has_an_entry_for_each_function),
         cmocka_unit_test(passes_on_where_told), cmocka_unit_test(is_off_unless_told),
         cmocka_unit_test(a_unit_that_does_not_answer_is_given_up), cmocka_unit_test(a_unit_that_cannot_is_not_used),
+        cmocka_unit_test(a_function_moves_from_one_space_to_another), cmocka_unit_test(nobodys_space_reaches_nothing),
+        cmocka_unit_test(without_memory_a_function_stays_where_it_is), cmocka_unit_test(spaces_are_apart_and_end),
+        cmocka_unit_test(follows_what_it_is_told_under_the_lock), cmocka_unit_test(some_functions_cannot_be_moved),
+        cmocka_unit_test(units_say_how_many_domains_they_tell_apart), cmocka_unit_test(faults_name_the_owner),
         cmocka_unit_test(regions_in_ram_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),
         cmocka_unit_test(a_frame_is_taken_away_without_memory),
         cmocka_unit_test(interrupts_are_one_functions), cmocka_unit_test(x2apic_needs_a_unit_that_can),

@@ -65,7 +65,7 @@ static __attribute__((noinline)) int type_get_writable(mfn_t m, const struct dom
             /* It was a table until now: a CPU may still walk it. */
             domain_flush_stale((struct domain *)owner);
             atomic_or(&frame_types[m.v], FW_VALID);
-            if (unlikely(dma_strict))
+            if (unlikely(dma_exact))
                 dma_frame_changed(m.v);
         }
         return 0;
@@ -198,9 +198,8 @@ static void give_frames(struct domain *d, u64 first, u64 nr, unsigned flags)
             type_change(mfn_kept(m), FW_TYPE(FT_WRITABLE) | FW_VALID | 1);
         write_once(frame_refs[m], flags & MEMF_WITHDRAWN ? withdrawn_word(d) : unused_word(d, counted));
     }
-    /* Of others nobody can say yet what type they have: who gives them one says so. */
-    if (unlikely(iommu_on) && (!dma_strict || !counted))
-        dma_frames_given(d, first, first + nr);
+    if (unlikely(iommu_on))
+        dma_frames_given(d, first, first + nr, !counted);
 }
 
 mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)
@@ -318,8 +317,8 @@ void frame_final_put(mfn_t m, u64 w)
     --*account_of(d, w & FR_COUNTED);
     write_once(frame_refs[m.v], (u64)DOMID_INVALID << FR_OWNER_SHIFT);
     spin_unlock(&d->page_lock);
-    if (unlikely(dma_strict))
-        dma_frame_changed(m.v);
+    if (unlikely(dma_exact))
+        dma_frame_freed(d, m.v);
     flags = irq_save();
     write_once(frame_notes[m.v], p->head);
     p->head = (u32)m.v;

@@ -27,7 +27,7 @@ static always_inline bool type_try_change(mfn_t m, u32 *was, u32 to)
 {
     if (!try_cmpxchg(&frame_types[m.v], was, to))
         return false;
-    if (unlikely(dma_strict))
+    if (unlikely(dma_exact))
         dma_frame_changed(m.v);
     return true;
 }

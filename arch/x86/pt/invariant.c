@@ -291,15 +291,22 @@ static struct domain *owner_look(u16 id)
 }
 
 /* The firmware's regions are no RAM. */
-void frames_look_devices(u64 first, u64 end)
+static void look_space(unsigned space, u64 first, u64 end)
 {
-    for (u64 m = first; dma_strict && m < end; m++) {
+    for (u64 m = first; m < end; m++) {
         u16 id = frame_owner_id(mfn_kept(m));
 
-        (void)CLAUSE("devices", id == DOMID_IO || iommu_reaches(m) == dma_may_reach(m),
-                     "frame %#lx of d%u, with type word %#x, is %s reach of devices", m, id, frame_types[m],
-                     iommu_reaches(m) ? "within" : "out of");
+        (void)CLAUSE("devices", id == DOMID_IO || dma_is_right(space, m),
+                     "frame %#lx of d%u, with type word %#x, is %s reach of devices in space %u", m, id, frame_types[m],
+                     iommu_reaches(space, m) ? "within" : "out of", space);
     }
+}
+
+void frames_look_devices(u64 first, u64 end)
+{
+    for (unsigned space = 0; dma_exact && space < IOMMU_SPACES; space++)
+        if (dma_is_exact(space))
+            look_space(space, first, end);
 }
 
 void frames_look(void)

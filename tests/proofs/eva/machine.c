@@ -34,11 +34,13 @@ mfn_t held_mfn(u64 e)
 }
 
 /* No device has an IOMMU here. */
-bool iommu_on, dma_strict;
-void dma_frames_given(const struct domain *d, u64 first, u64 end) { (void)d, (void)first, (void)end; }
+bool iommu_on, dma_exact;
+void dma_frames_given(const struct domain *d, u64 first, u64 end, bool shared) { (void)d, (void)first, (void)end, (void)shared; }
 void dma_frame_changed(u64 frame) { (void)frame; }
-bool dma_may_reach(u64 frame) { (void)frame; return false; }
-bool iommu_reaches(u64 frame) { (void)frame; return false; }
+void dma_frame_freed(const struct domain *d, u64 frame) { (void)d, (void)frame; }
+bool dma_is_exact(unsigned space) { (void)space; return false; }
+bool dma_is_right(unsigned space, u64 frame) { (void)space, (void)frame; return true; }
+bool iommu_reaches(unsigned space, u64 frame) { (void)space, (void)frame; return false; }
 
 /* --- The legal state --- */
 

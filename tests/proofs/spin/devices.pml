@@ -1,6 +1,7 @@
 /*
- * What devices reach in strict mode: an I/O table follows a frame's two words, by looks that no lock covers (arch/x86/pt/dma.c; frame.c,
- * internal.h, table.c; drivers/iommu/iommu.c).
+ * What devices reach in an exact space: an I/O table follows a frame's two words (arch/x86/pt/dma.c; frame.c, internal.h, table.c;
+ * drivers/iommu/iommu.c). The looks are modelled without the lock that covers them now, which a space needs that is made while its
+ * domain runs: with one domain and its space there from the start they hold without.
  *
  * One frame, dom0's or the heap's; CPUS of dom0's, each of which does OPS operations: allocate the frame if the heap has it, take a writable
  * reference and drop it, make the frame a table and end that, give it up. A device writes whenever the I/O table lets it.
@@ -45,8 +46,8 @@ inline dma_frame_changed()
 {
     setting++;
     assert(setting == 1);
-    look = types;                           //@ dma.c:is_dom0s_writable 1 read_once(frame_types[m])
-    may = MAY(refs, look);                  //@ dma.c:is_dom0s_writable 2 read_once(frame_refs[m])
+    look = types;                           //@ dma.c:is_writable_of 1 read_once(frame_types[m])
+    may = MAY(refs, look);                  //@ dma.c:is_writable_of 2 read_once(frame_refs[m])
     if
     :: entry != may -> d_step { entry = may; assert(!entry || !trusted && !in_heap) }
     :: else

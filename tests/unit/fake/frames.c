@@ -131,18 +131,33 @@ void compat_m2p_set(u64 m, u64 gpfn) { (void)m, (void)gpfn; }
 /* --- Devices of domain 1 --- */
 
 bool iommu_on = true;
-static bool reached[ARENA_END];
+static bool reached[SPACE_FIRST_DOMU + 2][ARENA_END];
 
 bool iommu_wanted(void) { return true; }
-bool iommu_strict(void) { return true; }
+bool iommu_strict(void) { return false; }
 void iommu_start(void) { }
-bool iommu_reaches(u64 frame) { return reached[frame]; }
+unsigned iommu_nr_spaces(void) { return ARRAY_SIZE(reached); }
+bool iommu_reaches(unsigned space, u64 frame) { return space < ARRAY_SIZE(reached) && reached[space][frame]; }
+void smp_call(const cpumask_t *cpus, void (*fn)(void *), void *data) { (void)cpus, fn(data); }
 
-int iommu_set(u64 first, u64 end, bool may)
+int iommu_space_make(unsigned space)
+{
+    memset(&reached[space][ARENA_FIRST], 0, ARENA_NR);
+    return 0;
+}
+
+bool iommu_space_end(unsigned space) { return !iommu_space_make(space); }
+
+int iommu_set(unsigned space, u64 first, u64 end, bool may)
 {
     for (u64 m = first; m < end; m++)
-        reached[m] = may;
+        reached[space][m] = may;
     return 0;
+}
+
+int iommu_follow(unsigned space, u64 frame, bool (*may)(unsigned space, u64 frame))
+{
+    return iommu_set(space, frame, frame + 1, may(space, frame));
 }
 
 /* --- Setting up ---------------------------------------------------------------------------------------- */
@@ -163,6 +178,7 @@ void frames_reset(void)
     leave_hypervisor();
     for (unsigned i = 1; i < ARRAY_SIZE(domains); i++) {
         if (domains[i]) {
+            BUG_ON(dma_space_drop(domains[i]));
             mirror_free_domain(domains[i]);
             free(domains[i]->regions);
         }
@@ -172,9 +188,6 @@ void frames_reset(void)
     nr_frames = ARENA_END;
     memset(fake_types + ARENA_FIRST, 0, ARENA_NR * sizeof(fake_types[0]));
     BUG_ON(madvise(arena, ARENA_NR * PAGE_SIZE, MADV_DONTNEED));        /* zeros again, where anything was written */
-    memset(reached, 0, sizeof(reached));
-    dma_strict = true;
-    dma_domain = 1;
     heap_ready = false;
     heap_init_region(mfn(ARENA_FIRST), ARENA_NR);
     preempt_at(0, false);
@@ -204,8 +217,10 @@ struct domain *frames_domain(u16 id, enum pt_format_id fmt)
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     spin_lock_init(&d->page_lock, RANK_PAGES);
     vcpus[id].domain = d;
-    if (id == 1)
+    if (id == 1) {
         cpu_info()->current_vcpu = &vcpus[id];
+        BUG_ON(dma_space(d) < 0);       /* it has devices */
+    }
     return d;
 }
 

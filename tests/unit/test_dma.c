@@ -1,0 +1,154 @@
+/* Domains that get devices, and lose them, in the middle of their life: what devices reach is right at every step. */
+// SOURCES: arch/x86/pt/dma.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c arch/x86/mm/heap.c
+// SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
+// SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c
+// SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <asm/dma.h>
+#include <public/errno.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/lib.h>
+#include "fake/fake.h"
+#include "fake/frames.h"
+#include "fake/invariant.h"
+
+#define SPACE (SPACE_FIRST_DOMU + 1)    /* domain 1 has the first */
+
+static struct domain *dom, *other;
+static mfn_t writable, table, unused;
+
+static int setup(void **state)
+{
+    (void)state;
+    frames_reset();
+    dom = frames_domain(1, PT64);
+    other = frames_domain(2, PT64);
+    fake_invariant_reset();
+    writable = frames_new(other);
+    table = frames_new(other);
+    unused = frames_new(other);
+    assert_int_equal(frame_get_writable(writable, other), 0);
+    assert_int_equal(pt_get_table(other, table, 1), 0);
+    return 0;
+}
+
+static int give(void)
+{
+    int rc;
+
+    do {
+        rc = dma_space(other);
+        frames_look_devices(ARENA_FIRST, ARENA_END);
+    } while (rc == -ERESTART_HYPERCALL);
+    return rc;
+}
+
+static bool reached(mfn_t m) { return iommu_reaches(SPACE, m.v); }
+
+static void reaches_what_was_writable_before(void **state)
+{
+    (void)state;
+    assert_false(reached(writable));
+    assert_int_equal(give(), SPACE);
+    assert_true(reached(writable) && !reached(table) && !reached(unused));
+    assert_int_equal(give(), SPACE);
+    assert_false(iommu_reaches(SPACE_FIRST_DOMU, writable.v));
+}
+
+static void follows_what_changes_afterwards(void **state)
+{
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    frame_put_writable(writable);
+    assert_true(reached(writable));             /* nobody has it as anything else yet */
+    assert_int_equal(pt_get_table(other, writable, 1), 0);
+    assert_false(reached(writable));
+    assert_int_equal(frame_get_writable(unused, other), 0);
+    assert_true(reached(unused));
+    frame_put_writable(unused);
+    assert_true(domain_release_frame(other, unused));
+    assert_false(reached(unused));
+    frames_look_devices(ARENA_FIRST, ARENA_END);
+}
+
+/* Frames change while the space is being made, some before and some behind where that is. */
+static void follows_while_it_is_made(void **state)
+{
+    mfn_t late;
+
+    (void)state;
+    preempt_at(1, true);
+    assert_int_equal(dma_space(other), -ERESTART_HYPERCALL);
+    late = frames_new(other);
+    assert_int_equal(frame_get_writable(late, other), 0);
+    assert_true(reached(late));
+    frame_put_writable(writable);
+    assert_int_equal(pt_get_table(other, writable, 1), 0);
+    assert_int_equal(give(), SPACE);
+    assert_true(reached(late) && !reached(writable));
+    preempt_at(0, false);
+}
+
+static void ends_with_the_last_device(void **state)
+{
+    mfn_t late;
+
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    assert_int_equal(dma_space_drop(other), 0);
+    assert_false(reached(writable));
+    late = frames_new(other);
+    assert_int_equal(frame_get_writable(late, other), 0);
+    assert_false(reached(late));
+    assert_int_equal(dma_space_drop(other), 0);
+    assert_true(dma_exact);                     /* domain 1's */
+    assert_int_equal(dma_space_drop(dom), 0);
+    assert_false(dma_exact);
+    assert_int_equal(give(), SPACE_FIRST_DOMU);
+    assert_true(iommu_reaches(SPACE_FIRST_DOMU, late.v) && dma_exact);
+}
+
+/* A frame that is its domain's and shared with the hypervisor is writable from the start. */
+static void shared_frames_are_reached_as_they_come(void **state)
+{
+    mfn_t m;
+
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    m = domain_alloc_shared_frame(other);
+    frames_look_devices(ARENA_FIRST, ARENA_END);
+    assert_true(reached(m));
+    assert_true(domain_release_frame(other, m));
+    assert_false(reached(m));
+}
+
+static void as_many_as_units_tell_apart(void **state)
+{
+    struct domain third = *other;
+
+    (void)state;
+    third.id = 3;                               /* and it has no frames */
+    assert_int_equal(give(), SPACE);
+    assert_int_equal(dma_space(&third), -ENOSPC);
+    assert_int_equal(dma_space_drop(other), 0);
+    assert_int_equal(dma_space(&third), SPACE);
+    assert_false(reached(writable));
+    assert_int_equal(dma_space_drop(&third), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(reaches_what_was_writable_before, setup), cmocka_unit_test_setup(follows_what_changes_afterwards, setup),
+        cmocka_unit_test_setup(follows_while_it_is_made, setup), cmocka_unit_test_setup(ends_with_the_last_device, setup),
+        cmocka_unit_test_setup(shared_frames_are_reached_as_they_come, setup), cmocka_unit_test_setup(as_many_as_units_tell_apart, setup),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
