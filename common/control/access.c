@@ -1,4 +1,5 @@
 /* Which device memory, I/O ports and interrupts a domain may use. Nobody can hand on what is not its own. */
+#include <pvisor/devices.h>
 #include <pvisor/rangeset.h>
 #include "internal.h"
 
@@ -51,10 +52,44 @@ s64 dc_ioport_permission(struct domain *d, struct xen_domctl *op, gva_t)
                       p->allow_access);
 }
 
-s64 dc_no_passthrough(struct domain *, struct xen_domctl *op, gva_t)
+/* --- PCI functions --- */
+
+/* 0; -EOPNOTSUPP: no PCI function; -EINVAL; -ESRCH: for nobody who could have one. */
+static int check_device(const struct domain *d, const struct xen_domctl *op, u16 not_a_domain)
 {
-    return refuse(-EOPNOTSUPP, "command %u: there is no IOMMU that could give devices away", op->cmd);
+    const struct xen_domctl_assign_device *a = &op->u.assign_device;
+
+    if (a->dev != XEN_DOMCTL_DEV_PCI)
+        return refuse(-EOPNOTSUPP, "device of kind %u, only PCI's (%u) are known", a->dev, XEN_DOMCTL_DEV_PCI);
+    if (a->flags & ~XEN_DOMCTL_DEV_RDM_RELAXED)
+        return refuse(-EINVAL, "flags %#x, possible is %#x", a->flags, XEN_DOMCTL_DEV_RDM_RELAXED);
+    return d || op->domain == not_a_domain ? 0 : refuse(-ESRCH, "there is no domain %u", op->domain);
 }
+
+/* For DOMID_IO: nobody is to have it. */
+s64 dc_assign_device(struct domain *d, struct xen_domctl *op, gva_t)
+{
+    int rc = check_device(d, op, DOMID_IO);
+
+    return rc ? rc : device_assign(d, op->u.assign_device.u.pci.machine_sbdf);
+}
+
+s64 dc_deassign_device(struct domain *d, struct xen_domctl *op, gva_t)
+{
+    int rc = check_device(d, op, DOMID_IO);
+
+    return rc ? rc : device_deassign(d, op->u.assign_device.u.pci.machine_sbdf);
+}
+
+s64 dc_test_assign_device(struct domain *d, struct xen_domctl *op, gva_t)
+{
+    int rc = check_device(d, op, DOMID_INVALID);
+
+    return rc ? rc : device_test(op->u.assign_device.u.pci.machine_sbdf);
+}
+
+/* Functions that no IOMMU can tell apart are not given away at all. */
+s64 dc_no_groups(struct domain *, struct xen_domctl *, gva_t) { return refuse(-EOPNOTSUPP, "there are no groups of devices"); }
 
 /* libxl asks for each domain, and takes this errno alone for an answer. */
 s64 dc_no_colors(struct domain *d, struct xen_domctl *op, gva_t)

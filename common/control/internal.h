@@ -51,7 +51,7 @@ domctl_fn dc_max_mem, dc_getpageframeinfo3, dc_shadow_op, dc_hypercall_init;
 domctl_fn dc_set_address_size, dc_get_address_size;
 /* access.c */
 domctl_fn dc_irq_permission, dc_iomem_permission, dc_ioport_permission, dc_gsi_permission;
-domctl_fn dc_no_passthrough, dc_no_hvm, dc_no_colors;
+domctl_fn dc_assign_device, dc_deassign_device, dc_test_assign_device, dc_no_groups, dc_no_hvm, dc_no_colors;
 /* policy.c */
 domctl_fn dc_get_cpu_policy, dc_set_cpu_policy, dc_settscinfo, dc_gettscinfo;
 sysctl_fn sc_cpu_policy, sc_cpu_featureset, sc_levelling_caps;

@@ -1,5 +1,6 @@
 /* Control calls on a domain as a whole: from its creation to its end, and what the tools see of it. */
 #include <asm/features.h>
+#include <pvisor/devices.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/lib.h>
 #include <pvisor/sched.h>
@@ -8,7 +9,7 @@
 #include "internal.h"
 
 /* What a PV domain may be asked to have. s3_integrity and xs_domain change nothing but what is reported. */
-#define FLAGS_ALLOWED (XEN_DOMCTL_CDF_s3_integrity | XEN_DOMCTL_CDF_xs_domain | XEN_DOMCTL_CDF_oos_off)
+#define FLAGS_ALLOWED (XEN_DOMCTL_CDF_s3_integrity | XEN_DOMCTL_CDF_xs_domain | XEN_DOMCTL_CDF_oos_off | XEN_DOMCTL_CDF_iommu)
 
 static int check_create(const struct xen_domctl_createdomain *c)
 {
@@ -16,9 +17,11 @@ static int check_create(const struct xen_domctl_createdomain *c)
 
     if (c->flags & (XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap))
         return refuse(-EINVAL, "HVM and PVH guests are not supported: use type=\"pv\"");
-    if (c->flags & XEN_DOMCTL_CDF_iommu || c->iommu_opts)
-        return refuse(-EINVAL, "PCI passthrough is not supported: flags %#x, IOMMU options %#x", c->flags,
-                      c->iommu_opts);
+    if (c->flags & XEN_DOMCTL_CDF_iommu && !devices_can_be_given())
+        return refuse(-EINVAL, "no PCI device can be given to a domain: that takes an IOMMU (iommu=on), or pci-unsafe=");
+    /* Where it keeps what devices reach is asked of HVM guests alone. */
+    if (c->iommu_opts & ~(c->flags & XEN_DOMCTL_CDF_iommu ? XEN_DOMCTL_IOMMU_no_sharept : 0))
+        return refuse(-EINVAL, "flags %#x, IOMMU options %#x", c->flags, c->iommu_opts);
     if (c->flags & ~FLAGS_ALLOWED)
         return refuse(-EINVAL, "flags %#x, possible are %#x", c->flags, FLAGS_ALLOWED);
     if (c->arch.emulation_flags & ~XEN_X86_EMU_PIT || c->arch.misc_flags & ~XEN_X86_MISC_FLAGS_MAX)

@@ -3,6 +3,7 @@
 #include <asm/smp.h>
 #include <pvisor/console.h>
 #include <pvisor/cpupool.h>
+#include <pvisor/devices.h>
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/sched.h>
@@ -20,7 +21,8 @@ s64 sc_physinfo(struct xen_sysctl *op)
     p->max_cpu_id = nr_cpus - 1;
     p->nr_nodes = 1;
     p->cpu_khz = (u32)tsc_khz();
-    p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1 | XEN_SYSCTL_PHYSCAP_gnttab_v2;
+    p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1 | XEN_SYSCTL_PHYSCAP_gnttab_v2 |
+                      (devices_can_be_given() ? XEN_SYSCTL_PHYSCAP_directio : 0);
     p->total_pages = heap_total_frames();
     p->free_pages = heap_free_frames();
     p->outstanding_pages = claimed_frames();

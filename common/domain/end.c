@@ -3,6 +3,7 @@
 #include <public/errno.h>
 #include <public/sched.h>
 #include <pvisor/cpupool.h>
+#include <pvisor/devices.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/frame.h>
 #include <pvisor/gnttab.h>
@@ -104,6 +105,7 @@ static int drop_claim(struct domain *d)
 
 static int (*const teardown[])(struct domain *d) = {
     stop,
+    devices_release,
     leave_pool,
     close_events,
     gnttab_release_mappings,

@@ -377,7 +377,7 @@ const char *iommu_why_not(u32 sbdf)
         return "no IOMMU translates for it";
     if (has_region(sbdf))
         return "the firmware uses it, with memory of its own";
-    return has_alias(sbdf) ? "the IOMMU cannot tell it from others" : NULL;
+    return has_alias(sbdf) || pci_named_by_bridge(sbdf) ? "the IOMMU cannot tell it from others" : NULL;
 }
 
 int iommu_move(u32 sbdf, unsigned space)

@@ -10,11 +10,11 @@
 #include <pvisor/spinlock.h>
 #include "internal.h"
 
-#define MAX_HIDDEN 16
+#define MAX_NAMED 16
 
 struct list pci_devices = LIST_INIT(pci_devices);
 static spinlock_t list_lock = SPINLOCK_INIT(RANK_PCI);
-static struct hidden { u32 sbdf[MAX_HIDDEN]; unsigned nr; } hidden;
+static struct named { u32 sbdf[MAX_NAMED]; unsigned nr; } hidden, unsafe;
 
 /* A number below limit that ends with the character `end`; *p moves behind that. */
 static bool parse_part(const char **p, char end, unsigned limit, unsigned *v)
@@ -29,13 +29,13 @@ static bool parse_part(const char **p, char end, unsigned limit, unsigned *v)
     return true;
 }
 
-/* physdev_dom0_hide=([segment:]bus:device.function)... in hexadecimal digits. */
-static bool parse_hidden(const char **p, struct hidden *to)
+/* ([segment:]bus:device.function) in hexadecimal digits. */
+static bool parse_name(const char **p, struct named *to)
 {
     const char *close = strchr(*p, ')'), *colon = strchr(*p, ':'), *second = colon ? strchr(colon + 1, ':') : NULL;
     unsigned seg = 0, bus, dev, fn;
 
-    if (*(*p)++ != '(' || to->nr == MAX_HIDDEN || (close && second && second < close && !parse_part(p, ':', 0x10000, &seg)))
+    if (*(*p)++ != '(' || to->nr == MAX_NAMED || (close && second && second < close && !parse_part(p, ':', 0x10000, &seg)))
         return false;
     if (!parse_part(p, ':', 256, &bus) || !parse_part(p, '.', 32, &dev) || !parse_part(p, ')', 8, &fn))
         return false;
@@ -43,25 +43,33 @@ static bool parse_hidden(const char **p, struct hidden *to)
     return true;
 }
 
-static int parse_hide(const char *p)
+static int parse_names(const char *p, struct named *to)
 {
-    struct hidden new = hidden;
+    struct named new = *to;
 
     while (*p)
-        if (!parse_hidden(&p, &new))
+        if (!parse_name(&p, &new))
             return -EINVAL;
-    hidden = new;
+    *to = new;
     return 0;
 }
-CMDLINE_OPTION("physdev_dom0_hide", parse_hide);
 
-bool pci_is_hidden(u32 sbdf)
+static int parse_hide(const char *p) { return parse_names(p, &hidden); }
+CMDLINE_OPTION("physdev_dom0_hide", parse_hide);
+static int parse_unsafe(const char *p) { return parse_names(p, &unsafe); }
+CMDLINE_OPTION("pci-unsafe", parse_unsafe);
+
+static bool is_named(const struct named *n, u32 sbdf)
 {
-    for (unsigned i = 0; i < hidden.nr; i++)
-        if (hidden.sbdf[i] == sbdf)
+    for (unsigned i = 0; i < n->nr; i++)
+        if (n->sbdf[i] == sbdf)
             return true;
     return false;
 }
+
+bool pci_is_hidden(u32 sbdf) { return is_named(&hidden, sbdf); }
+bool pci_is_unsafe(u32 sbdf) { return is_named(&unsafe, sbdf); }
+bool pci_any_unsafe(void) { return unsafe.nr; }
 
 /* Also one that is gone. */
 static struct pci_dev *find_locked(u32 sbdf)
@@ -82,6 +90,18 @@ struct pci_dev *pci_find(u32 sbdf)
     dev = find_locked(sbdf);
     spin_unlock(&list_lock);
     return dev && !read_once(dev->gone) ? dev : NULL;
+}
+
+struct pci_dev *pci_find_owned(u16 domid)
+{
+    struct pci_dev *dev, *found = NULL;
+
+    spin_lock(&list_lock);
+    list_for_each(dev, &pci_devices, link)
+        if (dev->owner == domid)
+            found = dev;
+    spin_unlock(&list_lock);
+    return found;
 }
 
 /* The entry of a function; NULL: no memory for a new one. */
@@ -132,6 +152,8 @@ int pci_remove_device(u32 sbdf)
 {
     struct pci_dev *dev = pci_find(sbdf);
 
+    if (dev && read_once(dev->owner))
+        return refuse(-EBUSY, PCI_FMT " is not dom0's: take it back first", PCI_ARGS(sbdf));
     if (dev && !dev->nr_msi && !dev->nr_msix)
         write_once(dev->gone, true);
     return dev ? 0 : -ENODEV;
@@ -166,8 +188,8 @@ static void dump_devices(char, struct cpu_regs *)
     list_for_each(dev, &pci_devices, link) {
         if (dev->gone)
             continue;
-        printk("  " PCI_FMT " %04x:%04x class %06x MSI %u MSI-X %u%s\n", PCI_ARGS(dev->sbdf), dev->vendor,
-               dev->device, dev->class_code, dev->nr_msi, dev->nr_msix, dev->hidden ? " hidden" : "");
+        printk("  " PCI_FMT " %04x:%04x class %06x MSI %u MSI-X %u d%u%s\n", PCI_ARGS(dev->sbdf), dev->vendor,
+               dev->device, dev->class_code, dev->nr_msi, dev->nr_msix, dev->owner, dev->hidden ? " hidden" : "");
     }
     spin_unlock(&list_lock);
 }

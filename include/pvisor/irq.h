@@ -74,6 +74,7 @@ void lapic_send_init_sipi(u32 apic_id, u8 start_page);
 /* Domain side: pirqs (include/public/physdev.h). */
 int pirq_domain_init(struct domain *d);
 void pirq_domain_destroy(struct domain *d);             /* unbinds and unmaps all */
+void pirq_unmap_device(struct domain *d, u32 sbdf);     /* its messages come to d no more: the function is not d's now */
 void pirq_unshare_eoi_map(struct domain *d);            /* gives back the frame of PHYSDEVOP_pirq_eoi_gmfn; d's vCPUs run no more */
 /* Binds pirq of v's domain to deliver to event port; -EPERM, -EINVAL, -EBUSY. */
 int pirq_bind(struct vcpu *v, u32 pirq, u32 port, bool shareable);

@@ -18,13 +18,16 @@ struct domain;
 #define PCI_VENDOR_ID 0x00
 #define PCI_COMMAND 0x04
 #define PCI_COMMAND_MEMORY 0x0002
+#define PCI_COMMAND_MASTER 0x0004
 #define PCI_STATUS 0x06
 #define PCI_STATUS_CAP_LIST 0x0010
 #define PCI_CLASS_REVISION 0x08
+#define PCI_CLASS_BRIDGE 0x06     /* upper byte of the class */
 #define PCI_HEADER_TYPE 0x0e
 #define PCI_BAR0 0x10
 #define PCI_CAP_POINTER 0x34
 #define PCI_CAP_MSI 0x05
+#define PCI_CAP_EXPRESS 0x10
 #define PCI_CAP_MSIX 0x11
 
 struct pci_dev {
@@ -56,9 +59,17 @@ u8 pci_find_capability(u32 sbdf, u8 id);
 /* Machine address of memory BAR n (0-5); 0 for I/O BARs and unset ones. */
 u64 pci_bar_address(u32 sbdf, unsigned n);
 
+/* The old bus behind a bridge has requests with names of the bridge's choice, on the same bus. */
+static inline bool pci_named_by_bridge(u32 sbdf) { return sbdf >> 8 & 0xff && !pci_find_capability(sbdf, PCI_CAP_EXPRESS); }
+
 /* Devices are never freed while known; NULL if there is none. */
 struct pci_dev *pci_find(u32 sbdf);
-/* dom0 found (or lost) a device: -ENODEV if nothing answers there, -ENOMEM; repeated adding is no error. */
+/* One that is this domain's, gone or not; NULL. */
+struct pci_dev *pci_find_owned(u16 domid);
+/* pci-unsafe= names it, or any: it may be given away though no IOMMU keeps it from others' memory. */
+bool pci_is_unsafe(u32 sbdf);
+bool pci_any_unsafe(void);
+/* dom0 found (or lost) a device: -ENODEV if nothing answers there, -ENOMEM; -EBUSY: it is another's. Repeated adding is no error. */
 int pci_add_device(u32 sbdf);
 int pci_remove_device(u32 sbdf);
 /* For XEN_SYSCTL_pcitopoinfo and the debug key 'Q'. */

@@ -157,15 +157,18 @@ static u16 new_domain(void)
 
 #define FREE_GSI 10
 
-/* What xl does to give a device away: the interrupt is dom0's to give; there it ends, for want of an IOMMU. */
+/* What xl does to give a device away: the interrupt is dom0's to give; there it ends. The function is 0000:00:00.0. */
 static void try_passthrough(u16 domid)
 {
     GUEST(physdev_map_pirq) map = { .domid = domid, .type = MAP_PIRQ_TYPE_GSI, .index = FREE_GSI, .pirq = FREE_GSI };
     struct physdev_unmap_pirq unmap = { .domid = domid, .pirq = FREE_GSI };
 
     CHECK_OK(physdev_op(PHYSDEVOP_map_pirq, &map));
-    CHECK_SAYS(EOPNOTSUPP, "there is no IOMMU", ONE_DOMCTL(assign_device, op_.domain = domid));
-    CHECK_SAYS(EOPNOTSUPP, "there is no IOMMU", ONE_DOMCTL(test_assign_device, op_.domain = domid));
+    CHECK_SAYS(EOPNOTSUPP, "it is a bridge", ONE_DOMCTL(assign_device, op_.domain = domid));
+    CHECK_SAYS(EOPNOTSUPP, "it is a bridge", ONE_DOMCTL(test_assign_device, op_.domain = DOMID_INVALID));
+    CHECK_SAYS(ENODEV, "is not there", ONE_DOMCTL(deassign_device, op_.domain = domid));
+    CHECK_SAYS(ESRCH, "there is no domain", ONE_DOMCTL(assign_device, op_.domain = DOMID_INVALID));
+    CHECK_SAYS(EOPNOTSUPP, "device of kind 1", ONE_DOMCTL(assign_device, { op_.domain = domid; op_.u.assign_device.dev = 1; }));
     CHECK_OK(physdev_op(PHYSDEVOP_unmap_pirq, &unmap));
 }
 

@@ -58,6 +58,18 @@ struct domain *domain_create(u16 domid, const struct domain_config *cfg, bool, i
 
 struct domain *domain_get_next(u32 domid) { return domid <= 2 ? domain_get(2) : domid <= 5 ? domain_get(5) : NULL; }
 
+static bool can_give;
+bool devices_can_be_given(void) { return can_give; }
+
+static struct { const struct domain *d; u32 sbdf; unsigned calls; } assigned;
+int device_assign(struct domain *d, u32 sbdf)
+{
+    assigned.d = d;
+    assigned.sbdf = sbdf;
+    assigned.calls++;
+    return 0;
+}
+
 /* --- Tests --------------------------------------------------------------------------------------------------- */
 
 static const u32 versions[] = { XEN_DOMCTL_INTERFACE_VERSION_4_17, XEN_DOMCTL_INTERFACE_VERSION_4_18, XEN_DOMCTL_INTERFACE_VERSION_4_19,
@@ -260,6 +272,49 @@ static void states_are_told(void **state)
     assert_int_equal(five->refs, 1);
 }
 
+/* A domain may be made for devices where some can be given, whatever it is told of tables, which are ours to keep. */
+static void a_domain_is_made_for_devices_where_there_are_some(void **state)
+{
+    struct xen_domctl_createdomain *c;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        can_give = i;
+        fill(XEN_DOMCTL_INTERFACE_VERSION_4_22);
+        c = &op->u.createdomain;
+        c->flags |= XEN_DOMCTL_CDF_iommu;
+        c->iommu_opts = XEN_DOMCTL_IOMMU_no_sharept;
+        assert_int_equal(call(XEN_DOMCTL_createdomain, XEN_DOMCTL_INTERFACE_VERSION_4_22, 7), i ? 0 : -EINVAL);
+    }
+    c->iommu_opts = ~0u;
+    assert_int_equal(call(XEN_DOMCTL_createdomain, XEN_DOMCTL_INTERFACE_VERSION_4_22, 7), -EINVAL);
+    c->flags &= ~XEN_DOMCTL_CDF_iommu;
+    c->iommu_opts = XEN_DOMCTL_IOMMU_no_sharept;
+    assert_int_equal(call(XEN_DOMCTL_createdomain, XEN_DOMCTL_INTERFACE_VERSION_4_22, 7), -EINVAL);
+}
+
+static s64 assign(u16 domid, u32 kind, u32 flags)
+{
+    op->u.assign_device = (struct xen_domctl_assign_device){ .dev = kind, .flags = flags, .u.pci.machine_sbdf = 0x123 };
+    return call(XEN_DOMCTL_assign_device, XEN_DOMCTL_INTERFACE_VERSION_4_17, domid);
+}
+
+static void devices_go_to_a_domain_or_to_nobody(void **state)
+{
+    (void)state;
+    assigned.calls = 0;
+    assert_int_equal(assign(2, XEN_DOMCTL_DEV_PCI, 0), 0);
+    assert_ptr_equal(assigned.d, two);
+    assert_int_equal(assigned.sbdf, 0x123);
+    assert_int_equal(assign(DOMID_IO, XEN_DOMCTL_DEV_PCI, XEN_DOMCTL_DEV_RDM_RELAXED), 0);
+    assert_null(assigned.d);
+    assert_int_equal(assign(77, XEN_DOMCTL_DEV_PCI, 0), -ESRCH);
+    assert_int_equal(assign(DOMID_INVALID, XEN_DOMCTL_DEV_PCI, 0), -ESRCH);
+    assert_int_equal(assign(2, XEN_DOMCTL_DEV_DT, 0), -EOPNOTSUPP);
+    assert_int_equal(assign(2, XEN_DOMCTL_DEV_PCI, 2), -EINVAL);
+    assert_int_equal(assigned.calls, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +326,8 @@ int main(void)
         cmocka_unit_test_setup(a_gsi_is_given_and_taken, fresh),
         cmocka_unit_test_setup(device_memory_that_is_taken_back_is_noted, fresh),
         cmocka_unit_test_setup(states_are_told, fresh),
+        cmocka_unit_test_setup(a_domain_is_made_for_devices_where_there_are_some, fresh),
+        cmocka_unit_test_setup(devices_go_to_a_domain_or_to_nobody, fresh),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,6 +68,8 @@ void panic(const char *fmt, ...)
 }
 
 static struct pci_dev device;
+static bool conventional;           /* functions are on an old bus, behind a bridge */
+u8 pci_find_capability(u32 sbdf, u8 id) { return (void)sbdf, id == PCI_CAP_EXPRESS && !conventional ? 0x40 : 0; }
 struct pci_dev *pci_find(u32 sbdf) { return sbdf == device.sbdf ? &device : NULL; }
 
 const struct iommu_unit *iommu_unit_of(u32 sbdf) { return sbdf >> 16 ? NULL : &iommu_info.units[0]; }
@@ -477,6 +479,10 @@ static void some_functions_cannot_be_moved(void **state)
     assert_non_null(strstr(iommu_why_not(0x300), "cannot tell it from others"));
     assert_non_null(strstr(iommu_why_not(0x308), "cannot tell it from others"));
     assert_null(iommu_why_not(0x310));
+    conventional = true;
+    assert_non_null(strstr(iommu_why_not(0x310), "cannot tell it from others"));
+    assert_null(iommu_why_not(0x20));           /* bus 0 is behind none */
+    conventional = false;
 }
 
 static void units_say_how_many_domains_they_tell_apart(void **state)

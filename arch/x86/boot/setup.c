@@ -22,6 +22,7 @@
 #include <pvisor/efi.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/invariant.h>
+#include <pvisor/devices.h>
 #include <pvisor/iommu.h>
 #include <pvisor/irq.h>
 #include <pvisor/pci.h>
@@ -126,6 +127,7 @@ static noreturn_fn void start_on_final_stack(void)
     watchdog_start();
     hyp_release_init();
     dma_start();
+    devices_say();
     domain_unpause_by_controller(dom0);
     vcpu_start_on_cpu(current);
 }

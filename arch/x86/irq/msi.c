@@ -68,14 +68,6 @@ static void msi_unmask(struct irq_desc *desc)
     set_control(&desc->msi, MSI_MULTIPLE, MSI_ENABLE);
 }
 
-#define PCI_CAP_EXPRESS 0x10
-
-/* The old bus behind a bridge has requests with names of the bridge's choice, on the same bus. */
-static bool is_named_by_bridge(const struct pci_dev *dev)
-{
-    return dev->sbdf >> 8 & 0xff && !pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS);
-}
-
 static struct msi_message message_of(const struct irq_desc *desc)
 {
     struct pci_dev *dev = desc->msi.dev;
@@ -83,7 +75,7 @@ static struct msi_message message_of(const struct irq_desc *desc)
 
     if (!irq_remapper)
         return msi_compose(r.apic_id, r.vector);
-    r.any_of_bus = is_named_by_bridge(dev);
+    r.any_of_bus = pci_named_by_bridge(dev->sbdf);
     return irq_remapper->route(r);
 }
 

@@ -148,8 +148,12 @@ int pirq_map_gsi(struct domain *d, s32 gsi, s32 *pirq)
 /* map_lock is held. */
 static int map_msi(struct domain *d, u32 sbdf, bool msix, u32 index, u64 table_base, s32 *pirq)
 {
-    s64 n = choose(d, *pirq, true), irq;
+    const struct pci_dev *dev = pci_find(sbdf);
+    s64 n, irq;
 
+    if (dev && read_once(dev->owner) != d->id)
+        return refuse(-ENODEV, PCI_FMT " is not domain %u's", PCI_ARGS(sbdf), d->id);
+    n = choose(d, *pirq, true);
     if (n < 0)
         return n;
     irq = msi_create(sbdf, msix, index, table_base);
@@ -199,12 +203,26 @@ int pirq_unmap(struct domain *d, s32 pirq)
     int err = 0;
 
     spin_lock(&map_lock);
+    /* -ESRCH: another's went with its function. Linux's dom0 frees its own part then, and keeps it for ever at any other error. */
     if (pirq < 0 || !mapped(d, pirq))
-        err = refuse(-EINVAL, "pirq %d of domain %u is not mapped", pirq, d->id);
+        err = refuse(d == current->domain ? -EINVAL : -ESRCH, "pirq %d of domain %u is not mapped", pirq, d->id);
     else
         drop(d, &d->pirqs->pirq[pirq]);
     spin_unlock(&map_lock);
     return err;
+}
+
+/* Whoever maps one looks whose the function is under the lock: so none comes afterwards. */
+void pirq_unmap_device(struct domain *d, u32 sbdf)
+{
+    spin_lock(&map_lock);
+    for (u32 i = 0; i < pirq_limit(d); i++) {
+        struct pirq *p = &d->pirqs->pirq[i];
+
+        if (p->state == PIRQ_MSI && irq_descs[p->irq].msi.dev->sbdf == sbdf)
+            drop(d, p);
+    }
+    spin_unlock(&map_lock);
 }
 
 void pirq_unshare_eoi_map(struct domain *d)

@@ -8,6 +8,7 @@
 
 #include <asm/atomic.h>
 #include <public/errno.h>
+#include <pvisor/devices.h>
 #include <pvisor/trace.h>
 #include <pvisor/fetch.h>
 #include <pvisor/guest.h>
@@ -636,3 +637,11 @@ void fake_reset(void)
     guest_used = 0;
     nr_blocks = 0;
 }
+
+/* --- Devices: dom0's, all of them ----------------------------------------------------------------- */
+
+FAKE bool devices_can_be_given(void) { return false; }
+FAKE int device_test(u32 sbdf) { return (void)sbdf, -EOPNOTSUPP; }
+FAKE int device_assign(struct domain *d, u32 sbdf) { return (void)d, (void)sbdf, -EOPNOTSUPP; }
+FAKE int device_deassign(struct domain *d, u32 sbdf) { return (void)d, (void)sbdf, -ENODEV; }
+FAKE int devices_release(struct domain *d) { return (void)d, 0; }

@@ -1,0 +1,132 @@
+/* Which domain a PCI function works for: pvisor/devices.h says. What it reaches then is asm/dma.h's. */
+#include <asm/dma.h>
+#include <public/domctl.h>
+#include <public/errno.h>
+#include <pvisor/devices.h>
+#include <pvisor/domain.h>
+#include <pvisor/irq.h>
+#include <pvisor/lib.h>
+#include <pvisor/pci.h>
+#include <pvisor/printk.h>
+
+bool devices_can_be_given(void) { return iommu_on || pci_any_unsafe(); }
+
+void devices_say(void)
+{
+    if (!devices_can_be_given())
+        printk(LOG_INFO "PCI devices cannot be given to domains: that takes an IOMMU (iommu=on), or pci-unsafe= for devices whose domains "
+               "may reach all memory\n");
+    if (pci_any_unsafe())
+        printk(LOG_WARNING "pci-unsafe: a domain that gets such a device without an IOMMU can read and write ALL memory of this machine\n");
+}
+
+/* --- Checks --- */
+
+/* NULL: it can be given away. */
+static const char *why_not(const struct pci_dev *dev)
+{
+    if (dev->hidden)
+        return "it is hidden from dom0, which must prepare it (xen-pciback.hide= hides it from dom0's other drivers)";
+    if (dev->header_type & 0x7f || dev->class_code >> 16 == PCI_CLASS_BRIDGE)
+        return "it is a bridge";
+    return pci_is_unsafe(dev->sbdf) ? NULL : iommu_why_not(dev->sbdf);
+}
+
+static int check_device(const struct pci_dev *dev, u32 sbdf)
+{
+    const char *why;
+
+    if (!dev)
+        return refuse(-ENODEV, "there is no PCI device " PCI_FMT, PCI_ARGS(sbdf));
+    why = why_not(dev);
+    if (why)
+        return refuse(-EOPNOTSUPP, PCI_FMT " cannot be given away: %s", PCI_ARGS(sbdf), why);
+    if (dev->owner != dom0->id && dev->owner != DOMID_IO)
+        return refuse(-EBUSY, PCI_FMT " is domain %u's", PCI_ARGS(sbdf), dev->owner);
+    return 0;
+}
+
+static int check_taker(const struct domain *d, const struct pci_dev *dev)
+{
+    if (d && (d->is_hardware || d->dying || !(d->createflags & XEN_DOMCTL_CDF_iommu)))
+        return refuse(-EINVAL, "domain %u was not made for devices (passthrough=), is dom0, or dies", d->id);
+    if (dev->nr_msi || dev->nr_msix)
+        return refuse(-EBUSY, PCI_FMT " has interrupts of domain %u's", PCI_ARGS(dev->sbdf), dev->owner);
+    return 0;
+}
+
+int device_test(u32 sbdf) { return check_device(pci_find(sbdf), sbdf); }
+
+/* --- Moves --- */
+
+/* One that no IOMMU can move stays where it is: pci-unsafe= named it. */
+static int hand_over(struct pci_dev *dev, unsigned space, u16 owner)
+{
+    int rc = iommu_why_not(dev->sbdf) ? 0 : iommu_move(dev->sbdf, space);
+
+    if (!rc)
+        write_once(dev->owner, owner);
+    return rc;
+}
+
+static void say_what_it_may(const struct domain *d, u32 sbdf)
+{
+    const char *why = iommu_why_not(sbdf);
+
+    if (why)
+        printk(LOG_WARNING PCI_FMT ": domain %u can read and write ALL memory through it (pci-unsafe; %s)\n", PCI_ARGS(sbdf), d->id, why);
+    else if (!iommu_remaps())
+        printk(LOG_WARNING PCI_FMT ": domain %u can raise any interrupt with it: interrupts are not remapped\n", PCI_ARGS(sbdf), d->id);
+}
+
+int device_assign(struct domain *d, u32 sbdf)
+{
+    struct pci_dev *dev = pci_find(sbdf);
+    int rc = check_device(dev, sbdf), space = SPACE_NOBODY;
+
+    if (!rc)
+        rc = check_taker(d, dev);
+    if (rc)
+        return rc;
+    if (d && !iommu_why_not(sbdf))
+        space = dma_space(d);
+    if (space < 0)
+        return space;
+    rc = hand_over(dev, (unsigned)space, d ? d->id : DOMID_IO);
+    if (d && !rc)
+        say_what_it_may(d, sbdf);
+    return rc;
+}
+
+/* It writes to no memory any more, which matters where no IOMMU keeps it from what was d's, and no interrupt of it comes to d. */
+static void take_back(struct domain *d, struct pci_dev *dev)
+{
+    pci_write(dev->sbdf, PCI_COMMAND, 2, pci_read(dev->sbdf, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
+    /* It has an entry of its own in the unit's tables already: that needs no memory. */
+    if (hand_over(dev, SPACE_NOBODY, DOMID_IO))
+        BUG();
+    pirq_unmap_device(d, dev->sbdf);
+}
+
+int device_deassign(struct domain *d, u32 sbdf)
+{
+    struct pci_dev *dev = pci_find(sbdf);
+
+    if (!dev || (dev->owner != (d ? d->id : DOMID_IO) && (d || dev->owner != dom0->id)))
+        return refuse(-ENODEV, PCI_FMT " is not there, or not %s's", PCI_ARGS(sbdf), d ? "this domain" : "nobody");
+    if (d && d->is_hardware)
+        return refuse(-EINVAL, PCI_FMT " is dom0's", PCI_ARGS(sbdf));
+    if (!d)
+        return hand_over(dev, SPACE_DOM0, dom0->id);
+    take_back(d, dev);
+    return 0;
+}
+
+int devices_release(struct domain *d)
+{
+    struct pci_dev *dev;
+
+    while ((dev = pci_find_owned(d->id)) != NULL)
+        take_back(d, dev);
+    return dma_space_drop(d);
+}

@@ -1,0 +1,249 @@
+/* Whose PCI functions are: what is given and taken back, in which order, and what is refused. */
+// SOURCES: tests/unit/fake/log.c common/domain/devices.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <asm/dma.h>
+#include <public/domctl.h>
+#include <public/errno.h>
+#include <pvisor/devices.h>
+#include <pvisor/domain.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/irq.h>
+#include <pvisor/lib.h>
+#include <pvisor/pci.h>
+#include <pvisor/printk.h>
+#include "fake/log.h"
+
+void abort(void) noreturn_fn;
+
+/* --- The machine: two functions and a bridge; what is done to them is said in a line --- */
+
+#define CARD   PCI_SBDF(0, 0, 3 << 3)
+#define OTHER  PCI_SBDF(0, 0, 4 << 3)
+#define BRIDGE PCI_SBDF(0, 0, 0)
+
+static struct pci_dev devs[3];
+static u32 unsafe;
+static const char *cannot;          /* what iommu_why_not() says */
+static u16 command;
+static int space_answer;
+static char done[512];
+bool iommu_on;
+static struct domain hardware = { .id = 0, .is_hardware = true }, taker, second;
+struct domain *dom0 = &hardware;
+
+static void tell(const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(done + strlen(done), sizeof(done) - strlen(done), fmt, args);
+    va_end(args);
+}
+
+void guest_log(const char *fmt, ...)
+{
+    char line[256];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(line, sizeof(line), fmt, args);
+    va_end(args);
+    printk("%s\n", line);
+}
+
+void panic(const char *fmt, ...)
+{
+    fail_msg("%s", fmt);
+    abort();
+}
+
+struct pci_dev *pci_find(u32 sbdf)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(devs); i++)
+        if (devs[i].sbdf == sbdf)
+            return &devs[i];
+    return NULL;
+}
+
+struct pci_dev *pci_find_owned(u16 domid)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(devs); i++)
+        if (devs[i].owner == domid)
+            return &devs[i];
+    return NULL;
+}
+
+bool pci_is_unsafe(u32 sbdf) { return unsafe && sbdf == unsafe; }
+bool pci_any_unsafe(void) { return unsafe; }
+u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes) { return (void)sbdf, (void)bytes, reg == PCI_COMMAND ? command : 0; }
+
+void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value)
+{
+    assert_true(reg == PCI_COMMAND && bytes == 2 && sbdf);
+    command = (u16)value;
+    tell("command %x ", value);
+}
+
+const char *iommu_why_not(u32 sbdf) { return (void)sbdf, iommu_on ? cannot : "no IOMMU is used"; }
+bool iommu_remaps(void) { return true; }
+int iommu_move(u32 sbdf, unsigned space) { return tell("move %x to %u ", sbdf, space), 0; }
+int dma_space(const struct domain *d) { return tell("space of %u ", d->id), space_answer; }
+int dma_space_drop(const struct domain *d) { return tell("drop %u ", d->id), 0; }
+
+/* Whoever maps one looks at the owner first. */
+void pirq_unmap_device(struct domain *d, u32 sbdf)
+{
+    assert_int_equal(pci_find(sbdf)->owner, DOMID_IO);
+    tell("unmap %u ", d->id);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    devs[0] = (struct pci_dev){ .sbdf = CARD, .class_code = 0x020000 };
+    devs[1] = (struct pci_dev){ .sbdf = OTHER, .class_code = 0x010802 };
+    devs[2] = (struct pci_dev){ .sbdf = BRIDGE, .class_code = 0x060000 };
+    taker = (struct domain){ .id = 5, .createflags = XEN_DOMCTL_CDF_iommu };
+    second = (struct domain){ .id = 6, .createflags = XEN_DOMCTL_CDF_iommu };
+    iommu_on = true;
+    unsafe = 0;
+    cannot = NULL;
+    command = 7;
+    space_answer = 2;
+    done[0] = '\0';
+    log_clear();
+    return 0;
+}
+
+static void did(const char *what)
+{
+    assert_string_equal(done, what);
+    done[0] = '\0';
+}
+
+/* --- Tests --- */
+
+static void a_function_goes_from_hand_to_hand(void **state)
+{
+    (void)state;
+    assert_int_equal(device_assign(NULL, CARD), 0);
+    did("move 18 to 1 ");
+    assert_int_equal(devs[0].owner, DOMID_IO);
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    did("space of 5 move 18 to 2 ");
+    assert_int_equal(devs[0].owner, 5);
+    assert_int_equal(device_deassign(&taker, CARD), 0);
+    did("command 3 move 18 to 1 unmap 5 ");
+    assert_int_equal(device_deassign(NULL, CARD), 0);
+    did("move 18 to 0 ");
+    assert_int_equal(devs[0].owner, 0);
+}
+
+static void what_one_has_no_other_gets(void **state)
+{
+    (void)state;
+    assert_int_equal(device_test(CARD), 0);
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_int_equal(device_test(CARD), -EBUSY);
+    assert_int_equal(device_assign(&second, CARD), -EBUSY);
+    assert_int_equal(device_assign(NULL, CARD), -EBUSY);
+    assert_int_equal(device_deassign(&second, CARD), -ENODEV);
+    assert_int_equal(device_deassign(NULL, CARD), -ENODEV);
+    assert_int_equal(devs[0].owner, 5);
+}
+
+static void some_are_not_given(void **state)
+{
+    (void)state;
+    assert_int_equal(device_assign(&taker, BRIDGE), -EOPNOTSUPP);
+    assert_int_equal(device_assign(&taker, PCI_SBDF(0, 9, 0)), -ENODEV);
+    cannot = "for a reason";
+    assert_int_equal(device_assign(&taker, CARD), -EOPNOTSUPP);
+    assert_non_null(strstr(log_text, "cannot be given away: for a reason"));
+    cannot = NULL;
+    devs[0].hidden = true;
+    assert_int_equal(device_assign(&taker, CARD), -EOPNOTSUPP);
+    devs[0].hidden = false;
+    devs[0].nr_msix = 1;
+    assert_int_equal(device_assign(&taker, CARD), -EBUSY);
+    did("");
+}
+
+static void some_do_not_get_any(void **state)
+{
+    (void)state;
+    assert_int_equal(device_assign(&hardware, CARD), -EINVAL);
+    taker.createflags = 0;
+    assert_int_equal(device_assign(&taker, CARD), -EINVAL);
+    second.dying = DOMAIN_DYING;
+    assert_int_equal(device_assign(&second, CARD), -EINVAL);
+    assert_int_equal(device_deassign(&hardware, CARD), -EINVAL);
+    did("");
+    assert_int_equal(devs[0].owner, 0);
+}
+
+/* The call is made again, or fails, and the function is where it was. */
+static void a_space_may_take_time_or_not_be_had(void **state)
+{
+    (void)state;
+    space_answer = -ERESTART_HYPERCALL;
+    assert_int_equal(device_assign(&taker, CARD), -ERESTART_HYPERCALL);
+    space_answer = -ENOMEM;
+    assert_int_equal(device_assign(&taker, CARD), -ENOMEM);
+    did("space of 5 space of 5 ");
+    assert_int_equal(devs[0].owner, 0);
+}
+
+static void the_end_takes_all_back(void **state)
+{
+    (void)state;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_int_equal(device_assign(&taker, OTHER), 0);
+    done[0] = '\0';
+    assert_int_equal(devices_release(&taker), 0);
+    did("command 3 move 18 to 1 unmap 5 command 3 move 20 to 1 unmap 5 drop 5 ");
+    assert_true(devs[0].owner == DOMID_IO && devs[1].owner == DOMID_IO);
+    assert_int_equal(devices_release(&second), 0);
+    did("drop 6 ");
+}
+
+/* Without an IOMMU: off, but for what is named, and that is said. It can at least not write once it is taken back. */
+static void without_an_iommu(void **state)
+{
+    (void)state;
+    iommu_on = false;
+    assert_false(devices_can_be_given());
+    devices_say();
+    assert_non_null(strstr(log_text, "PCI devices cannot be given to domains"));
+    assert_int_equal(device_assign(&taker, CARD), -EOPNOTSUPP);
+    unsafe = CARD;
+    log_clear();
+    assert_true(devices_can_be_given());
+    devices_say();
+    assert_non_null(strstr(log_text, "ALL memory of this machine"));
+    assert_null(strstr(log_text, "cannot be given"));
+    assert_int_equal(device_assign(&taker, OTHER), -EOPNOTSUPP);
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    did("");
+    assert_non_null(strstr(log_text, "domain 5 can read and write ALL memory through it"));
+    assert_int_equal(devices_release(&taker), 0);
+    did("command 3 unmap 5 drop 5 ");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_function_goes_from_hand_to_hand, setup), cmocka_unit_test_setup(what_one_has_no_other_gets, setup),
+        cmocka_unit_test_setup(some_are_not_given, setup), cmocka_unit_test_setup(some_do_not_get_any, setup),
+        cmocka_unit_test_setup(a_space_may_take_time_or_not_be_had, setup), cmocka_unit_test_setup(the_end_takes_all_back, setup),
+        cmocka_unit_test_setup(without_an_iommu, setup),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
