@@ -161,15 +161,18 @@ static u16 new_domain(void)
 static void try_passthrough(u16 domid)
 {
     GUEST(physdev_map_pirq) map = { .domid = domid, .type = MAP_PIRQ_TYPE_GSI, .index = FREE_GSI, .pirq = FREE_GSI };
+    GUEST(physdev_map_pirq) message = { .domid = domid, .type = MAP_PIRQ_TYPE_MSI_SEG, .index = -1, .pirq = -1 };
     struct physdev_unmap_pirq unmap = { .domid = domid, .pirq = FREE_GSI };
 
     CHECK_OK(physdev_op(PHYSDEVOP_map_pirq, &map));
+    CHECK_SAYS(ENODEV, "0000:00:00.0 is not domain", physdev_op(PHYSDEVOP_map_pirq, &message));
     CHECK_SAYS(EOPNOTSUPP, "it is a bridge", ONE_DOMCTL(assign_device, op_.domain = domid));
     CHECK_SAYS(EOPNOTSUPP, "it is a bridge", ONE_DOMCTL(test_assign_device, op_.domain = DOMID_INVALID));
     CHECK_SAYS(ENODEV, "is not there", ONE_DOMCTL(deassign_device, op_.domain = domid));
     CHECK_SAYS(ESRCH, "there is no domain", ONE_DOMCTL(assign_device, op_.domain = DOMID_INVALID));
     CHECK_SAYS(EOPNOTSUPP, "device of kind 1", ONE_DOMCTL(assign_device, { op_.domain = domid; op_.u.assign_device.dev = 1; }));
     CHECK_OK(physdev_op(PHYSDEVOP_unmap_pirq, &unmap));
+    CHECK_EQ(physdev_op(PHYSDEVOP_unmap_pirq, &unmap), -ESRCH);     /* as if it had gone with its function */
 }
 
 /* Buttons are HVM guests', a reset is nobody's. */
