@@ -310,15 +310,14 @@ bool iommu_reaches(unsigned space, u64 frame)
 }
 
 /* Some of its tables at a time. The number may be another's tomorrow, so the last flush is of all. */
-bool iommu_space_end(unsigned space)
+bool iommu_space_end(unsigned space, u64 *first)
 {
     struct io_tables *t = &spaces[space];
     bool done = true;
-    u64 first = 0;
 
     spin_lock(&tables_lock);
     if (t->root) {
-        done = !set_and_flush(space, &first, 1UL << 9 * levels, false);
+        done = !set_and_flush(space, first, 1UL << 9 * levels, false);
         if (done)
             io_tables_free(t);
     }

@@ -74,7 +74,8 @@ void iommu_start(void);
 enum { SPACE_DOM0, SPACE_NOBODY, SPACE_FIRST_DOMU };
 unsigned iommu_nr_spaces(void);                     /* that the units can tell apart, at most IOMMU_SPACES */
 int iommu_space_make(unsigned space) must_check;    /* empty; -ENOMEM */
-bool iommu_space_end(unsigned space) must_check;    /* no function is in it; false: some of it is gone, do it again */
+/* No function is in it, and nothing is added any more. From *first on, 0 at first; false: there is more to do. */
+bool iommu_space_end(unsigned space, u64 *first) must_check;
 /*
  * Its functions may, or may no longer, reach the frames first to before end. In the latter case none does when it returns, and nothing is
  * under way. -ENOMEM, -ERANGE: some of them may be as they were. Any context but interrupts; a lock of rank IOMMU is taken.

@@ -114,6 +114,23 @@ static void ends_with_the_last_device(void **state)
     assert_true(iommu_reaches(SPACE_FIRST_DOMU, late.v) && dma_exact);
 }
 
+/* Others, who map frames of a domain that dies, add none while the end gives way. */
+static void nothing_comes_back_while_it_ends(void **state)
+{
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    preempt_at(1, true);
+    for (unsigned i = 0; i <= unused.v - ARENA_FIRST; i++)
+        assert_int_equal(dma_space_drop(other), -ERESTART_HYPERCALL);
+    assert_int_equal(frame_get_writable(unused, other), 0);
+    frames_look_devices(ARENA_FIRST, ARENA_END);
+    assert_false(reached(unused));
+    while (dma_space_drop(other))
+        frames_look_devices(ARENA_FIRST, ARENA_END);
+    preempt_at(0, false);
+    assert_false(reached(unused) || reached(writable));
+}
+
 /* A frame that is its domain's and shared with the hypervisor is writable from the start. */
 static void shared_frames_are_reached_as_they_come(void **state)
 {
@@ -147,6 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(reaches_what_was_writable_before, setup), cmocka_unit_test_setup(follows_what_changes_afterwards, setup),
         cmocka_unit_test_setup(follows_while_it_is_made, setup), cmocka_unit_test_setup(ends_with_the_last_device, setup),
+        cmocka_unit_test_setup(nothing_comes_back_while_it_ends, setup),
         cmocka_unit_test_setup(shared_frames_are_reached_as_they_come, setup), cmocka_unit_test_setup(as_many_as_units_tell_apart, setup),
     };
 

@@ -49,7 +49,8 @@ void *alloc_pages(unsigned order)
 
 void free_pages(void *p, unsigned order) { (void)p, (void)order, freed++; }
 void *ioremap(maddr_t a, size_t size) { (void)a, (void)size; return memory; }
-mfn_t max_ram_mfn(void) { return mfn_kept(0x40000); }
+static u64 max_ram;
+mfn_t max_ram_mfn(void) { return mfn_kept(max_ram); }
 u64 now_ns(void) { return time_now += MILLISECS(1); }
 void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu) { (void)cpu, t->fn = fn, t->data = data; }
 void timer_set(struct timer *t, u64 expires) { t->expires = expires; }
@@ -192,6 +193,7 @@ static void machine(enum iommu_maker maker, const char *option)
     log_clear();
     fake_direct_map = (u64)memory;
     used = 1;
+    max_ram = 0x40000;
     freed = retargets = 0;
     deaf = 0;
     x2apic = iommu_on = remapping = false;
@@ -423,6 +425,7 @@ static void spaces_are_apart_and_end(void **state)
     (void)state;
     for (enum iommu_maker maker = IOMMU_VTD; maker <= IOMMU_AMD; maker++) {
         unsigned before, tables;
+        u64 first;
 
         start_it(maker);
         before = used;
@@ -435,7 +438,8 @@ static void spaces_are_apart_and_end(void **state)
         tables = used - before;
         told[0] = '\0';
         freed = 0;
-        while (!iommu_space_end(NEW))
+        first = 0;
+        while (!iommu_space_end(NEW, &first))
             ;
         assert_true(strstr(told, maker == IOMMU_VTD ? "iotlb" : "pages"));
         assert_int_equal(freed, tables);
@@ -443,6 +447,28 @@ static void spaces_are_apart_and_end(void **state)
         assert_int_equal(iommu_set(NEW, 0x345, 0x346, true), 0);
         assert_false(iommu_reaches(NEW, 0x345));
     }
+}
+
+/* Each call goes on where the last one was, however much there is that has nothing. */
+static void the_end_comes_on_the_largest_machines(void **state)
+{
+    u64 first = 0, far = 5UL << 27;
+    unsigned calls = 1;
+
+    (void)state;
+    machine(IOMMU_VTD, "off");
+    registers[0x08 / 8] |= 4UL << 8;                                    /* tables of 4 levels */
+    max_ram = far;
+    options.on = true;
+    iommu_init();
+    assert_int_equal(levels, 4);
+    assert_int_equal(iommu_space_make(NEW), 0);
+    for (u64 frame = 0; frame <= far; frame += 1UL << 27)               /* in each of 5 times 512 GiB */
+        assert_int_equal(iommu_set(NEW, frame + 7, frame + 8, true), 0);
+    for (; !iommu_space_end(NEW, &first); calls++)
+        assert_true(calls < 100);
+    assert_true(calls > 1);
+    assert_null(spaces[NEW].root);
 }
 
 static bool even(unsigned space, u64 frame) { return space == NEW && !(frame & 1); }
@@ -693,6 +719,7 @@ int main(void)
         cmocka_unit_test(a_unit_that_does_not_answer_is_given_up), cmocka_unit_test(a_unit_that_cannot_is_not_used),
         cmocka_unit_test(a_function_moves_from_one_space_to_another), cmocka_unit_test(nobodys_space_reaches_nothing),
         cmocka_unit_test(without_memory_a_function_stays_where_it_is), cmocka_unit_test(spaces_are_apart_and_end),
+        cmocka_unit_test(the_end_comes_on_the_largest_machines),
         cmocka_unit_test(follows_what_it_is_told_under_the_lock), cmocka_unit_test(some_functions_cannot_be_moved),
         cmocka_unit_test(units_say_how_many_domains_they_tell_apart), cmocka_unit_test(faults_name_the_owner),
         cmocka_unit_test(regions_in_ram_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),

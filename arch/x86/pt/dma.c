@@ -15,7 +15,8 @@
  */
 static struct exact {
     u16 domid;              /* DOMID_INVALID: nobody's, or not exact */
-    u64 opened;             /* frames below it have been looked at; what changes since then the hooks see to */
+    bool ending;            /* nothing is to be reached any more */
+    u64 done;               /* frames below it have been looked at, or, ending, are gone; what changes since then the hooks see to */
 } exact[IOMMU_SPACES] = { [0 ... IOMMU_SPACES - 1] = { .domid = DOMID_INVALID } };
 bool dma_exact;
 
@@ -38,7 +39,9 @@ static bool may_reach(unsigned space, u64 frame)
 {
     u16 domid = read_once(exact[space].domid);
 
-    return domid == DOMID_INVALID ? space == SPACE_DOM0 && !is_ours(frame) : is_writable_of(domid, frame);
+    if (domid == DOMID_INVALID)
+        return space == SPACE_DOM0 && !is_ours(frame);
+    return !read_once(exact[space].ending) && is_writable_of(domid, frame);
 }
 
 bool dma_is_exact(unsigned space) { return read_once(exact[space].domid) != DOMID_INVALID; }
@@ -47,7 +50,7 @@ bool dma_is_right(unsigned space, u64 frame)
 {
     bool reaches = iommu_reaches(space, frame);
 
-    return reaches == may_reach(space, frame) || (!reaches && frame >= exact[space].opened);
+    return reaches == may_reach(space, frame) || (reaches == exact[space].ending && frame >= exact[space].done);
 }
 
 /* Its number; -1: it has none. */
@@ -82,7 +85,7 @@ void dma_start(void)
     if (!iommu_wanted())
         return;
     if (iommu_strict())
-        exact[SPACE_DOM0] = (struct exact){ dom0->id, nr_frames };
+        exact[SPACE_DOM0] = (struct exact){ .domid = dom0->id, .done = nr_frames };
     if (open_dom0())
         iommu_start();
     else
@@ -106,7 +109,7 @@ static int make_space(u16 domid)
     rc = iommu_space_make(n);
     if (rc)
         return rc;
-    exact[n].opened = 0;
+    exact[n].done = 0;
     write_once(exact[n].domid, domid);
     write_once(dma_exact, true);
     /* Each CPU has been here: a word that it changes from now on it changes with the space in sight; earlier changes are seen below. */
@@ -120,20 +123,20 @@ static bool has_region(const struct domain *d, u64 m) { return d->regions[m / RE
 
 static int open_region(const struct domain *d, unsigned n)
 {
-    u64 first = exact[n].opened, end = min(first + REGION, nr_frames);
+    u64 first = exact[n].done, end = min(first + REGION, nr_frames);
     int rc = 0;
 
     for (u64 m = first; !rc && has_region(d, first) && m < end; m++)
         if (is_writable_of(d->id, m))
             rc = iommu_follow(n, m, may_reach);
     if (!rc)
-        exact[n].opened = end;
+        exact[n].done = end;
     return rc;
 }
 
 static int open_more(const struct domain *d, unsigned n)
 {
-    while (exact[n].opened < nr_frames) {
+    while (exact[n].done < nr_frames) {
         int rc = open_region(d, n);
 
         if (rc)
@@ -169,13 +172,18 @@ static bool any_exact(void)
 int dma_space_drop(const struct domain *d)
 {
     int n = d->is_hardware ? -1 : exact_of(d->id);
+    struct exact *e = &exact[max(n, 0)];
 
     if (n < 0)
         return 0;
-    while (!iommu_space_end((unsigned)n))
+    if (!e->ending)
+        e->done = 0;
+    write_once(e->ending, true);
+    while (!iommu_space_end((unsigned)n, &e->done))
         if (preempt_needed())
             return -ERESTART_HYPERCALL;
-    write_once(exact[n].domid, DOMID_INVALID);
+    write_once(e->domid, DOMID_INVALID);
+    write_once(e->ending, false);
     write_once(dma_exact, any_exact());
     return 0;
 }

@@ -146,7 +146,14 @@ int iommu_space_make(unsigned space)
     return 0;
 }
 
-bool iommu_space_end(unsigned space) { return !iommu_space_make(space); }
+/* Frame by frame, so that it can give way anywhere. */
+bool iommu_space_end(unsigned space, u64 *first)
+{
+    *first = max(*first, (u64)ARENA_FIRST);
+    if (*first < ARENA_END)
+        reached[space][(*first)++] = false;
+    return *first == ARENA_END;
+}
 
 int iommu_set(unsigned space, u64 first, u64 end, bool may)
 {
