@@ -33,6 +33,8 @@ void rangeset_free(struct rangeset *r)
     xfree(r);
 }
 
+bool rangeset_is_empty(const struct rangeset *r) { return !r || !read_once(r->nr); }
+
 /* Takes r's lock, with room for one more range; false without memory, and then the lock is free. */
 static bool lock_with_room(struct rangeset *r, u64 *flags)
 {

@@ -72,7 +72,8 @@ void asm_offsets(void)
     OFFSET(VCPU_kernel_mode, struct vcpu, arch.kernel_mode);
     OFFSET(VCPU_nmi_pending, struct vcpu, arch.nmi_pending);
     OFFSET(VCPU_nmi_masked, struct vcpu, arch.nmi_masked);
-    OFFSET(VCPU_root_kernel, struct vcpu, arch.root_kernel);
+    OFFSET(VCPU_walked_user, struct vcpu, arch.walked[0]);
+    OFFSET(VCPU_walked_kernel, struct vcpu, arch.walked[1]);
     OFFSET(VCPU_root_user, struct vcpu, arch.root_user);
     OFFSET(VCPU_cr3, struct vcpu, arch.cr3);
     OFFSET(VCPU_kernel_sp, struct vcpu, arch.kernel_sp);

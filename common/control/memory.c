@@ -43,7 +43,7 @@ s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_getpageframeinfo3 *g = &op->u.getpageframeinfo3;
 
-    if (d->arch.mirrored)
+    if (d->arch.fmt->pte_bytes == 4)
         return refuse(-EOPNOTSUPP, "d%u: the tools that save a domain know no %s tables", d->id, d->arch.fmt->name);
     if (g->num > MAX_FRAMES_PER_CALL)
         return refuse(-E2BIG, "%lu frames, at most %u in one call", g->num, MAX_FRAMES_PER_CALL);
@@ -55,17 +55,6 @@ s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t)
             return -EFAULT;
     }
     return 0;
-}
-
-/* Dirty tracking does not exist yet; that it is off is what a plain save asks for. */
-s64 dc_shadow_op(struct domain *d, struct xen_domctl *op, gva_t)
-{
-    const struct xen_domctl_shadow_op *s = &op->u.shadow_op;
-
-    if (s->op == XEN_DOMCTL_SHADOW_OP_OFF)
-        return 0;
-    return refuse(-EOPNOTSUPP, "d%u: log-dirty operation %u, mode %#x: live migration is not supported",
-                  d->id, s->op, s->mode);
 }
 
 s64 dc_hypercall_init(struct domain *d, struct xen_domctl *op, gva_t)

@@ -384,3 +384,17 @@ void fifo_destroy(struct domain *d)
     xfree(ed->fifo);
     ed->fifo = NULL;
 }
+
+void evtchn_for_frames(struct domain *d, void (*fn)(struct domain *d, mfn_t m))
+{
+    struct evtchn_domain *ed = d->evtchn;
+    struct vcpu *v;
+
+    spin_lock(&ed->lock);
+    for (u32 i = 0; ed->fifo && i < MAX_PAGES && ed->fifo->page[i].p; i++)
+        fn(d, ed->fifo->page[i].mfn);
+    for_each_vcpu(d, v)
+        if (v->fifo && v->fifo->page.p)
+            fn(d, v->fifo->page.mfn);
+    spin_unlock(&ed->lock);
+}

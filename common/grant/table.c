@@ -3,6 +3,7 @@
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/steps.h>
 
 #define HANDLES_PER_TOOLSTACK_FRAME 256
 #define MAX_HANDLES (1u << 22)
@@ -186,6 +187,24 @@ void gnttab_dump(struct domain *d)
         a = grant_active(t, ref);
         printk(LOG_INFO "  %5u: frame %#x, used by d%u: %u read-only, %u read-write\n", ref, a->frame,
                a->domid, a->readers, a->writers);
+    }
+    spin_unlock(&t->lock);
+}
+
+void gnttab_for_writable(struct domain *d, void (*fn)(struct domain *d, mfn_t m))
+{
+    struct grant_table *t = d->gnttab;
+
+    if (!t)
+        return;
+    spin_lock(&t->lock);
+    for (u32 i = 0; i < t->nr_frames; i++) {
+        const struct grant_frame *f = &t->frame[i];
+
+        steps_add(8);
+        for (u32 j = 0; j < f->nr_active; j++)
+            if (f->active[j].writers)
+                fn(d, mfn_kept(f->active[j].frame));
     }
     spin_unlock(&t->lock);
 }

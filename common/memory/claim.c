@@ -2,6 +2,7 @@
  * Claims: memory set aside for a domain that is about to be built; the heap keeps them (pvisor/frame.h). And the one place where guests'
  * memory is allocated.
  */
+#include <asm/dirty.h>
 #include <pvisor/lib.h>
 #include <pvisor/steps.h>
 #include "internal.h"
@@ -91,7 +92,9 @@ mfn_t memory_alloc(struct domain *d, unsigned order, u32 mem_flags, unsigned fla
 
 void memory_publish(struct domain *d, mfn_t m, unsigned order, u64 gpfn)
 {
-    for (u64 i = 0; i < 1UL << order; i++)
+    for (u64 i = 0; i < 1UL << order; i++) {
         m2p_set(mfn_add(m, i), gpfn + i);
+        log_dirty(d, mfn_add(m, i));
+    }
     domain_return_frames(d, m, 1UL << order);
 }

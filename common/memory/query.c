@@ -32,12 +32,18 @@ static s64 tot_pages(const struct domain *d) { return (s64)d->tot_pages; }
 static s64 max_pages(const struct domain *d) { return (s64)d->max_pages; }
 
 /* What the guest says of itself, in shared_info: it lays out its own pseudo-physical memory. */
-static s64 max_gpfn(const struct domain *d)
+u64 domain_nr_gpfns(const struct domain *d)
 {
     enum abi_word w = domain_word(d);
     const char guest_shared *p = (const char guest_shared *)d->shared_info + abi_offset(w, shared_info, arch) +
                                  abi_offset(w, arch_shared_info, max_pfn);
-    u64 nr = w == ABI_64 ? read_shared(*(const u64 guest_shared *)p) : read_shared(*(const u32 guest_shared *)p);
+
+    return w == ABI_64 ? read_shared(*(const u64 guest_shared *)p) : read_shared(*(const u32 guest_shared *)p);
+}
+
+static s64 max_gpfn(const struct domain *d)
+{
+    u64 nr = domain_nr_gpfns(d);
 
     return nr ? (s64)(nr - 1) : 0;
 }

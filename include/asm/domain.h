@@ -6,6 +6,7 @@
 #include <pvisor/abi.h>
 #include <pvisor/cpumask.h>
 #include <pvisor/fetch.h>
+#include <pvisor/softirq.h>
 #include <pvisor/spinlock.h>
 #include <pvisor/types.h>
 
@@ -56,6 +57,7 @@ struct arch_vcpu {
 
     mfn_t root_kernel, root_user;  /* typed references held; INVALID_MFN when none */
     u64 cr3;                       /* what the CPU loads now */
+    u64 walked[2];                 /* 64-bit: what it loads for the user's and the kernel's root: these or their mirrors */
     u64 *monitor_l4;               /* 32-bit formats: hypervisor-owned top levels, else NULL */
     u64 *monitor_l3;
 
@@ -71,13 +73,23 @@ struct arch_vcpu {
 struct arch_domain {
     const struct pt_format *fmt;
     enum abi_word word;
-    bool mirrored;                 /* the hardware walks tables of ours that shadow the guest's: pt/mirror.c */
+    bool mirrored;                 /* each of its tables has a mirror, which all stores keep in step: pt/mirror.c */
+    bool mirror_walked;            /* ... and that is what the hardware walks */
+    bool own_faults_64;            /* a 64-bit guest's whose faults are all its own: its tables are walked in place */
+    u8 store;                      /* enum store: how far a change of it has come: pt/store.c */
+    u64 store_at;                  /* frames done */
+    bool store_stops;              /* a mirror that was wanted could not be had: store_end waits for vCPUs to rest */
+    struct tasklet store_end;
+    bool logging, log_ready;       /* what is written is noted, and all mirrors permit only what is: asm/dirty.h */
+    bool log_taken;                /* a report has taken frames out of the log, and mirrors that still permit them are to follow */
+    struct dirty_log *log;         /* from the first time on, until the domain's end: who notes takes no lock */
     spinlock_t pt_lock;            /* all changes of this domain's page tables and frame types */
     u64 *perdomain_l3;             /* shared by all page tables of the domain: slot 260 */
     mfn_t perdomain_l3_mfn;
     u64 stale, flushed;            /* see note_stale() */
     cpumask_t dirty_cpus;          /* union of its vCPUs' since the last full flush */
-    u32 **mirror;                  /* pt32: guest frame -> first frame of its mirror, by two levels of 1024 */
+    u32 **mirror;                  /* guest frame -> first frame of its mirror, by rows of 1024; NULL: there are none */
+    u64 mirror_rows;
     u32 mirror_dead;               /* list of mirrors that wait for a flush: pt/mirror.c */
     u32 nr_mirror_dead;            /* since the last flush on their account */
     u64 nr_mirror_frames;          /* of mirrors that are in use */

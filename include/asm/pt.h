@@ -149,6 +149,7 @@ static always_inline bool pt_in_known_mirrored_l1(const struct domain *d, u64 ma
     return known;
 }
 void pt_know_l1(struct domain *d, mfn_t m);
+void pt_know_none(struct domain *d);
 /* pt_update_leaf() of the entry at p, in such a table, for d's own frames. */
 int pt_update_known(struct domain *d, u64 *p, u64 e);
 int pt_update_known_ad(struct domain *d, u64 *p, u64 e);      /* PT_PRESERVE_AD */
@@ -209,7 +210,20 @@ bool pt_find_l1_below(const struct domain *d, mfn_t root, u64 va, mfn_t *table, 
 void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
 #define pt_lock(d)   spin_lock(&(d)->arch.pt_lock)
 #define pt_unlock(d) spin_unlock(&(d)->arch.pt_lock)
-/* Mirrored formats (pt/mirror.c): the tables that the hardware walks in place of the guest's. */
+/*
+ * --- The store: whether the hardware walks d's tables in place or their mirrors; pt/store.c ---
+ *
+ * By the control domain, for another. begin: a domain with entries of 8 bytes becomes mirrored; of others there is nothing to do. 0,
+ * -ENOMEM, or -ERESTART_HYPERCALL: to be called again, until it is neither. end: back again, 0 or -ERESTART_HYPERCALL.
+ */
+enum store { STORE_IN_PLACE, STORE_ALLOCATING, STORE_FILLING, STORE_MIRRORED, STORE_ENDING };
+void pt_store_init(struct domain *d);
+int pt_mirror_begin(struct domain *d);
+int pt_mirror_end(struct domain *d);
+/* Under pt_lock: a table that becomes one is to have a mirror. 0, -errno, or -RESTART: there is none, and the mirrored store ends. */
+int mirror_wanted(struct domain *d, mfn_t m, unsigned level);
+
+/* Mirrors (pt/mirror.c). */
 int mirror_init_domain(struct domain *d);      /* once d is mirrored, or is not; 0 or -ENOMEM */
 void mirror_free_domain(struct domain *d);
 int mirror_alloc(struct domain *d, mfn_t m, unsigned level);   /* no effect if there is one; 0, -ENOMEM, -EINVAL */
@@ -227,7 +241,9 @@ void mirror_set_root(struct vcpu *v);
 void mirror_clear_root(struct vcpu *v);
 /* PAE: entry idx of a level-3 table changed, which vCPUs may have as their root. */
 void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e);
+/* Entry idx of m becomes e, whose references the caller accounts for; twins: only in m's mirror, if it has one yet. */
 void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
+void mirror_twins(const struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
 /* Grants: replaces a leaf entry of d by one whose references the caller holds; the old entry's are dropped. 0 or -errno. */
 int pt_replace_leaf(struct domain *d, mfn_t table, unsigned idx, u64 e);
 /* Frames typed as segment descriptors. */
@@ -236,6 +252,8 @@ void frame_put_segdesc(struct domain *d, mfn_t m);
 int pt_relinquish(struct domain *d);
 void pt_walk_dump(const struct vcpu *v, u64 va);
 void pt_fill_hv_slots(struct domain *d, u64 *root);
+/* That slot of a root's mirror, if it has one. */
+void mirror_show_m2p(const struct domain *d, mfn_t root, u64 e);
 /* With VMASST_TYPE_m2p_strict, user space does not see the M2P: its root lacks that slot. */
 static inline void pt_show_m2p(const struct domain *d, mfn_t root, bool user)
 {
@@ -244,6 +262,8 @@ static inline void pt_show_m2p(const struct domain *d, mfn_t root, bool user)
     if (likely(!(d->vm_assist >> VMASST_TYPE_m2p_strict & 1)) || mfn_eq(root, INVALID_MFN))
         return;
     write_once(((u64 *)mfn_to_virt(root))[slot], user ? 0 : hyp_l4[slot]);
+    if (unlikely(d->arch.mirrored))
+        mirror_show_m2p(d, root, user ? 0 : hyp_l4[slot]);
     isolation_forget(d, root);
 }
 void pt_fill_top(const struct domain *d, u64 *l4);   /* the hypervisor's slots of a level-4 table */

@@ -37,12 +37,22 @@ bool pv_deliver_page_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address
 bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs);     /* the event callback */
 
 /* --- pv/switch.c --- */
-/* v->arch.cr3 from its roots. */
+u64 mirror_root(const struct domain *d, mfn_t root);    /* 64-bit: the machine address of what the hardware walks in place of root */
+static inline u64 pv_walked_root(const struct domain *d, mfn_t root)
+{
+    return unlikely(d->arch.mirror_walked) && !mfn_eq(root, INVALID_MFN) ? mirror_root(d, root) : root.v << PAGE_SHIFT;
+}
+
+/* What v's CPU loads, from its roots. */
 static inline void pv_make_cr3(struct vcpu *v)
 {
-    mfn_t root = v->arch.kernel_mode || v->domain->arch.word == ABI_32 ? v->arch.root_kernel : v->arch.root_user;
-
-    v->arch.cr3 = v->arch.monitor_l4 ? virt_to_maddr(v->arch.monitor_l4).v : root.v << PAGE_SHIFT;
+    if (v->arch.monitor_l4) {
+        v->arch.cr3 = virt_to_maddr(v->arch.monitor_l4).v;
+        return;
+    }
+    v->arch.walked[0] = pv_walked_root(v->domain, v->arch.root_user);
+    v->arch.walked[1] = pv_walked_root(v->domain, v->arch.root_kernel);
+    v->arch.cr3 = v->arch.walked[v->arch.kernel_mode];
 }
 
 /* The current vCPU, a 64-bit guest's, goes from user to kernel mode or back: its page tables, which are its own, and GS base. */
@@ -50,7 +60,7 @@ static inline void pv_change_mode(struct vcpu *v, bool kernel)
 {
     v->arch.kernel_mode = kernel;
     __asm__ volatile("swapgs" ::: "memory");
-    v->arch.cr3 = (kernel ? v->arch.root_kernel : v->arch.root_user).v << PAGE_SHIFT;
+    v->arch.cr3 = v->arch.walked[kernel];
     load_guest_cr3(v->arch.cr3);
 }
 void pv_load_cr3(struct vcpu *v);                /* on this CPU; flushes the TLB */
@@ -82,7 +92,8 @@ bool pv_pt_write_fault(struct cpu_regs *regs, u64 address);  /* true: emulated *
  * held up by them.
  */
 bool pv_user_fault(struct vcpu *v, const struct cpu_regs *regs, u64 linear, unsigned bytes, bool write);
-bool mirror_fault(struct vcpu *v, u64 address, u32 error);   /* pt32: true if the mirror was brought up to date */
+/* A fault on the mirrors below v's root, a page table of its guest's: true if they lacked what its own tables permit, and do no more. */
+bool mirror_fault(struct vcpu *v, mfn_t root, u64 address, u32 error);
 
 /* --- pv/domain.c, pv/context.c --- */
 int pv_set_format(struct domain *d, enum pt_format_id id);

@@ -222,6 +222,7 @@ bool domain_has_registered_info(const struct domain *d);
  */
 int vcpu_area_set(struct vcpu *v, struct vcpu_area *a, u64 maddr, size_t size);
 void vcpu_areas_drop(struct vcpu *v);
+u64 domain_nr_gpfns(const struct domain *d);    /* what the guest says of itself in shared_info, whatever that is: one beyond its highest */
 /*
  * Sets aside memory for pages frames in all, those that d has included (0: no claim); what d then allocates
  * comes out of it. -ENOMEM: not that much is free; -EINVAL: beyond its maximum, or it has more already.

@@ -58,6 +58,8 @@ void vcpu_mark_events_pending(struct vcpu *v);
 void evtchn_dump(struct domain *d);              /* debug key 'e' */
 /* For v->arch layer after VCPUOP_register_vcpu_info moved the vcpu_info: keep selectors pending. */
 void evtchn_vcpu_info_moved(struct vcpu *v);
+/* Calls fn(d, m) for each frame of d's that the hypervisor writes events to, besides vcpu_info's. */
+void evtchn_for_frames(struct domain *d, void (*fn)(struct domain *d, mfn_t m));
 
 /* XEN_DOMCTL_set_virq_handler: d gets the machine-wide virq from now on, and may bind it. 0 or -EINVAL. */
 int virq_set_handler(struct domain *d, u32 virq);

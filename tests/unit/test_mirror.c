@@ -102,7 +102,7 @@ static void expect_fault(mfn_t root, unsigned i2, unsigned i1, u32 error)
     u64 e2 = entry(root, i2), e1 = e2 & PTE_P ? entry(pte_mfn(e2), i1) : 0;
     bool ours = allowed(e2, error) && allowed(e1, error), linear = i2 == 900;
 
-    assert_int_equal(mirror_fault(&vcpu, (u64)i2 << 22 | (u64)i1 << 12 | 5, error), ours);
+    assert_int_equal(mirror_fault(&vcpu, vcpu.arch.root_kernel, (u64)i2 << 22 | (u64)i1 << 12 | 5, error), ours);
     assert_int_equal(entry(root, i2), ours ? e2 | PTE_A : e2);
     /* What a linear entry leads to is an upper entry: no hardware walks on from there. */
     if (e2 & PTE_P && !(linear && i1 == i2))
@@ -132,15 +132,15 @@ static void other_faults_are_the_guests(void **state)
     mfn_t root = make_tree();
 
     (void)state;
-    assert_false(mirror_fault(&vcpu, 1UL << 22 | 3UL << 12, 0));
+    assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, 1UL << 22 | 3UL << 12, 0));
     vcpu.arch.root_kernel = root;
-    assert_false(mirror_fault(&vcpu, 2UL << 22 | 3UL << 12, PF_RSVD));
+    assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, 2UL << 22 | 3UL << 12, PF_RSVD));
     assert_int_equal(entry(root, 2) & PTE_A, 0);
-    assert_true(mirror_fault(&vcpu, 2UL << 22 | 3UL << 12, 0));
+    assert_true(mirror_fault(&vcpu, vcpu.arch.root_kernel, 2UL << 22 | 3UL << 12, 0));
     /* In the hypervisor's slots nothing of the guest's is left that a linear entry could lead to. */
     for (unsigned i = 1008; i < 1024; i++) {
         assert_int_equal(entry(root, i), 0);
-        assert_false(mirror_fault(&vcpu, 900UL << 22 | (u64)i << 12, 0));
+        assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, 900UL << 22 | (u64)i << 12, 0));
     }
 }
 

@@ -88,7 +88,7 @@ u64 spec_l1tf_span(const struct domain *d)
 {
     bool on = d->is_hardware ? spec.l1tf_dom0 : spec.l1tf_domus;
 
-    return on && !d->arch.mirrored ? max(nr_frames << PAGE_SHIFT, 1UL << 32) - PAGE_SIZE : 0;
+    return on && d->arch.fmt->pte_bytes == 8 ? max(nr_frames << PAGE_SHIFT, 1UL << 32) - PAGE_SIZE : 0;
 }
 
 u32 spec_ctrl_ours(void)

@@ -125,8 +125,8 @@ short_syscall:
     CHECK_GUEST_ADDRESS rdx, rax, .full
     cmp qword [rcx + VCPU_syscall_address], 0
     je .full
-    mov rax, [rcx + VCPU_root_kernel]
-    SWITCH_MODE rax, VCPU_root_kernel, 1
+    mov rax, [rcx + VCPU_walked_kernel]
+    SWITCH_MODE rax, 1
     mov rax, [rsp + F + FRAME_RIP]
     OPEN_GUEST
     GUEST .fault, mov [rdx], rax
@@ -163,8 +163,8 @@ short_syscall:
     mov rsp, [rsp + FRAME_RSP]
     o64 sysret
 .fault:                                 ; in C, from the start
-    mov rax, [rcx + VCPU_root_user]
-    SWITCH_MODE rax, VCPU_root_user, 0
+    mov rax, [rcx + VCPU_walked_user]
+    SWITCH_MODE rax, 0
 .full:
     pop rdx
     pop rax
@@ -211,8 +211,8 @@ short_iret:
     jnz .to_kernel
     cmp qword [rcx + VCPU_root_user], -1
     je .fault3
-    mov r11, [rcx + VCPU_root_user]
-    SWITCH_MODE r11, VCPU_root_user, 0
+    mov r11, [rcx + VCPU_walked_user]
+    SWITCH_MODE r11, 0
 .to_kernel:
     or byte [rsp + F + FRAME_CS], 3
     mov r11, [rcx + VCPU_info]

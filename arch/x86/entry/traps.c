@@ -159,16 +159,32 @@ static bool is_ldt_area(const struct vcpu *v, u64 a)
     return a >= VCPU_LDT_START(v->id) && a < VCPU_LDT_START(v->id) + (16UL << PAGE_SHIFT);
 }
 
+/* The root that the CPU is on: a user's kernel tables are used for its kernel's areas, too (pv/switch.c). */
+static mfn_t loaded_root(const struct vcpu *v)
+{
+    u64 cr3 = read_cr3();
+
+    if (v->domain->arch.word == ABI_32 || cr3 == v->arch.walked[1])
+        return v->arch.root_kernel;
+    return cr3 == v->arch.walked[0] || !v->arch.kernel_mode ? v->arch.root_user : v->arch.root_kernel;
+}
+
+/* Of the guest's part of the address space, where mirrors are walked. */
+static bool twin_may_lack(const struct vcpu *v, u64 address)
+{
+    const struct domain *d = v->domain;
+
+    return d->arch.mirror_walked && (d->arch.word == ABI_64 ? is_guest_address_64(address) : address < d->arch.fmt->hv_start);
+}
+
 static bool fix_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
-    const struct pt_format *f = v->domain->arch.fmt;
-
     if (is_idle_vcpu(v))
         return false;
     /* Only the CPU's own reading of a descriptor: an access of the guest's would fault again for ever. */
     if (is_ldt_area(v, address))
         return !(r->error_code & (PF_WRITE | PF_USER | PF_PRESENT)) && pv_ldt_fault(v, address - VCPU_LDT_START(v->id));
-    return v->domain->arch.mirrored && address < f->hv_start && mirror_fault(v, address, r->error_code);
+    return twin_may_lack(v, address) && mirror_fault(v, loaded_root(v), address, r->error_code);
 }
 
 /* Of a guest's kernel to what is mapped read-only: mostly a page table of its own. */
@@ -220,7 +236,7 @@ static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct v
 static __attribute__((noinline)) bool mirrored_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
     allow_interrupts(r);
-    if (address < v->domain->arch.fmt->hv_start && mirror_fault(v, address, r->error_code))
+    if (twin_may_lack(v, address) && mirror_fault(v, loaded_root(v), address, r->error_code))
         return false;
     return guests_fault(r, v, address);
 }
@@ -230,7 +246,7 @@ static __attribute__((noinline)) bool other_fault(struct cpu_regs *r, struct vcp
 {
     if (!short_way(from_guest(r)) || !is_guest_address_64(address))
         return special_fault(r, v, address);
-    return unlikely(v->domain->arch.mirrored) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
+    return unlikely(v->domain->arch.mirror_walked) ? mirrored_fault(r, v, address) : guests_fault(r, v, address);
 }
 
 /* Most are a 64-bit guest's own, and are quickly passed on. */
@@ -239,7 +255,7 @@ static always_inline bool take_fault(struct cpu_regs *r)
     u64 address = read_cr2();
     struct vcpu *v = current;
 
-    if (unlikely(!short_way(from_guest(r)) || !is_guest_address_64(address) || v->domain->arch.word != ABI_64))
+    if (unlikely(!short_way(from_guest(r)) || !is_guest_address_64(address) || !v->domain->arch.own_faults_64))
         return other_fault(r, v, address);
     if (likely(v->arch.kernel_mode)) {
         r->error_code &= ~PF_USER;

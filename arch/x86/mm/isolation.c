@@ -178,7 +178,8 @@ u64 isolation_copy_root(void)
     copy_guests_slots(to, from);
     to[SLOT(M2P_RO_START)] = read_once(from[SLOT(M2P_RO_START)]);
     to[SLOT(PERDOMAIN_START)] = read_once(from[SLOT(PERDOMAIN_START)]);
-    if (unlikely(v->domain->arch.names_roots))
+    /* A mirror has views of its own. */
+    if (unlikely(v->domain->arch.names_roots && !v->domain->arch.mirror_walked))
         make_views(&this_cpu(cpu_views).of_mode[v->arch.kernel_mode], to);
     info->full_cr3 = v->arch.cr3;
     return g->cr3;
@@ -221,8 +222,8 @@ void isolation_forget(const struct domain *d, mfn_t root)
     if (!is_on())
         return;
     smp_mb();
-    /* A table that others name may be in any copy's views. */
+    /* A table that others name may be in any copy's views; and of a mirrored one the mirror is copied. */
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
         if (cpumask_test(&d->arch.dirty_cpus, cpu))
-            forget_on(cpu, d->arch.names_roots ? 0 : mfn_to_maddr(root).v);
+            forget_on(cpu, d->arch.names_roots || d->arch.mirrored ? 0 : mfn_to_maddr(root).v);
 }

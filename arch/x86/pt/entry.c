@@ -143,20 +143,42 @@ int get_node(struct domain *d, const struct pt_format *f, unsigned level, mfn_t 
 
 /* --- Changes --- */
 
-/* False: not stored. Only hardware changes entries without the lock, and it does not touch those of mirrored tables. */
-static always_inline bool store_entry(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, unsigned idx, u64 e,
-                        u64 old, unsigned flags)
+/* Those who have copies of it hear of it. */
+static always_inline void top_changed(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, unsigned idx, u64 e)
 {
-    if (d->arch.mirrored) {
-        mirror_store(d, m, level, idx, flags & PT_PRESERVE_AD ? e | (old & (PTE_A | PTE_D)) : e);
-        return true;
-    }
-    if (!store_8((u64 *)mfn_to_virt(m) + idx, e, old, flags))
-        return false;
     if (level == 3 && f->id == PT32P)
         mirror_root_changed(d, m, idx, e);
     if (level == 4)
         isolation_forget(d, m);
+}
+
+/* Entries of 4 bytes no hardware walks. Of others it may be about to, or have just stopped; then it still sets bits in them. */
+static __attribute__((noinline)) bool store_mirrored(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, unsigned idx,
+                                                     u64 e, u64 old, unsigned flags)
+{
+    u64 *p = (u64 *)mfn_to_virt(m) + idx;
+
+    if (f->pte_bytes == 4) {
+        mirror_store(d, m, level, idx, flags & PT_PRESERVE_AD ? e | (old & (PTE_A | PTE_D)) : e);
+        return true;
+    }
+    if (!store_8(p, e, old, flags))
+        return false;
+    mirror_twins(d, m, level, idx, read_once(*p));
+    log_dirty(d, m);
+    top_changed(d, f, m, level, idx, e);
+    return true;
+}
+
+/* False: not stored. Only hardware changes entries without the lock. */
+static always_inline bool store_entry(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, unsigned idx, u64 e,
+                        u64 old, unsigned flags)
+{
+    if (unlikely(d->arch.mirrored))
+        return store_mirrored(d, f, m, level, idx, e, old, flags);
+    if (!store_8((u64 *)mfn_to_virt(m) + idx, e, old, flags))
+        return false;
+    top_changed(d, f, m, level, idx, e);
     return true;
 }
 

@@ -118,7 +118,13 @@ void frame_put_foreign(const struct domain *d, mfn_t m, bool writable)
 }
 
 /* A page-table entry's reference goes this way only after note_stale(). */
-void frame_put_writable(mfn_t m) { frame_drop_writable(m); }
+/* And so go those of all who write for others, or for themselves what is another's: the log hears of it while the frame is held. */
+void frame_put_writable(mfn_t m)
+{
+    if (unlikely(read_once(nr_dirty_logs)))
+        frame_log_dirty(m);
+    frame_drop_writable(m);
+}
 
 /*
  * A reference for use as a descriptor table page: check() sees the frame's contents once no mapping can change them.

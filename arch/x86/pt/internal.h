@@ -5,6 +5,7 @@
 #ifndef PT_INTERNAL_H
 #define PT_INTERNAL_H
 
+#include <asm/dirty.h>
 #include <asm/dma.h>
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
@@ -16,6 +17,10 @@
 #include <pvisor/printk.h>
 
 #define RESTART ERESTART_HYPERCALL
+
+/* --- store.c --- */
+/* Calls look() of each frame of d's that is a table, whole or half way, from store_at on: 0, what look() said, or -RESTART. */
+int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m));
 
 /*
  * --- Changes of type ---
@@ -34,6 +39,13 @@ static always_inline bool type_try_change(mfn_t m, u32 *was, u32 to)
 
 /* From a table's type, or to that of a frame that has no owner yet: neither is a device's business. */
 static always_inline void type_change(mfn_t m, u32 to) { write_once(frame_types[m.v], to); }
+
+/* --- dirty.c --- */
+bool may_write_unlogged(const struct domain *d, u64 e);      /* the frame of leaf e is in the log, or need not be */
+void log_dirty_leaf(struct domain *d, u64 e);                /* a twin of e is about to be writable */
+
+/* --- mirror.c --- */
+u64 *mirror_leaves(const struct domain *d, mfn_t m);         /* a table's twins, if it is of level 1 and has any; else NULL */
 
 /* --- table.c --- */
 int get_table(struct domain *d, mfn_t m, unsigned level, u32 hv);      /* pt_get_table(); hv: FW_HV or 0 */
@@ -168,7 +180,7 @@ static inline int put_node(struct domain *d, mfn_t table, u64 e)
 /*
  * --- Stores ---
  *
- * All that is stored in a guest's table passes store_8(), or mirror_store() if its domain is mirrored. (The hypervisor's own slots apart:
+ * All that is stored in a guest's table passes store_8(), and mirror_twins() if its domain is mirrored. (The hypervisor's own slots apart:
  * pt_fill_hv_slots().)
  */
 

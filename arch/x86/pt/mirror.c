@@ -1,24 +1,31 @@
 /*
- * What long mode walks for 32-bit guests. CR3 is a level-4 table of ours for each vCPU; its upper half is the
- * hypervisor's, its slot 0 leads to the guest:
+ * What long mode walks in place of, or above, a guest's own tables.
  *
- *   PAE       L4[0] -> L3: copies of the root's four entries -> the guest's own L2 and L1 tables
+ * For 32-bit guests CR3 is a level-4 table of ours for each vCPU; its upper half is the hypervisor's, its slot 0 leads to the guest:
+ *
+ *   PAE       L4[0] -> L3: copies of the root's four entries -> the guest's L2 and L1 tables, or their mirrors
  *   non-PAE   L4[0] -> the root's mirror: L3 -> four L2 -> pairs of L1
  *
- * A non-PAE table of the guest (1024 entries of 4 bytes, never walked by hardware) has a block of frames of ours, its
- * mirror, for as long as it has its type; pt_store() keeps the two together:
+ * A domain is mirrored if each of its tables has a block of frames of ours, its mirror, for as long as it has its type; all stores keep the
+ * two together. With entries of 4 bytes it always is: no hardware walks these. With entries of 8 it is while somebody wants it, which
+ * pt/store.c begins and ends; from then on the hardware walks mirrors alone.
  *
- *   frames 0-1   the table as a level-1 table: 1024 8-byte twins of its entries
- *   frames 2-5   (level 2) the table as four level-2 tables: two twins for each entry, naming frames 0 and 1 of the
- *                mirror of the table below
- *   frame  6     (level 2) a level-3 table over those four
+ * A linear entry makes of a table one of a lower level: one of level n is walked at each level k from n down to 1. So its mirror has a view
+ * for each, whose entries lead to the next lower views of what its entries name; at level 1 they map these tables themselves, read-only,
+ * so that the guest sees its own. What there is of a block:
  *
- * A level-2 table's frames 0-1 are what a linear (recursive) entry maps: the guest's tables, read-only. So a twin needs
- * no difference between a linear entry and any other.
+ *   entries of 8 bytes   frame k - 1   the view at level k
+ *   entries of 4 bytes   frames 0-1    the view at level 1: 1024 8-byte twins of its entries
+ *                        frames 2-5    (level 2) the view at level 2, four tables: two twins for each entry, naming frames 0 and 1 of
+ *                                      the mirror of the table below
+ *                        frame  6      (level 2) a level-3 table over those four
+ *
+ * A PAE guest's table of level 3 has none: its four entries are copied.
  *
  * Hardware sets accessed and dirty bits in the twin, and the guest looks at its own entry. Hence a twin is not present
- * until the entry says accessed, and is read-only until it says dirty: mirror_fault() sets the bit in the entry and
- * stores the twin anew.
+ * until the entry says accessed, and is read-only until it says dirty, and, while the domain's writes are logged (pt/dirty.c), until the
+ * frame is in the log: mirror_fault() sees to it that they are, and stores the twin anew. It may lack what the entry has had from the
+ * hardware before mirrors were walked, and what the log has taken back; it never has more.
  *
  * A mirror that is given up may still be walked by a CPU that has not flushed since: it waits on the domain's list of
  * the dead until domain_flush_stale() has flushed. The list's links are the notes of its blocks' first frames: in an entry they would
@@ -35,17 +42,16 @@
 #include "internal.h"
 
 #define TOP_FLAGS (PTE_P | PTE_RW | PTE_US | PTE_A)
-#define L2_AT     2      /* first frame of a block's level-2 tables */
+#define NODE_TWIN (PTE_P | PTE_RW | PTE_US | PTE_PWT | PTE_PCD | PTE_A | PTE_NX)    /* what it has from the entry */
+/* A block of entries of 4 bytes: the first frames of its level-2 tables, and of level 3. */
+#define L2_AT     2
 #define L3_AT     6
-#define L1_ORDER  1
-#define L2_ORDER  3
-/* The format that is mirrored. */
-#define ENTRY_BYTES 4
-#define INDEX_BITS  10
 #define DEAD_MAX  64     /* blocks */
-#define DEAD_L2   1u     /* in a link: the block is of L2_ORDER */
 #define MIN_LIMIT 1024   /* frames */
 #define REACH     (1u << 20)    /* frames that an entry of 4 bytes can name: no table lies above */
+/* A link in the list of the dead: a block, and its order. */
+#define LINK_BITS     2
+#define LINK_BLOCKS   (1u << (32 - LINK_BITS))
 
 static u64 entry_to(const void *page, u64 flags) { return virt_to_maddr(page).v | flags; }
 
@@ -85,12 +91,55 @@ void mirror_clear_root(struct vcpu *v)
         write_once(*(u64 *)v->arch.monitor_l4, 0);
 }
 
-/* What a PAE guest's level-3 entry is in long mode; the guest's own stays as it wrote it. */
-static u64 l3_copy(u64 e) { return e & PTE_P ? (e & (PTE_MFN_MASK | PTE_PWT | PTE_PCD)) | TOP_FLAGS : 0; }
+static u32 *slot_of(const struct domain *d, mfn_t m)
+{
+    u32 *row = m.v >> 10 < d->arch.mirror_rows ? d->arch.mirror[m.v >> 10] : NULL;
+
+    return row && row[m.v & 1023] ? &row[m.v & 1023] : NULL;
+}
+
+/* Of what is being mirrored, a table may have none yet. */
+static char *block_or_none(const struct domain *d, mfn_t m)
+{
+    const u32 *slot = slot_of(d, m);
+
+    return slot ? mfn_to_virt(mfn_kept(*slot)) : NULL;
+}
 
 static char *block_of(const struct domain *d, mfn_t m)
 {
     return mfn_to_virt(mfn_kept(d->arch.mirror[m.v >> 10][m.v & 1023]));
+}
+
+/* A block's first frame of the view at level k. */
+static char *view_at(const struct pt_format *f, char *block, unsigned k)
+{
+    return block + (f->pte_bytes == 8 ? k - 1 : k == 1 ? 0 : L2_AT) * PAGE_SIZE;
+}
+
+u64 mirror_root(const struct domain *d, mfn_t root)
+{
+    return virt_to_maddr(view_at(d->arch.fmt, block_of(d, root), d->arch.fmt->levels)).v;
+}
+
+void mirror_show_m2p(const struct domain *d, mfn_t root, u64 e)
+{
+    char *block = block_or_none(d, root);
+
+    if (block)
+        write_once(((u64 *)view_at(d->arch.fmt, block, 4))[M2P_RO_START >> 39 & 511], e);
+}
+
+/* What a PAE guest's level-3 entry is in long mode; the guest's own stays as it wrote it. */
+static u64 l3_copy(const struct domain *d, u64 e)
+{
+    u64 table = e & PTE_MFN_MASK;
+
+    if (!(e & PTE_P))
+        return 0;
+    if (unlikely(d->arch.mirror_walked))
+        table = virt_to_maddr(view_at(d->arch.fmt, block_of(d, pte_held_mfn(e)), 2)).v;
+    return table | (e & (PTE_PWT | PTE_PCD)) | TOP_FLAGS;
 }
 
 void mirror_set_root(struct vcpu *v)
@@ -101,14 +150,14 @@ void mirror_set_root(struct vcpu *v)
 
     /* Else another vCPU may change an entry between our look at it and our copy: mirror_root_changed(). */
     ASSERT(spin_is_held(&d->arch.pt_lock));
-    if (d->arch.mirrored) {
+    if (d->arch.fmt->id == PT32) {
         l3 = (u64 *)(block_of(d, root) + L3_AT * PAGE_SIZE);
     } else {
         const u64 *guests = mfn_to_virt(root);
 
 #pragma GCC unroll 4
         for (unsigned i = 0; i < 4; i++)
-            write_once(l3[i], l3_copy(read_once(guests[i])));
+            write_once(l3[i], l3_copy(d, read_once(guests[i])));
     }
     write_once(*(u64 *)v->arch.monitor_l4, entry_to(l3, TOP_FLAGS));
 }
@@ -121,7 +170,7 @@ void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e)
     for_each_vcpu(d, v) {
         if (!mfn_eq(v->arch.root_kernel, root) || !v->arch.monitor_l3)
             continue;
-        write_once(((u64 *)v->arch.monitor_l3)[idx], l3_copy(e));
+        write_once(((u64 *)v->arch.monitor_l3)[idx], l3_copy(d, e));
         used = true;
     }
     /* PAE guests expect what a reload of CR3 does on hardware, where nothing else makes the CPU see these four. */
@@ -133,10 +182,15 @@ void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e)
 
 int mirror_init_domain(struct domain *d)
 {
+    u64 rows = d->arch.fmt->pte_bytes == 4 ? REACH >> 10 : (nr_frames + 1023) >> 10;
+
     if (!d->arch.mirrored || d->arch.mirror)
         return 0;
-    d->arch.mirror = xzalloc_array(u32 *, 1024);
-    return d->arch.mirror ? 0 : -ENOMEM;
+    d->arch.mirror = xzalloc_array(u32 *, rows);
+    if (!d->arch.mirror)
+        return -ENOMEM;
+    d->arch.mirror_rows = rows;
+    return 0;
 }
 
 void mirror_free_domain(struct domain *d)
@@ -144,23 +198,31 @@ void mirror_free_domain(struct domain *d)
     if (!d->arch.mirror)
         return;
     mirror_free_dead(mirror_take_dead(d));
-    for (unsigned i = 0; i < 1024; i++)
+    for (u64 i = 0; i < d->arch.mirror_rows; i++)
         free_pages(d->arch.mirror[i], 0);
     xfree(d->arch.mirror);
     d->arch.mirror = NULL;
+    d->arch.mirror_rows = 0;
 }
 
 static u32 *make_slot(struct domain *d, mfn_t m)
 {
     u32 **row, *slots;
 
-    if (m.v >= REACH)
+    if (m.v >> 10 >= d->arch.mirror_rows)
         return NULL;
     row = &d->arch.mirror[m.v >> 10];
     slots = *row;
     if (!slots)
         slots = *row = alloc_pages(0);
     return slots ? &slots[m.v & 1023] : NULL;
+}
+
+static unsigned block_order(const struct pt_format *f, unsigned level)
+{
+    if (f->pte_bytes == 4)
+        return level == 1 ? 1 : 3;
+    return level == 4 ? 2 : level - 1;
 }
 
 /* Level 3 over the four level-2 tables, and the hole with the M2P in the last of these. */
@@ -174,7 +236,18 @@ static void init_l2_block(const struct pt_format *f, char *block)
         l2[f->hv_first * 2 + i] = compat_m2p_l2e(i);
 }
 
-static unsigned block_order(unsigned level) { return level == 1 ? L1_ORDER : L2_ORDER; }
+/* The hypervisor's slots, where table m is to have them: in the view that is walked at its own level. */
+static void init_block(struct domain *d, mfn_t m, unsigned level, char *block)
+{
+    const struct pt_format *f = d->arch.fmt;
+
+    if (level != f->hv_level)
+        return;
+    if (f->id == PT32)
+        init_l2_block(f, block);
+    else if (f->id == PT64 || frame_types[m.v] & FW_HV)
+        pt_fill_hv_slots(d, (u64 *)view_at(f, block, level));
+}
 
 /* A table costs us more than the guest: so that it cannot eat up our memory, its mirrors get no bigger than itself. */
 static bool within_limit(const struct domain *d, unsigned order)
@@ -184,12 +257,16 @@ static bool within_limit(const struct domain *d, unsigned order)
 
 int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
 {
-    u32 *slot = make_slot(d, m);
-    unsigned order = block_order(level);
+    const struct pt_format *f = d->arch.fmt;
+    unsigned order = block_order(f, level);
+    u32 *slot;
     mfn_t block;
 
-    if (m.v >= REACH)
-        return refuse(-EINVAL, "table frame %#lx: a %s guest's lie below 4 GiB", m.v, d->arch.fmt->name);
+    if (f->id == PT32P && level == 3)
+        return 0;
+    if (f->pte_bytes == 4 && m.v >= REACH)
+        return refuse(-EINVAL, "table frame %#lx: a %s guest's lie below 4 GiB", m.v, f->name);
+    slot = make_slot(d, m);
     if (slot && *slot)
         return 0;
     if (d->arch.table_limit && d->arch.nr_tables > d->arch.table_limit)
@@ -197,11 +274,10 @@ int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
     if (!within_limit(d, order))
         return refuse(-ENOMEM, "mirrors of d%u's tables take %lu frames, no more for a domain of %lu", d->id,
                       d->arch.nr_mirror_frames, d->tot_pages);
-    block = slot ? alloc_frames(order, 0) : INVALID_MFN;
+    block = slot && nr_frames <= LINK_BLOCKS ? alloc_frames(order, 0) : INVALID_MFN;
     if (mfn_eq(block, INVALID_MFN))
         return refuse(-ENOMEM, "no memory of the hypervisor's for a mirror of an L%u table", level);
-    if (level == 2)
-        init_l2_block(d->arch.fmt, mfn_to_virt(block));
+    init_block(d, m, level, mfn_to_virt(block));
     *slot = (u32)block.v;
     d->arch.nr_mirror_frames += 1UL << order;
     return 0;
@@ -209,18 +285,19 @@ int mirror_alloc(struct domain *d, mfn_t m, unsigned level)
 
 void mirror_free(struct domain *d, mfn_t m, unsigned level)
 {
-    u32 *row = m.v < REACH ? d->arch.mirror[m.v >> 10] : NULL;
+    unsigned order = block_order(d->arch.fmt, level);
+    u32 *slot = slot_of(d, m);
     u32 block, link, head = read_once(d->arch.mirror_dead);
 
-    if (!row || !row[m.v & 1023])
+    if (!slot)
         return;
-    block = row[m.v & 1023];
-    link = block << 1 | (level == 2 ? DEAD_L2 : 0);
+    block = *slot;
+    link = block << LINK_BITS | order;
     do
         write_once(frame_notes[block], head);
     while (!try_cmpxchg(&d->arch.mirror_dead, &head, link));
-    row[m.v & 1023] = 0;
-    d->arch.nr_mirror_frames -= 1UL << block_order(level);
+    *slot = 0;
+    d->arch.nr_mirror_frames -= 1UL << order;
     note_stale(&d->arch);
     if (++d->arch.nr_mirror_dead >= DEAD_MAX) {
         d->arch.nr_mirror_dead = 0;
@@ -231,8 +308,8 @@ void mirror_free(struct domain *d, mfn_t m, unsigned level)
 void mirror_free_dead(u32 link)
 {
     while (link) {
-        mfn_t block = mfn_kept(link >> 1);
-        unsigned order = link & DEAD_L2 ? L2_ORDER : L1_ORDER;
+        mfn_t block = mfn_kept(link >> LINK_BITS);
+        unsigned order = link & ((1u << LINK_BITS) - 1);
 
         link = frame_notes[block.v];
         free_frames(block, order);
@@ -241,75 +318,131 @@ void mirror_free_dead(u32 link)
 
 /* --- Twins --- */
 
-static u64 leaf_twin(u64 e)
+static bool is_walked(u64 e) { return (e & (PTE_P | PTE_A)) == (PTE_P | PTE_A); }
+
+static u64 leaf_twin(const struct domain *d, u64 e)
 {
-    if ((e & (PTE_P | PTE_A)) != (PTE_P | PTE_A))
+    if (!is_walked(e))
         return 0;
-    return e & PTE_D ? e : e & ~PTE_RW;
+    return e & PTE_D && may_write_unlogged(d, e) ? e : e & ~PTE_RW;
 }
 
-static void store_node_twins(const struct domain *d, char *block, unsigned idx, u64 e)
+static u64 node_twin(const struct domain *d, u64 e, unsigned k)
 {
-    u64 *linear = (u64 *)block, *l2 = (u64 *)(block + L2_AT * PAGE_SIZE) + idx * 2, twin = 0;
+    char *below = is_walked(e) ? block_or_none(d, pte_held_mfn(e)) : NULL;
 
-    if ((e & (PTE_P | PTE_A)) == (PTE_P | PTE_A))
-        twin = entry_to(block_of(d, pte_held_mfn(e)), e & (PTE_P | PTE_RW | PTE_US | PTE_PWT | PTE_PCD | PTE_A));
-    write_once(l2[0], twin);
-    write_once(l2[1], twin ? twin + PAGE_SIZE : 0);
-    write_once(linear[idx], e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US)) | PTE_A : 0);
+    return below ? entry_to(view_at(d->arch.fmt, below, k - 1), e & NODE_TWIN) : 0;
+}
+
+static void store_node_twin(const struct pt_format *f, u64 *view, unsigned idx, u64 twin)
+{
+    if (f->pte_bytes == 8) {
+        write_once(view[idx], twin);
+        return;
+    }
+    write_once(view[idx * 2], twin);
+    write_once(view[idx * 2 + 1], twin ? twin + PAGE_SIZE : 0);
+}
+
+void mirror_twins(const struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
+{
+    char *block = block_or_none(d, m);
+
+    if (unlikely(!block))
+        return;
+    write_once(((u64 *)block)[idx], level == 1 ? leaf_twin(d, e) : e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US)) | PTE_A : 0);
+    for (unsigned k = 2; k <= level; k++)
+        store_node_twin(d->arch.fmt, (u64 *)view_at(d->arch.fmt, block, k), idx, node_twin(d, e, k));
 }
 
 void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
 {
-    char *block = block_of(d, m);
-
-    if (likely(level == 1))
-        write_once(((u64 *)block)[idx], leaf_twin(e));
+    mirror_twins(d, m, level, idx, e);
+    if (d->arch.fmt->pte_bytes == 4)
+        write_once(((u32 *)mfn_to_virt(m))[idx], (u32)e);
     else
-        store_node_twins(d, block, idx, e);
-    write_once(((u32 *)mfn_to_virt(m))[idx], (u32)e);
+        write_once(((u64 *)mfn_to_virt(m))[idx], e);
+    log_dirty(d, m);
+}
+
+u64 *mirror_leaves(const struct domain *d, mfn_t m)
+{
+    return fw_type(frame_types[m.v]) == FT_L1 ? (u64 *)block_or_none(d, m) : NULL;
 }
 
 /* --- Accessed and dirty --- */
 
-/* (SMEP and SMAP are off while such a guest runs: pv_hw_cr4().) */
+/* (SMEP and SMAP are off while a 32-bit guest runs: pv_hw_cr4(). All that a 64-bit guest maps is user space's.) */
 static bool permits(u64 e, u32 error)
 {
-    return e & PTE_P && (e & PTE_RW || !(error & PF_WRITE)) && (e & PTE_US || !(error & PF_USER));
+    return e & PTE_P && (e & PTE_RW || !(error & PF_WRITE)) && (e & PTE_US || !(error & PF_USER)) && !(e & PTE_NX && error & PF_INSTR);
 }
 
-/* What the CPU walks: in a level-2 table, the twin that a linear entry leads to. */
-static u64 last_twin(const struct domain *d, mfn_t m, unsigned idx) { return read_once(((u64 *)block_of(d, m))[idx]); }
-
-static void set_bits(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e, u64 bits)
+/* As the hardware would see it by the guest's entry. Nothing leads on from the hypervisor's; a PAE guest's top only says where to go on. */
+static bool entry_permits(const struct domain *d, mfn_t m, unsigned k, unsigned idx, u64 e, u32 error)
 {
+    u32 w = frame_types[m.v];
+    unsigned level = pt_live_level(w);
+
+    if (level < k || is_hv_slot(d->arch.fmt, level, w, idx))
+        return false;
+    return d->arch.fmt->id == PT32P && k == 3 ? e & PTE_P : permits(e, error);
+}
+
+/* The way down: the table that is walked at each level. */
+struct way { mfn_t table[5]; };
+
+static bool find_way(const struct domain *d, mfn_t root, u64 address, u32 error, struct way *way)
+{
+    const struct pt_format *f = d->arch.fmt;
+    mfn_t m = root;
+
+    for (unsigned k = f->levels; k; k--) {
+        unsigned idx = pt_index(f, k, address);
+        u64 e = pt_load(f, mfn_to_virt(m), idx);
+
+        way->table[k] = m;
+        if (!entry_permits(d, m, k, idx, e, error))
+            return false;
+        if (k > 1)
+            m = pte_held_mfn(e);
+    }
+    return true;
+}
+
+/* Sets what the access would have set in the entry that was walked at level k, and makes its twin say what it says: does that permit it? */
+static bool take_step(struct domain *d, const struct way *way, unsigned k, u64 address, u32 error)
+{
+    const struct pt_format *f = d->arch.fmt;
+    mfn_t m = way->table[k];
+    unsigned idx = pt_index(f, k, address), level = pt_live_level(frame_types[m.v]);
+    u64 e = pt_load(f, mfn_to_virt(m), idx), bits = k > 1 ? PTE_A : level > 1 ? 0 : PTE_A | (error & PF_WRITE ? PTE_D : 0);
+    const char *view;
+
+    if (level == 1 && error & PF_WRITE)
+        log_dirty_leaf(d, e);
     if ((e & bits) != bits)
         mirror_store(d, m, level, idx, e | bits);
+    else
+        mirror_twins(d, m, level, idx, e);
+    view = view_at(f, block_of(d, m), k);
+    return permits(read_once(((const u64 *)view)[f->pte_bytes == 4 && k == 2 ? idx * 2 : idx]), error);
 }
 
-bool mirror_fault(struct vcpu *v, u64 address, u32 error)
+bool mirror_fault(struct vcpu *v, mfn_t root, u64 address, u32 error)
 {
     struct domain *d = v->domain;
-    mfn_t root = v->arch.root_kernel, l1;
-    unsigned i2 = index_at(address, 2, INDEX_BITS), i1 = index_at(address, 1, INDEX_BITS);
-    u64 e2, e1 = 0;
+    unsigned top = d->arch.fmt->id == PT32P ? 2 : d->arch.fmt->levels;
+    struct way way;
     bool ok;
 
-    if (error & PF_RSVD || mfn_eq(root, INVALID_MFN))
+    if (error & ~(PF_PRESENT | PF_WRITE | PF_USER | PF_INSTR) || mfn_eq(root, INVALID_MFN))
         return false;
     pt_lock(d);
-    e2 = load_entry(mfn_to_virt(root), ENTRY_BYTES, i2);
-    l1 = pte_held_mfn(e2);      /* if it is present */
-    if (e2 & PTE_P)
-        e1 = load_entry(mfn_to_virt(l1), ENTRY_BYTES, i1);
-    ok = permits(e2, error) && permits(e1, error);
-    if (ok) {
-        set_bits(d, root, 2, i2, e2, PTE_A);
-        if (is_l1(l1))
-            set_bits(d, l1, 1, i1, e1, PTE_A | (error & PF_WRITE ? PTE_D : 0));
-        /* Else it would fault here again, for ever. */
-        ok = permits(last_twin(d, l1, i1), error);
-    }
+    ok = find_way(d, root, address, error, &way);
+    /* If a twin does not permit it even so, it would fault here again, for ever. */
+    for (unsigned k = top; ok && k; k--)
+        ok = take_step(d, &way, k, address, error);
     pt_unlock(d);
     return ok;
 }

@@ -2,80 +2,130 @@
  * What holds of mirrors between two operations: they say what their tables say. Told from what the comment in mirror.c says of them, not from
  * its code.
  */
+#include <asm/dirty.h>
 #include <asm/pt.h>
 #include <pvisor/invariant.h>
 
-#define L2_AT 2u        /* frames of a mirror */
+#define L2_AT 2u        /* frames of a non-PAE table's mirror */
 #define L3_AT 6u
 #define TABLE (PTE_P | PTE_RW | PTE_US | PTE_A)
+#define NODE  (PTE_P | PTE_RW | PTE_US | PTE_PWT | PTE_PCD | PTE_A | PTE_NX)
 
 mfn_t mirror_of(const struct domain *d, mfn_t m)
 {
-    const u32 *row = m.v >> 20 || !d->arch.mirror ? NULL : d->arch.mirror[m.v >> 10];
+    const u32 *row = m.v >> 10 >= d->arch.mirror_rows || !d->arch.mirror ? NULL : d->arch.mirror[m.v >> 10];
 
     return row && row[m.v & 1023] ? mfn(row[m.v & 1023]) : INVALID_MFN;
 }
 
-static unsigned nr_frames_of(unsigned level) { return level == 1 ? 2 : 8; }
+static unsigned nr_frames_of(const struct domain *d, unsigned level)
+{
+    if (d->arch.fmt->pte_bytes == 4)
+        return level == 1 ? 2 : 8;
+    return d->arch.fmt->id == PT32P && level == 3 ? 0 : level == 3 ? 4 : level;
+}
 
-/* The frames of a mirror lie side by side: twin number i from a frame on. */
-static void twin(mfn_t mirror, unsigned frame, unsigned i, u64 expected)
+/*
+ * The frames of a mirror lie side by side: twin number i from a frame on. It may lack what hardware has set in the entry before it walked
+ * mirrors, and what is not logged: it is one of these.
+ */
+static void twin(mfn_t mirror, unsigned frame, unsigned i, u64 expected, u64 or, u64 or_else)
 {
     u64 e = ((const u64 *)mfn_to_virt(mfn_add(mirror, frame)))[i];
 
-    (void)CLAUSE("mirror", e == expected, "frame %u of mirror %#lx, entry %u: %#lx, expected %#lx", frame, mirror.v, i, e, expected);
+    (void)CLAUSE("mirror", e == expected || e == or || e == or_else, "frame %u of mirror %#lx, entry %u: %#lx, expected %#lx", frame,
+                 mirror.v, i, e, expected);
 }
+
+static void exact_twin(mfn_t mirror, unsigned frame, unsigned i, u64 expected) { twin(mirror, frame, i, expected, expected, expected); }
 
 static bool walked(u64 e) { return e & PTE_P && e & PTE_A; }
 
-static void leaf_twin(mfn_t mirror, unsigned i, u64 e)
+/* Whether twins were stored before the hardware walked them. */
+static bool may_lack(const struct domain *d) { return d->arch.fmt->pte_bytes == 8; }
+
+static bool is_logged(const struct domain *d, u64 e)
 {
-    twin(mirror, 0, i, walked(e) ? e & ~(e & PTE_D ? 0 : PTE_RW) : 0);
+    mfn_t m = pte_mfn(e);
+
+    return !d->arch.log_ready || d->arch.log_taken || !mfn_valid(m) || frame_owner_id(m) != d->id || dirty_log_has(d, m);
 }
 
-static void node_twins(const struct domain *d, mfn_t mirror, unsigned i, u64 e)
+static void leaf_twin(const struct domain *d, mfn_t mirror, unsigned i, u64 e)
+{
+    u64 all = !walked(e) ? 0 : e & PTE_D && is_logged(d, e) ? e : e & ~PTE_RW;
+
+    twin(mirror, 0, i, all, may_lack(d) ? 0 : all, may_lack(d) || d->arch.log ? all & ~PTE_RW : all);
+}
+
+/* The first frame of the view at level k of a block. */
+static unsigned view_at(const struct domain *d, unsigned k) { return d->arch.fmt->pte_bytes == 8 ? k - 1 : k == 1 ? 0 : L2_AT; }
+
+static void node_twin(const struct domain *d, mfn_t mirror, unsigned k, unsigned i, u64 e)
 {
     mfn_t below = e & PTE_P ? mirror_of(d, pte_mfn(e)) : INVALID_MFN;
-    u64 flags = e & (PTE_P | PTE_RW | PTE_US | PTE_PWT | PTE_PCD | PTE_A);
+    unsigned halves = d->arch.fmt->pte_bytes == 4 ? 2 : 1;
 
-    for (unsigned half = 0; half < 2; half++)
-        twin(mirror, L2_AT, i * 2 + half, walked(e) ? pte_make(mfn_add(below, half), flags) : 0);
-    twin(mirror, 0, i, e & PTE_P ? pte_make(pte_mfn(e), PTE_P | PTE_A | (e & PTE_US)) : 0);
+    for (unsigned half = 0; half < halves; half++) {
+        u64 all = walked(e) ? pte_make(mfn_add(below, view_at(d, k - 1) + half), e & NODE) : 0;
+
+        twin(mirror, view_at(d, k), i * halves + half, all, may_lack(d) ? 0 : all, all);
+    }
+}
+
+static void node_twins(const struct domain *d, mfn_t mirror, unsigned level, unsigned i, u64 e)
+{
+    for (unsigned k = 2; k <= level; k++)
+        node_twin(d, mirror, k, i, e);
+    exact_twin(mirror, 0, i, e & PTE_P ? pte_make(pte_mfn(e), PTE_P | PTE_A | (e & PTE_US)) : 0);
 }
 
 /* The hypervisor's slots: the M2P in the first two, whatever the guest's table has there, and nothing in the others. */
 static void hole(const struct pt_format *f, mfn_t mirror)
 {
     for (unsigned i = f->hv_first; i <= f->hv_last; i++) {
-        twin(mirror, 0, i, 0);
+        exact_twin(mirror, 0, i, 0);
         for (unsigned half = 0; half < 2; half++)
-            twin(mirror, L2_AT, i * 2 + half, i == f->hv_first ? compat_m2p_l2e(half) : 0);
+            exact_twin(mirror, L2_AT, i * 2 + half, i == f->hv_first ? compat_m2p_l2e(half) : 0);
     }
+}
+
+/* ... of a table of which each entry has one twin: what the table has, in the view at its own level; nothing in lower ones. */
+static void hypervisors_twin(const struct domain *d, mfn_t mirror, unsigned level, unsigned i, u64 e)
+{
+    for (unsigned k = 1; k < level; k++)
+        exact_twin(mirror, view_at(d, k), i, 0);
+    (void)CLAUSE("mirror", !((((const u64 *)mfn_to_virt(mfn_add(mirror, view_at(d, level))))[i] ^ e) & ~(PTE_A | PTE_D)),
+                 "mirror %#lx, hypervisor's entry %u, expected %#lx", mirror.v, i, e);
 }
 
 static void level_3(mfn_t mirror)
 {
     for (unsigned i = 0; i < 512; i++)
-        twin(mirror, L3_AT, i, i < 4 ? pte_make(mfn_add(mirror, L2_AT + i), TABLE) : 0);
+        exact_twin(mirror, L3_AT, i, i < 4 ? pte_make(mfn_add(mirror, L2_AT + i), TABLE) : 0);
 }
 
 /* Of the first nr entries. */
 static void twins(const struct domain *d, mfn_t m, mfn_t mirror, unsigned level, unsigned nr)
 {
     const struct pt_format *f = d->arch.fmt;
+    u32 w = frame_types[m.v];
+    bool ours = level == f->hv_level && (f->id != PT32P || w & FW_HV);
 
-    for (unsigned i = 0; i < nr_frames_of(level); i++)
+    for (unsigned i = 0; i < nr_frames_of(d, level); i++)
         (void)CLAUSE("mirror's owner", frame_owner_id(mfn_add(mirror, i)) == DOMID_XEN, "frame %#lx of a mirror is d%u's", mirror.v + i,
                      frame_owner_id(mfn_add(mirror, i)));
     for (unsigned i = 0; i < nr; i++) {
         u64 e = pt_load(f, mfn_to_virt(m), i);
 
         if (level == 1)
-            leaf_twin(mirror, i, e);
-        else if (i < f->hv_first || i > f->hv_last)
-            node_twins(d, mirror, i, e);
+            leaf_twin(d, mirror, i, e);
+        else if (!ours || i < f->hv_first || i > f->hv_last)
+            node_twins(d, mirror, level, i, e);
+        else if (f->pte_bytes == 8 && w & FW_VALID)
+            hypervisors_twin(d, mirror, level, i, e);
     }
-    if (level == 1)
+    if (level == 1 || f->pte_bytes == 8)
         return;
     level_3(mirror);
     hole(f, mirror);
@@ -90,19 +140,22 @@ static unsigned mirror_look(const struct domain *d, mfn_t m)
 
     if (!level && w & FW_PARTIAL)
         level = fw_type(w) - FT_L1 + 1u;
+    if (level && !nr_frames_of(d, level))
+        return 0;
     if (!CLAUSE("mirrored", mfn_eq(mirror, INVALID_MFN) == !level, "frame %#lx with type word %#x, mirror %#lx", m.v, w, mirror.v) || !level)
         return 0;
     twins(d, m, mirror, level, nr);
-    return nr_frames_of(level);
+    return nr_frames_of(d, level);
 }
 
+/* While it begins or ends there are some mirrors, which nobody walks. */
 void mirrors_look(const struct domain *d)
 {
-    u64 frames = 0;
+    u64 frames = 0, end = min(nr_frames, d->arch.mirror_rows << 10);
 
-    if (!d->arch.mirrored || !d->arch.mirror || !d->regions)
+    if (!d->arch.mirror_walked || !d->arch.mirror || !d->regions)
         return;
-    for (u64 m = 0; m < min(nr_frames, 1UL << 20); m++) {
+    for (u64 m = 0; m < end; m++) {
         if (!d->arch.mirror[m >> 10] && !(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
             m |= 511;
         else if (frame_owner_id(mfn_kept(m)) == d->id)

@@ -113,7 +113,7 @@ static __attribute__((noinline)) int update_any_va(const struct vcpu *v, u64 va,
 
     if (unlikely(v->domain->arch.fmt->pte_bytes == 4 && e >> 32))
         return refuse(-EINVAL, "entry %#lx has more than 32 bits", e);
-    if (likely(short_way(owner == v->domain))) {       /* so it is mirrored */
+    if (likely(short_way(owner == v->domain)) && likely(v->domain->arch.fmt->pte_bytes == 4)) {
         m = v->arch.root_kernel;
         return likely(find_l1_mirrored(&m, va) && is_l1(m))
              ? pt_update_known_mirrored(v->domain, (u32 *)mfn_to_virt(m) + (va >> PAGE_SHIFT & 1023), (u32)e) : no_table(va);
@@ -134,7 +134,7 @@ int pt_update_va(const struct vcpu *v, u64 va, u64 e, const struct domain *owner
     return update_own_leaf(d, p, e, read_once(*p), 0);
 }
 
-/* *p: what v's kernel sees at va, if that is mapped read-only and in a level-1 table of its domain's. */
+/* *p: what v's kernel sees at va, if that is mapped read-only and in a level-1 table of its domain's, which is not mirrored. */
 static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u64 va, u64 **p)
 {
     const struct domain *d = v->domain;
@@ -142,7 +142,7 @@ static always_inline bool entry_seen_at(enum abi_word w, const struct vcpu *v, u
     const char *page;
     mfn_t m;
 
-    if (unlikely(!find_entry_8(w, v->arch.root_kernel, va, &mapping)))
+    if (unlikely(d->arch.mirrored || !find_entry_8(w, v->arch.root_kernel, va, &mapping)))
         return false;
     entry = read_once(*mapping);
     if (unlikely((entry & (PTE_P | PTE_RW)) != PTE_P))

@@ -72,8 +72,15 @@ const struct known_table no_known_table = { INVALID_MFN, zero_page };
 
 void pt_know_l1(struct domain *d, mfn_t m)
 {
-    *(d->arch.mirrored ? &d->arch.known_mirrored_l1 : &d->arch.known_l1) = (struct known_table){ m, mfn_to_virt(m) };
+    bool mirrored = d->arch.mirrored;
+
+    /* The short ways know no mirror of a table with entries of 8 bytes. */
+    if (unlikely(mirrored && d->arch.fmt->pte_bytes == 8))
+        return;
+    *(mirrored ? &d->arch.known_mirrored_l1 : &d->arch.known_l1) = (struct known_table){ m, mfn_to_virt(m) };
 }
+
+void pt_know_none(struct domain *d) { d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table; }
 
 /* Before a table's entries lose their references. */
 static void forget_l1(struct domain *d, mfn_t m)
@@ -88,10 +95,11 @@ static void forget_l1(struct domain *d, mfn_t m)
 static void retire(struct domain *d, mfn_t m, unsigned level)
 {
     d->arch.nr_tables--;
-    if (d->arch.mirrored)
+    if (d->arch.mirror)
         mirror_free(d, m, level);
     note_stale(&d->arch);
     type_change(m, FW_TYPE(FT_L1 + level - 1));
+    log_dirty(d, m);
 }
 
 /* --- Promotion --- */
@@ -114,7 +122,7 @@ static always_inline bool line_is_empty(const void *table, unsigned bytes, unsig
 static always_inline unsigned line_start(unsigned i, unsigned bytes) { return i & ~(LINE_BYTES / bytes - 1); }
 static always_inline unsigned line_end(unsigned i, unsigned bytes) { return line_start(i, bytes) + LINE_BYTES / bytes; }
 
-/* mirrored: a constant, d's. What a mirror stands for is stored once more, for the twin. */
+/* What a mirror stands for is stored once more, for the twin. */
 static always_inline int promote_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned i, u64 e, bool mirrored)
 {
     u64 was = e;
@@ -142,14 +150,15 @@ static always_inline int promote_node(struct domain *d, const struct pt_format *
 }
 
 /*
- * Takes what the entries from *at on need. bytes: f's, as a constant; tables with entries of 4 are mirrored. *at becomes how many entries
- * hold references now.
+ * Takes what the entries from *at on need. bytes: f's, as a constant; tables with entries of 4 are mirrored, always. *at becomes how many
+ * entries hold references now.
  */
 static always_inline int promote_range(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
                                        unsigned *at, unsigned bytes)
 {
     const void *table = mfn_to_virt(m);
     unsigned nr = f->level[level].nr_entries, i = *at;
+    bool mirrored = bytes == 4 || d->arch.mirrored;
     int rc = 0;
 
     while (i < nr) {
@@ -167,7 +176,7 @@ static always_inline int promote_range(struct domain *d, const struct pt_format 
                     continue;
                 rc = refuse_absent(e);
             } else {
-                rc = level == 1 ? promote_leaf(d, f, m, i, e, bytes == 4) : promote_node(d, f, m, level, w, i, e);
+                rc = level == 1 ? promote_leaf(d, f, m, i, e, mirrored) : promote_node(d, f, m, level, w, i, e);
             }
             if (unlikely(rc))
                 goto out;
@@ -241,8 +250,8 @@ static int promote(struct domain *d, mfn_t m, unsigned level, u32 w, int from)
     unsigned at = from < 0 ? 0 : (unsigned)from, orphans = d->arch.nr_orphans;
     int rc = 0;
 
-    if (d->arch.mirrored && from < 0)
-        rc = mirror_alloc(d, m, level);
+    if (unlikely(d->arch.mirrored))
+        rc = mirror_wanted(d, m, level);
     if (!rc)
         rc = promote_entries(d, f, m, level, w, &at);
     if (!rc && f->id == PT32P && level == 3 && !(pt_load(f, mfn_to_virt(m), 3) & PTE_P))
@@ -251,6 +260,7 @@ static int promote(struct domain *d, mfn_t m, unsigned level, u32 w, int from)
         if (level == f->hv_level && (f->id != PT32P || w & FW_HV))
             pt_fill_hv_slots(d, mfn_to_virt(m));
         atomic_or(&frame_types[m.v], FW_VALID);
+        log_dirty(d, m);
         return 0;
     }
     if (rc == -RESTART) {
@@ -415,6 +425,7 @@ int pt_pin(struct domain *d, mfn_t m, unsigned level)
         return refuse(-EINVAL, "frame %#lx is pinned already", m.v);
     }
     atomic_or(&frame_types[m.v], FW_PINNED);
+    log_dirty(d, m);
     return 0;
 }
 
@@ -433,6 +444,7 @@ int pt_unpin(struct domain *d, mfn_t m)
         return refuse(-EINVAL, "frame %#lx is not pinned (type word %#x)", m.v, w);
     }
     atomic_and(&frame_types[m.v], ~FW_PINNED);
+    log_dirty(d, m);
     (void)pt_put_table(d, m);   /* what is left of it is on the orphan list */
     frame_put(m);
     return 0;

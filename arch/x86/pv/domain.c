@@ -1,5 +1,6 @@
 /* The machine's part of making, describing and unmaking PV domains and their vCPUs. */
 #include <asm/desc.h>
+#include <asm/dirty.h>
 #include <asm/emulate.h>
 #include <asm/fpu.h>
 #include <asm/guest_mem.h>
@@ -26,7 +27,8 @@ static void take_format(struct domain *d, const struct pt_format *f)
 {
     d->arch.fmt = f;
     d->arch.word = f->word_bits == 64 ? ABI_64 : ABI_32;
-    d->arch.mirrored = f->pte_bytes == 4;       /* long mode knows no such entries */
+    d->arch.mirrored = d->arch.mirror_walked = f->pte_bytes == 4;       /* long mode knows no such entries */
+    d->arch.own_faults_64 = f->id == PT64;
     /* The M2P of a 32-bit guest reaches so far; its frames must lie within. */
     d->arch.physaddr_bits = f->id == PT64 ? 64 : f->id == PT32P ? 34 : 32;
     d->arch.l1tf_span = spec_l1tf_span(d);
@@ -45,7 +47,8 @@ int arch_domain_create(struct domain *d)
     take_format(d, &pt_formats[PT64]);
     d->arch.perdomain_l3 = l3;
     d->arch.perdomain_l3_mfn = virt_to_mfn(l3);
-    d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
+    pt_know_none(d);
+    pt_store_init(d);
     spin_lock_init(&d->arch.pt_lock, RANK_PT);
     tsc_domain_init(d);
     return 0;
@@ -64,6 +67,7 @@ void arch_domain_destroy(struct domain *d)
     xfree(d->arch.e820);
     d->arch.e820 = NULL;
     mirror_free_domain(d);
+    dirty_log_free(d);
 }
 
 static u64 *perdomain_entries(struct domain *d, u32 id)

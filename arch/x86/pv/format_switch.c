@@ -116,6 +116,8 @@ static int check_tables(const struct domain *d, mfn_t root)
 {
     u64 limit = MAX_ENTRIES / d->arch.fmt->level[1].nr_entries;
 
+    if (d->arch.store != STORE_IN_PLACE)
+        return refuse(-EBUSY, "d%u's page tables are mirrored", d->id);
     if (tables_elsewhere(d, root))
         return refuse(-EBUSY, "some of %lu page tables are pinned, half made or in use besides the root", d->arch.nr_tables);
     if (d->arch.nr_tables > limit)

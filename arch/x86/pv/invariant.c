@@ -42,7 +42,7 @@ static void look_at_monitor(const struct vcpu *v)
     }
     if (mfn_eq(v->arch.root_kernel, INVALID_MFN))
         (void)CLAUSE("top", !l4[0], "d%uv%u has no root, and our L4 leads to %#lx", v->domain->id, v->id, l4[0]);
-    else if (!v->domain->arch.mirrored && CLAUSE("top", pte_mfn(l4[0]).v == virt_to_mfn(v->arch.monitor_l3).v,
+    else if (v->domain->arch.fmt->id == PT32P && CLAUSE("top", pte_mfn(l4[0]).v == virt_to_mfn(v->arch.monitor_l3).v,
                                                  "d%uv%u: our L4 leads to %#lx", v->domain->id, v->id, l4[0]))
         look_at_monitor_l3(v);
 }
@@ -53,6 +53,9 @@ static void look_at_cr3(struct vcpu *v)
 
     pv_make_cr3(&as);
     (void)CLAUSE("CR3", v->arch.cr3 == as.arch.cr3, "d%uv%u has %#lx, expected %#lx", v->domain->id, v->id, v->arch.cr3, as.arch.cr3);
+    (void)CLAUSE("CR3", !memcmp(v->arch.walked, as.arch.walked, sizeof(as.arch.walked)),
+                 "d%uv%u has %#lx and %#lx for its roots, expected %#lx and %#lx", v->domain->id, v->id, v->arch.walked[0],
+                 v->arch.walked[1], as.arch.walked[0], as.arch.walked[1]);
 }
 
 /* --- Descriptor tables --- */

@@ -1,4 +1,5 @@
 /* The page-table hypercalls: mmu_update, mmuext_op, update_va_mapping. */
+#include <asm/dirty.h>
 #include <asm/frame_ref.h>
 #include <asm/guest_mem.h>
 #include <asm/pt.h>
@@ -158,6 +159,7 @@ static __attribute__((noinline)) int update_m2p(const struct owners *o, u64 ptr,
     if (!frame_get(m, o->pg))
         return refuse(-EINVAL, "frame %#lx is not d%u's", ptr >> PAGE_SHIFT, o->pg->id);
     m2p_set(m, val);
+    log_dirty(o->pg, m);
     frame_put(m);
     return 0;
 }

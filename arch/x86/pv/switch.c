@@ -112,7 +112,7 @@ static bool starts_in_kernel_tables(const struct vcpu *next)
 static void load_first_cr3(struct vcpu *next, bool kernel_tables)
 {
     cpumask_set(&next->domain->arch.dirty_cpus, this_cpu_id());
-    load_guest_cr3(kernel_tables ? next->arch.root_kernel.v << PAGE_SHIFT : next->arch.cr3);
+    load_guest_cr3(kernel_tables ? next->arch.walked[1] : next->arch.cr3);
 }
 
 static void update_areas(struct vcpu *next, bool kernel_tables)

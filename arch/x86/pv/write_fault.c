@@ -160,8 +160,8 @@ static always_inline enum written write_plainly_32(struct vcpu *v, struct cpu_re
     __asm__ volatile("mov %%ds, %0" : "=r"(ds));
     if (!short_way(guest_text_32(v->domain, regs, &text)) || !is_flat_data_32(ds) || regs->rflags & RFLAGS_TF)
         return NOT_PLAIN;
-    return v->domain->arch.mirrored ? write_plainly_mirrored(v, regs, text, address)
-                                    : compare_plainly_pae(v, regs, text, address);
+    return v->domain->arch.fmt->pte_bytes == 4 ? write_plainly_mirrored(v, regs, text, address)
+                                               : compare_plainly_pae(v, regs, text, address);
 }
 
 static __attribute__((noinline)) bool write_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address)

@@ -1,4 +1,5 @@
 /* See machine.h. */
+#include <asm/dirty.h>
 #include <asm/dma.h>
 #include <asm/isolation.h>
 #include <asm/pt.h>
@@ -42,6 +43,14 @@ bool dma_is_exact(unsigned space) { (void)space; return false; }
 bool dma_is_right(unsigned space, u64 frame) { (void)space, (void)frame; return true; }
 bool iommu_reaches(unsigned space, u64 frame) { (void)space, (void)frame; return false; }
 
+/* No log is kept, and the store is what the format has from the beginning. */
+u32 nr_dirty_logs;
+void frame_log_dirty(mfn_t m) { (void)m; }
+void dirty_log_mark(struct domain *d, mfn_t m) { (void)d, (void)m; }
+void log_dirty_leaf(struct domain *d, u64 e) { (void)d, (void)e; }
+bool may_write_unlogged(const struct domain *d, u64 e) { (void)d, (void)e; return true; }
+int mirror_wanted(struct domain *d, mfn_t m, unsigned level) { return mirror_alloc(d, m, level); }
+
 /* --- The legal state --- */
 
 #define MIRROR_BLOCK 8      /* frames of an L2 table's */
@@ -81,7 +90,7 @@ static void any_tables(struct domain *d)
     a->stale = any_u64(0, ~0UL);
     a->flushed = any_u64(0, ~0UL);
     a->dirty_cpus = any_cpumask();
-    a->mirror_dead = any_u32(0, (NR_FRAMES - MIRROR_BLOCK) << 1 | 1);
+    a->mirror_dead = any_u32(0, (NR_FRAMES - MIRROR_BLOCK) << 2 | 3);
     a->nr_mirror_dead = any_u32(0, 63);
     a->nr_mirror_frames = any_u64(0, ~0UL);
     a->nr_tables = any_u64(0, ~0UL);
@@ -119,8 +128,10 @@ static void any_domain(struct domain *d, enum pt_format_id format)
     d->iomem = any_of((struct rangeset *)d, NULL);
     d->arch.fmt = &pt_formats[format];
     d->arch.word = format == PT64 ? ABI_64 : ABI_32;
-    d->arch.mirrored = format == PT32;
+    d->arch.mirrored = d->arch.mirror_walked = format == PT32;
     d->arch.mirror = d->arch.mirrored ? mirror_rows : NULL;
+    d->arch.mirror_rows = d->arch.mirrored ? ARRAY_SIZE(mirror_rows) : 0;
+    d->arch.logging = d->arch.log_ready = false;
     any_tables(d);
     any_accounts(d);
 }

@@ -168,7 +168,7 @@ OPERATION(mirror_vcpu)
 OPERATION(mirror_fault_of_guest)
 {
     if (dom.arch.mirrored)
-        WITH_ANY_ROOTS((void)mirror_fault(&vcpu, any_u64(0, dom.arch.fmt->hv_start - 1), guests_u32()));
+        WITH_ANY_ROOTS((void)mirror_fault(&vcpu, vcpu.arch.root_kernel, any_u64(0, dom.arch.fmt->hv_start - 1), guests_u32()));
 }
 
 OPERATION(mirror_root)

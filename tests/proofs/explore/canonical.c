@@ -16,7 +16,7 @@ static bool is_renamed(u64 m) { return is_frame(mfn_kept(m)) || (m >= POOL_FIRST
 static u64 renamed(u64 m) { return is_renamed(m) ? new_mfn[m] : m; }
 static mfn_t renamed_mfn(mfn_t m) { return mfn_kept(renamed(m.v)); }
 static u64 renamed_entry(u64 e) { return (e & ~PTE_MFN_MASK) | renamed((e & PTE_MFN_MASK) >> PAGE_SHIFT) << PAGE_SHIFT; }
-static u32 renamed_link(u32 link) { return (u32)renamed(link >> 1) << 1 | (link & 1); }
+static u32 renamed_link(u32 link) { return (u32)renamed(link >> 2) << 2 | (link & 3); }
 
 static void rename_line(u64 *line, unsigned bytes)
 {
@@ -134,25 +134,27 @@ static void clear_block(u64 block)
             memset(line[n], 0, 64);
 }
 
-/* The dead are two kinds of blocks, big ones first. */
+/* The dead are two kinds of blocks, big ones first. A link has the order, and the number above. */
+static bool is_big(u32 link) { return (link & 3) == 3; }
+
 static void sort_dead(struct domain *d, unsigned *place)
 {
     u32 links[BLOCKS], head = 0;
     unsigned nr = 0, big = 0;
 
-    for (u32 link = d->arch.mirror_dead; link; link = frame_notes[link >> 1]) {
+    for (u32 link = d->arch.mirror_dead; link; link = frame_notes[link >> 2]) {
         links[nr++] = link;
-        big += link & 1;
-        clear_block(link >> 1);
+        big += is_big(link);
+        clear_block(link >> 2);
     }
     for (unsigned n = 0, at_big = *place, at_small = *place + big; n < nr; n++)
-        place_block(links[n] >> 1, links[n] & 1 ? at_big++ : at_small++);
+        place_block(links[n] >> 2, is_big(links[n]) ? at_big++ : at_small++);
     *place += nr;
     for (unsigned kind = 0; kind < 2; kind++)
         for (unsigned n = 0; n < nr; n++) {
-            if ((links[n] & 1) != kind)
+            if (is_big(links[n]) != kind)
                 continue;
-            frame_notes[links[n] >> 1] = head;
+            frame_notes[links[n] >> 2] = head;
             head = links[n];
         }
     d->arch.mirror_dead = head;

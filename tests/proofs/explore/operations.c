@@ -140,7 +140,7 @@ static s64 access_by(struct vcpu *v, struct op op)
     u64 *e = (u64 *)mfn_to_virt(frame_mfn(op.frame)) + slot_index[op.slot];
 
     if (fmt->id == PT32)
-        return mirror_fault(v, address_of(op), PF_USER | (op.level ? PF_WRITE : 0)) ? 0 : -EFAULT;
+        return mirror_fault(v, v->arch.root_kernel, address_of(op), PF_USER | (op.level ? PF_WRITE : 0)) ? 0 : -EFAULT;
     *e |= PTE_A | (op.level ? PTE_D : 0);
     return 0;
 }

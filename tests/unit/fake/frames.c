@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include <asm/atomic.h>
+#include <asm/dirty.h>
 #include <asm/dma.h>
 #include <asm/isolation.h>
 #include <asm/pv.h>
@@ -115,6 +116,12 @@ u64 compat_m2p_l2e(unsigned nth) { (void)nth; return HYP_ENTRY; }
 
 /* No mirrors, unless a test links pt/mirror.c. */
 #define FAKE __attribute__((weak))
+FAKE int mirror_wanted(struct domain *d, mfn_t m, unsigned level) { return mirror_alloc(d, m, level); }
+FAKE void mirror_twins(const struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
+{
+    (void)d, (void)m, (void)level, (void)idx, (void)e;
+}
+FAKE void mirror_show_m2p(const struct domain *d, mfn_t root, u64 e) { (void)d, (void)root, (void)e; }
 FAKE int mirror_init_domain(struct domain *d) { (void)d; return 0; }
 FAKE void mirror_free_domain(struct domain *d) { (void)d; }
 FAKE int mirror_alloc(struct domain *d, mfn_t m, unsigned level) { (void)d, (void)m, (void)level; return -1; }
@@ -125,6 +132,14 @@ FAKE void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, 
     (void)d, (void)m, (void)level, (void)idx, (void)e;
 }
 FAKE void mirror_root_changed(struct domain *d, mfn_t m, unsigned idx, u64 e) { (void)d, (void)m, (void)idx, (void)e; }
+
+/* No log, unless it links pt/dirty.c. */
+__attribute__((weak)) u32 nr_dirty_logs;
+FAKE void frame_log_dirty(mfn_t m) { (void)m; }
+FAKE void dirty_log_mark(struct domain *d, mfn_t m) { (void)d, (void)m; }
+FAKE bool dirty_log_has(const struct domain *d, mfn_t m) { (void)d, (void)m; return true; }
+FAKE void log_dirty_leaf(struct domain *d, u64 e) { (void)d, (void)e; }
+FAKE bool may_write_unlogged(const struct domain *d, u64 e) { (void)d, (void)e; return true; }
 bool compat_m2p_ready;
 void compat_m2p_set(u64 m, u64 gpfn) { (void)m, (void)gpfn; }
 
@@ -215,7 +230,7 @@ struct domain *frames_domain(u16 id, enum pt_format_id fmt)
     d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
     d->max_pages = ARENA_NR;
     d->arch.fmt = &pt_formats[fmt];
-    d->arch.mirrored = fmt == PT32;
+    d->arch.mirrored = d->arch.mirror_walked = fmt == PT32;
     BUG_ON(mirror_init_domain(d));
     d->arch.word = d->arch.fmt->word_bits == 64 ? ABI_64 : ABI_32;
     d->regions = calloc(ARENA_END / 512 / 64 + 1, sizeof(u64));

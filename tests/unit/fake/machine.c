@@ -6,6 +6,7 @@
 #undef strtoull
 #include <string.h>
 
+#include <asm/dirty.h>
 #include <asm/atomic.h>
 #include <public/errno.h>
 #include <pvisor/devices.h>
@@ -645,3 +646,6 @@ FAKE int device_test(u32 sbdf) { return (void)sbdf, -EOPNOTSUPP; }
 FAKE int device_assign(struct domain *d, u32 sbdf) { return (void)d, (void)sbdf, -EOPNOTSUPP; }
 FAKE int device_deassign(struct domain *d, u32 sbdf) { return (void)d, (void)sbdf, -ENODEV; }
 FAKE int devices_release(struct domain *d) { return (void)d, 0; }
+
+/* No domain's writes are logged, unless a test links pt/dirty.c. */
+FAKE void dirty_log_mark(struct domain *d, mfn_t m) { (void)d, (void)m; }

@@ -1,0 +1,217 @@
+/* The log of what is written to a domain's memory: asm/dirty.h. Kept by bits, in rows of a page, for the guest's frame numbers. */
+#include <asm/atomic.h>
+#include <asm/dirty.h>
+#include <asm/pt.h>
+#include <public/errno.h>
+#include <pvisor/lib.h>
+#include <pvisor/printk.h>
+#include <pvisor/rangeset.h>
+#include <pvisor/softirq.h>
+#include <pvisor/steps.h>
+#include "internal.h"
+
+#define ROW_BITS (PAGE_SIZE * 8)
+
+u32 nr_dirty_logs;
+
+/* --- Bits --- */
+
+static bool has_room(const struct dirty_log *log, u64 pfn) { return pfn < log->nr; }
+
+static u64 *word_of(struct dirty_log *log, u64 pfn) { return &log->row[pfn / ROW_BITS][pfn % ROW_BITS / 64u]; }
+
+void dirty_log_mark(struct domain *d, mfn_t m)
+{
+    struct dirty_log *log = d->arch.log;
+    u64 pfn = m2p_get(m);
+
+    if (has_room(log, pfn))
+        atomic_or(word_of(log, pfn), 1UL << pfn % 64u);
+}
+
+bool dirty_log_has(const struct domain *d, mfn_t m)
+{
+    struct dirty_log *log = d->arch.log;
+    u64 pfn = m2p_get(m);
+
+    return !has_room(log, pfn) || read_once(*word_of(log, pfn)) >> pfn % 64u & 1;
+}
+
+bool may_write_unlogged(const struct domain *d, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    return likely(!d->arch.logging) || !(e & PTE_RW) || !is_own(d, m) || dirty_log_has(d, m);
+}
+
+void log_dirty_leaf(struct domain *d, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (likely(!d->arch.logging) || !is_own(d, m))
+        return;
+    d->arch.log->nr_faults++;
+    dirty_log_mark(d, m);
+}
+
+void frame_log_dirty(mfn_t m)
+{
+    struct domain *d = domain_get_owner(frame_owner_id(m));
+
+    if (!d)
+        return;
+    log_dirty(d, m);
+    domain_put(d);
+}
+
+/* --- Beginning and end --- */
+
+/* nr: numbers that there is to be room for, if there is no log yet. */
+static int make_log(struct domain *d, u64 nr)
+{
+    struct dirty_log *log = d->arch.log;
+    u64 rows = DIV_ROUND_UP(nr, ROW_BITS);
+
+    if (!log) {
+        log = xzalloc_bytes(sizeof(*log) + rows * sizeof(*log->row));
+        if (!log)
+            return -ENOMEM;
+        log->nr = nr;
+        d->arch.log = log;
+    }
+    for (; log->rows_made < DIV_ROUND_UP(log->nr, ROW_BITS); log->rows_made++) {
+        if (preempt_needed())
+            return -RESTART;
+        log->row[log->rows_made] = alloc_pages(0);
+        if (!log->row[log->rows_made])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+void dirty_log_free(struct domain *d)
+{
+    struct dirty_log *log = d->arch.log;
+
+    for (u64 i = 0; log && i < log->rows_made; i++)
+        free_pages(log->row[i], 0);
+    xfree(log);
+    d->arch.log = NULL;
+}
+
+/* Takes back what an L1 table's twins permit of the domain's own memory: written once more, it is noted once more. */
+static int withdraw(struct domain *d, mfn_t m)
+{
+    u64 *twins = mirror_leaves(d, m);
+
+    for (unsigned i = 0; twins && i < d->arch.fmt->level[1].nr_entries; i++) {
+        u64 e = read_once(twins[i]);
+
+        if (e & PTE_RW && is_own(d, pte_mfn(e)))
+            write_once(twins[i], e & ~PTE_RW);
+    }
+    steps_add(64);
+    return 0;
+}
+
+int dirty_log_withdraw(struct domain *d)
+{
+    int rc;
+
+    pt_lock(d);
+    rc = for_each_table(d, withdraw);
+    if (!rc) {
+        flush_tlb_mask(&d->arch.dirty_cpus);
+        d->arch.log_taken = false;
+    }
+    pt_unlock(d);
+    return rc;
+}
+
+bool dirty_log_holds(const struct domain *d) { return d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED; }
+
+static void set_logging(struct domain *d, bool on)
+{
+    if (d->arch.logging == on)
+        return;
+    write_once(d->arch.logging, on);
+    if (on)
+        atomic_inc(&nr_dirty_logs);
+    else
+        atomic_dec(&nr_dirty_logs);
+}
+
+int dirty_log_start(struct domain *d, u64 nr)
+{
+    int rc;
+
+    if (d->arch.log_ready)
+        return refuse(-EBUSY, "d%u's writes are logged already", d->id);
+    if (d->is_hardware || !rangeset_is_empty(d->iomem))
+        return refuse(-EOPNOTSUPP, "d%u has devices, whose writes to memory nobody can log", d->id);
+    rc = make_log(d, nr);
+    if (!rc) {
+        set_logging(d, true);
+        rc = pt_mirror_begin(d);
+    }
+    if (!rc && d->arch.fmt->pte_bytes == 4)
+        rc = dirty_log_withdraw(d);
+    if (!rc)
+        d->arch.log_ready = true;
+    else if (rc != -RESTART)
+        set_logging(d, false);
+    return rc;
+}
+
+int dirty_log_stop(struct domain *d)
+{
+    d->arch.log_ready = false;
+    set_logging(d, false);
+    if (d->arch.log)
+        d->arch.log->op = 0;
+    if (d->arch.store != STORE_ENDING)
+        d->arch.store_at = 0;       /* of a walk that nobody goes on with */
+    return pt_mirror_end(d);
+}
+
+/* --- Reports --- */
+
+u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean)
+{
+    u64 *w;
+
+    if (!has_room(log, pfn))
+        return ~0UL;
+    w = word_of(log, pfn);
+    if (!read_once(*w))
+        return log->lost ? ~0UL : 0;
+    return (clean ? xchg(w, 0) : read_once(*w)) | (log->lost ? ~0UL : 0);
+}
+
+/* Processors set accessed bits in descriptors. */
+static void note_descriptors(struct vcpu *v)
+{
+    for (unsigned i = 0; i < PERVCPU_PAGES; i++) {
+        mfn_t m = pte_mfn(v->arch.perdomain_l1[i]);
+
+        if (v->arch.perdomain_l1[i] & PTE_P && is_own(v->domain, m))
+            dirty_log_mark(v->domain, m);
+    }
+}
+
+void dirty_log_mark_vcpus(struct domain *d)
+{
+    struct vcpu *v;
+
+    for_each_vcpu(d, v) {
+        if (!mfn_eq(v->info_mfn, INVALID_MFN))
+            dirty_log_mark(d, v->info_mfn);
+        if (v->runstate_phys.at)
+            dirty_log_mark(d, v->runstate_phys.mfn);
+        if (v->time_phys.at)
+            dirty_log_mark(d, v->time_phys.mfn);
+        note_descriptors(v);
+    }
+    if (d->arch.pirq_eoi_map)
+        dirty_log_mark(d, d->arch.pirq_eoi_mfn);
+}

@@ -1,0 +1,257 @@
+/*
+ * Which store a domain's hardware walks, its own tables in place or their mirrors (mirror.c), for formats that can be walked both ways.
+ *
+ *      IN_PLACE --> ALLOCATING --> FILLING --> MIRRORED
+ *         ^             |             |            |
+ *         +-------------+-- ENDING <--+------------+
+ *
+ *   ALLOCATING  all stores reach mirrors where there are some; new tables get theirs. A walk over the domain's frames gives the others one.
+ *   FILLING     each table has a mirror. A second walk stores all entries' twins; then each says what its entry does. The hardware still
+ *               walks the guest's tables, and sets accessed and dirty bits of which twins hear by the fault that their lack makes.
+ *   MIRRORED    the vCPUs' roots are the mirrors'. All of them were held while that was changed, and for nothing else.
+ *   ENDING      the roots are the guest's own again. A third walk gives up the mirrors.
+ *
+ * A mirror that cannot be had ends it: at once while the hardware walks in place. Later the table that wants one waits, and with it the
+ * guest's request, which is made again and again, until a tasklet has found all vCPUs at rest.
+ *
+ * The walks give way, and whoever controls the domain calls again. It may be anybody: all there is to know is in the domain.
+ */
+#include <asm/atomic.h>
+#include <asm/isolation.h>
+#include <asm/pt.h>
+#include <asm/pv.h>
+#include <public/errno.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+#include <pvisor/steps.h>
+#include "internal.h"
+
+/* --- The walk --- */
+
+static bool is_table(const struct domain *d, mfn_t m)
+{
+    u32 w = read_once(frame_types[m.v]);
+
+    return frame_owner_id(m) == d->id && (pt_live_level(w) || w & FW_PARTIAL);
+}
+
+int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m))
+{
+    u64 m = d->arch.store_at;
+    int rc = 0;
+
+    for (; !rc && m < nr_frames; d->arch.store_at = ++m) {
+        steps_add(1);
+        if (!d->regions || !(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+            m |= 511;
+        else if (is_table(d, mfn_kept(m)) && (rc = look(d, mfn_kept(m))) != 0)
+            break;
+        if (preempt_needed())
+            rc = -RESTART;
+    }
+    if (!rc)
+        d->arch.store_at = 0;
+    return rc;
+}
+
+static unsigned table_level(mfn_t m) { return fw_type(frame_types[m.v]) - FT_L1 + 1u; }
+
+static int give_mirror(struct domain *d, mfn_t m) { return mirror_alloc(d, m, table_level(m)); }
+
+/* Of a table half way, what has been checked; the rest is when it is. */
+static int fill_mirror(struct domain *d, mfn_t m)
+{
+    const struct pt_format *f = d->arch.fmt;
+    u32 w = frame_types[m.v];
+    unsigned level = table_level(m), nr = w & FW_PARTIAL ? w & FW_COUNT_MASK : f->level[level].nr_entries;
+
+    for (unsigned i = 0; i < nr; i++)
+        if (!is_hv_slot(f, level, w, i))
+            mirror_twins(d, m, level, i, pt_load(f, mfn_to_virt(m), i));
+    if (level == 4)
+        mirror_show_m2p(d, m, pt_load(f, mfn_to_virt(m), M2P_RO_START >> 39 & 511));
+    steps_add(nr);
+    return 0;
+}
+
+static int give_up_mirror(struct domain *d, mfn_t m)
+{
+    mirror_free(d, m, table_level(m));
+    return 0;
+}
+
+/* --- The change of roots --- */
+
+/* No vCPU of d's runs. */
+static void walk(struct domain *d, bool mirrors)
+{
+    struct vcpu *v;
+
+    d->arch.mirror_walked = mirrors;
+    d->arch.own_faults_64 = d->arch.word == ABI_64 && !mirrors;
+    for_each_vcpu(d, v) {
+        if (mfn_eq(v->arch.root_kernel, INVALID_MFN))
+            continue;
+        if (v->arch.monitor_l4)
+            mirror_set_root(v);
+        pv_make_cr3(v);
+    }
+}
+
+static void stop(struct domain *d)
+{
+    if (d->arch.mirror_walked)
+        walk(d, false);
+    d->arch.mirrored = false;
+    d->arch.store = STORE_ENDING;
+    d->arch.store_at = 0;
+}
+
+/* --- Begin --- */
+
+static int start(struct domain *d)
+{
+    d->arch.mirrored = true;
+    if (d->arch.store_stops || mirror_init_domain(d)) {
+        d->arch.mirrored = false;
+        return -ENOMEM;
+    }
+    pt_know_none(d);
+    d->arch.store_at = 0;
+    d->arch.store = STORE_ALLOCATING;
+    return 0;
+}
+
+static int prepare(struct domain *d)
+{
+    int rc = 0;
+
+    if (d->arch.store == STORE_IN_PLACE)
+        rc = start(d);
+    if (!rc && d->arch.store == STORE_ALLOCATING) {
+        rc = for_each_table(d, give_mirror);
+        if (!rc)
+            d->arch.store = STORE_FILLING;
+        else if (rc != -RESTART)
+            stop(d);
+    }
+    if (!rc && d->arch.store == STORE_FILLING)
+        rc = for_each_table(d, fill_mirror);
+    return rc;
+}
+
+int pt_mirror_begin(struct domain *d)
+{
+    int rc;
+
+    if (d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED)
+        return 0;
+    if (d->arch.store != STORE_ENDING) {
+        pt_lock(d);
+        rc = prepare(d);
+        pt_unlock(d);
+        if (rc == -RESTART || d->arch.store == STORE_IN_PLACE)
+            return rc;
+    }
+    if (d->arch.store == STORE_ENDING) {
+        rc = pt_mirror_end(d);
+        return rc ? rc : refuse(-ENOMEM, "d%u: no memory for mirrors of all its page tables", d->id);
+    }
+    domain_pause(d);
+    pt_lock(d);
+    if (d->arch.store == STORE_FILLING) {
+        walk(d, true);
+        d->arch.store = STORE_MIRRORED;
+    }
+    pt_unlock(d);
+    domain_unpause(d);
+    return d->arch.store == STORE_MIRRORED ? 0 : -RESTART;
+}
+
+/* --- End --- */
+
+static int give_up(struct domain *d)
+{
+    int rc;
+
+    if (d->arch.store != STORE_ENDING)
+        return 0;
+    rc = for_each_table(d, give_up_mirror);
+    if (rc)
+        return rc;
+    domain_flush_stale(d);
+    mirror_free_domain(d);
+    d->arch.store = STORE_IN_PLACE;
+    return 0;
+}
+
+int pt_mirror_end(struct domain *d)
+{
+    int rc;
+
+    if (d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_IN_PLACE)
+        return 0;
+    if (d->arch.store != STORE_ENDING) {
+        domain_pause(d);
+        pt_lock(d);
+        stop(d);
+        pt_unlock(d);
+        domain_unpause(d);
+    }
+    pt_lock(d);
+    rc = give_up(d);
+    pt_unlock(d);
+    return rc;
+}
+
+/* --- What cannot be mirrored any more --- */
+
+static bool any_runs(struct domain *d)
+{
+    struct vcpu *v;
+
+    for_each_vcpu(d, v)
+        if (read_once(v->is_running))
+            return true;
+    return false;
+}
+
+/* The vCPU that is current may be one of d's: so this waits for none, but comes again. Mirrors are given up as a whole later, by end. */
+static void end_without_control(void *data)
+{
+    struct domain *d = data;
+
+    if (any_runs(d)) {
+        tasklet_schedule(&d->arch.store_end);
+        return;
+    }
+    pt_lock(d);
+    if (d->arch.store == STORE_MIRRORED)
+        stop(d);
+    d->arch.store_stops = false;
+    pt_unlock(d);
+    domain_unpause(d);
+    domain_put(d);
+}
+
+void pt_store_init(struct domain *d) { d->arch.store_end = (struct tasklet){ .fn = end_without_control, .data = d }; }
+
+int mirror_wanted(struct domain *d, mfn_t m, unsigned level)
+{
+    int rc = mirror_alloc(d, m, level);
+
+    if (likely(!rc) || d->arch.fmt->pte_bytes == 4)
+        return rc;
+    if (!d->arch.mirror_walked) {
+        stop(d);
+        return 0;
+    }
+    if (!d->arch.store_stops) {
+        d->arch.store_stops = true;
+        printk(LOG_WARNING "d%u: its page tables are mirrored no more: there is no memory for one more mirror\n", d->id);
+        domain_ref(d);
+        domain_pause_nowait(d);
+        tasklet_schedule(&d->arch.store_end);
+    }
+    return -RESTART;
+}

@@ -1,0 +1,138 @@
+/* Control calls on the log of what is written to a domain's memory: docs/migration.md. */
+#include <asm/dirty.h>
+#include <pvisor/evtchn.h>
+#include <pvisor/gnttab.h>
+#include <pvisor/guest.h>
+#include <pvisor/lib.h>
+#include <pvisor/preempt.h>
+#include <pvisor/printk.h>
+#include <pvisor/softirq.h>
+#include <pvisor/steps.h>
+#include "internal.h"
+
+struct report {
+    u32 op;             /* one that gave way goes on by the same */
+    bool clean;         /* what is reported is taken out of the log */
+    bool final;         /* and what others, and we, can write without a word is in it: d does not run any more */
+    gva_t bitmap;       /* of the caller's, one bit a number, (pages + 7) / 8 bytes; 0: only count */
+    u64 pages;
+    u64 dirty, faults;  /* out: bits that are set; first writes since the last that was clean */
+};
+
+/* 64 words at a time: a bitmap's part, and whether it is taken out of the log. */
+#define WORD_BITS  64u
+#define PART_WORDS 64u
+#define PART_BITS  (PART_WORDS * WORD_BITS)
+
+static int report_part(struct dirty_log *log, const struct report *r)
+{
+    u64 part[PART_WORDS], bits = min(r->pages - log->at, (u64)PART_BITS), words = DIV_ROUND_UP(bits, WORD_BITS);
+
+    for (u64 i = 0; i < words; i++)
+        part[i] = dirty_log_take(log, log->at + i * WORD_BITS, r->clean);
+    if (bits % WORD_BITS)
+        part[words - 1] &= (1UL << bits % WORD_BITS) - 1;
+    for (u64 i = 0; i < words; i++)
+        log->dirty += popcount64(part[i]);
+    if (r->bitmap.v && copy_to_guest(gva_add(r->bitmap, log->at / 8), part, DIV_ROUND_UP(bits, 8)))
+        return -EFAULT;
+    log->at += bits;
+    steps_add(words);
+    return 0;
+}
+
+/* What is written without a word while d runs, by us or by others who have it mapped. */
+static void note_held(struct domain *d)
+{
+    dirty_log_mark_vcpus(d);
+    gnttab_for_writable(d, dirty_log_mark);
+    evtchn_for_frames(d, dirty_log_mark);
+}
+
+static int begin_report(struct domain *d, const struct report *r)
+{
+    struct dirty_log *log = d->arch.log;
+
+    if (!d->arch.log_ready)
+        return refuse(-EINVAL, "d%u's writes are not logged", d->id);
+    if (!dirty_log_holds(d))
+        return refuse(-ENOMEM, "d%u's writes are logged no more: there was no memory for mirrors of its page tables", d->id);
+    if (log->op && log->op != r->op)
+        return refuse(-EBUSY, "another report of d%u's log is under way", d->id);
+    if (log->op)
+        return 0;
+    if (r->final)
+        note_held(d);
+    log->op = r->op;
+    log->at = log->dirty = 0;
+    d->arch.log_taken |= r->clean;
+    return 0;
+}
+
+static int make_report(struct domain *d, struct report *r)
+{
+    struct dirty_log *log = d->arch.log;
+    int rc = begin_report(d, r);
+
+    if (rc)
+        return rc;
+    while (!rc && log->at < r->pages) {
+        rc = report_part(log, r);
+        if (!rc && preempt_needed())
+            return -ERESTART_HYPERCALL;
+    }
+    if (!rc && r->clean)
+        rc = dirty_log_withdraw(d);
+    if (rc == -ERESTART_HYPERCALL)
+        return rc;
+    if (r->clean)
+        log->lost = rc != 0;
+    r->dirty = log->dirty;
+    r->faults = log->nr_faults;
+    log->op = 0;
+    if (r->clean)
+        log->nr_faults = 0;
+    return rc;
+}
+
+/*
+ * The guest says how many numbers it has, and may have said so wrongly: more than the machine has frames, or than the domain may have, cost
+ * nobody any memory.
+ */
+static u64 room_wanted(const struct domain *d)
+{
+    return min(max(d->max_pages, domain_nr_gpfns(d)), max(nr_frames, d->max_pages));
+}
+
+static s64 report(struct domain *d, struct xen_domctl_shadow_op *s)
+{
+    bool final = s->mode & XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL;
+    struct report r = { .op = s->op, .clean = s->op == XEN_DOMCTL_SHADOW_OP_CLEAN, .final = final,
+                              .bitmap = gva(s->dirty_bitmap), .pages = s->pages };
+    s64 rc = s->mode & ~XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL ? refuse(-EINVAL, "mode %#x", s->mode) : make_report(d, &r);
+
+    if (rc)
+        return rc;
+    s->stats.dirty_count = (u32)r.dirty;
+    s->stats.fault_count = (u32)r.faults;
+    return 0;
+}
+
+s64 dc_shadow_op(struct domain *d, struct xen_domctl *op, gva_t)
+{
+    struct xen_domctl_shadow_op *s = &op->u.shadow_op;
+
+    if (d == current->domain)
+        return refuse(-EINVAL, "the caller cannot be held while its own tables are mirrored");
+    switch (s->op) {
+    case XEN_DOMCTL_SHADOW_OP_OFF:
+        return dirty_log_stop(d);
+    case XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY:
+        return dirty_log_start(d, room_wanted(d));
+    case XEN_DOMCTL_SHADOW_OP_CLEAN:
+    case XEN_DOMCTL_SHADOW_OP_PEEK:
+        return report(d, s);
+    default:
+        return refuse(-EOPNOTSUPP, "operation %u, mode %#x: there is no shadow paging, but for a log of what is written", s->op, s->mode);
+    }
+}

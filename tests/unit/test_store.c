@@ -1,0 +1,590 @@
+/*
+ * The change of the store (pt/store.c), in all formats: a domain's tables are mirrored, and are no more, whatever it does meanwhile and
+ * wherever that gives way; and the log (pt/dirty.c, common/control/dirty_log.c): nothing that is written between two reports is missing in the second.
+ */
+// SOURCES: arch/x86/pt/dma.c arch/x86/pt/store.c arch/x86/pt/dirty.c arch/x86/pt/mirror.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
+// SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
+// SOURCES: arch/x86/mm/heap.c
+// SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
+// SOURCES: arch/x86/pt/quick.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <asm/dirty.h>
+#include <asm/pv.h>
+#include <asm/x86.h>
+#include <public/errno.h>
+#include <pvisor/evtchn.h>
+#include <pvisor/gnttab.h>
+#include <pvisor/hypercall.h>
+#include <pvisor/rangeset.h>
+#include <pvisor/softirq.h>
+#include "fake/fake.h"
+#include "fake/frames.h"
+#include "fake/invariant.h"
+#include "fake/mirrors.h"
+
+#include "../../common/control/dirty_log.c"
+
+#define AGAIN (-ERESTART_HYPERCALL)
+#define DATA  24u       /* pages of the domain's, with the numbers 0 to DATA - 1; tables come behind */
+#define ROOM  200u
+
+static struct domain *dom;
+static struct vcpu vcpu, *vcpus[] = { &vcpu };
+static u64 perdomain[PERVCPU_PAGES];
+static const struct pt_format *fmt;
+static mfn_t data[DATA], table[5], spare;
+static unsigned paused, nr_tables_made;
+static u64 random_state;
+
+/* --- What the code wants of the machine --------------------------------------------------------------------- */
+
+static struct tasklet *waiting;
+
+void domain_pause(struct domain *d) { (void)d; paused++; }
+void domain_pause_nowait(struct domain *d) { domain_pause(d); }
+void domain_unpause(struct domain *d) { (void)d; assert_true(paused); paused--; }
+void domain_ref(struct domain *d) { d->refs++; }
+void tasklet_schedule(struct tasklet *t) { waiting = t; }
+bool rangeset_is_empty(const struct rangeset *r) { (void)r; return true; }
+u64 domain_nr_gpfns(const struct domain *d) { (void)d; return ROOM; }
+void gnttab_for_writable(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
+void evtchn_for_frames(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
+
+static u64 bitmap[ROOM / 64 + 1];
+static bool bitmap_fails;
+int copy_to_guest(gva_t dst, const void *src, size_t len)
+{
+    assert_true(dst.v >= PAGE_SIZE && dst.v + len <= PAGE_SIZE + sizeof(bitmap));
+    if (bitmap_fails)
+        return -1;
+    memcpy((char *)bitmap + (dst.v - PAGE_SIZE), src, len);
+    return 0;
+}
+
+/* --- A domain -------------------------------------------------------------------------------------------------- */
+
+#define RO (PTE_P | PTE_US | PTE_A)
+#define RW (RO | PTE_RW | PTE_D)
+
+static u64 random_below(u64 n)
+{
+    random_state = random_state * 6364136223846793005UL + 1442695040888963407UL;
+    return (random_state >> 33) % n;
+}
+
+static u64 load(mfn_t m, unsigned i) { return pt_load(fmt, frame_words(m), i); }
+
+static void put(mfn_t m, unsigned i, u64 e)
+{
+    if (fmt->pte_bytes == 8)
+        frame_words(m)[i] = e;
+    else
+        ((u32 *)frame_words(m))[i] = (u32)e;
+}
+
+static mfn_t new_frame(u64 pfn)
+{
+    mfn_t m = frames_new(dom);
+
+    m2p_set(m, pfn);
+    return m;
+}
+
+static unsigned top_slot(void) { return fmt->id == PT32P ? 3 : 1; }
+
+/* One table of each level, all of whose entries lead on; the upper ones name themselves, too, where a format allows that. */
+static void make_tables(void)
+{
+    for (unsigned i = 0; i < DATA; i++)
+        data[i] = new_frame(i);
+    for (unsigned level = 1; level <= fmt->levels; level++)
+        table[level] = new_frame(DATA + nr_tables_made++);
+    spare = new_frame(DATA + nr_tables_made++);
+    for (unsigned i = 0; i < DATA; i++)
+        put(table[1], i, pte_make(data[i], i % 3 == 2 ? RO : RW));
+    for (unsigned level = 2; level <= fmt->levels; level++)
+        put(table[level], level == fmt->levels ? top_slot() : 1, pte_make(table[level - 1], level == 3 && fmt->id == PT32P ? PTE_P : RW));
+    if (fmt->id != PT32P)
+        put(table[fmt->levels], 2, pte_make(table[fmt->levels], RO));
+    pt_lock(dom);
+    assert_int_equal(pt_pin(dom, table[fmt->levels], fmt->levels), 0);
+    pt_unlock(dom);
+    vcpu.arch.root_kernel = table[fmt->levels];
+    vcpu.arch.kernel_mode = true;
+}
+
+static int setup_format(enum pt_format_id id)
+{
+    frames_reset();
+    fake_invariant_reset();
+    dom = frames_domain(1, id);
+    pt_store_init(dom);
+    fmt = dom->arch.fmt;
+    dom->vcpu = vcpus;
+    dom->max_vcpus = 1;
+    dom->max_pages = ROOM;
+    vcpu = (struct vcpu){ .domain = dom, .info_mfn = INVALID_MFN };
+    vcpu.arch.perdomain_l1 = perdomain;
+    vcpu.arch.root_kernel = vcpu.arch.root_user = INVALID_MFN;
+    assert_int_equal(mirror_init_vcpu(&vcpu), 0);
+    nr_tables_made = paused = 0;
+    waiting = NULL;
+    bitmap_fails = false;
+    random_state = id + 1;
+    make_tables();
+    if (vcpu.arch.monitor_l4) {
+        pt_lock(dom);
+        mirror_set_root(&vcpu);
+        pt_unlock(dom);
+    }
+    pv_make_cr3(&vcpu);
+    return 0;
+}
+
+static int setup_64(void **state) { (void)state; return setup_format(PT64); }
+static int setup_pae(void **state) { (void)state; return setup_format(PT32P); }
+static int setup_32(void **state) { (void)state; return setup_format(PT32); }
+
+static int teardown(void **state)
+{
+    (void)state;
+    preempt_at(0, false);
+    while (dirty_log_stop(dom) == AGAIN)
+        ;
+    mirror_free_vcpu(&vcpu);
+    while (pt_relinquish(dom))
+        ;
+    leave_hypervisor();
+    assert_int_equal(dom->tot_pages, 0);
+    assert_int_equal(dom->arch.nr_mirror_frames, 0);
+    assert_int_equal(dom->refs, 1);
+    assert_int_equal(paused, 0);
+    assert_int_equal(nr_dirty_logs, 0);
+    mirror_free_domain(dom);
+    dirty_log_free(dom);
+    assert_int_equal(heap_free_frames(), ARENA_NR);
+    return 0;
+}
+
+static u64 address_of(unsigned page)
+{
+    u64 va = (u64)top_slot() << fmt->level[fmt->levels].shift | (u64)page << PAGE_SHIFT;
+
+    for (unsigned level = 2; level < fmt->levels; level++)
+        va |= 1UL << fmt->level[level].shift;
+    return va;
+}
+
+/* --- What the CPU does ----------------------------------------------------------------------------------------- */
+
+/* By what it walks: the twin, or the guest's entry, of the page. */
+static bool cpu_may_write(unsigned page)
+{
+    mfn_t block = mirror_of(dom, table[1]);
+    u64 e = dom->arch.mirror_walked ? frame_words(block)[page] : load(table[1], page);
+
+    return (e & (PTE_P | PTE_RW)) == (PTE_P | PTE_RW);
+}
+
+/* True: the guest may write there, and has. */
+static bool guest_writes(unsigned page)
+{
+    u32 error = PF_WRITE | PF_USER | PF_PRESENT;
+
+    if (dom->arch.word == ABI_32)
+        error &= ~PF_USER;
+    if (!cpu_may_write(page) && !(dom->arch.mirror_walked && mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(page), error)))
+        return false;
+    assert_true(cpu_may_write(page));
+    frame_words(pte_mfn(load(table[1], page)))[7]++;
+    return true;
+}
+
+static void check(void)
+{
+    assert_false(spin_is_held(&dom->arch.pt_lock));
+    mirrors_look(dom);
+}
+
+/* What the guest does to its tables; each may come at any moment. */
+static void guest_changes(void)
+{
+    unsigned page = (unsigned)random_below(DATA);
+    u64 e = random_below(4) ? pte_make(data[random_below(DATA)], random_below(2) ? RW : RO) : 0;
+
+    pt_lock(dom);
+    (void)pt_update_leaf(dom, table[1], page, e, dom, 0);
+    if (random_below(2) && !pt_drain_orphans(dom)) {
+        bool pinned = pt_own_level(dom, spare);
+
+        (void)(pinned ? pt_unpin(dom, spare) : pt_pin(dom, spare, 1));
+    }
+    if (random_below(2))
+        (void)pt_update_node(dom, table[2], 2, 3, random_below(2) ? pte_make(spare, RW) : 0, 0);
+    pt_unlock(dom);
+}
+
+static int begin(unsigned give_way)
+{
+    int rc;
+
+    do {
+        preempt_at(give_way, true);
+        rc = pt_mirror_begin(dom);
+        preempt_at(0, false);
+        guest_changes();
+        check();
+    } while (rc == AGAIN);
+    return rc;
+}
+
+static int end(unsigned give_way)
+{
+    int rc;
+
+    do {
+        preempt_at(give_way, true);
+        rc = pt_mirror_end(dom);
+        preempt_at(0, false);
+        guest_changes();
+        check();
+    } while (rc == AGAIN);
+    return rc;
+}
+
+/* --- The change -------------------------------------------------------------------------------------------------- */
+
+static void changes_to_and_fro(void **state)
+{
+    (void)state;
+    for (unsigned give_way = 0; give_way < 40; give_way++) {
+        u64 cr3 = vcpu.arch.cr3, top = vcpu.arch.monitor_l4 ? ((u64 *)vcpu.arch.monitor_l4)[0] : 0;
+
+        assert_int_equal(begin(give_way), 0);
+        assert_true(dom->arch.mirrored && dom->arch.mirror_walked);
+        assert_true(dom->arch.nr_mirror_frames >= 1);
+        for (unsigned i = 0; i < 30; i++) {
+            guest_changes();
+            (void)guest_writes((unsigned)random_below(DATA));
+            check();
+        }
+        assert_int_equal(end(give_way), 0);
+        if (fmt->pte_bytes == 4)
+            continue;
+        assert_false(dom->arch.mirrored || dom->arch.mirror_walked || dom->arch.mirror);
+        assert_int_equal(dom->arch.nr_mirror_frames, 0);
+        assert_int_equal(vcpu.arch.cr3, cr3);
+        assert_int_equal(vcpu.arch.monitor_l4 ? ((u64 *)vcpu.arch.monitor_l4)[0] : 0, top);
+    }
+}
+
+/* A CPU that walks a mirror walks no table of the guest's: not one frame of these is named above level 1. */
+static void the_cpu_walks_mirrors_alone(void **state)
+{
+    mfn_t m;
+
+    (void)state;
+    assert_int_equal(begin(0), 0);
+    for (unsigned level = 2; level <= fmt->levels; level++) {
+        mfn_t block = mirror_of(dom, table[level]);
+
+        for (unsigned k = 2; !mfn_eq(block, INVALID_MFN) && k <= level; k++)
+            for (unsigned i = 0; i < fmt->level[level].nr_entries; i++) {
+                u64 e = frame_words(mfn_add(block, k - 1))[i];
+
+                if (e & PTE_P && (level != fmt->hv_level || i < fmt->hv_first || i > fmt->hv_last))
+                    assert_int_equal(frame_owner_id(pte_mfn(e)), DOMID_XEN);
+            }
+    }
+    m = fmt->id == PT64 ? mfn(vcpu.arch.cr3 >> PAGE_SHIFT) : pte_mfn(((u64 *)vcpu.arch.monitor_l3)[3]);
+    assert_int_equal(frame_owner_id(m), DOMID_XEN);
+}
+
+/* Through a linear entry the guest sees its own tables. */
+static void linear_entries_show_the_guests_tables(void **state)
+{
+    u64 va = 2UL << 39 | 2UL << 30 | 2UL << 21 | 1UL << 12;     /* what the root's entry 1 names: table[3], as data */
+    mfn_t block;
+
+    (void)state;
+    assert_int_equal(begin(0), 0);
+    block = mirror_of(dom, table[4]);
+    assert_true(mirror_fault(&vcpu, vcpu.arch.root_kernel, va, PF_USER));
+    for (unsigned k = 4; k > 1; k--)
+        assert_int_equal(pte_mfn(frame_words(mfn_add(block, k - 1))[2]).v, mfn_add(block, k - 2).v);
+    assert_int_equal(pte_mfn(frame_words(block)[1]).v, table[3].v);
+    assert_int_equal(frame_words(block)[1] & PTE_RW, 0);
+    assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, va, PF_USER | PF_WRITE));
+    check();
+}
+
+/* Bits that hardware set in the guest's entries while twins were made come to the twins by a fault. */
+static void bits_set_meanwhile_are_kept(void **state)
+{
+    (void)state;
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 0, pte_make(data[0], PTE_P | PTE_US | PTE_RW), dom, 0), 0);
+    pt_unlock(dom);
+    preempt_at(1, true);
+    while (dom->arch.store != STORE_FILLING)
+        assert_int_equal(pt_mirror_begin(dom), AGAIN);
+    preempt_at(0, false);
+    assert_int_equal(pt_mirror_begin(dom), 0);
+    put(table[1], 0, load(table[1], 0) | PTE_A | PTE_D);
+    check();
+    assert_false(cpu_may_write(0));
+    assert_true(guest_writes(0));
+    assert_int_equal(load(table[1], 0) & (PTE_A | PTE_D), PTE_A | PTE_D);
+    check();
+}
+
+/* --- Without memory ---------------------------------------------------------------------------------------------- */
+
+static mfn_t taken[ARENA_NR];
+static unsigned nr_taken;
+
+static void take_all(void)
+{
+    while (!mfn_eq(taken[nr_taken] = alloc_frames(0, MEMF_NO_ZERO), INVALID_MFN))
+        nr_taken++;
+}
+
+static void give_back(unsigned nr)
+{
+    while (nr_taken && nr--)
+        free_frames(taken[--nr_taken], 0);
+}
+
+static void a_mirror_that_cannot_be_had_ends_the_change(void **state)
+{
+    (void)state;
+    for (unsigned nr = 0; nr < 4; nr++) {
+        take_all();
+        give_back(nr);
+        assert_int_equal(begin(0), -ENOMEM);
+        assert_false(dom->arch.mirrored || dom->arch.mirror_walked);
+        assert_int_equal(dom->arch.store, STORE_IN_PLACE);
+        give_back(~0u);
+    }
+    assert_int_equal(begin(0), 0);
+}
+
+static void a_mirror_that_is_missing_later_ends_it_too(void **state)
+{
+    (void)state;
+    assert_int_equal(begin(0), 0);
+    pt_lock(dom);
+    if (pt_own_level(dom, spare))
+        (void)pt_unpin(dom, spare);
+    pt_unlock(dom);
+    domain_flush_stale(dom);
+    take_all();
+    pt_lock(dom);
+    assert_int_equal(pt_pin(dom, spare, 1), AGAIN);
+    assert_int_equal(pt_pin(dom, spare, 1), AGAIN);
+    pt_unlock(dom);
+    assert_int_equal(paused, 1);
+    vcpu.is_running = true;
+    waiting->fn(waiting->data);
+    assert_true(dom->arch.mirrored);
+    vcpu.is_running = false;
+    waiting->fn(waiting->data);
+    assert_false(dom->arch.mirrored || dom->arch.mirror_walked);
+    pt_lock(dom);
+    assert_int_equal(pt_pin(dom, spare, 1), 0);
+    pt_unlock(dom);
+    give_back(~0u);
+    assert_int_equal(end(3), 0);
+}
+
+/* --- The log ------------------------------------------------------------------------------------------------------ */
+
+static struct report wanted(bool clean, u64 pages)
+{
+    return (struct report){ .op = clean ? 11 : 12, .clean = clean, .bitmap = gva(PAGE_SIZE), .pages = pages };
+}
+
+static bool is_set(unsigned page) { return bitmap[page / 64] >> page % 64 & 1; }
+
+static void start_log(unsigned give_way)
+{
+    int rc;
+
+    do {
+        preempt_at(give_way, true);
+        rc = dirty_log_start(dom, ROOM);
+        preempt_at(0, false);
+        guest_changes();
+    } while (rc == AGAIN);
+    assert_int_equal(rc, 0);
+    check();
+}
+
+/* The receiver's copy: of what was reported, once the report has ended. Between two steps of it the guest goes on. */
+static u64 copy[DATA][512];
+
+static void send_round(unsigned give_way, bool guest_runs)
+{
+    struct report r = wanted(true, ROOM);
+    int rc;
+
+    memset(bitmap, 0, sizeof(bitmap));
+    do {
+        preempt_at(give_way, true);
+        rc = make_report(dom, &r);
+        preempt_at(0, false);
+        for (unsigned i = 0; guest_runs && i < 5; i++) {
+            guest_changes();
+            (void)guest_writes((unsigned)random_below(DATA));
+        }
+    } while (rc == AGAIN);
+    check();
+    assert_int_equal(rc, 0);
+    for (unsigned i = 0; i < DATA; i++) {
+        if (guest_runs && random_below(2))
+            (void)guest_writes((unsigned)random_below(DATA));
+        if (is_set(i))
+            memcpy(copy[i], frame_words(data[i]), PAGE_SIZE);
+    }
+}
+
+static void expect_equal_memory(void)
+{
+    for (unsigned i = 0; i < DATA; i++)
+        assert_memory_equal(copy[i], frame_words(data[i]), PAGE_SIZE);
+}
+
+static void nothing_is_missed(void **state)
+{
+    (void)state;
+    for (unsigned run = 0; run < 100; run++) {
+        start_log(run % 7);
+        for (unsigned i = 0; i < DATA; i++)
+            memcpy(copy[i], frame_words(data[i]), PAGE_SIZE);
+        for (unsigned round = 0; round < 4; round++) {
+            for (unsigned i = 0; i < 20; i++) {
+                guest_changes();
+                (void)guest_writes((unsigned)random_below(DATA));
+                if (!random_below(4)) {
+                    /* Somebody else, as a grant's holder: it lets go once it has written. */
+                    mfn_t m = data[random_below(DATA)];
+
+                    assert_int_equal(frame_get_writable(m, dom), 0);
+                    frame_words(m)[9]++;
+                    frame_put_writable(m);
+                }
+            }
+            send_round((run + round) % 5, true);
+        }
+        send_round(0, false);
+        expect_equal_memory();
+        while (dirty_log_stop(dom) == AGAIN)
+            ;
+        check();
+    }
+}
+
+/* Tables are reported when an entry changes, and when a frame becomes one, or none, or is pinned: its kind is sent with it. */
+static void tables_are_reported(void **state)
+{
+    struct report r = wanted(true, ROOM);
+
+    (void)state;
+    start_log(0);
+    pt_lock(dom);
+    while (pt_drain_orphans(dom))
+        ;
+    if (pt_own_level(dom, spare)) {
+        (void)pt_update_node(dom, table[2], 2, 3, 0, 0);
+        (void)pt_unpin(dom, spare);
+    }
+    pt_unlock(dom);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(r.dirty, 0);
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 0, pte_make(data[1], RO), dom, 0), 0);
+    pt_unlock(dom);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(r.dirty, 1);
+    assert_true(is_set((unsigned)m2p_get(table[1])));
+    for (unsigned i = 0; i < 2; i++) {
+        pt_lock(dom);
+        assert_int_equal(i ? pt_unpin(dom, spare) : pt_pin(dom, spare, 1), 0);
+        pt_unlock(dom);
+        assert_int_equal(make_report(dom, &r), 0);
+        assert_true(is_set((unsigned)m2p_get(spare)));
+    }
+}
+
+static void reports(void **state)
+{
+    struct report r = wanted(false, ROOM);
+
+    (void)state;
+    assert_int_equal(make_report(dom, &r), -EINVAL);
+    start_log(0);
+    assert_int_equal(dirty_log_start(dom, ROOM), -EBUSY);
+    r = wanted(true, ROOM);
+    assert_int_equal(make_report(dom, &r), 0);
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 5, pte_make(data[5], RW), dom, 0), 0);
+    pt_unlock(dom);
+    assert_true(guest_writes(5));
+    /* A look changes nothing. */
+    for (unsigned i = 0; i < 2; i++) {
+        r = wanted(false, ROOM);
+        assert_int_equal(make_report(dom, &r), 0);
+        assert_int_equal(r.dirty, 2);       /* the page and the table */
+        assert_true(is_set(5));
+    }
+    /* What could not be said is said the next time, with everything else. */
+    r = wanted(true, ROOM);
+    bitmap_fails = true;
+    assert_int_equal(make_report(dom, &r), -EFAULT);
+    bitmap_fails = false;
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(r.dirty, ROOM);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(r.dirty, 0);
+    /* A report that gave way is gone on with by the same call alone. */
+    preempt_at(1, true);
+    assert_int_equal(make_report(dom, &r), AGAIN);
+    r = wanted(false, ROOM);
+    assert_int_equal(make_report(dom, &r), -EBUSY);
+    preempt_at(0, false);
+    r = wanted(true, ROOM);
+    assert_int_equal(make_report(dom, &r), 0);
+    /* Only some bits are wanted, and no byte more is written. */
+    memset(bitmap, 0xaa, sizeof(bitmap));
+    r = wanted(true, 9);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(bitmap[0], 0xaaaaaaaaaaaa0000UL);
+}
+
+#define IN(setup, test) { #test " (" #setup ")", test, setup, teardown, NULL }
+#define IN_BOTH(test) IN(setup_64, test), IN(setup_pae, test)
+#define IN_ALL(test) IN_BOTH(test), IN(setup_32, test)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_ALL(changes_to_and_fro),
+        IN_BOTH(the_cpu_walks_mirrors_alone),
+        IN(setup_64, linear_entries_show_the_guests_tables),
+        IN_BOTH(bits_set_meanwhile_are_kept),
+        IN_BOTH(a_mirror_that_cannot_be_had_ends_the_change),
+        IN_BOTH(a_mirror_that_is_missing_later_ends_it_too),
+        IN_ALL(nothing_is_missed),
+        IN_ALL(tables_are_reported),
+        IN_ALL(reports),
+    };
+
+    return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}
