@@ -37,10 +37,10 @@ bool pv_deliver_page_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address
 bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs);     /* the event callback */
 
 /* --- pv/switch.c --- */
-u64 mirror_root(const struct domain *d, mfn_t root);    /* 64-bit: the machine address of what the hardware walks in place of root */
+u64 mirror_walked_root(const struct domain *d, mfn_t root);    /* 64-bit: the machine address of what the hardware walks in place of root */
 static inline u64 pv_walked_root(const struct domain *d, mfn_t root)
 {
-    return unlikely(d->arch.mirror_walked) && !mfn_eq(root, INVALID_MFN) ? mirror_root(d, root) : root.v << PAGE_SHIFT;
+    return unlikely(d->arch.mirror_walked) && !mfn_eq(root, INVALID_MFN) ? mirror_walked_root(d, root) : root.v << PAGE_SHIFT;
 }
 
 /* What v's CPU loads, from its roots. */

@@ -93,18 +93,14 @@ void mirror_clear_root(struct vcpu *v)
 
 static u32 *slot_of(const struct domain *d, mfn_t m)
 {
-    u32 *row = m.v >> 10 < d->arch.mirror_rows ? d->arch.mirror[m.v >> 10] : NULL;
+    u64 i = m.v >> 10;
+    u32 *row = i < d->arch.mirror_rows ? d->arch.mirror[i] : NULL;
 
     return row && row[m.v & 1023] ? &row[m.v & 1023] : NULL;
 }
 
 /* Of what is being mirrored, a table may have none yet. */
-static char *block_or_none(const struct domain *d, mfn_t m)
-{
-    const u32 *slot = slot_of(d, m);
-
-    return slot ? mfn_to_virt(mfn_kept(*slot)) : NULL;
-}
+static bool has_block(const struct domain *d, mfn_t m) { return slot_of(d, m); }
 
 static char *block_of(const struct domain *d, mfn_t m)
 {
@@ -117,17 +113,15 @@ static char *view_at(const struct pt_format *f, char *block, unsigned k)
     return block + (f->pte_bytes == 8 ? k - 1 : k == 1 ? 0 : L2_AT) * PAGE_SIZE;
 }
 
-u64 mirror_root(const struct domain *d, mfn_t root)
+u64 mirror_walked_root(const struct domain *d, mfn_t root)
 {
     return virt_to_maddr(view_at(d->arch.fmt, block_of(d, root), d->arch.fmt->levels)).v;
 }
 
 void mirror_show_m2p(const struct domain *d, mfn_t root, u64 e)
 {
-    char *block = block_or_none(d, root);
-
-    if (block)
-        write_once(((u64 *)view_at(d->arch.fmt, block, 4))[M2P_RO_START >> 39 & 511], e);
+    if (has_block(d, root))
+        write_once(((u64 *)view_at(d->arch.fmt, block_of(d, root), 4))[M2P_RO_START >> 39 & 511], e);
 }
 
 /* What a PAE guest's level-3 entry is in long mode; the guest's own stays as it wrote it. */
@@ -329,9 +323,9 @@ static u64 leaf_twin(const struct domain *d, u64 e)
 
 static u64 node_twin(const struct domain *d, u64 e, unsigned k)
 {
-    char *below = is_walked(e) ? block_or_none(d, pte_held_mfn(e)) : NULL;
-
-    return below ? entry_to(view_at(d->arch.fmt, below, k - 1), e & NODE_TWIN) : 0;
+    if (!is_walked(e) || !has_block(d, pte_held_mfn(e)))
+        return 0;
+    return entry_to(view_at(d->arch.fmt, block_of(d, pte_held_mfn(e)), k - 1), e & NODE_TWIN);
 }
 
 static void store_node_twin(const struct pt_format *f, u64 *view, unsigned idx, u64 twin)
@@ -346,10 +340,11 @@ static void store_node_twin(const struct pt_format *f, u64 *view, unsigned idx, 
 
 void mirror_twins(const struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
 {
-    char *block = block_or_none(d, m);
+    char *block;
 
-    if (unlikely(!block))
+    if (unlikely(!has_block(d, m)))
         return;
+    block = block_of(d, m);
     write_once(((u64 *)block)[idx], level == 1 ? leaf_twin(d, e) : e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US)) | PTE_A : 0);
     for (unsigned k = 2; k <= level; k++)
         store_node_twin(d->arch.fmt, (u64 *)view_at(d->arch.fmt, block, k), idx, node_twin(d, e, k));
@@ -367,7 +362,7 @@ void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e
 
 u64 *mirror_leaves(const struct domain *d, mfn_t m)
 {
-    return fw_type(frame_types[m.v]) == FT_L1 ? (u64 *)block_or_none(d, m) : NULL;
+    return fw_type(frame_types[m.v]) == FT_L1 && has_block(d, m) ? (u64 *)block_of(d, m) : NULL;
 }
 
 /* --- Accessed and dirty --- */
@@ -433,7 +428,7 @@ bool mirror_fault(struct vcpu *v, mfn_t root, u64 address, u32 error)
 {
     struct domain *d = v->domain;
     unsigned top = d->arch.fmt->id == PT32P ? 2 : d->arch.fmt->levels;
-    struct way way;
+    struct way way = { { mfn(0) } };
     bool ok;
 
     if (error & ~(PF_PRESENT | PF_WRITE | PF_USER | PF_INSTR) || mfn_eq(root, INVALID_MFN))
