@@ -7,7 +7,8 @@
 // AS: test_domain
 // SOURCES: common/control/access.c common/control/bitmap.c common/control/domctl.c common/control/life.c common/control/machine.c
 // SOURCES: common/control/versions.c common/lib/xen_version.c common/lib/text.c
-// SOURCES: common/control/dirty_log.c common/control/memory.c common/control/policy.c common/control/sysctl.c common/control/vcpu.c common/control/vcpu_state.c
+// SOURCES: common/control/dirty_log.c
+// SOURCES: common/control/memory.c common/control/policy.c common/control/sysctl.c common/control/vcpu.c common/control/vcpu_state.c
 // SOURCES: common/platform/platform.c common/platform/resource.c common/platform/processor.c common/rangeset.c common/domain/rights.c
 // SOURCES: common/platform/microcode.c common/control/pm.c arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c
 #include <pvisor/cpu_policy.h>

@@ -1,6 +1,7 @@
 /*
  * The change of the store (pt/store.c), in all formats: a domain's tables are mirrored, and are no more, whatever it does meanwhile and
- * wherever that gives way; and the log (pt/dirty.c, common/control/dirty_log.c): nothing that is written between two reports is missing in the second.
+ * wherever that gives way; and the log (pt/dirty.c, common/control/dirty_log.c): nothing that is written between two reports is missing in
+ * the second.
  */
 // SOURCES: arch/x86/pt/dma.c arch/x86/pt/store.c arch/x86/pt/dirty.c arch/x86/pt/mirror.c
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c
