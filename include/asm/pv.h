@@ -37,11 +37,8 @@ bool pv_deliver_page_fault_32(struct vcpu *v, struct cpu_regs *regs, u64 address
 bool pv_deliver_upcall(struct vcpu *v, struct cpu_regs *regs);     /* the event callback */
 
 /* --- pv/switch.c --- */
-u64 mirror_walked_root(const struct domain *d, mfn_t root);    /* 64-bit: the machine address of what the hardware walks in place of root */
-static inline u64 pv_walked_root(const struct domain *d, mfn_t root)
-{
-    return unlikely(d->arch.mirror_walked) && !mfn_eq(root, INVALID_MFN) ? mirror_walked_root(d, root) : root.v << PAGE_SHIFT;
-}
+/* 64-bit: the machine address of what the hardware walks in place of root, which may be INVALID_MFN. */
+u64 mirror_walked_root(const struct domain *d, mfn_t root);
 
 /* What v's CPU loads, from its roots. */
 static inline void pv_make_cr3(struct vcpu *v)
@@ -50,8 +47,13 @@ static inline void pv_make_cr3(struct vcpu *v)
         v->arch.cr3 = virt_to_maddr(v->arch.monitor_l4).v;
         return;
     }
-    v->arch.walked[0] = pv_walked_root(v->domain, v->arch.root_user);
-    v->arch.walked[1] = pv_walked_root(v->domain, v->arch.root_kernel);
+    if (likely(!v->domain->arch.mirror_walked)) {
+        v->arch.walked[0] = v->arch.root_user.v << PAGE_SHIFT;
+        v->arch.walked[1] = v->arch.root_kernel.v << PAGE_SHIFT;
+    } else {
+        v->arch.walked[0] = mirror_walked_root(v->domain, v->arch.root_user);
+        v->arch.walked[1] = mirror_walked_root(v->domain, v->arch.root_kernel);
+    }
     v->arch.cr3 = v->arch.walked[v->arch.kernel_mode];
 }
 

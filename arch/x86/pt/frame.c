@@ -117,13 +117,22 @@ void frame_put_foreign(const struct domain *d, mfn_t m, bool writable)
     raise_softirq(SOFTIRQ_FREE_FRAMES);
 }
 
-/* A page-table entry's reference goes this way only after note_stale(). */
-/* And so go those of all who write for others, or for themselves what is another's: the log hears of it while the frame is held. */
+static __attribute__((noinline)) void log_and_put_writable(mfn_t m)
+{
+    frame_log_dirty(m);
+    frame_drop_writable(m);
+}
+
+/*
+ * A page-table entry's reference goes this way only after note_stale(). And so go those of all who write for others, or for themselves what
+ * is another's: the log hears of it while the frame is held.
+ */
 void frame_put_writable(mfn_t m)
 {
     if (unlikely(read_once(nr_dirty_logs)))
-        frame_log_dirty(m);
-    frame_drop_writable(m);
+        log_and_put_writable(m);
+    else
+        frame_drop_writable(m);
 }
 
 /*

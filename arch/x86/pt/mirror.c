@@ -115,6 +115,8 @@ static char *view_at(const struct pt_format *f, char *block, unsigned k)
 
 u64 mirror_walked_root(const struct domain *d, mfn_t root)
 {
+    if (mfn_eq(root, INVALID_MFN))
+        return root.v << PAGE_SHIFT;
     return virt_to_maddr(view_at(d->arch.fmt, block_of(d, root), d->arch.fmt->levels)).v;
 }
 

@@ -134,7 +134,7 @@ static always_inline int promote_leaf(struct domain *d, const struct pt_format *
 }
 
 static always_inline int promote_node(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
-                                      unsigned i, u64 e)
+                                      unsigned i, u64 e, bool mirrored)
 {
     u64 was = e;
     int rc;
@@ -144,21 +144,19 @@ static always_inline int promote_node(struct domain *d, const struct pt_format *
     if (i && give_way(d))
         return -RESTART;
     rc = get_node(d, f, level, m, i, &e);
-    if (likely(!rc) && (e != was || d->arch.mirrored))
+    if (likely(!rc) && (e != was || mirrored))
         pt_store(d, m, level, i, e);
     return rc;
 }
 
 /*
- * Takes what the entries from *at on need. bytes: f's, as a constant; tables with entries of 4 are mirrored, always. *at becomes how many
- * entries hold references now.
+ * Takes what the entries from *at on need. bytes, mirrored: f's and d's, as constants. *at becomes how many entries hold references now.
  */
 static always_inline int promote_range(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w,
-                                       unsigned *at, unsigned bytes)
+                                       unsigned *at, unsigned bytes, bool mirrored)
 {
     const void *table = mfn_to_virt(m);
     unsigned nr = f->level[level].nr_entries, i = *at;
-    bool mirrored = bytes == 4 || d->arch.mirrored;
     int rc = 0;
 
     while (i < nr) {
@@ -176,7 +174,7 @@ static always_inline int promote_range(struct domain *d, const struct pt_format 
                     continue;
                 rc = refuse_absent(e);
             } else {
-                rc = level == 1 ? promote_leaf(d, f, m, i, e, mirrored) : promote_node(d, f, m, level, w, i, e);
+                rc = level == 1 ? promote_leaf(d, f, m, i, e, mirrored) : promote_node(d, f, m, level, w, i, e, mirrored);
             }
             if (unlikely(rc))
                 goto out;
@@ -190,9 +188,11 @@ out:
 static int promote_entries(struct domain *d, const struct pt_format *f, mfn_t m, unsigned level, u32 w, unsigned *at)
 {
     steps_add(EMPTY_TABLE_STEPS);
-    if (f->pte_bytes == 8)
-        return level == 1 ? promote_range(d, f, m, 1, w, at, 8) : promote_range(d, f, m, level, w, at, 8);
-    return level == 1 ? promote_range(d, f, m, 1, w, at, 4) : promote_range(d, f, m, level, w, at, 4);
+    if (f->pte_bytes == 4)      /* always mirrored */
+        return level == 1 ? promote_range(d, f, m, 1, w, at, 4, true) : promote_range(d, f, m, level, w, at, 4, true);
+    if (unlikely(d->arch.mirrored))
+        return promote_range(d, f, m, level, w, at, 8, true);
+    return level == 1 ? promote_range(d, f, m, 1, w, at, 8, false) : promote_range(d, f, m, level, w, at, 8, false);
 }
 
 /* Releases the first n entries, from the top down. Returns how many are left when it gives way, 0 when done. */
