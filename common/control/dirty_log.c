@@ -23,6 +23,7 @@ struct report {
 #define WORD_BITS  64u
 #define PART_WORDS 64u
 #define PART_BITS  (PART_WORDS * WORD_BITS)
+#define MOST_PAGES (1UL << 36)      /* 256 TiB: what any guest can have; a caller who only counts allocates nothing for more */
 
 static int report_part(struct dirty_log *log, const struct report *r)
 {
@@ -55,6 +56,8 @@ static int begin_report(struct domain *d, const struct report *r)
 
     if (!d->arch.log_ready)
         return refuse(-EINVAL, "d%u's writes are not logged", d->id);
+    if (r->pages > MOST_PAGES)
+        return refuse(-EINVAL, "a report of %#lx pages, at most %#lx are possible", r->pages, MOST_PAGES);
     if (!dirty_log_holds(d))
         return refuse(-ENOMEM, "d%u's writes are logged no more: there was no memory for mirrors of its page tables", d->id);
     if (log->op && log->op != r->op)

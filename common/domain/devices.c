@@ -1,4 +1,5 @@
 /* Which domain a PCI function works for: pvisor/devices.h says. What it reaches then is asm/dma.h's. */
+#include <asm/dirty.h>
 #include <asm/dma.h>
 #include <public/domctl.h>
 #include <public/errno.h>
@@ -50,6 +51,8 @@ static int check_taker(const struct domain *d, const struct pci_dev *dev)
 {
     if (d && (d->is_hardware || d->dying || !(d->createflags & XEN_DOMCTL_CDF_iommu)))
         return refuse(-EINVAL, "domain %u was not made for devices (passthrough=), is dom0, or dies", d->id);
+    if (d && dirty_log_is_kept(d))
+        return refuse(-EBUSY, "domain %u's writes are logged, and nobody can log a device's", d->id);
     if (dev->nr_msi || dev->nr_msix)
         return refuse(-EBUSY, PCI_FMT " has interrupts of domain %u's", PCI_ARGS(dev->sbdf), dev->owner);
     return 0;

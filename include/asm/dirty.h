@@ -41,6 +41,8 @@ int dirty_log_withdraw(struct domain *d);               /* 0 or -ERESTART_HYPERC
 bool dirty_log_holds(const struct domain *d);           /* the store is still what it needs */
 void dirty_log_mark_vcpus(struct domain *d);            /* what d's vCPUs have registered, which does not run */
 
+static inline bool dirty_log_is_kept(const struct domain *d) { return read_once(d->arch.logging); }
+
 /* Domains whose writes are logged. */
 extern u32 nr_dirty_logs;
 void frame_log_dirty(mfn_t m);              /* log_dirty() of the domain whose frame it is, if it is held */

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include <asm/dirty.h>
+#include <pvisor/pci.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
 #include <public/errno.h>
@@ -524,13 +525,27 @@ static void tables_are_reported(void **state)
     }
 }
 
+static bool has_device;
+
+struct pci_dev *pci_find_owned(u16 domid)
+{
+    static struct pci_dev device;
+
+    return has_device && domid == dom->id ? &device : NULL;
+}
+
 static void reports(void **state)
 {
     struct report r = wanted(false, ROOM);
 
     (void)state;
     assert_int_equal(make_report(dom, &r), -EINVAL);
+    has_device = true;
+    assert_int_equal(dirty_log_start(dom, ROOM), -EOPNOTSUPP);
+    has_device = false;
     start_log(0);
+    r.pages = MOST_PAGES + 1;
+    assert_int_equal(make_report(dom, &r), -EINVAL);
     assert_int_equal(dirty_log_start(dom, ROOM), -EBUSY);
     r = wanted(true, ROOM);
     assert_int_equal(make_report(dom, &r), 0);

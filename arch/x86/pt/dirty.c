@@ -4,6 +4,7 @@
 #include <asm/pt.h>
 #include <public/errno.h>
 #include <pvisor/lib.h>
+#include <pvisor/pci.h>
 #include <pvisor/printk.h>
 #include <pvisor/rangeset.h>
 #include <pvisor/softirq.h>
@@ -147,7 +148,7 @@ int dirty_log_start(struct domain *d, u64 nr)
 
     if (d->arch.log_ready)
         return refuse(-EBUSY, "d%u's writes are logged already", d->id);
-    if (d->is_hardware || !rangeset_is_empty(d->iomem))
+    if (d->is_hardware || !rangeset_is_empty(d->iomem) || pci_find_owned(d->id))
         return refuse(-EOPNOTSUPP, "d%u has devices, whose writes to memory nobody can log", d->id);
     rc = make_log(d, nr);
     if (!rc) {
