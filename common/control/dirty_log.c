@@ -127,6 +127,8 @@ s64 dc_shadow_op(struct domain *d, struct xen_domctl *op, gva_t)
 
     if (d == current->domain)
         return refuse(-EINVAL, "the caller cannot be held while its own tables are mirrored");
+    if (d->dying)
+        return refuse(-EINVAL, "d%u is being destroyed", d->id);
     switch (s->op) {
     case XEN_DOMCTL_SHADOW_OP_OFF:
         return dirty_log_stop(d);

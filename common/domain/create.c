@@ -2,6 +2,7 @@
  * Making and unmaking domains. A domain consists of parts, made in the order of the table below and
  * unmade in the opposite one, whether it lived or its creation failed half-way.
  */
+#include <asm/dirty.h>
 #include <public/domctl.h>
 #include <public/errno.h>
 #include <pvisor/cmdline.h>
@@ -183,6 +184,7 @@ void domain_destroy(void *data)
     spin_unlock(&d->page_lock);
     if (frames || !domain_unpublish(d))
         return;
+    dirty_log_free(d);
     xfree(d);
     if (had_life)
         domain_changed(domid);

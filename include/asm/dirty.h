@@ -33,7 +33,9 @@ bool dirty_log_has(const struct domain *d, mfn_t m);
  */
 int dirty_log_start(struct domain *d, u64 nr);
 int dirty_log_stop(struct domain *d);
-void dirty_log_free(struct domain *d);      /* nobody writes to d any more */
+/* d dies: nobody wants to know any more. And when no frame of it is mapped by anybody, so that nobody marks: the structure goes next. */
+void dirty_log_end(struct domain *d);
+void dirty_log_free(struct domain *d);
 
 /* For reports: common/control/dirty_log.c. take: 64 numbers from pfn, a multiple of 64, on; clean: and out. withdraw: when all are. */
 u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean);

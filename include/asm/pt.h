@@ -239,6 +239,8 @@ int mirror_init_vcpu(struct vcpu *v);
 void mirror_free_vcpu(struct vcpu *v);
 void mirror_set_root(struct vcpu *v);
 void mirror_clear_root(struct vcpu *v);
+/* PAE: what CR3's tables of ours have for entry e of the guest's level 3. */
+u64 mirror_pae_top(const struct domain *d, u64 e);
 /* PAE: entry idx of a level-3 table changed, which vCPUs may have as their root. */
 void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e);
 /* Entry idx of m becomes e, whose references the caller accounts for; twins: only in m's mirror, if it has one yet. */

@@ -53,6 +53,7 @@ int cpu_policy_domain_init(struct domain *d) { (void)d; return make_part(); }
 void cpu_policy_domain_free(struct domain *d) { (void)d; parts_left--; }
 int arch_domain_create(struct domain *d) { (void)d; return make_part(); }
 void arch_domain_destroy(struct domain *d) { (void)d; parts_left--; }
+void dirty_log_free(struct domain *d) { assert_int_equal(d->tot_pages + d->shared_frames, 0); }    /* whoever marks has a frame */
 int arch_vcpu_create(struct vcpu *v) { (void)v; vcpus_left++; return 0; }
 void arch_vcpu_destroy(struct vcpu *v) { (void)v; vcpus_left--; }
 int arch_domain_relinquish(struct domain *d)

@@ -90,6 +90,23 @@ static int make_log(struct domain *d, u64 nr)
     return 0;
 }
 
+static void set_logging(struct domain *d, bool on)
+{
+    if (d->arch.logging == on)
+        return;
+    write_once(d->arch.logging, on);
+    if (on)
+        atomic_inc(&nr_dirty_logs);
+    else
+        atomic_dec(&nr_dirty_logs);
+}
+
+void dirty_log_end(struct domain *d)
+{
+    d->arch.log_ready = false;
+    set_logging(d, false);
+}
+
 void dirty_log_free(struct domain *d)
 {
     struct dirty_log *log = d->arch.log;
@@ -131,17 +148,6 @@ int dirty_log_withdraw(struct domain *d)
 
 bool dirty_log_holds(const struct domain *d) { return d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED; }
 
-static void set_logging(struct domain *d, bool on)
-{
-    if (d->arch.logging == on)
-        return;
-    write_once(d->arch.logging, on);
-    if (on)
-        atomic_inc(&nr_dirty_logs);
-    else
-        atomic_dec(&nr_dirty_logs);
-}
-
 int dirty_log_start(struct domain *d, u64 nr)
 {
     int rc;
@@ -166,8 +172,7 @@ int dirty_log_start(struct domain *d, u64 nr)
 
 int dirty_log_stop(struct domain *d)
 {
-    d->arch.log_ready = false;
-    set_logging(d, false);
+    dirty_log_end(d);
     if (d->arch.log)
         d->arch.log->op = 0;
     if (d->arch.store != STORE_ENDING)

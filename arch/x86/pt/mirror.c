@@ -127,7 +127,7 @@ void mirror_show_m2p(const struct domain *d, mfn_t root, u64 e)
 }
 
 /* What a PAE guest's level-3 entry is in long mode; the guest's own stays as it wrote it. */
-static u64 l3_copy(const struct domain *d, u64 e)
+u64 mirror_pae_top(const struct domain *d, u64 e)
 {
     u64 table = e & PTE_MFN_MASK;
 
@@ -153,7 +153,7 @@ void mirror_set_root(struct vcpu *v)
 
 #pragma GCC unroll 4
         for (unsigned i = 0; i < 4; i++)
-            write_once(l3[i], l3_copy(d, read_once(guests[i])));
+            write_once(l3[i], mirror_pae_top(d, read_once(guests[i])));
     }
     write_once(*(u64 *)v->arch.monitor_l4, entry_to(l3, TOP_FLAGS));
 }
@@ -166,7 +166,7 @@ void mirror_root_changed(struct domain *d, mfn_t root, unsigned idx, u64 e)
     for_each_vcpu(d, v) {
         if (!mfn_eq(v->arch.root_kernel, root) || !v->arch.monitor_l3)
             continue;
-        write_once(((u64 *)v->arch.monitor_l3)[idx], l3_copy(d, e));
+        write_once(((u64 *)v->arch.monitor_l3)[idx], mirror_pae_top(d, e));
         used = true;
     }
     /* PAE guests expect what a reload of CR3 does on hardware, where nothing else makes the CPU see these four. */

@@ -67,7 +67,6 @@ void arch_domain_destroy(struct domain *d)
     xfree(d->arch.e820);
     d->arch.e820 = NULL;
     mirror_free_domain(d);
-    dirty_log_free(d);
 }
 
 static u64 *perdomain_entries(struct domain *d, u32 id)
@@ -203,6 +202,7 @@ int arch_domain_relinquish(struct domain *d)
     struct vcpu *v;
     int rc;
 
+    dirty_log_end(d);
     for_each_vcpu(d, v)
         if ((rc = arch_vcpu_reset(v)) != 0)
             return rc;

@@ -26,8 +26,8 @@ static void look_at_monitor_l3(const struct vcpu *v)
     const u64 *guests = mfn_to_virt(v->arch.root_kernel), *l3 = v->arch.monitor_l3;
 
     for (unsigned i = 0; i < 4; i++)
-        (void)CLAUSE("top", !((guests[i] ^ l3[i]) & (PTE_MFN_MASK | PTE_P)) || !((guests[i] | l3[i]) & PTE_P),
-                     "d%uv%u: entry %u is %#lx, and in our copy %#lx", v->domain->id, v->id, i, guests[i], l3[i]);
+        (void)CLAUSE("top", l3[i] == mirror_pae_top(v->domain, guests[i]), "d%uv%u: entry %u is %#lx, and in our copy %#lx", v->domain->id,
+                     v->id, i, guests[i], l3[i]);
 }
 
 static void look_at_monitor(const struct vcpu *v)
