@@ -112,7 +112,7 @@ def pv_grub_disk(image, scratch, release):
     tree = rig.boot_tree(scratch / "pvgrub", config,
                          {"vmlinuz": release.kernels / "vmlinux.gz", "initrd": release.domu})
     with open(image, "wb") as stream:
-        stream.truncate(20 << 20)
+        stream.truncate(32 << 20)
     subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext2", "-d", tree, image], check=True)
 
 
