@@ -23,6 +23,12 @@ void devices_say(void)
 
 /* --- Checks --- */
 
+/*
+ * NULL: the IOMMU can keep it. That is not asked again of one that it keeps: what is to be taken back must not stay where it was because it
+ * answers no more.
+ */
+static const char *why_not_kept(const struct pci_dev *dev) { return dev->apart ? NULL : iommu_why_not(dev->sbdf); }
+
 /* NULL: it can be given away. */
 static const char *why_not(const struct pci_dev *dev)
 {
@@ -30,7 +36,7 @@ static const char *why_not(const struct pci_dev *dev)
         return "it is hidden from dom0, which must prepare it (xen-pciback.hide= hides it from dom0's other drivers)";
     if (dev->header_type & 0x7f || dev->class_code >> 16 == PCI_CLASS_BRIDGE)
         return "it is a bridge";
-    return pci_is_unsafe(dev->sbdf) ? NULL : iommu_why_not(dev->sbdf);
+    return pci_is_unsafe(dev->sbdf) ? NULL : why_not_kept(dev);
 }
 
 static int check_device(const struct pci_dev *dev, u32 sbdf)
@@ -65,16 +71,20 @@ int device_test(u32 sbdf) { return check_device(pci_find(sbdf), sbdf); }
 /* One that no IOMMU can move stays where it is: pci-unsafe= named it. */
 static int hand_over(struct pci_dev *dev, unsigned space, u16 owner)
 {
-    int rc = iommu_why_not(dev->sbdf) ? 0 : iommu_move(dev->sbdf, space);
+    bool moves = !why_not_kept(dev);
+    int rc = moves ? iommu_move(dev->sbdf, space) : 0;
 
-    if (!rc)
-        write_once(dev->owner, owner);
-    return rc;
+    if (rc)
+        return rc;
+    dev->apart = moves && space != SPACE_DOM0;
+    write_once(dev->owner, owner);
+    return 0;
 }
 
-static void say_what_it_may(const struct domain *d, u32 sbdf)
+static void say_what_it_may(const struct domain *d, const struct pci_dev *dev)
 {
-    const char *why = iommu_why_not(sbdf);
+    const char *why = why_not_kept(dev);
+    u32 sbdf = dev->sbdf;
 
     if (why)
         printk(LOG_WARNING PCI_FMT ": domain %u can read and write ALL memory through it (pci-unsafe; %s)\n", PCI_ARGS(sbdf), d->id, why);
@@ -91,13 +101,13 @@ int device_assign(struct domain *d, u32 sbdf)
         rc = check_taker(d, dev);
     if (rc)
         return rc;
-    if (d && !iommu_why_not(sbdf))
+    if (d && !why_not_kept(dev))
         space = dma_space(d);
     if (space < 0)
         return space;
     rc = hand_over(dev, (unsigned)space, d ? d->id : DOMID_IO);
     if (d && !rc)
-        say_what_it_may(d, sbdf);
+        say_what_it_may(d, dev);
     return rc;
 }
 

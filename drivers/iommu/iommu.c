@@ -370,13 +370,15 @@ static bool has_alias(u32 sbdf)
 
 const char *iommu_why_not(u32 sbdf)
 {
+    const struct pci_dev *dev = pci_find(sbdf);
+
     if (!iommu_on)
         return "no IOMMU is used (iommu=on)";
     if (!unit_of(sbdf))
         return "no IOMMU translates for it";
     if (has_region(sbdf))
         return "the firmware uses it, with memory of its own";
-    return has_alias(sbdf) || pci_named_by_bridge(sbdf) ? "the IOMMU cannot tell it from others" : NULL;
+    return has_alias(sbdf) || !dev || dev->named_by_bridge ? "the IOMMU cannot tell it from others" : NULL;
 }
 
 int iommu_move(u32 sbdf, unsigned space)
@@ -584,14 +586,14 @@ static struct stormer *stormer_of(const struct io_unit *u, u16 id)
     return least;
 }
 
-/* Is the function to be silenced? */
-static bool is_storm(struct io_unit *u, u16 id)
+/* How many faults of the function there were lately, with this one. */
+static u32 count_fault(struct io_unit *u, u16 id)
 {
     struct stormer *s = stormer_of(u, id);
 
     if (!s->faults)
         *s = (struct stormer){ u, id, 0, now_ns() };
-    return ++s->faults == STORM;
+    return ++s->faults;
 }
 
 bool io_may_tell(void) { return lines_left && lines_left--; }
@@ -618,12 +620,16 @@ static bool silence(struct io_unit *u, u16 id)
 void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why)
 {
     u32 sbdf = PCI_SBDF(u->info->segment, 0, 0) | id;
+    u32 faults = count_fault(u, id);
     char owner[16];
 
+    /* What a unit tells although the function is silenced: interrupts that are refused are none of its entry's. */
+    if (faults > STORM)
+        return;
     if (io_may_tell())
         printk(LOG_WARNING "IOMMU: " PCI_FMT " of %s: %s of %#lx refused: %s\n", PCI_ARGS(sbdf), owner_of(sbdf, owner, sizeof(owner)), what,
                address, why);
-    if (!is_storm(u, id))
+    if (faults < STORM)
         return;
     printk(LOG_WARNING "IOMMU: " PCI_FMT ": %s\n", PCI_ARGS(sbdf),
            silence(u, id) ? "no more is said of what it does wrong" : "it cannot be silenced");

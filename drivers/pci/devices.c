@@ -130,8 +130,12 @@ static void read_identity(struct pci_dev *dev)
     dev->header_type = pci_read(dev->sbdf, PCI_HEADER_TYPE, 1);
     dev->msi_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSI);
     dev->msix_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSIX);
+    dev->named_by_bridge = dev->sbdf >> 8 & 0xff && !pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS);
     dev->hidden = pci_is_hidden(dev->sbdf);
 }
+
+/* What a function is must not change while that is built upon; and one that is another's, or off, says what it likes. */
+static bool is_settled(const struct pci_dev *dev) { return !dev->gone && (read_once(dev->owner) || dev->nr_msi || dev->nr_msix); }
 
 int pci_add_device(u32 sbdf)
 {
@@ -143,7 +147,8 @@ int pci_add_device(u32 sbdf)
     dev = entry_of(sbdf);
     if (!dev)
         return -ENOMEM;
-    read_identity(dev);
+    if (!is_settled(dev))
+        read_identity(dev);
     write_once(dev->gone, false);
     return 0;
 }

@@ -39,6 +39,8 @@ struct pci_dev {
     bool hidden;            /* physdev_dom0_hide=: absent for dom0 */
     u16 owner;              /* the domain whose interrupts and memory it uses: dom0, another, or DOMID_IO: nobody, under the control lock */
     bool gone;              /* dom0 lost it; pci_find()'s callers hold nothing, so the entry stays, for the next that comes there */
+    bool apart;             /* an IOMMU has moved it, and it is not back in dom0's space: it can be moved whatever it says of itself now */
+    bool named_by_bridge;   /* on an old bus behind a bridge: requests have names of the bridge's choice, on the same bus */
     u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
     u16 nr_msi, nr_msix;    /* interrupts set up by us now */
     void *msix_table;       /* mapped while nr_msix is not 0 */
@@ -59,9 +61,6 @@ u8 pci_find_capability(u32 sbdf, u8 id);
 /* Machine address of memory BAR n (0-5); 0 for I/O BARs and unset ones. */
 u64 pci_bar_address(u32 sbdf, unsigned n);
 
-/* The old bus behind a bridge has requests with names of the bridge's choice, on the same bus. */
-static inline bool pci_named_by_bridge(u32 sbdf) { return sbdf >> 8 & 0xff && !pci_find_capability(sbdf, PCI_CAP_EXPRESS); }
-
 /* Devices are never freed while known; NULL if there is none. */
 struct pci_dev *pci_find(u32 sbdf);
 /* One that is this domain's, gone or not; NULL. */
@@ -69,7 +68,10 @@ struct pci_dev *pci_find_owned(u16 domid);
 /* pci-unsafe= names it, or any: it may be given away though no IOMMU keeps it from others' memory. */
 bool pci_is_unsafe(u32 sbdf);
 bool pci_any_unsafe(void);
-/* dom0 found (or lost) a device: -ENODEV if nothing answers there, -ENOMEM; -EBUSY: it is another's. Repeated adding is no error. */
+/*
+ * dom0 found (or lost) a device: -ENODEV if nothing answers there, -ENOMEM; -EBUSY: it is another's. Repeated adding is no error, and has
+ * the function asked again what it is, if it is dom0's and has no messages: in another's hands it may say anything.
+ */
 int pci_add_device(u32 sbdf);
 int pci_remove_device(u32 sbdf);
 /* For XEN_SYSCTL_pcitopoinfo and the debug key 'Q'. */

@@ -239,13 +239,29 @@ static void without_an_iommu(void **state)
     did("command 3 unmap 5 drop 5 ");
 }
 
+/* It has been removed from its slot, or powered off, and all that is read of it is ones: it must not stay where the domain's tables were. */
+static void one_that_answers_no_more_is_taken_back(void **state)
+{
+    (void)state;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    did("space of 5 move 18 to 2 ");
+    cannot = "the IOMMU cannot tell it from others";
+    assert_int_equal(devices_release(&taker), 0);
+    did("command 3 move 18 to 1 unmap 5 drop 5 ");
+    assert_int_equal(device_deassign(NULL, CARD), 0);
+    did("move 18 to 0 ");
+    /* In dom0's space it can be asked. */
+    assert_int_equal(device_assign(&taker, CARD), -EOPNOTSUPP);
+    did("");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_function_goes_from_hand_to_hand, setup), cmocka_unit_test_setup(what_one_has_no_other_gets, setup),
         cmocka_unit_test_setup(some_are_not_given, setup), cmocka_unit_test_setup(some_do_not_get_any, setup),
         cmocka_unit_test_setup(a_space_may_take_time_or_not_be_had, setup), cmocka_unit_test_setup(the_end_takes_all_back, setup),
-        cmocka_unit_test_setup(without_an_iommu, setup),
+        cmocka_unit_test_setup(without_an_iommu, setup), cmocka_unit_test_setup(one_that_answers_no_more_is_taken_back, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,7 +56,6 @@ static struct msi_message route(struct irq_route r)
     routed = r;
     return (struct msi_message){ 0xfee00010UL | r.irq << 5, 0 };
 }
-u8 pci_find_capability(u32 sbdf, u8 id) { return (void)sbdf, (void)id, 0; }
 
 void guest_log(const char *fmt, ...) { (void)fmt; }
 u64 spin_lock_irqsave(spinlock_t *l) { return (void)l, 0; }

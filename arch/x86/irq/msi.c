@@ -75,7 +75,7 @@ static struct msi_message message_of(const struct irq_desc *desc)
 
     if (!irq_remapper)
         return msi_compose(r.apic_id, r.vector);
-    r.any_of_bus = pci_named_by_bridge(dev->sbdf);
+    r.any_of_bus = dev->named_by_bridge;
     return irq_remapper->route(r);
 }
 

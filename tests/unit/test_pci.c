@@ -1,0 +1,112 @@
+/* The list of PCI functions: what is asked of a function, and when. */
+// SOURCES: tests/unit/fake/log.c drivers/pci/devices.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <public/errno.h>
+#include <pvisor/console.h>
+#include <pvisor/frame.h>
+#include <pvisor/pci.h>
+#include <pvisor/spinlock.h>
+#include "fake/log.h"
+
+void *calloc(size_t n, size_t size);
+
+#define CARD     PCI_SBDF(0, 2, 3 << 3)
+#define ON_BUS_0 PCI_SBDF(0, 0, 3 << 3)
+
+/* --- The machine: functions that are all alike, or, absent, all ones --- */
+
+static bool absent, express;
+
+u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
+{
+    u32 ones = ~0u >> (32 - 8 * bytes);
+
+    (void)sbdf;
+    return absent ? ones : reg == PCI_VENDOR_ID ? 0x12348086 & ones : reg == PCI_CLASS_REVISION ? 0x02000000 : 0;
+}
+
+u8 pci_find_capability(u32 sbdf, u8 id)
+{
+    (void)sbdf;
+    return absent ? 0 : id == PCI_CAP_MSI ? 0x50 : id == PCI_CAP_MSIX ? 0x70 : express ? 0x90 : 0;
+}
+
+void pci_map_bus(u32 sbdf) { (void)sbdf; }
+void spin_lock(spinlock_t *l) { (void)l; }
+void spin_unlock(spinlock_t *l) { (void)l; }
+void *xzalloc_bytes(size_t size) { return calloc(1, size); }
+void guest_log(const char *fmt, ...) { (void)fmt; }
+void debug_key_register(char key, void (*fn)(char key, struct cpu_regs *regs), const char *what) { (void)key, (void)fn, (void)what; }
+u64 strtoull(const char *s, const char **end, unsigned base) { return *end = s, base; }
+char *strchr(const char *s, int c) { return *s == c ? (char *)s : NULL; }
+
+static const struct pci_dev *add(u32 sbdf)
+{
+    assert_int_equal(pci_add_device(sbdf), 0);
+    return pci_find(sbdf);
+}
+
+/* --- Tests --- */
+
+/* A domain has it reset when dom0 looks for functions: what its messages and its place in the IOMMU are built upon stays. */
+static void what_others_have_is_not_asked_again(void **state)
+{
+    struct pci_dev *dev;
+
+    (void)state;
+    express = true;
+    add(CARD);
+    dev = pci_find(CARD);
+    for (unsigned i = 0; i < 3; i++) {
+        dev->owner = i ? 0 : 7;
+        dev->nr_msi = i == 1;
+        dev->nr_msix = i == 2;
+        absent = true;
+        add(CARD);
+        assert_int_equal(dev->class_code, 0x020000);
+        assert_int_equal(dev->msi_cap, 0x50);
+        assert_int_equal(dev->msix_cap, 0x70);
+        assert_false(dev->named_by_bridge);
+        absent = false;
+    }
+    dev->nr_msix = 0;
+}
+
+/* Another card is in the slot. */
+static void what_is_dom0s_is_asked_again(void **state)
+{
+    (void)state;
+    express = true;
+    assert_false(add(CARD)->named_by_bridge);
+    express = false;
+    assert_true(add(CARD)->named_by_bridge);
+    assert_false(add(ON_BUS_0)->named_by_bridge);
+    assert_int_equal(pci_remove_device(CARD), 0);
+    assert_null(pci_find(CARD));
+    express = true;
+    assert_false(add(CARD)->named_by_bridge);
+}
+
+static void what_is_not_there_is_not_added(void **state)
+{
+    (void)state;
+    absent = true;
+    assert_int_equal(pci_add_device(PCI_SBDF(0, 5, 0)), -ENODEV);
+    absent = false;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_others_have_is_not_asked_again), cmocka_unit_test(what_is_dom0s_is_asked_again),
+        cmocka_unit_test(what_is_not_there_is_not_added),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
