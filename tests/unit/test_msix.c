@@ -9,7 +9,10 @@
 
 #include <arch/x86/irq/internal.h>
 #include <public/errno.h>
+#include <pvisor/domain.h>
 #include <pvisor/frame.h>
+#include <pvisor/hwdom.h>
+#include <pvisor/rangeset.h>
 
 #define CAP     0x70
 #define BAR     0xfe000000UL
@@ -23,6 +26,7 @@ u32 nr_irqs = 8, nr_gsis;
 u32 cpu_apic_ids[NR_CPUS];
 
 static u32 said;                    /* how many entries the device says that its table has */
+static u32 offset;                  /* where in its BAR it says that its table is */
 static u8 table[ENTRIES * ENTRY];
 static size_t mapped, unmapped;     /* bytes */
 
@@ -32,7 +36,20 @@ u64 pci_bar_address(u32 sbdf, unsigned n) { return (void)sbdf, n ? 0 : BAR; }
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
 {
     (void)sbdf, (void)bytes;
-    return reg == CAP + 2 ? said - 1 : reg == PCI_COMMAND ? PCI_COMMAND_MEMORY : 0;
+    return reg == CAP + 2 ? said - 1 : reg == CAP + 4 ? offset : reg == PCI_COMMAND ? PCI_COMMAND_MEMORY : 0;
+}
+
+/* dom0 may map all frames up to here but one, and write all but another. */
+#define FRAMES  (BAR / 4096 + 0x100)
+#define KEPT    (BAR / 4096 + 0x20)
+#define ONLY_READ (BAR / 4096 + 0x30)
+static struct domain hardware = { .iomem = (struct rangeset *)1 };
+struct domain *dom0 = &hardware;
+struct rangeset *mmio_ro_ranges = (struct rangeset *)2;
+
+bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
+{
+    return r == mmio_ro_ranges ? first == ONLY_READ && last == ONLY_READ : last < FRAMES && (last < KEPT || first > KEPT);
 }
 
 void *ioremap(maddr_t a, size_t size)
@@ -154,11 +171,27 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
     release(irq);
 }
 
+/* A device that says that its table is where RAM or registers are would have the hypervisor write there. */
+static void keeps_to_what_may_be_a_table(void **state)
+{
+    static const u32 wrong[] = { 0x20000, 0x20fc0, 0x1fff0, 0x2fff8, 0x30000, 0x100000, 0xfffffff8 };
+
+    (void)state;
+    said = ENTRIES;
+    mapped = 0;
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        offset = wrong[i];
+        assert_int_equal(create(0), -EINVAL);
+    }
+    assert_int_equal(mapped, 0);
+    offset = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_to_the_size_that_was_mapped), cmocka_unit_test(unmaps_what_a_failure_leaves),
-        cmocka_unit_test(names_an_entry_where_interrupts_are_remapped),
+        cmocka_unit_test(names_an_entry_where_interrupts_are_remapped), cmocka_unit_test(keeps_to_what_may_be_a_table),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

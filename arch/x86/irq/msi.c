@@ -3,9 +3,12 @@
  * switches them on and off; what a device writes where, the messages, is ours alone.
  */
 #include <public/errno.h>
+#include <pvisor/domain.h>
 #include <pvisor/frame.h>
+#include <pvisor/hwdom.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/rangeset.h>
 #include "internal.h"
 
 #define CONTROL 2
@@ -167,6 +170,22 @@ static int check_msi(struct pci_dev *dev, struct msi_entry *m)
     return 0;
 }
 
+/*
+ * Where in its BAR the table is only the device says, and messages are written there: so it must be where dom0 might write, neither RAM nor
+ * what is the hypervisor's.
+ */
+static bool may_be_table(u64 start, u64 size)
+{
+    u64 last = (start + size - 1) >> PAGE_SHIFT;
+
+    if (!rangeset_contains(dom0->iomem, start >> PAGE_SHIFT, last))
+        return false;
+    for (u64 m = start >> PAGE_SHIFT; m <= last; m++)
+        if (rangeset_contains(mmio_ro_ranges, m, m))
+            return false;
+    return true;
+}
+
 static int map_table(struct pci_dev *dev, u64 table_base, u32 entries)
 {
     u32 where = pci_read(dev->sbdf, dev->msix_cap + MSIX_TABLE, 4);
@@ -182,8 +201,11 @@ static int map_table(struct pci_dev *dev, u64 table_base, u32 entries)
         bar = table_base;
     if (!bar || bar % 16)
         return refuse(-EINVAL, PCI_FMT ": no address for its MSI-X table", PCI_ARGS(dev->sbdf));
+    bar += where & ~7u;
+    if (!may_be_table(bar, entries * ENTRY_SIZE))
+        return refuse(-EINVAL, PCI_FMT " says that its MSI-X table is at %#lx, which is no place for it", PCI_ARGS(dev->sbdf), bar);
     dev->msix_entries = entries;
-    dev->msix_table = ioremap(maddr(bar + (where & ~7u)), entries * ENTRY_SIZE);
+    dev->msix_table = ioremap(maddr(bar), entries * ENTRY_SIZE);
     return dev->msix_table ? 0 : -ENOMEM;
 }
 
