@@ -40,6 +40,7 @@ struct io_features {
     bool coherent;                              /* they read what is in caches */
     bool remaps, remaps_x2apic;                 /* interrupts, and with 32 bits of an APIC id */
     bool caches_absent;                         /* they remember what was not there: flush after additions too */
+    bool snoops;                                /* they can have all requests look into the CPUs' caches */
     u32 domains;                                /* how many numbers of domains they tell apart, 0 among them */
 };
 
@@ -56,6 +57,7 @@ struct io_interrupts { u64 *entries; u8 order; bool x2apic; };
 struct io_driver {
     const char *name;
     const struct io_format *format;
+    const struct io_format *snooping;           /* where units can; NULL: `format` does that */
     size_t registers;                           /* bytes, at least */
     u32 tail_register;                          /* where commands up to end, in bytes */
     /* Looks at what the unit is; false: it cannot be used, and the log says why. */

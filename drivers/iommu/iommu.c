@@ -209,7 +209,7 @@ void iommu_init(void)
         return;
     }
     driver = drivers[iommu_info.maker];
-    features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .remaps = true, .remaps_x2apic = true,
+    features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .snoops = true, .remaps = true, .remaps_x2apic = true,
                                       .domains = IOMMU_SPACES + 1 };
     levels = add_units() ? choose_levels() : 0;
     if (!levels || iommu_space_make(SPACE_DOM0) || iommu_space_make(SPACE_NOBODY))
@@ -237,12 +237,21 @@ static u16 number_of(unsigned space) { return (u16)(space + 1); }
 /* What changes all the time is made of single frames: so taking one away needs no memory, which there might be none of then. */
 static u8 largest_leaf(unsigned space) { return space == SPACE_DOM0 && !iommu_strict() ? features.largest : 1; }
 
+/*
+ * A domU's device that reads past the CPUs' caches may find what was another's, where our zeroes have not arrived yet. dom0's drivers know
+ * what they do.
+ */
+static const struct io_format *format_of(unsigned space)
+{
+    return space != SPACE_DOM0 && features.snoops && driver->snooping ? driver->snooping : driver->format;
+}
+
 int iommu_space_make(unsigned space)
 {
     int rc;
 
     spin_lock(&tables_lock);
-    rc = io_tables_init(&spaces[space], driver->format, levels, largest_leaf(space), features.coherent);
+    rc = io_tables_init(&spaces[space], format_of(space), levels, largest_leaf(space), features.coherent);
     spin_unlock(&tables_lock);
     return rc;
 }

@@ -9,9 +9,10 @@
 #define STEPS 1024      /* entries of one io_set() */
 
 /* VT-d specification 4.1, 9.8: second-stage paging entries. */
-const struct io_format vtd_format = {
-    .name = "VT-d second stage", .present = 3, .read = 1, .write = 2, .large_mask = 1 << 7, .large = 1 << 7, .table = 3,
-};
+#define VTD_SECOND_STAGE .present = 3, .read = 1, .write = 2, .large_mask = 1 << 7, .large = 1 << 7, .table = 3
+const struct io_format vtd_format = { .name = "VT-d second stage", VTD_SECOND_STAGE };
+/* Bit 11: accesses snoop the CPUs' caches, whatever the device asks for. */
+const struct io_format vtd_snooping_format = { .name = "VT-d second stage", VTD_SECOND_STAGE, .leaf = 1 << 11 };
 
 /* AMD I/O Virtualization Technology specification 48882, 2.2.3: "next level" 0 is a leaf. Bit 60: accesses snoop the CPUs' caches. */
 #define AMD_PRESENT 1UL

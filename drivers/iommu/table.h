@@ -27,7 +27,7 @@ struct io_format {
     u64 large_mask, large;      /* above level 1, what is present is a leaf if its bits of the mask are these, else it leads to a table */
     u64 table, next_level;      /* what leads to a table has these, the second times the table's level */
 };
-extern const struct io_format vtd_format, amd_format;
+extern const struct io_format vtd_format, vtd_snooping_format, amd_format;
 
 /* Tables that were cut off and that an IOMMU may still walk. */
 #define IO_MAX_CUT 8

@@ -39,6 +39,7 @@ enum { CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1c, RTADDR = 0x20, FSTS = 
 #define ECAP_X2APIC(e) ((e) >> 4 & 1)
 #define IRTA_X2APIC (1UL << 11)
 #define ECAP_PASS(e) ((e) >> 6 & 1)
+#define ECAP_SNOOPS(e) ((e) >> 7 & 1)
 
 /* Commands (6.5.2). */
 #define COMMAND_CONTEXTS_ALL 0x11UL
@@ -82,6 +83,7 @@ static bool probe(struct io_unit *u, struct io_features *f)
     f->largest = min(f->largest, (u8)(CAP_LARGE(c) == 3 ? 3 : CAP_LARGE(c) & 1 ? 2 : 1));
     f->coherent &= ECAP_COHERENT(e);
     f->passes &= ECAP_PASS(e);
+    f->snoops &= ECAP_SNOOPS(e);
     f->remaps &= ECAP_REMAPS(e);
     f->remaps_x2apic &= ECAP_X2APIC(e);
     f->caches_absent |= CAP_CACHING_MODE(c);
@@ -303,7 +305,7 @@ static void poll(struct io_unit *u)
 }
 
 const struct io_driver vtd_driver = {
-    .name = "VT-d", .format = &vtd_format, .registers = PAGE_SIZE, .tail_register = IQT, .probe = probe, .start = start, .stop = stop,
-    .assign = assign, .wait = wait_command, .flush_domain = flush_domain, .remap = remap, .set_interrupt = set_interrupt,
+    .name = "VT-d", .format = &vtd_format, .snooping = &vtd_snooping_format, .registers = PAGE_SIZE, .tail_register = IQT, .probe = probe,
+    .start = start, .stop = stop, .assign = assign, .wait = wait_command, .flush_domain = flush_domain, .remap = remap, .set_interrupt = set_interrupt,
     .flush_interrupt = flush_interrupt, .poll = poll, .silence = silence,
 };

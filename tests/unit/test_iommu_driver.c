@@ -476,6 +476,27 @@ static void the_end_comes_on_the_largest_machines(void **state)
     assert_null(spaces[NEW].root);
 }
 
+/* Where the unit can, a domU's device finds nothing in memory that caches know better. dom0's may. */
+static void domus_devices_look_into_caches(void **state)
+{
+    (void)state;
+    for (unsigned can = 0; can < 2; can++) {
+        machine(IOMMU_VTD, "off");
+        registers[0x10 / 8] |= can << 7;
+        options.on = true;
+        iommu_init();
+        assert_int_equal(iommu_space_make(NEW), 0);
+        for (unsigned space = SPACE_DOM0; space <= NEW; space += NEW - SPACE_DOM0) {
+            const u64 *table = spaces[space].root;
+
+            assert_int_equal(iommu_set(space, 0x345, 0x346, true), 0);
+            table = at(table[0] & PAGE_MASK);
+            table = at(table[0x345 >> 9] & PAGE_MASK);
+            assert_int_equal(table[0x345 & 511], 0x345003 | (can && space == NEW ? 1 << 11 : 0));
+        }
+    }
+}
+
 static bool even(unsigned space, u64 frame) { return space == NEW && !(frame & 1); }
 
 static void follows_what_it_is_told_under_the_lock(void **state)
@@ -732,6 +753,7 @@ int main(void)
         cmocka_unit_test(regions_in_ram_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),
         cmocka_unit_test(a_frame_is_taken_away_without_memory),
         cmocka_unit_test(interrupts_are_one_functions), cmocka_unit_test(x2apic_needs_a_unit_that_can),
+        cmocka_unit_test(domus_devices_look_into_caches),
         cmocka_unit_test(faults_name_function_address_and_reason), cmocka_unit_test(a_storm_is_silenced),
         cmocka_unit_test(other_events_do_not_fill_the_log),
         cmocka_unit_test(many_functions_do_not_fill_the_log),

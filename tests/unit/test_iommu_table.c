@@ -52,6 +52,7 @@ static struct io_tables t;
 
 static const struct kind { const struct io_format *format; unsigned levels, largest; } kinds[] = {
     { &vtd_format, 3, 3 }, { &vtd_format, 4, 2 }, { &vtd_format, 3, 1 }, { &amd_format, 3, 3 }, { &amd_format, 4, 3 },
+    { &vtd_snooping_format, 3, 3 },
 };
 
 static void begin(const struct kind *k)
@@ -111,6 +112,19 @@ static void vtd_entries(void **state)
     assert_int_equal(entry(0x80000, 2), 0x80000081);                /* 2 MiB, to be read */
     assert_int_equal(entry(0x80201, 2) & 0xfff, 3);
     assert_int_equal(entry(0x80201, 1), 0x80201002);
+    assert_int_equal(entry(0x80202, 1), 0);
+    end();
+}
+
+static void vtd_entries_that_snoop(void **state)
+{
+    (void)state;
+    begin(&kinds[5]);
+    set(0x40000, 0x80000, IO_READ | IO_WRITE);
+    set(0x80201, 0x80202, IO_WRITE);
+    assert_int_equal(entry(0x40000, 3), 0x40000883);
+    assert_int_equal(entry(0x80000, 3) & 0xfff, 3);                 /* reserved in what leads to a table */
+    assert_int_equal(entry(0x80201, 1), 0x80201802);
     assert_int_equal(entry(0x80202, 1), 0);
     end();
 }
@@ -274,7 +288,7 @@ static void says_what_a_list_says(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vtd_entries),
+        cmocka_unit_test(vtd_entries), cmocka_unit_test(vtd_entries_that_snoop),
         cmocka_unit_test(amd_entries),
         cmocka_unit_test(large_pieces_are_split_and_made_again),
         cmocka_unit_test(no_larger_leaf_than_allowed),
