@@ -5,10 +5,12 @@
 #include <public/errno.h>
 #include <pvisor/devices.h>
 #include <pvisor/domain.h>
+#include <pvisor/hypercall.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/pci.h>
 #include <pvisor/printk.h>
+#include <pvisor/softirq.h>
 
 bool devices_can_be_given(void) { return iommu_on || pci_any_unsafe(); }
 
@@ -106,9 +108,13 @@ int device_assign(struct domain *d, u32 sbdf)
     if (space < 0)
         return space;
     rc = hand_over(dev, (unsigned)space, d ? d->id : DOMID_IO);
-    if (d && !rc)
+    if (rc)
+        return rc;
+    /* One that dom0 has mapped since the look, for which it needs no control lock. */
+    pirq_unmap_device(dom0, sbdf);
+    if (d)
         say_what_it_may(d, dev);
-    return rc;
+    return 0;
 }
 
 /* It writes to no memory any more, which matters where no IOMMU keeps it from what was d's, and no interrupt of it comes to d. */
@@ -139,7 +145,10 @@ int devices_release(struct domain *d)
 {
     struct pci_dev *dev;
 
-    while ((dev = pci_find_owned(d->id)) != NULL)
+    while ((dev = pci_find_owned(d->id)) != NULL) {
         take_back(d, dev);
+        if (preempt_needed())
+            return -ERESTART_HYPERCALL;
+    }
     return dma_space_drop(d);
 }

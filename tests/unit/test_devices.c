@@ -33,6 +33,8 @@ static const char *cannot;          /* what iommu_why_not() says */
 static u16 command;
 static int space_answer;
 static char done[512];
+static bool give_way;
+bool preempt_needed(void) { return give_way; }
 bool iommu_on;
 static struct domain hardware = { .id = 0, .is_hardware = true }, taker, second;
 struct domain *dom0 = &hardware;
@@ -99,7 +101,7 @@ int dma_space_drop(const struct domain *d) { return tell("drop %u ", d->id), 0; 
 /* Whoever maps one looks at the owner first. */
 void pirq_unmap_device(struct domain *d, u32 sbdf)
 {
-    assert_int_equal(pci_find(sbdf)->owner, DOMID_IO);
+    assert_int_not_equal(pci_find(sbdf)->owner, d->id);
     tell("unmap %u ", d->id);
 }
 
@@ -133,10 +135,10 @@ static void a_function_goes_from_hand_to_hand(void **state)
 {
     (void)state;
     assert_int_equal(device_assign(NULL, CARD), 0);
-    did("move 18 to 1 ");
+    did("move 18 to 1 unmap 0 ");
     assert_int_equal(devs[0].owner, DOMID_IO);
     assert_int_equal(device_assign(&taker, CARD), 0);
-    did("space of 5 move 18 to 2 ");
+    did("space of 5 move 18 to 2 unmap 0 ");
     assert_int_equal(devs[0].owner, 5);
     assert_int_equal(device_deassign(&taker, CARD), 0);
     did("command 3 move 18 to 1 unmap 5 ");
@@ -209,8 +211,12 @@ static void the_end_takes_all_back(void **state)
     assert_int_equal(device_assign(&taker, CARD), 0);
     assert_int_equal(device_assign(&taker, OTHER), 0);
     done[0] = '\0';
+    give_way = true;
+    assert_int_equal(devices_release(&taker), -ERESTART_HYPERCALL);
+    did("command 3 move 18 to 1 unmap 5 ");
+    give_way = false;
     assert_int_equal(devices_release(&taker), 0);
-    did("command 3 move 18 to 1 unmap 5 command 3 move 20 to 1 unmap 5 drop 5 ");
+    did("command 3 move 20 to 1 unmap 5 drop 5 ");
     assert_true(devs[0].owner == DOMID_IO && devs[1].owner == DOMID_IO);
     assert_int_equal(devices_release(&second), 0);
     did("drop 6 ");
@@ -233,7 +239,7 @@ static void without_an_iommu(void **state)
     assert_null(strstr(log_text, "cannot be given"));
     assert_int_equal(device_assign(&taker, OTHER), -EOPNOTSUPP);
     assert_int_equal(device_assign(&taker, CARD), 0);
-    did("");
+    did("unmap 0 ");
     assert_non_null(strstr(log_text, "domain 5 can read and write ALL memory through it"));
     assert_int_equal(devices_release(&taker), 0);
     did("command 3 unmap 5 drop 5 ");
@@ -244,7 +250,7 @@ static void one_that_answers_no_more_is_taken_back(void **state)
 {
     (void)state;
     assert_int_equal(device_assign(&taker, CARD), 0);
-    did("space of 5 move 18 to 2 ");
+    did("space of 5 move 18 to 2 unmap 0 ");
     cannot = "the IOMMU cannot tell it from others";
     assert_int_equal(devices_release(&taker), 0);
     did("command 3 move 18 to 1 unmap 5 drop 5 ");
