@@ -19,7 +19,7 @@
 #define ENTRY   16
 #define ENTRIES 4
 
-static struct pci_dev device = { .sbdf = PCI_SBDF(0, 0, 3 << 3), .msix_cap = CAP };
+static struct pci_dev device = { .sbdf = PCI_SBDF(0, 0, 3 << 3), .msi_cap = 0x50, .msix_cap = CAP };
 static struct irq_desc descs[8];
 struct irq_desc *irq_descs = descs;
 u32 nr_irqs = 8, nr_gsis;
@@ -68,10 +68,18 @@ void iounmap(void *p, size_t size)
 /* Where interrupts are remapped, a message names an entry of a table, and the entry says the rest. */
 const struct irq_remapper *irq_remapper;
 static struct irq_route routed;
+static bool is_open;                /* the table lets it through */
 static struct msi_message route(struct irq_route r)
 {
     routed = r;
+    is_open = true;
     return (struct msi_message){ 0xfee00010UL | r.irq << 5, 0 };
+}
+
+static void unroute(u32 irq)
+{
+    assert_int_equal(irq, routed.irq);
+    is_open = false;
 }
 
 void guest_log(const char *fmt, ...) { (void)fmt; }
@@ -171,6 +179,33 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
     release(irq);
 }
 
+/* A device that sends what its masks forbid, or has none: it comes no further than the table. */
+static void masks_in_the_table_too(void **state)
+{
+    (void)state;
+    said = ENTRIES;
+    irq_remapper = &(struct irq_remapper){ .route = route, .unroute = unroute };
+    for (unsigned msix = 0; msix < 2; msix++) {
+        s64 irq = msi_create(device.sbdf, msix, 0, msix ? BAR : 0);
+        struct irq_desc *desc = &descs[irq];
+
+        assert_true(irq >= 0);
+        desc->chip->unmask(desc);
+        assert_true(is_open);
+        desc->chip->mask(desc);
+        assert_false(is_open);
+        assert_true(desc->masked);
+        desc->chip->retarget(desc);     /* masked as it was */
+        assert_false(is_open);
+        desc->chip->unmask(desc);
+        assert_true(is_open);
+        desc->chip->retarget(desc);
+        assert_true(is_open);
+        release(irq);
+    }
+    irq_remapper = NULL;
+}
+
 /* A device that says that its table is where RAM or registers are would have the hypervisor write there. */
 static void keeps_to_what_may_be_a_table(void **state)
 {
@@ -192,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_to_the_size_that_was_mapped), cmocka_unit_test(unmaps_what_a_failure_leaves),
         cmocka_unit_test(names_an_entry_where_interrupts_are_remapped), cmocka_unit_test(keeps_to_what_may_be_a_table),
+        cmocka_unit_test(masks_in_the_table_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,33 @@ static volatile struct msix_slot *slot_of(const struct msi_entry *m)
     return (volatile struct msix_slot *)m->dev->msix_table + m->index;
 }
 
+static struct msi_message message_of(const struct irq_desc *desc)
+{
+    struct pci_dev *dev = desc->msi.dev;
+    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .source = (u16)dev->sbdf };
+
+    if (!irq_remapper)
+        return msi_compose(r.apic_id, r.vector);
+    r.any_of_bus = dev->named_by_bridge;
+    return irq_remapper->route(r);
+}
+
+/*
+ * Masks are the device's, which may send what they forbid: a hostile one at any rate. Where interrupts are remapped it comes no further than
+ * the table then, and what has no mask has this one.
+ */
+static void open_route(const struct irq_desc *desc)
+{
+    if (irq_remapper)
+        (void)message_of(desc);     /* which the device has already */
+}
+
+static void close_route(const struct irq_desc *desc)
+{
+    if (irq_remapper)
+        irq_remapper->unroute(desc->irq);
+}
+
 static void set_msix_mask(struct irq_desc *desc, bool masked)
 {
     desc->masked = masked;
@@ -39,7 +66,11 @@ static void set_msix_mask(struct irq_desc *desc, bool masked)
     (void)read_once(slot_of(&desc->msi)->control);   /* reaches the device before we go on */
 }
 
-static void msix_mask(struct irq_desc *desc) { set_msix_mask(desc, true); }
+static void msix_mask(struct irq_desc *desc)
+{
+    set_msix_mask(desc, true);
+    close_route(desc);
+}
 
 static void set_control(const struct msi_entry *m, u16 clear, u16 set)
 {
@@ -52,6 +83,7 @@ static void set_control(const struct msi_entry *m, u16 clear, u16 set)
 
 static void msix_unmask(struct irq_desc *desc)
 {
+    open_route(desc);
     set_msix_mask(desc, false);
     set_control(&desc->msi, 0, MSIX_ENABLE);
 }
@@ -63,23 +95,17 @@ static void set_msi_mask(struct irq_desc *desc, bool masked)
         pci_write(desc->msi.dev->sbdf, desc->msi.mask_reg, 4, masked);
 }
 
-static void msi_mask(struct irq_desc *desc) { set_msi_mask(desc, true); }
+static void msi_mask(struct irq_desc *desc)
+{
+    set_msi_mask(desc, true);
+    close_route(desc);
+}
 
 static void msi_unmask(struct irq_desc *desc)
 {
+    open_route(desc);
     set_msi_mask(desc, false);
     set_control(&desc->msi, MSI_MULTIPLE, MSI_ENABLE);
-}
-
-static struct msi_message message_of(const struct irq_desc *desc)
-{
-    struct pci_dev *dev = desc->msi.dev;
-    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .source = (u16)dev->sbdf };
-
-    if (!irq_remapper)
-        return msi_compose(r.apic_id, r.vector);
-    r.any_of_bus = dev->named_by_bridge;
-    return irq_remapper->route(r);
 }
 
 static void write_message(const struct irq_desc *desc)
@@ -104,7 +130,9 @@ static void write_message(const struct irq_desc *desc)
 static void msi_retarget(struct irq_desc *desc)
 {
     write_message(desc);
-    if (desc->msi.msix && !desc->masked)
+    if (desc->masked)
+        close_route(desc);
+    else if (desc->msi.msix)
         set_msix_mask(desc, false);
 }
 
@@ -240,7 +268,7 @@ static int set_up(struct irq_desc *desc, struct msi_entry m)
     desc->masked = true;
     if (m.can_mask)
         set_msi_mask(desc, true);
-    desc->chip = m.msix ? &msix_chip : m.can_mask ? &msi_chip : &msi_plain_chip;
+    desc->chip = m.msix ? &msix_chip : m.can_mask || irq_remapper ? &msi_chip : &msi_plain_chip;
     return 0;
 }
 
