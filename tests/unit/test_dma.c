@@ -159,6 +159,26 @@ static void as_many_as_units_tell_apart(void **state)
     assert_int_equal(dma_space_drop(&third), 0);
 }
 
+static unsigned guest_lines;
+void guest_log(const char *fmt, ...) { guest_lines += fmt != NULL; }
+
+/* It is out of devices' reach, and the line is one about the guest, which has so many and no more. */
+static void a_frame_without_memory_for_its_table(void **state)
+{
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    iommu_no_memory = true;
+    guest_lines = 0;
+    assert_int_equal(frame_get_writable(unused, other), 0);
+    assert_int_equal(guest_lines, 1);
+    assert_false(reached(unused));
+    frame_put_writable(writable);
+    assert_int_equal(pt_get_table(other, writable, 1), 0);
+    assert_false(reached(writable));            /* what is taken away needs none */
+    assert_int_equal(guest_lines, 1);
+    iommu_no_memory = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +186,7 @@ int main(void)
         cmocka_unit_test_setup(follows_while_it_is_made, setup), cmocka_unit_test_setup(ends_with_the_last_device, setup),
         cmocka_unit_test_setup(nothing_comes_back_while_it_ends, setup),
         cmocka_unit_test_setup(shared_frames_are_reached_as_they_come, setup), cmocka_unit_test_setup(as_many_as_units_tell_apart, setup),
+        cmocka_unit_test_setup(a_frame_without_memory_for_its_table, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

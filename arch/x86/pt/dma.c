@@ -190,10 +190,11 @@ int dma_space_drop(const struct domain *d)
 
 /* --- Frames that change --- */
 
+/* A guest can have it happen again and again. */
 static void failed(int rc, u64 frame)
 {
     if (rc)
-        printk(LOG_ERR "No memory for the IOMMU's tables: devices cannot reach frame %#lx\n", frame);
+        guest_log(LOG_ERR "No memory for the IOMMU's tables: devices cannot reach frame %#lx\n", frame);
 }
 
 /* Tables of single frames can take one away without memory; so what fails is an addition. */

@@ -6,6 +6,7 @@
 #include <asm/dma.h>
 #include <asm/isolation.h>
 #include <asm/pv.h>
+#include <public/errno.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
 #include <pvisor/rangeset.h>
@@ -177,8 +178,11 @@ int iommu_set(unsigned space, u64 first, u64 end, bool may)
     return 0;
 }
 
+bool iommu_no_memory;
 int iommu_follow(unsigned space, u64 frame, bool (*may)(unsigned space, u64 frame))
 {
+    if (iommu_no_memory && may(space, frame))
+        return -ENOMEM;
     return iommu_set(space, frame, frame + 1, may(space, frame));
 }
 

@@ -21,6 +21,7 @@ void frames_reset(void);
 struct domain *frames_domain(u16 id, enum pt_format_id fmt);
 mfn_t frames_new(struct domain *d);             /* of a domain with entries of 4 bytes: below 4 GiB */
 u64 *frame_words(mfn_t m);
+extern bool iommu_no_memory;                    /* no more is added to what devices reach, frame by frame */
 
 /* preempt_needed() is true at the nth call from now on (0: never), and stays so if sticky. */
 void preempt_at(unsigned n, bool sticky);
