@@ -120,7 +120,10 @@ int device_assign(struct domain *d, u32 sbdf)
 /* It writes to no memory any more, which matters where no IOMMU keeps it from what was d's, and no interrupt of it comes to d. */
 static void take_back(struct domain *d, struct pci_dev *dev)
 {
-    pci_write(dev->sbdf, PCI_COMMAND, 2, pci_read(dev->sbdf, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
+    u32 command = pci_read(dev->sbdf, PCI_COMMAND, 2);
+
+    /* All ones are no answer, perhaps in the middle of a reset: a moment later it would have all that bits can switch on. */
+    pci_write(dev->sbdf, PCI_COMMAND, 2, command == 0xffff ? 0 : command & ~PCI_COMMAND_MASTER);
     /* It has an entry of its own in the unit's tables already: that needs no memory. */
     if (hand_over(dev, SPACE_NOBODY, DOMID_IO))
         BUG();
