@@ -346,6 +346,31 @@ static void bits_set_meanwhile_are_kept(void **state)
     check();
 }
 
+/* A table half way has in the hypervisor's slots what the guest wrote there. Its mirror never does. */
+static void our_slots_are_never_the_guests(void **state)
+{
+    unsigned slot = M2P_RO_START >> 39 & 511;
+    mfn_t root = new_frame(DATA + nr_tables_made++), block;
+
+    (void)state;
+    put(root, 0, pte_make(table[3], RW));
+    put(root, 3, pte_make(table[3], RW));
+    put(root, slot, pte_make(data[0], RW));
+    preempt_at(1, true);
+    pt_lock(dom);
+    assert_int_equal(pt_pin(dom, root, 4), AGAIN);
+    pt_unlock(dom);
+    preempt_at(0, false);
+    assert_int_equal(begin(0), 0);
+    block = mirror_of(dom, root);
+    assert_int_equal(frame_words(mfn_add(block, 3))[slot], hyp_l4[slot]);
+    pt_lock(dom);
+    assert_int_equal(pt_pin(dom, root, 4), 0);
+    pt_unlock(dom);
+    assert_int_equal(frame_words(mfn_add(block, 3))[slot], hyp_l4[slot]);
+    check();
+}
+
 /* --- Without memory ---------------------------------------------------------------------------------------------- */
 
 static mfn_t taken[ARENA_NR];
@@ -612,6 +637,7 @@ int main(void)
         IN_BOTH(the_cpu_walks_mirrors_alone),
         IN(setup_64, linear_entries_show_the_guests_tables),
         IN_BOTH(bits_set_meanwhile_are_kept),
+        IN(setup_64, our_slots_are_never_the_guests),
         IN_BOTH(a_mirror_that_cannot_be_had_ends_the_change),
         IN_BOTH(a_mirror_that_is_missing_later_ends_it_too),
         IN_ALL(nothing_is_missed),

@@ -68,7 +68,8 @@ static int fill_mirror(struct domain *d, mfn_t m)
     for (unsigned i = 0; i < nr; i++)
         if (!is_hv_slot(f, level, w, i))
             mirror_twins(d, m, level, i, pt_load(f, mfn_to_virt(m), i));
-    if (level == 4)
+    /* Half way these slots are still the guest's, unchecked; the mirror has had ours from the start. */
+    if (level == 4 && !(w & FW_PARTIAL))
         mirror_show_m2p(d, m, pt_load(f, mfn_to_virt(m), M2P_RO_START >> 39 & 511));
     steps_add(nr);
     return 0;
