@@ -9,6 +9,7 @@
 // SOURCES: arch/x86/mm/heap.c
 // SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
 // SOURCES: arch/x86/pt/quick.c
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -322,7 +323,53 @@ static void linear_entries_show_the_guests_tables(void **state)
         assert_int_equal(pte_mfn(frame_words(mfn_add(block, k - 1))[2]).v, mfn_add(block, k - 2).v);
     assert_int_equal(pte_mfn(frame_words(block)[1]).v, table[3].v);
     assert_int_equal(frame_words(block)[1] & PTE_RW, 0);
-    assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, va, PF_USER | PF_WRITE));
+    assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, va, PF_USER | PF_WRITE | PF_PRESENT));
+    /* And what may not be executed there may not be here. */
+    pt_lock(dom);
+    assert_int_equal(pt_update_node(dom, table[4], 4, 1, pte_make(table[3], RW | PTE_NX), 0), 0);
+    pt_unlock(dom);
+    assert_true(frame_words(block)[1] & PTE_NX);
+    check();
+}
+
+/* What the guest's entry has but does not permit faults as what is present, though the twin was not: writes to page tables are known by it. */
+static void what_is_not_permitted_faults_as_present(void **state)
+{
+    u32 error = dom->arch.word == ABI_32 ? PF_WRITE : PF_WRITE | PF_USER;
+
+    (void)state;
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 0, pte_make(data[0], PTE_P | PTE_US), dom, 0), 0);
+    assert_int_equal(pt_update_leaf(dom, table[1], 1, 0, dom, 0), 0);
+    pt_unlock(dom);
+    preempt_at(0, false);
+    while (pt_mirror_begin(dom) == AGAIN)
+        ;
+    assert_true(mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(0), error));
+    assert_true(frame_words(mirror_of(dom, table[1]))[0] & PTE_P);
+    assert_false(cpu_may_write(0));
+    assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(0), error | PF_PRESENT));
+    assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(1), error));
+    check();
+}
+
+static mfn_t forgotten;
+static void note_forgotten(mfn_t root) { forgotten = root; }
+
+/* With page-table isolation the CPU walks a copy of the root's mirror: an entry that comes to it by a fault ends the copy. */
+static void an_entry_that_comes_late_ends_copies_of_the_root(void **state)
+{
+    (void)state;
+    put(table[4], 1, load(table[4], 1) & ~PTE_A);
+    while (pt_mirror_begin(dom) == AGAIN)
+        ;
+    assert_int_equal(frame_words(mfn_add(mirror_of(dom, table[4]), 3))[1], 0);
+    forgotten = INVALID_MFN;
+    on_root_change = note_forgotten;
+    assert_true(mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(0), PF_USER));
+    on_root_change = NULL;
+    assert_true(frame_words(mfn_add(mirror_of(dom, table[4]), 3))[1] & PTE_P);
+    assert_int_equal(forgotten.v, table[4].v);
     check();
 }
 
@@ -550,6 +597,36 @@ static void tables_are_reported(void **state)
     }
 }
 
+static bool reports_end;
+
+static void *take_again_and_again(void *log)
+{
+    while (!read_once(reports_end))
+        (void)dirty_log_take(log, 0, true);
+    return NULL;
+}
+
+/* Reports take frames out of the log without the lock. A fault in between is mended all the same, or comes again: it is never the guest's. */
+static void no_report_makes_a_fault_the_guests(void **state)
+{
+    u32 error = PF_WRITE | PF_PRESENT | (dom->arch.word == ABI_32 ? 0 : PF_USER);
+    bool mended = true;
+    pthread_t taker;
+
+    (void)state;
+    start_log(0);
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 0, pte_make(data[0], RW), dom, 0), 0);
+    pt_unlock(dom);
+    reports_end = false;
+    assert_int_equal(pthread_create(&taker, NULL, take_again_and_again, dom->arch.log), 0);
+    for (unsigned i = 0; mended && i < 300000; i++)
+        mended = mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(0), error);
+    write_once(reports_end, true);
+    pthread_join(taker, NULL);
+    assert_true(mended);
+}
+
 static bool has_device;
 
 struct pci_dev *pci_find_owned(u16 domid)
@@ -637,6 +714,9 @@ int main(void)
         IN_BOTH(the_cpu_walks_mirrors_alone),
         IN(setup_64, linear_entries_show_the_guests_tables),
         IN_BOTH(bits_set_meanwhile_are_kept),
+        IN_ALL(what_is_not_permitted_faults_as_present),
+        IN(setup_64, an_entry_that_comes_late_ends_copies_of_the_root),
+        IN_ALL(no_report_makes_a_fault_the_guests),
         IN(setup_64, our_slots_are_never_the_guests),
         IN_BOTH(a_mirror_that_cannot_be_had_ends_the_change),
         IN_BOTH(a_mirror_that_is_missing_later_ends_it_too),

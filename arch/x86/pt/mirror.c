@@ -32,6 +32,7 @@
  * be addresses, which some CPUs read through although it is not present (L1TF).
  */
 #include <asm/atomic.h>
+#include <asm/isolation.h>
 #include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/x86.h>
@@ -347,7 +348,7 @@ void mirror_twins(const struct domain *d, mfn_t m, unsigned level, unsigned idx,
     if (unlikely(!has_block(d, m)))
         return;
     block = block_of(d, m);
-    write_once(((u64 *)block)[idx], level == 1 ? leaf_twin(d, e) : e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US)) | PTE_A : 0);
+    write_once(((u64 *)block)[idx], level == 1 ? leaf_twin(d, e) : e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US | PTE_NX)) | PTE_A : 0);
     for (unsigned k = 2; k <= level; k++)
         store_node_twin(d->arch.fmt, (u64 *)view_at(d->arch.fmt, block, k), idx, node_twin(d, e, k));
 }
@@ -422,24 +423,41 @@ static bool take_step(struct domain *d, const struct way *way, unsigned k, u64 a
         mirror_store(d, m, level, idx, e | bits);
     else
         mirror_twins(d, m, level, idx, e);
+    /* Else a copy that lacks the entry is walked again, and faults for ever. */
+    if (level == 4 && !(error & PF_PRESENT))
+        isolation_forget(d, m);
+    /* A report, which takes no lock, may have taken the frame out of the log just now: then the access faults once more. */
+    if (level == 1 && dirty_log_is_kept(d))
+        error &= ~PF_WRITE;
     view = view_at(f, block_of(d, m), k);
     return permits(read_once(((const u64 *)view)[f->pte_bytes == 4 && k == 2 ? idx * 2 : idx]), error);
 }
 
+static bool mend(struct domain *d, mfn_t root, u64 address, u32 error)
+{
+    unsigned top = d->arch.fmt->id == PT32P ? 2 : d->arch.fmt->levels;
+    struct way way = { { mfn(0) } };
+    bool ok = find_way(d, root, address, error, &way);
+
+    /* If a twin does not permit it even so, it would fault here again, for ever. */
+    for (unsigned k = top; ok && k; k--)
+        ok = take_step(d, &way, k, address, error);
+    return ok;
+}
+
+/*
+ * What the guest's tables have but do not permit is to fault as what is present: so the way there is mended if a twin was not, and the access
+ * faults once more. (Kernels' writes to their page tables are known by that.)
+ */
 bool mirror_fault(struct vcpu *v, mfn_t root, u64 address, u32 error)
 {
     struct domain *d = v->domain;
-    unsigned top = d->arch.fmt->id == PT32P ? 2 : d->arch.fmt->levels;
-    struct way way = { { mfn(0) } };
     bool ok;
 
     if (error & ~(PF_PRESENT | PF_WRITE | PF_USER | PF_INSTR) || mfn_eq(root, INVALID_MFN))
         return false;
     pt_lock(d);
-    ok = find_way(d, root, address, error, &way);
-    /* If a twin does not permit it even so, it would fault here again, for ever. */
-    for (unsigned k = top; ok && k; k--)
-        ok = take_step(d, &way, k, address, error);
+    ok = mend(d, root, address, error) || (!(error & PF_PRESENT) && error && mend(d, root, address, 0));
     pt_unlock(d);
     return ok;
 }

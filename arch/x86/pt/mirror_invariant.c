@@ -77,7 +77,7 @@ static void node_twins(const struct domain *d, mfn_t mirror, unsigned level, uns
 {
     for (unsigned k = 2; k <= level; k++)
         node_twin(d, mirror, k, i, e);
-    exact_twin(mirror, 0, i, e & PTE_P ? pte_make(pte_mfn(e), PTE_P | PTE_A | (e & PTE_US)) : 0);
+    exact_twin(mirror, 0, i, e & PTE_P ? pte_make(pte_mfn(e), PTE_P | PTE_A | (e & (PTE_US | PTE_NX))) : 0);
 }
 
 /* The hypervisor's slots: the M2P in the first two, whatever the guest's table has there, and nothing in the others. */
