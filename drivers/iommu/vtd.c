@@ -306,6 +306,6 @@ static void poll(struct io_unit *u)
 
 const struct io_driver vtd_driver = {
     .name = "VT-d", .format = &vtd_format, .snooping = &vtd_snooping_format, .registers = PAGE_SIZE, .tail_register = IQT, .probe = probe,
-    .start = start, .stop = stop, .assign = assign, .wait = wait_command, .flush_domain = flush_domain, .remap = remap, .set_interrupt = set_interrupt,
-    .flush_interrupt = flush_interrupt, .poll = poll, .silence = silence,
+    .start = start, .stop = stop, .assign = assign, .wait = wait_command, .flush_domain = flush_domain, .remap = remap,
+    .set_interrupt = set_interrupt, .flush_interrupt = flush_interrupt, .poll = poll, .silence = silence,
 };

@@ -245,7 +245,7 @@ static void without_an_iommu(void **state)
     did("command 3 unmap 5 drop 5 ");
 }
 
-/* It has been removed from its slot, or powered off, and all that is read of it is ones: it must not stay where the domain's tables were. */
+/* It was pulled, or powered off, and all that is read of it is ones: it must not stay where the domain's tables were. */
 static void one_that_answers_no_more_is_taken_back(void **state)
 {
     (void)state;

@@ -3,8 +3,10 @@
 #include <asm/pt.h>
 #include <public/xen.h>
 #include <pvisor/frame.h>
+#include <pvisor/hwdom.h>
 
 u64 nr_frames;
+struct rangeset *mmio_ro_ranges;
 
 bool mfn_valid(mfn_t m)
 {

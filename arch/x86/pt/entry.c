@@ -12,8 +12,6 @@
 #include <pvisor/short_way.h>
 #include "internal.h"
 
-struct rangeset *mmio_ro_ranges;
-
 /* --- Leaf entries --- */
 
 /* Device memory: no counts, but the domain must be allowed to use it. */

@@ -7,6 +7,7 @@
 #include <asm/smp.h>
 #include <public/errno.h>
 #include <pvisor/guest.h>
+#include <pvisor/hwdom.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include <pvisor/rangeset.h>
@@ -36,6 +37,7 @@ mfn_t held_mfn(u64 e)
 
 /* No device has an IOMMU here. */
 bool iommu_on, dma_exact;
+struct rangeset *mmio_ro_ranges;
 void dma_frames_given(const struct domain *d, u64 first, u64 end, bool shared) { (void)d, (void)first, (void)end, (void)shared; }
 void dma_frame_changed(u64 frame) { (void)frame; }
 void dma_frame_freed(const struct domain *d, u64 frame) { (void)d, (void)frame; }
