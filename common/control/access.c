@@ -1,4 +1,5 @@
 /* Which device memory, I/O ports and interrupts a domain may use. Nobody can hand on what is not its own. */
+#include <asm/dirty.h>
 #include <pvisor/devices.h>
 #include <pvisor/rangeset.h>
 #include "internal.h"
@@ -33,10 +34,12 @@ s64 dc_gsi_permission(struct domain *d, struct xen_domctl *op, gva_t)
 s64 dc_iomem_permission(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_iomem_permission *p = &op->u.iomem_permission;
+    s64 rc;
 
-    s64 rc = set_rights("device frames", current->domain->iomem, d->iomem, p->first_mfn, p->first_mfn + p->nr_mfns - 1,
-                        p->allow_access);
-
+    if (p->allow_access && dirty_log_is_kept(d))
+        return refuse(-EBUSY, "d%u's writes are logged, and nobody can log a device's", d->id);
+    rc = set_rights("device frames", current->domain->iomem, d->iomem, p->first_mfn, p->first_mfn + p->nr_mfns - 1,
+                    p->allow_access);
     d->iomem_withdrawn |= !rc && !p->allow_access;
     return rc;
 }

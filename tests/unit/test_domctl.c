@@ -234,6 +234,21 @@ static void device_memory_that_is_taken_back_is_noted(void **state)
     assert_true(two->iomem_withdrawn);
 }
 
+/* As devices: nobody could log what they write. */
+static void no_device_memory_for_a_domain_whose_writes_are_logged(void **state)
+{
+    (void)state;
+    two->arch.logging = true;
+    given = 0;
+    op->u.iomem_permission = (struct xen_domctl_iomem_permission){ .first_mfn = 9, .nr_mfns = 1, .allow_access = 1 };
+    assert_int_equal(call(XEN_DOMCTL_iomem_permission, XEN_DOMCTL_INTERFACE_VERSION_4_19, 2), -EBUSY);
+    assert_int_equal(given, 0);
+    op->u.iomem_permission.allow_access = 0;
+    assert_int_equal(call(XEN_DOMCTL_iomem_permission, XEN_DOMCTL_INTERFACE_VERSION_4_19, 2), 0);
+    two->arch.logging = false;
+    assert_int_equal(call(XEN_DOMCTL_iomem_permission, XEN_DOMCTL_INTERFACE_VERSION_4_19, 2), 0);
+}
+
 static s64 state_of(u16 domid)
 {
     memset(&op->u, 0, sizeof(op->u));
@@ -325,6 +340,7 @@ int main(void)
         cmocka_unit_test_setup(there_are_no_cache_colours, fresh),
         cmocka_unit_test_setup(a_gsi_is_given_and_taken, fresh),
         cmocka_unit_test_setup(device_memory_that_is_taken_back_is_noted, fresh),
+        cmocka_unit_test_setup(no_device_memory_for_a_domain_whose_writes_are_logged, fresh),
         cmocka_unit_test_setup(states_are_told, fresh),
         cmocka_unit_test_setup(a_domain_is_made_for_devices_where_there_are_some, fresh),
         cmocka_unit_test_setup(devices_go_to_a_domain_or_to_nobody, fresh),

@@ -78,14 +78,18 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
     return refuse(-EINVAL, "frame %#lx cannot be the %s root", last.v, mfn_eq(last, kernel) ? "kernel's" : "user's");
 }
 
-/* As pv_new_root() leaves them, now that it is known what the guest wants: a table has what its promotion put there. */
-static void show_m2p(struct vcpu *v)
+/*
+ * As pv_new_root() leaves them, now that it is known what the guest wants: a table has what its promotion put there. With what the CPU loads
+ * for them: the store may change (pt/store.c) when the lock is not held.
+ */
+static void finish_roots(struct vcpu *v)
 {
     struct domain *d = v->domain;
 
     pt_lock(d);
     pt_show_m2p(d, v->arch.root_kernel, false);
     pt_show_m2p(d, v->arch.root_user, true);
+    pv_make_cr3(v);
     pt_unlock(d);
 }
 
@@ -266,8 +270,7 @@ int arch_vcpu_set_context(struct vcpu *v, const void *raw)
         domain_wallclock_update(d);
         d->vm_assist = c.vm_assist & vm_assist_valid(d);
     }
-    show_m2p(v);
-    pv_make_cr3(v);
+    finish_roots(v);
     if (!v->is_initialised)
         vcpu_start_ticking(v);
     v->is_initialised = true;

@@ -123,6 +123,8 @@ int arch_domain_set_address_size(struct domain *d, u32 bits)
         return refuse(-EINVAL, "%u bits", bits);
     if (d->tot_pages)
         return refuse(-EACCES, "d%u has memory already", d->id);
+    if (d->arch.store != STORE_IN_PLACE || dirty_log_is_kept(d))
+        return refuse(-EBUSY, "d%u's page tables are mirrored, or its writes logged", d->id);
     if (d->arch.fmt == &pt_formats[id])
         return 0;
     return pv_set_format(d, id);
