@@ -39,7 +39,7 @@ void dirty_log_free(struct domain *d);
 
 /* For reports: common/control/dirty_log.c. take: 64 numbers from pfn, a multiple of 64, on; clean: and out. withdraw: when all are. */
 u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean);
-int dirty_log_withdraw(struct domain *d);               /* 0 or -ERESTART_HYPERCALL */
+int dirty_log_withdraw(struct domain *d);               /* 0, -ERESTART_HYPERCALL, -ENOMEM: it does not hold */
 bool dirty_log_holds(const struct domain *d);           /* the store is still what it needs */
 void dirty_log_mark_vcpus(struct domain *d);            /* what d's vCPUs have registered, which does not run */
 

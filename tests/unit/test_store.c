@@ -500,6 +500,33 @@ static void start_log(unsigned give_way)
     check();
 }
 
+/* The mirrored store may end in the middle of a report, which does not get into the way of what gives mirrors up. */
+static void a_store_that_ends_in_a_report_is_given_up_as_a_whole(void **state)
+{
+    (void)state;
+    start_log(0);
+    pt_lock(dom);
+    while (pt_drain_orphans(dom))
+        ;
+    if (pt_own_level(dom, spare)) {
+        (void)pt_update_node(dom, table[2], 2, 3, 0, 0);
+        (void)pt_unpin(dom, spare);
+    }
+    domain_flush_stale(dom);
+    take_all();
+    assert_int_equal(pt_pin(dom, spare, 1), AGAIN);
+    pt_unlock(dom);
+    waiting->fn(waiting->data);
+    give_back(~0u);
+    assert_int_equal(dom->arch.store, STORE_ENDING);
+    preempt_every(1, 1);
+    for (unsigned i = 0; i < DATA; i++)
+        assert_int_equal(dirty_log_withdraw(dom), -ENOMEM);
+    preempt_at(0, false);
+    assert_int_equal(dirty_log_stop(dom), 0);
+    assert_int_equal(dom->arch.nr_mirror_frames, 0);
+}
+
 /* The receiver's copy: of what was reported, once the report has ended. Between two steps of it the guest goes on. */
 static u64 copy[DATA][512];
 
@@ -720,6 +747,7 @@ int main(void)
         IN(setup_64, our_slots_are_never_the_guests),
         IN_BOTH(a_mirror_that_cannot_be_had_ends_the_change),
         IN_BOTH(a_mirror_that_is_missing_later_ends_it_too),
+        IN_BOTH(a_store_that_ends_in_a_report_is_given_up_as_a_whole),
         IN_ALL(nothing_is_missed),
         IN_ALL(tables_are_reported),
         IN_ALL(reports),

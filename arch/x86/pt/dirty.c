@@ -132,12 +132,15 @@ static int withdraw(struct domain *d, mfn_t m)
     return 0;
 }
 
+bool dirty_log_holds(const struct domain *d) { return d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED; }
+
 int dirty_log_withdraw(struct domain *d)
 {
     int rc;
 
     pt_lock(d);
-    rc = for_each_table(d, withdraw);
+    /* Asked under the lock: the walk that gives mirrors up has its place where this one would have its own. */
+    rc = dirty_log_holds(d) ? for_each_table(d, withdraw) : -ENOMEM;
     if (!rc) {
         flush_tlb_mask(&d->arch.dirty_cpus);
         d->arch.log_taken = false;
@@ -145,8 +148,6 @@ int dirty_log_withdraw(struct domain *d)
     pt_unlock(d);
     return rc;
 }
-
-bool dirty_log_holds(const struct domain *d) { return d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED; }
 
 int dirty_log_start(struct domain *d, u64 nr)
 {
