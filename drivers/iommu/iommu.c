@@ -209,8 +209,8 @@ void iommu_init(void)
         return;
     }
     driver = drivers[iommu_info.maker];
-    features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .snoops = true, .remaps = true, .remaps_x2apic = true,
-                                      .domains = IOMMU_SPACES + 1 };
+    features = (struct io_features){ .levels = 0xff, .largest = 3, .passes = 1, .coherent = true, .snoops = true, .remaps = true,
+                                      .remaps_x2apic = true, .domains = IOMMU_SPACES + 1 };
     levels = add_units() ? choose_levels() : 0;
     if (!levels || iommu_space_make(SPACE_DOM0) || iommu_space_make(SPACE_NOBODY))
         give_up();

@@ -44,8 +44,8 @@ static struct msi_message message_of(const struct irq_desc *desc)
 }
 
 /*
- * Masks are the device's, which may send what they forbid: a hostile one at any rate. Where interrupts are remapped it comes no further than
- * the table then, and what has no mask has this one.
+ * Masks are the device's, which may send what they forbid: a hostile one at any rate. Where interrupts are remapped it comes no further
+ * than the table then, and what has no mask has this one.
  */
 static void open_route(const struct irq_desc *desc)
 {
