@@ -79,8 +79,8 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
 }
 
 /*
- * As pv_new_root() leaves them, now that it is known what the guest wants: a table has what its promotion put there. With what the CPU loads
- * for them: the store may change (pt/store.c) when the lock is not held.
+ * As pv_new_root() leaves them, now that it is known what the guest wants: a table has what its promotion put there. With what the CPU
+ * loads for them: the store may change (pt/store.c) when the lock is not held.
  */
 static void finish_roots(struct vcpu *v)
 {
