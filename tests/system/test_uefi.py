@@ -164,7 +164,7 @@ def test_grub_install_in_dom0_makes_a_disk_that_the_firmware_starts(scratch):
     initrd = with_tools(scratch, GRUB_INSTALL, ["/usr/lib/grub/x86_64-efi"])
     second = rig.Disk(empty_esp(scratch / "second.img"), "nvme")
     with start(scratch, rig.KERNELS / "vmlinux.gz", initrd, name="uefi-grub-install", nic=None, reboots=True, disks=[second]) as machine:
-        machine.wait_for_dom0()
+        machine.wait_for_dom0(400)     # its ramdisk is large, and the firmware reads it slowly
         machine.ok("for m in efivarfs fat vfat nls_cp437 nls_ascii; do insmod /$m.ko; done; "
                    "mount -t efivarfs none /sys/firmware/efi/efivars; mkdir /esp /first; "
                    "mount -t vfat /dev/nvme0n1p1 /esp; mount -t vfat -o ro /dev/vda1 /first")
@@ -179,7 +179,7 @@ def test_grub_install_in_dom0_makes_a_disk_that_the_firmware_starts(scratch):
         machine.ok(f"efibootmgr -q -n {number}")
         machine.start_command("reboot -f")
         machine.expect("Command line: .*tevt_mask=0x1f000", 120)
-        machine.wait_for_dom0()
+        machine.wait_for_dom0(400)
         assert "Domain-0" in machine.ok("xl list")
 
 
