@@ -144,6 +144,7 @@ int cpupool_remove_cpu(u32 id, u32 cpu) { (void)cpu; return id ? -ENOENT : -EBUS
 cpumask_t cpupool_free_cpus(void) { return (cpumask_t){ { 0 } }; }
 s64 platform_efi_info(struct xen_platform_op *op) { (void)op; return -ENOSYS; }
 s64 platform_efi_call(struct xen_platform_op *op) { (void)op; return -ENOSYS; }
+s64 op_console(struct xen_platform_op *op) { (void)op; return -ENODEV; }
 u64 heap_free_frames(void) { return 1; }
 u64 heap_total_frames(void) { return 2; }
 unsigned frame_type_get(mfn_t m, bool *pinned) { *pinned = m.v & 1; return m.v % (FT_SEGDESC + 1); }

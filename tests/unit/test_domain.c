@@ -15,6 +15,7 @@
 
 #include <public/errno.h>
 #include <public/sched.h>
+#include <asm/pt_format.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/gnttab.h>
@@ -51,7 +52,13 @@ int pirq_domain_init(struct domain *d) { (void)d; return make_part(); }
 void pirq_domain_destroy(struct domain *d) { (void)d; parts_left--; }
 int cpu_policy_domain_init(struct domain *d) { (void)d; return make_part(); }
 void cpu_policy_domain_free(struct domain *d) { (void)d; parts_left--; }
-int arch_domain_create(struct domain *d) { (void)d; return make_part(); }
+int arch_domain_create(struct domain *d)
+{
+    static const struct pt_format format = { .name = "64-bit", .pte_bytes = 8 };
+
+    d->arch.fmt = &format;
+    return make_part();
+}
 void arch_domain_destroy(struct domain *d) { (void)d; parts_left--; }
 void dirty_log_free(struct domain *d) { assert_int_equal(d->tot_pages + d->shared_frames, 0); }    /* whoever marks has a frame */
 int arch_vcpu_create(struct vcpu *v) { (void)v; vcpus_left++; return 0; }
