@@ -160,7 +160,7 @@ def empty_esp(path, mib=160):
 
 
 def test_grub_install_in_dom0_makes_an_entry_for_the_firmware(scratch):
-    """Onto the EFI system partition of a second disk. That the firmware then starts it has not been seen: QEMU's puts the first disk before."""
+    """Onto the EFI system partition of a second disk. That the firmware then starts from it has not been seen."""
     initrd = with_tools(scratch, GRUB_INSTALL, ["/usr/lib/grub/x86_64-efi"])
     second = rig.Disk(empty_esp(scratch / "second.img"), "nvme")
     with start(scratch, rig.KERNELS / "vmlinux.gz", initrd, name="uefi-grub-install", nic=None, disks=[second]) as machine:
