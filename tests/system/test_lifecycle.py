@@ -51,7 +51,7 @@ def test_coredump_destroy(dom0, domu):
 
 
 def test_several_domus_at_once(dom0, domu):
-    domains = [domu(f"many{n}", memory=88).create(wait=False) for n in range(3)]
+    domains = [domu(f"many{n}", memory=96).create(wait=False) for n in range(3)]
     for domain in domains:
         domain.wait_ready()
     for domain in domains:
