@@ -233,13 +233,13 @@ static void guest_changes(void)
     pt_unlock(dom);
 }
 
-static int begin(unsigned give_way)
+static int go_on(int (*change)(struct domain *d), unsigned give_way)
 {
     int rc;
 
     do {
         preempt_at(give_way, true);
-        rc = pt_mirror_begin(dom);
+        rc = change(dom);
         preempt_at(0, false);
         guest_changes();
         check();
@@ -247,19 +247,8 @@ static int begin(unsigned give_way)
     return rc;
 }
 
-static int end(unsigned give_way)
-{
-    int rc;
-
-    do {
-        preempt_at(give_way, true);
-        rc = pt_mirror_end(dom);
-        preempt_at(0, false);
-        guest_changes();
-        check();
-    } while (rc == AGAIN);
-    return rc;
-}
+static int begin(unsigned give_way) { return go_on(pt_mirror_begin, give_way); }
+static int end(unsigned give_way) { return go_on(pt_mirror_end, give_way); }
 
 /* --- The change -------------------------------------------------------------------------------------------------- */
 
