@@ -144,6 +144,9 @@ struct domain {
     struct arch_domain arch;
 };
 
+/* d may own frames in the 2 MiB of RAM that this one is in; d has its map of regions. */
+static inline bool domain_has_region(const struct domain *d, u64 frame) { return d->regions[frame >> 15] >> (frame >> 9 & 63) & 1; }
+
 extern struct domain *dom0;
 extern struct list domain_list;     /* under domlist_lock; the idle domain is not in it */
 extern spinlock_t domlist_lock;

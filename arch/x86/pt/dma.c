@@ -117,16 +117,14 @@ static int make_space(u16 domid)
     return (int)n;
 }
 
-#define REGION 512u     /* frames for which there is one bit in d->regions, that d may own some */
-
-static bool has_region(const struct domain *d, u64 m) { return d->regions[m / REGION / 64] >> (m / REGION & 63) & 1; }
+#define REGION 512u     /* frames: domain_has_region() */
 
 static int open_region(const struct domain *d, unsigned n)
 {
     u64 first = exact[n].done, end = min(first + REGION, nr_frames);
     int rc = 0;
 
-    for (u64 m = first; !rc && has_region(d, first) && m < end; m++)
+    for (u64 m = first; !rc && domain_has_region(d, first) && m < end; m++)
         if (is_writable_of(d->id, m))
             rc = iommu_follow(n, m, may_reach);
     if (!rc)

@@ -249,7 +249,7 @@ bool frame_accounts_hold(struct domain *d)
     for (u64 m = 0; m < nr_frames; m++) {
         u64 w = frame_refs[m];
 
-        if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+        if (!domain_has_region(d, m))
             m |= 511;
         else if (ref_owner(w) == d->id)
             ++*(w & FR_COUNTED ? &counted : &shared);

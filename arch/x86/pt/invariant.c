@@ -180,7 +180,7 @@ static void look_at_table(struct domain *d, mfn_t m, unsigned level, u32 w)
 /* --- A domain's frames --- */
 
 /* A domain that is gone, but for frames that others have mapped, has no regions any more. */
-static bool may_have_region(const struct domain *d, u64 m) { return !d->regions || d->regions[m >> 15] >> (m >> 9 & 63) & 1; }
+static bool may_have_region(const struct domain *d, u64 m) { return !d->regions || domain_has_region(d, m); }
 
 /* The first frame of d's from m on; nr_frames: none. */
 static u64 next_frame(const struct domain *d, u64 m)

@@ -156,7 +156,7 @@ void mirrors_look(const struct domain *d)
     if (!d->arch.mirror_walked || !d->arch.mirror || !d->regions)
         return;
     for (u64 m = 0; m < end; m++) {
-        if (!d->arch.mirror[m >> 10] && !(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+        if (!d->arch.mirror[m >> 10] && !domain_has_region(d, m))
             m |= 511;
         else if (frame_owner_id(mfn_kept(m)) == d->id)
             frames += mirror_look(d, mfn_kept(m));

@@ -42,7 +42,7 @@ int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m))
 
     for (; !rc && m < nr_frames; d->arch.store_at = ++m) {
         steps_add(1);
-        if (!d->regions || !(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+        if (!d->regions || !domain_has_region(d, m))
             m |= 511;
         else if (is_table(d, mfn_kept(m)) && (rc = look(d, mfn_kept(m))) != 0)
             break;

@@ -483,7 +483,7 @@ int pt_relinquish(struct domain *d)
     /* A frame may be a table, with its entries: so there is a look after each. */
     for (; !rc && m < nr_frames; d->arch.relinquish_at = ++m) {
         steps_add(1);
-        if (!(d->regions[m >> 15] >> (m >> 9 & 63) & 1))
+        if (!domain_has_region(d, m))
             m |= 511;
         else if ((rc = relinquish_frame(d, mfn(m))) != 0)
             break;

@@ -38,7 +38,7 @@ static int check_vcpus(const struct domain *d)
 static int check_reach(const struct domain *d, const struct pt_format *f, u64 *region)
 {
     for (u64 r = max(*region, 1UL << 11); r < DIV_ROUND_UP(nr_frames, 512); r++) {
-        if (!(d->regions[r / 64] >> (r % 64) & 1))
+        if (!domain_has_region(d, r * 512))
             continue;
         if (r > *region && preempt_needed()) {
             *region = r;
