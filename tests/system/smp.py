@@ -91,7 +91,7 @@ class Guests:
         for n in range(count):
             self.sums.append(make_disk(machine, f"/tmp/{n}.img", 6))
             disk = f"format=raw,vdev=xvda,access=rw,script=block-test,target=/tmp/{n}.img"
-            self.all.append(rig.Domain(machine, f"two{n}", vcpus=2, disk=[disk], vif=["bridge=xenbr0,script=vif-test"],
+            self.all.append(rig.Domain(machine, f"two{n}", vcpus=2, memory=112, disk=[disk], vif=["bridge=xenbr0,script=vif-test"],
                                        extra=f"rig.ip={self.address(n)}"))
 
     @staticmethod
