@@ -5,7 +5,7 @@ Debian 12's QEMU emulates no x2APIC; that of its backports does, fetched by tool
 import pytest
 
 import rig
-from smp import HPTOOL, build, irq_cpus, no_complaints, storm
+from smp import HPTOOL, answered, build, irq_cpus, no_complaints, storm
 
 MODEL = "Nehalem"
 # Sockets of 128 ids each: two CPUs in the first, one in the second, one in the fourth.
@@ -42,9 +42,9 @@ def test_apic_ids_above_255(qemu):
         guest = rig.Domain(machine, vcpus=2, vif=["bridge=xenbr0"], extra="rig.ip=10.0.2.31").create(timeout=300)
         machine.ok("xl vcpu-pin domu 0 3; xl vcpu-pin domu 1 2")
         build(guest, parallel=3, jobs=6)
-        assert " 0% packet loss" in machine.ok("ping -c 3 10.0.2.31")
+        assert answered(machine.ok("ping -c 3 10.0.2.31"))
         machine.ok(f"{HPTOOL} cpu-offline 3; {HPTOOL} cpu-offline 2", 120)
-        assert " 0% packet loss" in machine.ok("ping -c 3 10.0.2.31")
+        assert answered(machine.ok("ping -c 3 10.0.2.31"))
         machine.ok(f"{HPTOOL} cpu-online 3", 120)
         storm(guest, 2)
         no_complaints(machine)

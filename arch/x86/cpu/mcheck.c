@@ -27,7 +27,6 @@ STATIC_PERCPU(struct found, finds);
 
 static struct machine_check queue[QUEUE];
 static u64 taken, found;        /* how many, ever: the queue's ends */
-static u64 lost;
 static spinlock_t queue_lock = SPINLOCK_INIT(RANK_LEAF);
 static struct timer timer;
 static bool at_boot = true;
@@ -71,15 +70,16 @@ static void look(void *)
 static void put(const struct machine_check *m)
 {
     u64 flags = spin_lock_irqsave(&queue_lock);
+    bool room = found - taken < QUEUE;
 
-    if (found - taken == QUEUE) {
-        lost++;
-    } else {
+    if (room) {
         queue[found % QUEUE] = *m;
         queue[found % QUEUE].id = found + 1;
         found++;
     }
     spin_unlock_irqrestore(&queue_lock, flags);
+    if (!room)
+        printk(LOG_WARNING "Machine check: dom0 has not taken the %u before it, so it is in this log alone\n", QUEUE);
 }
 
 static void tell(const struct machine_check *m)
