@@ -105,11 +105,20 @@ static struct group *some_group(struct fuzz *z)
             return &groups[i];
 }
 
+/* What calls before it have left in the page: a longer list would have our addresses where it maps or unmaps something. */
+static void forget_addresses(u64 *page)
+{
+    for (unsigned i = 0; i < 512; i++)
+        if (names_memory((u32)page[i]) || names_memory((u32)(page[i] >> 32)))
+            page[i] = 0;
+}
+
 void make_call(struct fuzz *z, struct call *c, unsigned place)
 {
     *c = (struct call){ .group = some_group(z) };
     c->command = some_command(z, c->group);
     c->buffer = z->buffer = arguments_of(z, place, c->command->alone);
+    forget_addresses(c->buffer);
     if (once_in(z, 4))
         fill_list(z, c);
     if (c->command->fields)

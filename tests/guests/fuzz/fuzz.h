@@ -127,6 +127,7 @@ bool is_vital(u64 mfn);
 bool names_vital(u64 v);
 word harmless_frame(struct fuzz *z, word mfn);
 /* NULL: all that we live in is as it was. */
+bool names_memory(u32 half);        /* the lower half of an address of our memory: put beside the right upper half it would be one */
 const char *vital_changed(void);
 /* For trap_hook: traps that steps cause on purpose go on; any other ends the run and says whose fault it is. */
 bool fuzz_trap(struct trap_regs *regs);

@@ -40,8 +40,7 @@ static bool is_scratch(u32 half)
     return false;
 }
 
-/* The lower half of an address of our memory: put beside the right upper half it would be one. */
-static bool names_memory(u32 half)
+bool names_memory(u32 half)
 {
     return half - (u32)VIRT_BASE < arena_end << 12 && !is_scratch(half);
 }
