@@ -341,11 +341,15 @@ void arch_vcpu_get_context(struct vcpu *v, void *raw)
 
 static int drop_vcpu_frames(struct vcpu *v)
 {
+    int rc;
+
     pv_destroy_gdt(v);
     pv_destroy_ldt(v);
     v->arch.ldt_entries = 0;
     mirror_clear_root(v);
-    return drop_roots(v);
+    rc = drop_roots(v);
+    pv_make_cr3(v);     /* it names no frame that it does not hold */
+    return rc;
 }
 
 void pv_forget_addresses(struct vcpu *v)
