@@ -477,8 +477,8 @@ static const struct command memory_commands[] = {
     C(XENMEM_increase_reservation, NULL, make_reservation, learn_frames),
     C(XENMEM_decrease_reservation, NULL, make_reservation),
     C(XENMEM_populate_physmap, NULL, make_reservation, learn_frames),
-    C(XENMEM_exchange, NULL, make_exchange, learn_frames),
-    C(XENMEM_exchange, NULL, make_exchange, learn_frames),
+    C(XENMEM_exchange, NULL, make_exchange, learn_exchange),
+    C(XENMEM_exchange, NULL, make_exchange, learn_exchange),
     C(XENMEM_maximum_ram_page, ""),
     C(XENMEM_current_reservation, "d2"),
     C(XENMEM_maximum_reservation, "d2"),
@@ -594,7 +594,7 @@ static const struct command domctl_commands[] = {
     C(XEN_DOMCTL_getdomaininfo, CONTROL), C(XEN_DOMCTL_max_vcpus, CONTROL "n4"), C(XEN_DOMCTL_setdomainhandle, CONTROL "rxrx"),
     C(XEN_DOMCTL_setdebugging, CONTROL "b1"), C(XEN_DOMCTL_settimeoffset, CONTROL "rx"), C(XEN_DOMCTL_subscribe, CONTROL "p4"),
     C(XEN_DOMCTL_set_virq_handler, CONTROL "i4"), C(XEN_DOMCTL_setvcpucontext, CONTROL "c4", make_context),
-    C(XEN_DOMCTL_getvcpucontext, CONTROL "c4sx"), C(XEN_DOMCTL_getvcpuinfo, CONTROL "c4"),
+    C(XEN_DOMCTL_getvcpucontext, CONTROL "c4", make_got_context), C(XEN_DOMCTL_getvcpuinfo, CONTROL "c4"),
     C(XEN_DOMCTL_setvcpuaffinity, CONTROL "c4n4axn4z4axn4"), C(XEN_DOMCTL_getvcpuaffinity, CONTROL "c4n4sxn4z4sxn4"),
     C(XEN_DOMCTL_setnodeaffinity, CONTROL "axn4"), C(XEN_DOMCTL_getnodeaffinity, CONTROL "sxn4"),
     C(XEN_DOMCTL_scheduler_op, CONTROL "n4c4N2N2n4sxn4", make_created, .alone = true), C(XEN_DOMCTL_sendtrigger, CONTROL "n4c4"),
@@ -612,7 +612,7 @@ static const struct command domctl_commands[] = {
     C(XEN_DOMCTL_memory_mapping, CONTROL "m8m8n8b4"),
     C(XEN_DOMCTL_ioport_mapping, CONTROL "o4o4n4b4"), C(XEN_DOMCTL_gethvmcontext, CONTROL "N4sx"),
     C(XEN_DOMCTL_sethvmcontext, CONTROL "N4ax"), C(XEN_DOMCTL_gethvmcontext_partial, CONTROL "n4n4sx"),
-    C(XEN_DOMCTL_get_cpu_policy, CONTROL "N4N4sxsx"), C(XEN_DOMCTL_set_cpu_policy, CONTROL "n4n4axax"),
+    C(XEN_DOMCTL_get_cpu_policy, CONTROL "N4N4sxsx"), C(XEN_DOMCTL_set_cpu_policy, CONTROL "n4n4axax", make_policy),
     C(XEN_DOMCTL_settscinfo, CONTROL "c4r4r4z4r8"), C(XEN_DOMCTL_gettscinfo, CONTROL),
 };
 

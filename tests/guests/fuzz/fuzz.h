@@ -150,6 +150,7 @@ void make_gdt(struct fuzz *z, struct call *c);
 void make_reservation(struct fuzz *z, struct call *c);
 void make_exchange(struct fuzz *z, struct call *c);
 void learn_frames(struct fuzz *z, struct call *c, long rc);
+void learn_exchange(struct fuzz *z, struct call *c, long rc);
 void make_grant(struct fuzz *z, struct call *c);
 void learn_map(struct fuzz *z, struct call *c, long rc);
 void learn_unmap(struct fuzz *z, struct call *c, long rc);
@@ -157,6 +158,8 @@ void make_created(struct fuzz *z, struct call *c);
 void learn_created(struct fuzz *z, struct call *c, long rc);
 void learn_destroyed(struct fuzz *z, struct call *c, long rc);
 void make_context(struct fuzz *z, struct call *c);
+void make_got_context(struct fuzz *z, struct call *c);
+void make_policy(struct fuzz *z, struct call *c);
 
 /* A domain of 16 pages, or none; its place among the others. Ends it, whoever has done so already. */
 unsigned other_place(void);     /* that is free for one more; NR_OTHERS: none is */

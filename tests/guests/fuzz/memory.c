@@ -282,15 +282,17 @@ void make_reservation(struct fuzz *z, struct call *c)
         c->args[0] |= (word)below(z, 8) << 6;
 }
 
+/* One frame mostly: of four that chance has chosen, one is mapped or gone, or two are the same. */
 void make_exchange(struct fuzz *z, struct call *c)
 {
     GUEST(xen_memory_exchange) *x = (void *)c->buffer;
-    unsigned in = once_in(z, 4) ? below(z, 3) : 0, out = once_in(z, 4) ? below(z, 3) : 0;
+    bool one = !once_in(z, 4);
+    unsigned in = !one && once_in(z, 4) ? below(z, 3) : 0, out = !one && once_in(z, 4) ? below(z, 3) : 0, n = one ? 1 : 4;
 
     fill_frames(z, c);
     memset(x, 0, sizeof(*x));
-    x->in = reservation(z, c, IN, in, 4 >> in);
-    x->out = reservation(z, c, OUT, out, 4 >> out);
+    x->in = reservation(z, c, IN, in, n >> in);
+    x->out = reservation(z, c, OUT, out, n >> out);
     if (!once_in(z, 20))
         x->out.domid = x->in.domid;
     x->nr_exchanged = once_in(z, 20) ? below(z, 6) : 0;
@@ -299,8 +301,20 @@ void make_exchange(struct fuzz *z, struct call *c)
 /* What the hypervisor wrote where the extents were is ours now, or not: it is tried in either case. */
 void learn_frames(struct fuzz *z, struct call *c, long rc)
 {
-    const word *got = (const word *)((const u8 *)c->buffer + (c->command->cmd == XENMEM_exchange ? OUT : IN));
+    const word *got = (const word *)((const u8 *)c->buffer + IN);
 
     for (unsigned i = 0; rc >= 0 && i < 4; i++)
         model.loose[below(z, NR_LOOSE)] = harmless_frame(z, got[i]);
+}
+
+/* Frames of order 0, each in the place of the one that was given for it. */
+void learn_exchange(struct fuzz *z, struct call *c, long rc)
+{
+    const GUEST(xen_memory_exchange) *x = (const void *)c->buffer;
+    const word *in = (const word *)((const u8 *)c->buffer + IN), *out = (const word *)((const u8 *)c->buffer + OUT);
+
+    for (unsigned i = 0; !rc && !x->out.extent_order && i < min((unsigned)x->nr_exchanged, 4u); i++)
+        for (unsigned n = 0; n < NR_LOOSE; n++)
+            if (model.loose[n] == in[i])
+                model.loose[n] = harmless_frame(z, out[i]);
 }

@@ -16,6 +16,31 @@ static struct xen_domctl_createdomain some_creation(struct fuzz *z)
         .max_grant_frames = (s32)below(z, 70) - 1, .max_maptrack_frames = (s32)below(z, 8) - 1, .grant_opts = 1 + below(z, 2) };
 }
 
+static u8 context[MAX_FUZZERS][6000] __attribute__((aligned(16)));
+
+/* A 64-bit domain's context, wherever we are: vcpu_guest_context there. */
+#define CONTEXT_64_FLAGS 512
+#define CONTEXT_64_CR3   5008
+#ifdef FORMAT_PT64
+_Static_assert(offsetof(vcpu_guest_context, flags) == CONTEXT_64_FLAGS && offsetof(vcpu_guest_context, ctrlreg[3]) == CONTEXT_64_CR3);
+#endif
+
+/* What may be run at any time, and faults at once: its root is an empty page. Refused for a 32-bit domain, which has no such roots. */
+static void other_begin(struct fuzz *z, domid_t domain, word root)
+{
+    struct xen_domctl *op = (void *)z->buffer;
+    u8 *at = context[z->who];
+
+    memset(at, 0, sizeof(context[0]));
+    *(u64 *)(at + CONTEXT_64_FLAGS) = VGCF_in_kernel | VGCF_online;
+    *(u64 *)(at + CONTEXT_64_CR3) = (u64)root << 12;
+    memset(op, 0, sizeof(*op));
+    op->cmd = XEN_DOMCTL_setvcpucontext;
+    op->domain = domain;
+    op->u.vcpucontext.ctxt = P(at);
+    (void)fuzz_domctl(op);
+}
+
 static void other_feed(struct fuzz *z, domid_t domain)
 {
     word pfn[16];
@@ -23,7 +48,8 @@ static void other_feed(struct fuzz *z, domid_t domain)
 
     for (unsigned i = 0; i < 16; i++)
         pfn[i] = i;
-    (void)memory_op(XENMEM_populate_physmap, &r);
+    if (memory_op(XENMEM_populate_physmap, &r) == 16 && once_in(z, 2))
+        other_begin(z, domain, pfn[0]);
     for (unsigned i = 0; i < 16; i++)
         model.loose[below(z, NR_LOOSE)] = harmless_frame(z, pfn[i]);
 }
@@ -72,8 +98,6 @@ void other_end(struct fuzz *z, unsigned n)
     model.other[n] = DOMID_INVALID;
 }
 
-static u8 context[MAX_FUZZERS][6000] __attribute__((aligned(16)));
-
 static u64 fill_context(struct fuzz *z)
 {
     u64 *at = (u64 *)context[z->who];
@@ -93,6 +117,32 @@ void other_set_context(struct fuzz *z, struct xen_domctl *op)
 }
 
 void make_context(struct fuzz *z, struct call *c) { other_set_context(z, (void *)c->buffer); }
+
+/* A context has no room in a page with other arguments. */
+void make_got_context(struct fuzz *z, struct call *c)
+{
+    ((struct xen_domctl *)c->buffer)->u.vcpucontext.ctxt = once_in(z, 20) ? format.hv_start : P(context[z->who]);
+}
+
+/* Mostly what the domain has, as the hypervisor says, with a bit or none changed. */
+void make_policy(struct fuzz *z, struct call *c)
+{
+    static struct { struct xen_cpuid_leaf leaf[200]; struct xen_msr_entry msr[8]; } room[MAX_FUZZERS];
+    struct xen_domctl *op = (void *)c->buffer;
+    u64 *words = (u64 *)&room[z->who];
+
+    if (z->batched || once_in(z, 4))
+        return;
+    op->cmd = XEN_DOMCTL_get_cpu_policy;
+    op->domain = some_other(z) ?: DOMID_INVALID;
+    op->u.cpu_policy = (struct xen_domctl_cpu_policy){ .nr_leaves = ARRAY_SIZE(room[0].leaf), .leaves = P(room[z->who].leaf),
+                                                      .nr_msrs = ARRAY_SIZE(room[0].msr), .msrs = P(room[z->who].msr) };
+    if (fuzz_domctl(op))
+        return;
+    op->cmd = XEN_DOMCTL_set_cpu_policy;
+    if (once_in(z, 2))
+        words[below(z, op->u.cpu_policy.nr_leaves * sizeof(room[0].leaf[0]) / 8)] ^= 1ULL << below(z, 64);
+}
 
 unsigned other_place(void)
 {
