@@ -17,25 +17,25 @@ u32 nr_dirty_logs;
 
 /* --- Bits --- */
 
-static bool has_room(const struct dirty_log *log, u64 pfn) { return pfn < log->nr; }
-
-static u64 *word_of(struct dirty_log *log, u64 pfn) { return &log->row[pfn / ROW_BITS][pfn % ROW_BITS / 64u]; }
+/* NULL: there is no room for pfn. */
+static u64 *word_of(struct dirty_log *log, u64 pfn)
+{
+    return pfn < log->nr ? &log->row[pfn / ROW_BITS][pfn % ROW_BITS / 64u] : NULL;
+}
 
 void dirty_log_mark(struct domain *d, mfn_t m)
 {
-    struct dirty_log *log = d->arch.log;
-    u64 pfn = m2p_get(m);
+    u64 pfn = m2p_get(m), *w = word_of(d->arch.log, pfn);
 
-    if (has_room(log, pfn))
-        atomic_or(word_of(log, pfn), 1UL << pfn % 64u);
+    if (w)
+        atomic_or(w, 1UL << pfn % 64u);
 }
 
 bool dirty_log_has(const struct domain *d, mfn_t m)
 {
-    struct dirty_log *log = d->arch.log;
-    u64 pfn = m2p_get(m);
+    u64 pfn = m2p_get(m), *w = word_of(d->arch.log, pfn);
 
-    return !has_room(log, pfn) || read_once(*word_of(log, pfn)) >> pfn % 64u & 1;
+    return !w || read_once(*w) >> pfn % 64u & 1;
 }
 
 bool may_write_unlogged(const struct domain *d, u64 e)
@@ -120,9 +120,11 @@ void dirty_log_free(struct domain *d)
 /* Takes back what an L1 table's twins permit of the domain's own memory: written once more, it is noted once more. */
 static int withdraw(struct domain *d, mfn_t m)
 {
-    u64 *twins = mirror_leaves(d, m);
+    u64 *twins;
 
-    for (unsigned i = 0; twins && i < d->arch.fmt->level[1].nr_entries; i++) {
+    if (!mirror_leaves(d, m, &twins))
+        return 0;
+    for (unsigned i = 0; i < d->arch.fmt->level[1].nr_entries; i++) {
         u64 e = read_once(twins[i]);
 
         if (e & PTE_RW && is_own(d, pte_mfn(e)))
@@ -185,11 +187,10 @@ int dirty_log_stop(struct domain *d)
 
 u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean)
 {
-    u64 *w;
+    u64 *w = word_of(log, pfn);
 
-    if (!has_room(log, pfn))
+    if (!w)
         return ~0UL;
-    w = word_of(log, pfn);
     if (!read_once(*w))
         return log->lost ? ~0UL : 0;
     return (clean ? xchg(w, 0) : read_once(*w)) | (log->lost ? ~0UL : 0);

@@ -45,9 +45,11 @@ bool may_write_unlogged(const struct domain *d, u64 e);      /* the frame of lea
 void log_dirty_leaf(struct domain *d, u64 e);                /* a twin of e is about to be writable */
 
 /* --- mirror.c --- */
-u64 *mirror_leaves(const struct domain *d, mfn_t m);         /* a table's twins, if it is of level 1 and has any; else NULL */
+bool mirror_leaves(const struct domain *d, mfn_t m, u64 **twins);     /* a table's twins, if it is of level 1 and has any */
 
 /* --- table.c --- */
+unsigned table_level(u32 w);                                 /* of a frame that is a table, whole or on the way, by its type word */
+unsigned table_progress(const struct pt_format *f, u32 w);   /* how many entries of a partial table hold references */
 int get_table(struct domain *d, mfn_t m, unsigned level, u32 hv);      /* pt_get_table(); hv: FW_HV or 0 */
 
 /* --- entry.c --- */

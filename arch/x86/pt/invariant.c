@@ -25,7 +25,7 @@ size_t frames_count_bytes(void) { return nr_frames * sizeof(*counts); }
 void frames_count_in(void *memory) { counts = memory; }
 
 /* Of a table, complete or not: 0 if the type is none of a table's. */
-static unsigned table_level(u32 w)
+static unsigned level_of_type(u32 w)
 {
     return fw_type(w) >= FT_L1 && fw_type(w) <= FT_L4 && w & (FW_COUNT_MASK | FW_PARTIAL) ? fw_type(w) - FT_L1 + 1u : 0;
 }
@@ -107,7 +107,7 @@ static void look_at_node(const struct domain *d, mfn_t table, unsigned level, un
 {
     const struct pt_level *l = &d->arch.fmt->level[level];
     mfn_t m = pte_mfn(e);
-    unsigned below = mfn_valid(m) ? table_level(frame_types[m.v]) : 0;
+    unsigned below = mfn_valid(m) ? level_of_type(frame_types[m.v]) : 0;
     bool hv = d->arch.fmt->id == PT32P && level == 3 && i == 3;
 
     (void)CLAUSE("node flags", !(e & l->denied) && (e & l->forced) == l->forced && !(e & ~l->kept),
@@ -196,20 +196,20 @@ static u64 next_frame(const struct domain *d, u64 m)
 /* What no state of a type word has between two operations. */
 static bool is_settled(const struct domain *d, u32 w)
 {
-    bool table = table_level(w);
+    bool table = level_of_type(w);
 
     if (w & FW_PARTIAL)
         return table && !(w & (FW_VALID | FW_PINNED));
     if (w & FW_COUNT_MASK && !(w & FW_VALID))
         return false;
-    return (table && table_level(w) <= d->arch.fmt->levels) || !(w & (FW_PINNED | FW_HV | FW_LINEAR));
+    return (table && level_of_type(w) <= d->arch.fmt->levels) || !(w & (FW_PINNED | FW_HV | FW_LINEAR));
 }
 
 static void count_frame(struct domain *d, mfn_t m)
 {
     u64 refs = frame_refs[m.v];
     u32 w = frame_types[m.v];
-    unsigned level = table_level(w);
+    unsigned level = level_of_type(w);
 
     (void)CLAUSE("settled", is_settled(d, w), "frame %#lx of d%u has type word %#x", m.v, d->id, w);
     if (refs & FR_ALLOCATED)
@@ -249,7 +249,7 @@ void frames_count(struct domain *d)
     u64 tables = 0;
 
     for (u64 m = 0; (m = next_frame(d, m)) < nr_frames; m++) {
-        tables += table_level(frame_types[m]) != 0;
+        tables += level_of_type(frame_types[m]) != 0;
         count_frame(d, mfn_kept(m));
     }
     (void)CLAUSE("number of tables", tables == d->arch.nr_tables, "d%u has %lu, counted are %lu", d->id, tables, d->arch.nr_tables);

@@ -363,9 +363,12 @@ void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e
     log_dirty(d, m);
 }
 
-u64 *mirror_leaves(const struct domain *d, mfn_t m)
+bool mirror_leaves(const struct domain *d, mfn_t m, u64 **twins)
 {
-    return fw_type(frame_types[m.v]) == FT_L1 && has_block(d, m) ? (u64 *)block_of(d, m) : NULL;
+    if (fw_type(frame_types[m.v]) != FT_L1 || !has_block(d, m))
+        return false;
+    *twins = (u64 *)block_of(d, m);
+    return true;
 }
 
 /* --- Accessed and dirty --- */

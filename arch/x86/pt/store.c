@@ -54,16 +54,14 @@ int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m))
     return rc;
 }
 
-static unsigned table_level(mfn_t m) { return fw_type(frame_types[m.v]) - FT_L1 + 1u; }
-
-static int give_mirror(struct domain *d, mfn_t m) { return mirror_alloc(d, m, table_level(m)); }
+static int give_mirror(struct domain *d, mfn_t m) { return mirror_alloc(d, m, table_level(frame_types[m.v])); }
 
 /* Of a table half way, what has been checked; the rest is when it is. */
 static int fill_mirror(struct domain *d, mfn_t m)
 {
     const struct pt_format *f = d->arch.fmt;
     u32 w = frame_types[m.v];
-    unsigned level = table_level(m), nr = w & FW_PARTIAL ? w & FW_COUNT_MASK : f->level[level].nr_entries;
+    unsigned level = table_level(w), nr = w & FW_PARTIAL ? table_progress(f, w) : f->level[level].nr_entries;
 
     for (unsigned i = 0; i < nr; i++)
         if (!is_hv_slot(f, level, w, i))
@@ -77,7 +75,7 @@ static int fill_mirror(struct domain *d, mfn_t m)
 
 static int give_up_mirror(struct domain *d, mfn_t m)
 {
-    mirror_free(d, m, table_level(m));
+    mirror_free(d, m, table_level(frame_types[m.v]));
     return 0;
 }
 

@@ -15,8 +15,7 @@
 
 static int demote(struct domain *d, mfn_t m, u32 w);
 
-/* Of a frame that is a table, whole or on the way. */
-static unsigned table_level(u32 w)
+unsigned table_level(u32 w)
 {
     unsigned level = fw_type(w) - FT_L1 + 1u;
 
@@ -24,8 +23,7 @@ static unsigned table_level(u32 w)
     return level;
 }
 
-/* How many entries of a partial table hold references. */
-static unsigned table_progress(const struct pt_format *f, u32 w)
+unsigned table_progress(const struct pt_format *f, u32 w)
 {
     unsigned n = w & FW_COUNT_MASK;
 

@@ -16,6 +16,8 @@ static inline u32 any_u32(u32 min, u32 max) { return Frama_C_unsigned_int_interv
 static inline bool any_bool(void) { return Frama_C_interval(0, 1); }
 #define any_of(a, b) (any_bool() ? (a) : (b))
 
+#define MAX_LOGGED (3 * PAGE_SIZE * 8)      /* numbers that a log of a domain's writes has room for */
+
 cpumask_t any_cpumask(void);
 mfn_t any_frame(void);          /* of RAM that the frame table has */
 mfn_t any_mfn(void);            /* or INVALID_MFN */
@@ -30,7 +32,7 @@ extern struct domain dom, other;        /* the one that runs, and another */
 extern struct vcpu vcpu;                /* of dom, on this CPU */
 
 void any_pending(void);                 /* pt/frame.c's own */
-/* All of it: dom has tables of that format. */
-void any_machine(enum pt_format_id format);
+/* All of it: the domains have tables of that format, and mirrors of them or none. */
+void any_machine(enum pt_format_id format, bool mirrors);
 
 #endif

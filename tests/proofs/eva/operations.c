@@ -10,9 +10,11 @@
 /* Defines what begins in any state of a machine whose guests have this format or that. Its end must be there to be reached. */
 #define OPERATION(name)                                                                          \
     static void name(void);                                                                      \
-    void name##_pt64(void) { any_machine(PT64); name(); Frama_C_show_each_end(); }               \
-    void name##_pt32p(void) { any_machine(PT32P); name(); Frama_C_show_each_end(); }             \
-    void name##_pt32(void) { any_machine(PT32); name(); Frama_C_show_each_end(); }               \
+    void name##_pt64(void) { any_machine(PT64, false); name(); Frama_C_show_each_end(); }        \
+    void name##_pt32p(void) { any_machine(PT32P, false); name(); Frama_C_show_each_end(); }      \
+    void name##_pt32(void) { any_machine(PT32, true); name(); Frama_C_show_each_end(); }         \
+    void name##_pt64_mirrored(void) { any_machine(PT64, true); name(); Frama_C_show_each_end(); }        \
+    void name##_pt32p_mirrored(void) { any_machine(PT32P, true); name(); Frama_C_show_each_end(); }      \
     static void name(void)
 
 /*
@@ -108,7 +110,7 @@ static void walk_one(void)
     pt_walk_dump(&vcpu, guests_u64());
 }
 
-OPERATION(walk) { WITH_ANY_ROOTS(walk_one()); }
+OPERATION(walks) { WITH_ANY_ROOTS(walk_one()); }
 OPERATION(level_of_own) { (void)pt_own_level(&dom, any_table()); }
 
 /* --- Grants: grant.c --- */
@@ -151,8 +153,9 @@ OPERATION(mirror)
     if (mirror_init_domain(&dom))
         return;
     if (dom.arch.mirrored) {
-        (void)mirror_alloc(&dom, any_frame(), any_u32(1, 2));
-        mirror_free(&dom, any_frame(), any_u32(1, 2));
+        (void)mirror_alloc(&dom, any_frame(), any_level());
+        mirror_free(&dom, any_frame(), any_level());
+        (void)mirror_wanted(&dom, any_frame(), any_level());
         mirror_free_dead(mirror_take_dead(&dom));
     }
     mirror_free_domain(&dom);
@@ -177,6 +180,53 @@ OPERATION(mirror_root)
     if (dom.arch.word == ABI_32)
         mirror_set_root(&vcpu);
 }
+
+/* --- The store: store.c --- */
+
+static void being_given_up(void)
+{
+    if (dom.arch.fmt->pte_bytes == 8 && dom.arch.mirrored) {
+        dom.arch.mirrored = dom.arch.mirror_walked = false;
+        dom.arch.store = STORE_ENDING;
+    }
+}
+
+OPERATION(store_begin) { EITHER((void)0, being_given_up(), (void)pt_mirror_begin(&dom)); }
+OPERATION(store_end) { EITHER((void)0, being_given_up(), (void)pt_mirror_end(&dom)); }
+
+/* What a mirror that could not be had leaves to a tasklet. */
+OPERATION(store_stops)
+{
+    pt_store_init(&dom);
+    dom.arch.store_end.fn(dom.arch.store_end.data);
+}
+
+/* --- The log of writes: dirty.c --- */
+
+static void no_log(void)
+{
+    dom.arch.log = NULL;
+    dom.arch.logging = dom.arch.log_ready = false;
+}
+
+/* Its caller bounds what it asks for by the machine's and the domain's memory: here by less. */
+OPERATION(log_start) { EITHER((void)0, no_log(), (void)dirty_log_start(&dom, any_u64(0, MAX_LOGGED))); }
+OPERATION(log_stop) { EITHER((void)0, no_log(), (void)dirty_log_stop(&dom)); }
+
+OPERATION(log_end)
+{
+    dirty_log_end(&dom);
+    dirty_log_free(&dom);
+}
+
+OPERATION(log_report)
+{
+    (void)dirty_log_take(dom.arch.log, guests_u64(), any_bool());
+    (void)dirty_log_withdraw(&dom);
+    dirty_log_mark_vcpus(&dom);
+}
+
+OPERATION(log_marks) { frame_log_dirty(any_frame()); }
 
 /* --- Frames: frame.c --- */
 
