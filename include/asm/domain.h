@@ -78,8 +78,10 @@ struct arch_domain {
     bool own_faults_64;            /* a 64-bit guest's whose faults are all its own: its tables are walked in place */
     u8 store;                      /* enum store: how far a change of it has come: pt/store.c */
     u64 store_at;                  /* frames done */
-    bool store_stops;              /* a mirror that was wanted could not be had: store_end waits for vCPUs to rest */
-    struct tasklet store_end;
+    u8 for_good;                   /* enum for_good: whether it stays mirrored, or is to */
+    bool store_stops;              /* a mirror that was wanted could not be had: in place again once all vCPUs rest */
+    bool store_holds;              /* vCPUs are paused for store_rest, which has a reference */
+    struct tasklet store_rest;
     bool logging, log_ready;       /* what is written is noted, and all mirrors permit only what is: asm/dirty.h */
     bool log_taken;                /* a report has taken frames out of the log, and mirrors that still permit them are to follow */
     struct dirty_log *log;         /* from the first time on, until the domain's end: who notes takes no lock */

@@ -216,12 +216,19 @@ void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
  * By the control domain, for another. begin: a domain with entries of 8 bytes becomes mirrored; of others there is nothing to do. 0,
  * -ENOMEM, or -ERESTART_HYPERCALL: to be called again, until it is neither. end: back again, 0 or -ERESTART_HYPERCALL.
  */
-enum store { STORE_IN_PLACE, STORE_ALLOCATING, STORE_FILLING, STORE_MIRRORED, STORE_ENDING };
+enum store { STORE_IN_PLACE, STORE_ALLOCATING, STORE_FILLING, STORE_READY, STORE_MIRRORED, STORE_ENDING };
+enum for_good { FOR_GOOD_NOT, FOR_GOOD_WANTED, FOR_GOOD_TAKEN, FOR_GOOD_DENIED };
 void pt_store_init(struct domain *d);
 int pt_mirror_begin(struct domain *d);
 int pt_mirror_end(struct domain *d);
 /* Under pt_lock: a table that becomes one is to have a mirror. 0, -errno, or -RESTART: there is none, and the mirrored store ends. */
 int mirror_wanted(struct domain *d, mfn_t m, unsigned level);
+/*
+ * Under pt_lock: an entry is to be stored that no hardware may walk. True: -RESTART is the answer, until d is mirrored for good; whoever
+ * makes the request goes on with that by pt_mirror_step(), without the lock. False: it cannot be, and the entry is refused.
+ */
+bool mirror_wanted_for_good(struct domain *d);
+void pt_mirror_step(struct domain *d);     /* no effect if nothing of that kind waits */
 
 /* Mirrors (pt/mirror.c). */
 int mirror_init_domain(struct domain *d);      /* once d is mirrored, or is not; 0 or -ENOMEM */

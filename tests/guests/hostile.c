@@ -634,36 +634,6 @@ TEST(uncached_tables)
     table_free((void *)below);
 }
 
-/*
- * L1TF: a CPU speculates with entries that are not present, and so reads whatever its cache has of the memory that they name. The
- * entries of non-PAE guests are never walked. (This suite runs with pv-l1tf=yes.)
- */
-TEST(absent_entries)
-{
-    bool walked = format.pte_bytes == 8;
-    u64 theirs = pte_make(foreign_frame(0), PTE_READ & ~PTE_P), far = 1ULL << 39 | PTE_RW;
-    void *table = table_alloc();
-    volatile pte_raw *slot = pte_at(table_of(window(0), 1), pte_index(window(0), 1));
-
-    CHECK_OK(vm_assist(VMASST_CMD_enable, VMASST_TYPE_writable_pagetables));
-    CHECK_EQ(pte_set((const void *)slot, theirs) < 0, walked);
-    CHECK_EQ(update_va_mapping(window(0), theirs, UVMF_NONE) < 0, walked);
-    if (walked) {
-        CHECK_EQ(*slot, 0);
-        CHECK_FAULT(VECTOR_PF, *slot = (pte_raw)theirs);
-        CHECK_EQ(*slot, 0);
-        CHECK_OK(pte_set((const void *)slot, far));     /* as Linux has it: no machine has memory there */
-    }
-    CHECK_OK(pte_set((const void *)slot, 0));
-    CHECK_OK(map_writable(table));
-    *(volatile pte_raw *)pte_at(table, 9) = (pte_raw)theirs;
-    make_readonly(table);
-    CHECK_EQ(pin(table, 1) < 0, walked);
-    if (!walked)
-        CHECK_OK(unpin(table));
-    table_free(table);
-}
-
 /* ---- What calls hold on to, and let go of ---- */
 
 /* Exchanges the last of n extents for a new frame: the others are said to be exchanged. frame and out_at are of that one. */

@@ -718,6 +718,178 @@ static void a_domain_that_dies_is_not_logged(void **state)
     dom->dying = DOMAIN_ALIVE;
 }
 
+/* --- For good ----------------------------------------------------------------------------------------------------- */
+
+/* What a CPU with L1TF would read through: as arch/x86/cpu/spec.c has it for a domU. */
+static void watch_absent_entries(void) { dom->arch.l1tf_span = fmt->pte_bytes == 8 ? (5UL << 32) - PAGE_SIZE : 0; }
+
+static u64 exposing(void) { return pte_make(data[3], RO & ~PTE_P); }
+
+static int store_exposing(void) { return pt_update_leaf(dom, table[1], 0, exposing(), dom, 0); }
+static int compare_exposing(void) { return pt_compare_update_leaf(dom, table[1], 0, load(table[1], 0), exposing()); }
+static int node_exposing(void) { return pt_update_node(dom, table[2], 2, 4, exposing(), 0); }
+
+static int pin_exposing(void)
+{
+    int rc = pt_drain_orphans(dom);
+
+    if (!rc && pt_own_level(dom, spare))
+        return 0;
+    if (!rc)
+        put(spare, 9, exposing());
+    return rc ? rc : pt_pin(dom, spare, 1);
+}
+
+/* A guest's request, which is made again and again, while its other vCPU goes on. */
+static int insist_on(int (*request)(void), unsigned give_way)
+{
+    unsigned times = 0;
+    int rc;
+
+    do {
+        preempt_at(give_way, true);
+        pt_lock(dom);
+        rc = request();
+        pt_unlock(dom);
+        pt_mirror_step(dom);
+        preempt_at(0, false);
+        if (waiting) {
+            vcpu.is_running = times % 2;
+            waiting->fn(waiting->data);
+            waiting = vcpu.is_running ? waiting : NULL;
+            vcpu.is_running = false;
+        }
+        if (rc)
+            guest_changes();
+        check();
+        assert_true(times++ < 20000);
+    } while (rc == AGAIN);
+    return rc;
+}
+
+static void expect_mirrored_for_good(void)
+{
+    bool changes = fmt->pte_bytes == 8;
+
+    assert_true(dom->arch.mirrored && dom->arch.mirror_walked);
+    assert_int_equal(dom->arch.for_good, changes ? FOR_GOOD_TAKEN : FOR_GOOD_NOT);
+    assert_int_equal(end(2), 0);
+    assert_true(dom->arch.mirrored && dom->arch.mirror_walked);
+    check();
+}
+
+static void take_exposing(int (*request)(void))
+{
+    watch_absent_entries();
+    assert_int_equal(insist_on(request, (unsigned)random_below(30)), 0);
+    expect_mirrored_for_good();
+}
+
+static void an_exposing_entry_is_walked_by_nobody(void **state)
+{
+    (void)state;
+    take_exposing(store_exposing);
+    assert_int_equal(load(table[1], 0), exposing());
+    assert_int_equal(frame_words(mirror_of(dom, table[1]))[0], 0);
+    take_exposing(node_exposing);
+    take_exposing(compare_exposing);
+    take_exposing(pin_exposing);
+}
+
+static void a_table_with_an_exposing_entry(void **state)
+{
+    (void)state;
+    pt_lock(dom);
+    if (pt_own_level(dom, spare))
+        (void)pt_unpin(dom, spare);
+    domain_flush_stale(dom);
+    pt_unlock(dom);
+    take_exposing(pin_exposing);
+    assert_int_equal(load(spare, 9), exposing());
+}
+
+static void an_exposing_node(void **state) { (void)state; take_exposing(node_exposing); }
+static void an_exposing_entry_by_exchange(void **state) { (void)state; take_exposing(compare_exposing); }
+
+/* While it is logged it is mirrored already; later it stays so. And one that stays so can be logged. */
+static void an_exposing_entry_and_the_log(void **state)
+{
+    struct report r = wanted(true, ROOM);
+
+    (void)state;
+    watch_absent_entries();
+    for (unsigned i = 0; i < 2; i++) {
+        start_log(2);
+        assert_int_equal(insist_on(store_exposing, 0), 0);
+        while (make_report(dom, &r))
+            ;
+        for (unsigned page = 0; page < DATA; page++)
+            assert_false(cpu_may_write(page));
+        while (dirty_log_stop(dom) == AGAIN)
+            ;
+        expect_mirrored_for_good();
+        for (unsigned page = 0; page < DATA; page++)
+            (void)guest_writes(page);
+    }
+}
+
+/* The change is the guest's own until the end; then somebody wants the log before the guest asks once more. */
+static void a_log_of_what_has_just_been_mirrored(void **state)
+{
+    (void)state;
+    watch_absent_entries();
+    pt_lock(dom);
+    (void)store_exposing();
+    pt_unlock(dom);
+    while (dom->arch.for_good == FOR_GOOD_WANTED && dom->arch.store != STORE_READY)
+        pt_mirror_step(dom);
+    if (waiting)
+        waiting->fn(waiting->data);
+    for (unsigned page = 0; page < DATA; page++)
+        (void)guest_writes(page);
+    start_log(0);
+    for (unsigned page = 0; page < DATA; page++) {
+        mfn_t m = pte_mfn(load(table[1], page));
+
+        assert_true(!cpu_may_write(page) || dirty_log_has(dom, m));
+    }
+}
+
+static void an_exposing_entry_without_memory_is_refused(void **state)
+{
+    (void)state;
+    watch_absent_entries();
+    take_all();
+    assert_int_equal(insist_on(store_exposing, 0), -EINVAL);
+    assert_false(dom->arch.mirrored || dom->arch.mirror_walked);
+    assert_int_not_equal(load(table[1], 0), exposing());
+    give_back(~0u);
+    assert_int_equal(insist_on(store_exposing, 0), -EINVAL);
+    assert_int_equal(end(0), 0);
+    assert_int_equal(begin(0), 0);
+}
+
+/* It cannot go back: the table that is one too many is refused. */
+static void mirrored_for_good_there_may_be_no_more_tables(void **state)
+{
+    (void)state;
+    take_exposing(store_exposing);
+    pt_lock(dom);
+    while (pt_drain_orphans(dom))
+        ;
+    if (pt_own_level(dom, spare)) {
+        (void)pt_update_node(dom, table[2], 2, 3, 0, 0);
+        (void)pt_unpin(dom, spare);
+    }
+    domain_flush_stale(dom);
+    take_all();
+    assert_int_equal(pt_pin(dom, spare, 1), -ENOMEM);
+    pt_unlock(dom);
+    give_back(~0u);
+    assert_int_equal(paused, 0);
+    expect_mirrored_for_good();
+}
+
 #define IN(setup, test) { #test " (" #setup ")", test, setup, teardown, NULL }
 #define IN_BOTH(test) IN(setup_64, test), IN(setup_pae, test)
 #define IN_ALL(test) IN_BOTH(test), IN(setup_32, test)
@@ -740,6 +912,14 @@ int main(void)
         IN_ALL(tables_are_reported),
         IN_ALL(reports),
         IN_ALL(a_domain_that_dies_is_not_logged),
+        IN_ALL(an_exposing_entry_is_walked_by_nobody),
+        IN_ALL(a_table_with_an_exposing_entry),
+        IN_ALL(an_exposing_node),
+        IN_ALL(an_exposing_entry_by_exchange),
+        IN_ALL(an_exposing_entry_and_the_log),
+        IN_ALL(a_log_of_what_has_just_been_mirrored),
+        IN_BOTH(an_exposing_entry_without_memory_is_refused),
+        IN_BOTH(mirrored_for_good_there_may_be_no_more_tables),
     };
 
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);

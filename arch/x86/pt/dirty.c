@@ -164,7 +164,8 @@ int dirty_log_start(struct domain *d, u64 nr)
         set_logging(d, true);
         rc = pt_mirror_begin(d);
     }
-    if (!rc && d->arch.fmt->pte_bytes == 4)
+    /* It may have been mirrored all the time. */
+    if (!rc)
         rc = dirty_log_withdraw(d);
     if (!rc)
         d->arch.log_ready = true;

@@ -61,10 +61,12 @@ __attribute__((noinline)) void put_others_leaf(struct domain *d, u64 e)
         frame_put_foreign(d, m, e & PTE_RW);
 }
 
-__attribute__((cold, noinline)) int refuse_absent(u64 e)
+__attribute__((cold, noinline)) int absent_exposes(struct domain *d, u64 e)
 {
-    return refuse(-EINVAL, "entry %#lx is not present and names memory, which a CPU with L1TF shows to a guest (a guest that is trusted "
-                  "may be an old kernel: pv-l1tf=domu=no)", e);
+    if (mirror_wanted_for_good(d))
+        return -RESTART;
+    return refuse(-EINVAL, "entry %#lx is not present and names memory, which a CPU with L1TF shows to a guest, and d%u cannot be mirrored "
+                  "(a guest that is trusted may be an old kernel: pv-l1tf=domu=no)", e, d->id);
 }
 
 /* --- Upper entries --- */
@@ -241,7 +243,7 @@ static always_inline int replace_leaf(struct domain *d, void *p, u64 e, u64 old,
         if (unlikely(rc))
             return rc;
     } else if (l1tf_exposes(d, e)) {
-        return refuse_absent(e);
+        return absent_exposes(d, e);
     }
     return leaf_replaced(d, store_entry(d, f, m, 1, idx, e, old, flags), e, old);
 }
@@ -295,7 +297,7 @@ int pt_update_node(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 
         if (rc)
             return rc;
     } else if (l1tf_exposes(d, e)) {
-        return refuse_absent(e);
+        return absent_exposes(d, e);
     }
     (void)store_entry(d, f, m, level, idx, e, old, flags);
     /* A table that leaves the tree may be walked by CPUs until they flush; its frame's next use waits for that. */

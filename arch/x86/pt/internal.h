@@ -55,7 +55,7 @@ int get_table(struct domain *d, mfn_t m, unsigned level, u32 hv);      /* pt_get
 /* --- entry.c --- */
 int refuse_leaf(const struct domain *d, const struct pt_format *f, u64 e);
 int refuse_writable(mfn_t m, const struct domain *owner);
-int refuse_absent(u64 e);
+int absent_exposes(struct domain *d, u64 e);     /* what l1tf_exposes() says so of: -RESTART, or refused */
 /* What get_leaf() does not see every day: e's frame could not be had. */
 int get_other_leaf(const struct domain *d, const struct domain *owner, u64 *e);
 void put_others_leaf(struct domain *d, u64 e);

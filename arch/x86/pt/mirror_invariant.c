@@ -153,6 +153,8 @@ void mirrors_look(const struct domain *d)
 {
     u64 frames = 0, end = min(nr_frames, d->arch.mirror_rows << 10);
 
+    (void)CLAUSE("for good", d->arch.for_good != FOR_GOOD_TAKEN || d->arch.mirror_walked,
+                 "d%u's entries may name memory without being present, and the hardware walks them", d->id);
     if (!d->arch.mirror_walked || !d->arch.mirror || !d->regions)
         return;
     for (u64 m = 0; m < end; m++) {

@@ -62,7 +62,7 @@ static always_inline int update_own_leaf(struct domain *d, u64 *p, u64 e, u64 ol
         if (e & PTE_RW && unlikely(!frame_take_writable(m)))
             return drop_and_update_any_leaf(d, p, e, old, d, flags);
     } else if (l1tf_exposes(d, e)) {
-        return refuse_absent(e);
+        return absent_exposes(d, e);
     }
     return leaf_replaced(d, store_8(p, e, old, flags), e, old);
 }

@@ -1,13 +1,14 @@
 /*
  * Which store a domain's hardware walks, its own tables in place or their mirrors (mirror.c), for formats that can be walked both ways.
  *
- *      IN_PLACE --> ALLOCATING --> FILLING --> MIRRORED
- *         ^             |             |            |
- *         +-------------+-- ENDING <--+------------+
+ *      IN_PLACE --> ALLOCATING --> FILLING --> READY --> MIRRORED
+ *         ^             |             |          |          |
+ *         +-------------+-- ENDING <--+----------+----------+
  *
  *   ALLOCATING  all stores reach mirrors where there are some; new tables get theirs. A walk over the domain's frames gives the others one.
- *   FILLING     each table has a mirror. A second walk stores all entries' twins; then each says what its entry does. The hardware still
- *               walks the guest's tables, and sets accessed and dirty bits of which twins hear by the fault that their lack makes.
+ *   FILLING     each table has a mirror. A second walk stores all entries' twins.
+ *   READY       each twin says what its entry does. The hardware still walks the guest's tables, and sets accessed and dirty bits of which
+ *               twins hear by the fault that their lack makes.
  *   MIRRORED    the vCPUs' roots are the mirrors'. All of them were held while that was changed, and for nothing else.
  *   ENDING      the roots are the guest's own again. A third walk gives up the mirrors.
  *
@@ -15,6 +16,10 @@
  * guest's request, which is made again and again, until a tasklet has found all vCPUs at rest.
  *
  * The walks give way, and whoever controls the domain calls again. It may be anybody: all there is to know is in the domain.
+ *
+ * For good. An entry that is not present and names memory, which some CPUs read through all the same (L1TF: asm/spec.h), may be in a table
+ * that no hardware walks. The first such entry of a domain's waits, and whoever wants it goes through the above, a part each time that the
+ * request is made again; so the work is its own. Nothing tells when the last of these entries is gone: the domain stays mirrored.
  */
 #include <asm/atomic.h>
 #include <asm/isolation.h>
@@ -134,9 +139,21 @@ static int prepare(struct domain *d)
         else if (rc != -RESTART)
             stop(d);
     }
-    if (!rc && d->arch.store == STORE_FILLING)
+    if (!rc && d->arch.store == STORE_FILLING) {
         rc = for_each_table(d, fill_mirror);
+        if (!rc)
+            d->arch.store = STORE_READY;
+    }
     return rc;
+}
+
+/* No vCPU of d's runs. */
+static void finish(struct domain *d)
+{
+    if (d->arch.store != STORE_READY)
+        return;
+    walk(d, true);
+    d->arch.store = STORE_MIRRORED;
 }
 
 int pt_mirror_begin(struct domain *d)
@@ -158,10 +175,7 @@ int pt_mirror_begin(struct domain *d)
     }
     domain_pause(d);
     pt_lock(d);
-    if (d->arch.store == STORE_FILLING) {
-        walk(d, true);
-        d->arch.store = STORE_MIRRORED;
-    }
+    finish(d);
     pt_unlock(d);
     domain_unpause(d);
     return d->arch.store == STORE_MIRRORED ? 0 : -RESTART;
@@ -193,7 +207,8 @@ int pt_mirror_end(struct domain *d)
     if (d->arch.store != STORE_ENDING) {
         domain_pause(d);
         pt_lock(d);
-        stop(d);
+        if (d->arch.for_good != FOR_GOOD_TAKEN)
+            stop(d);
         pt_unlock(d);
         domain_unpause(d);
     }
@@ -203,7 +218,7 @@ int pt_mirror_end(struct domain *d)
     return rc;
 }
 
-/* --- What cannot be mirrored any more --- */
+/* --- Without a control domain --- */
 
 static bool any_runs(struct domain *d)
 {
@@ -215,42 +230,100 @@ static bool any_runs(struct domain *d)
     return false;
 }
 
+static void take_for_good(struct domain *d)
+{
+    d->arch.for_good = FOR_GOOD_TAKEN;
+    d->arch.l1tf_span = 0;
+    printk(LOG_INFO "d%u has entries that are not present and name memory: its page tables are mirrored from now on (pv-l1tf=)\n", d->id);
+}
+
 /* The vCPU that is current may be one of d's: so this waits for none, but comes again. Mirrors are given up as a whole later, by end. */
-static void end_without_control(void *data)
+static void when_all_rest(void *data)
 {
     struct domain *d = data;
 
     if (any_runs(d)) {
-        tasklet_schedule(&d->arch.store_end);
+        tasklet_schedule(&d->arch.store_rest);
         return;
     }
     pt_lock(d);
-    if (d->arch.store == STORE_MIRRORED)
+    if (d->arch.store_stops && d->arch.store == STORE_MIRRORED && d->arch.for_good != FOR_GOOD_TAKEN)
         stop(d);
-    d->arch.store_stops = false;
+    else if (d->arch.for_good == FOR_GOOD_WANTED)
+        finish(d);
+    d->arch.store_stops = d->arch.store_holds = false;
     pt_unlock(d);
     domain_unpause(d);
     domain_put(d);
 }
 
-void pt_store_init(struct domain *d) { d->arch.store_end = (struct tasklet){ .fn = end_without_control, .data = d }; }
+void pt_store_init(struct domain *d) { d->arch.store_rest = (struct tasklet){ .fn = when_all_rest, .data = d }; }
+
+static void let_all_rest(struct domain *d)
+{
+    if (d->arch.store_holds)
+        return;
+    d->arch.store_holds = true;
+    domain_ref(d);
+    domain_pause_nowait(d);
+    tasklet_schedule(&d->arch.store_rest);
+}
+
+/* --- What cannot be mirrored any more --- */
 
 int mirror_wanted(struct domain *d, mfn_t m, unsigned level)
 {
     int rc = mirror_alloc(d, m, level);
 
-    if (likely(!rc) || d->arch.fmt->pte_bytes == 4)
+    if (likely(!rc) || d->arch.fmt->pte_bytes == 4 || d->arch.for_good == FOR_GOOD_TAKEN)
         return rc;
     if (!d->arch.mirror_walked) {
+        if (d->arch.for_good == FOR_GOOD_WANTED)
+            d->arch.for_good = FOR_GOOD_DENIED;
         stop(d);
         return 0;
     }
     if (!d->arch.store_stops) {
         d->arch.store_stops = true;
         printk(LOG_WARNING "d%u: its page tables are mirrored no more: there is no memory for one more mirror\n", d->id);
-        domain_ref(d);
-        domain_pause_nowait(d);
-        tasklet_schedule(&d->arch.store_end);
+        let_all_rest(d);
     }
     return -RESTART;
+}
+
+/* --- For good --- */
+
+bool mirror_wanted_for_good(struct domain *d)
+{
+    if (d->arch.fmt->pte_bytes == 4 || d->arch.for_good == FOR_GOOD_DENIED || d->arch.table_limit)
+        return false;
+    if (d->arch.store == STORE_MIRRORED && !d->arch.store_stops)
+        take_for_good(d);
+    else
+        d->arch.for_good = FOR_GOOD_WANTED;
+    return true;
+}
+
+static int step(struct domain *d)
+{
+    int rc = d->arch.store == STORE_ENDING ? give_up(d) : d->arch.store == STORE_MIRRORED ? 0 : prepare(d);
+
+    if (!rc && d->arch.store == STORE_READY)
+        let_all_rest(d);
+    return rc;
+}
+
+void pt_mirror_step(struct domain *d)
+{
+    int rc;
+
+    if (likely(read_once(d->arch.for_good) != FOR_GOOD_WANTED))
+        return;
+    pt_lock(d);
+    if (d->arch.for_good == FOR_GOOD_WANTED) {
+        rc = step(d);
+        if (rc && rc != -RESTART)
+            d->arch.for_good = FOR_GOOD_DENIED;
+    }
+    pt_unlock(d);
 }

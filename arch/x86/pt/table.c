@@ -170,7 +170,7 @@ static always_inline int promote_range(struct domain *d, const struct pt_format 
             if (!(e & PTE_P)) {
                 if (!l1tf_exposes(d, e) || (level > 1 && is_hv_slot(f, level, w, i)))
                     continue;
-                rc = refuse_absent(e);
+                rc = absent_exposes(d, e);
             } else {
                 rc = level == 1 ? promote_leaf(d, f, m, i, e, mirrored) : promote_node(d, f, m, level, w, i, e, mirrored);
             }

@@ -73,6 +73,7 @@ static int set_roots(struct vcpu *v, mfn_t kernel, mfn_t user)
             mirror_set_root(v);
     }
     pt_unlock(d);
+    pt_mirror_step(d);
     if (!rc || rc == -ERESTART_HYPERCALL)
         return rc;
     return refuse(-EINVAL, "frame %#lx cannot be the %s root", last.v, mfn_eq(last, kernel) ? "kernel's" : "user's");

@@ -93,6 +93,15 @@ static always_inline void owners_put(struct owners *o)
     foreign_put(o->pt);
 }
 
+/* What a call has come to that changed nothing of its arguments' meaning: -RESTART is to be made again as it is. */
+static __attribute__((cold, noinline)) s64 failed_or_again(int rc)
+{
+    if (rc != -RESTART)
+        return rc;
+    pt_mirror_step(current->domain);
+    return hypercall_restart(0);
+}
+
 /* --- Progress of a list of operations --- */
 
 struct progress { u32 count, done; gva_t pdone; };
@@ -260,6 +269,7 @@ static __attribute__((noinline)) s64 update_list(u64 ureqs, u64 ucount, u64 pdon
             n++;
         rc = n ? update_some(&o, r, n, &i) : -EFAULT;
     }
+    pt_mirror_step(o.pt);
     owners_put(&o);
     if (progress_store(&p, i))
         rc = -EFAULT;
@@ -286,9 +296,10 @@ static __attribute__((noinline)) s64 update_other_single(struct domain *d, u64 u
     if (!rc)
         rc = update_locked(&o, &r, 1, &done);
     pt_unlock(d);
-    if (unlikely(rc == -RESTART))
-        return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
-    return rc;
+    if (unlikely(rc != -RESTART))
+        return rc;
+    pt_mirror_step(d);
+    return hypercall_restart(4, ureq + done * sizeof(r), (u64)(1 - done) | COUNT_RESUMED, 0UL, (u64)DOMID_SELF);
 }
 
 /*
@@ -308,7 +319,7 @@ static always_inline s64 update_single(struct domain *d, u64 ureq)
         return update_other_single(d, ureq, r.ptr, r.val);
     rc = pt_update_known(d, p, r.val);
     pt_unlock(d);
-    return rc;
+    return likely(!rc) ? 0 : failed_or_again(rc);
 }
 
 s64 do_mmu_update(u64 ureqs, u64 ucount, u64 pdone, u64 foreigndom, u64, u64)
@@ -382,8 +393,7 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
 
     /* A frame may wait for the rest of its demotion to be of any use. */
     if (unlikely(drain(d)))
-        return d->arch.word == ABI_64 ? hypercall_restart(3, va, val, flags)
-                                      : hypercall_restart(4, va, (u64)(u32)val, val >> 32, flags);
+        return failed_or_again(-RESTART);
     if (unlikely(foreigndom != DOMID_SELF) && !(pg = frames_owner_get(foreigndom, &err)))
         return err;
     pt_lock(d);
@@ -392,7 +402,7 @@ static always_inline s64 update_va(u64 va, u64 val, u64 flags, u32 foreigndom)
     if (unlikely(foreigndom != DOMID_SELF))
         foreign_put(pg);
     if (unlikely(rc))
-        return rc;
+        return failed_or_again(rc);
     return flush_after_update(d, va, flags);
 }
 
@@ -610,6 +620,7 @@ static __attribute__((noinline)) s64 ext_list(u64 uops, u64 ucount, u64 pdone, u
         if (!rc && d->arch.nr_orphans)
             rc = -RESTART;
     }
+    pt_mirror_step(d);
     foreign_put(d);
     if (progress_store(&p, i))
         rc = -EFAULT;
@@ -626,6 +637,7 @@ static __attribute__((noinline)) s64 ext_left_over(int rc, u64 uop)
 
     if (rc && rc != -RESTART)
         return rc;
+    pt_mirror_step(current->domain);
     return hypercall_restart(4, left ? uop : guest_abi_elem(mmuext_op, gva(uop), 1).v, (u64)left | COUNT_RESUMED, 0UL,
                              (u64)DOMID_SELF);
 }

@@ -73,12 +73,17 @@ static __attribute__((noinline)) bool write_by_decoder(struct cpu_regs *regs, u6
     /* Not under the lock: single-stepping, this writes to the guest's stack, and a fault there may take the lock too. */
     if (!rc)
         pv_finish_pt_write(regs, &w, d->arch.fmt->pte_bytes, was, true);
+    else
+        pt_mirror_step(d);
     return !rc || rc == -ERESTART_HYPERCALL;
 }
 
 enum written { WRITTEN, REFUSED, NOT_PLAIN };
 
-static enum written not_written(int rc) { return rc == -ENOENT || rc == -EAGAIN ? NOT_PLAIN : REFUSED; }
+static enum written not_written(int rc)
+{
+    return rc == -ENOENT || rc == -EAGAIN || rc == -ERESTART_HYPERCALL ? NOT_PLAIN : REFUSED;
+}
 
 static always_inline enum written written(struct cpu_regs *regs, unsigned len)
 {

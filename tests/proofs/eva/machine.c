@@ -91,6 +91,8 @@ static void any_store(struct arch_domain *a)
     a->mirror_walked = a->mirrored && any_bool();
     a->own_faults_64 = a->word == ABI_64 && !a->mirror_walked;
     a->store_stops = any_bool();
+    a->store_holds = any_bool();
+    a->for_good = (u8)any_u32(FOR_GOOD_NOT, FOR_GOOD_DENIED);
 }
 
 /* What is noted of d's writes; that there is a log. */

@@ -194,11 +194,17 @@ static void being_given_up(void)
 OPERATION(store_begin) { EITHER((void)0, being_given_up(), (void)pt_mirror_begin(&dom)); }
 OPERATION(store_end) { EITHER((void)0, being_given_up(), (void)pt_mirror_end(&dom)); }
 
-/* What a mirror that could not be had leaves to a tasklet. */
-OPERATION(store_stops)
+OPERATION(store_for_good)
+{
+    pt_mirror_step(&dom);
+    (void)mirror_wanted_for_good(&dom);
+}
+
+/* What waits until all vCPUs rest. */
+OPERATION(store_rests)
 {
     pt_store_init(&dom);
-    dom.arch.store_end.fn(dom.arch.store_end.data);
+    dom.arch.store_rest.fn(dom.arch.store_rest.data);
 }
 
 /* --- The log of writes: dirty.c --- */

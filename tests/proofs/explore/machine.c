@@ -38,6 +38,8 @@ bool dirty_log_has(const struct domain *d, mfn_t m) { (void)d, (void)m; return t
 void log_dirty_leaf(struct domain *d, u64 e) { (void)d, (void)e; }
 bool may_write_unlogged(const struct domain *d, u64 e) { (void)d, (void)e; return true; }
 int mirror_wanted(struct domain *d, mfn_t m, unsigned level) { return mirror_alloc(d, m, level); }
+bool mirror_wanted_for_good(struct domain *d) { (void)d; return false; }
+void pt_mirror_step(struct domain *d) { (void)d; }
 
 /* No device has an IOMMU here. */
 bool iommu_on, dma_exact;

@@ -118,6 +118,8 @@ u64 compat_m2p_l2e(unsigned nth) { (void)nth; return HYP_ENTRY; }
 /* No mirrors, unless a test links pt/mirror.c. */
 #define FAKE __attribute__((weak))
 FAKE int mirror_wanted(struct domain *d, mfn_t m, unsigned level) { return mirror_alloc(d, m, level); }
+FAKE bool mirror_wanted_for_good(struct domain *d) { (void)d; return false; }
+FAKE void pt_mirror_step(struct domain *d) { (void)d; }
 FAKE void mirror_twins(const struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e)
 {
     (void)d, (void)m, (void)level, (void)idx, (void)e;
