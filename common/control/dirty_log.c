@@ -10,22 +10,13 @@
 #include <pvisor/steps.h>
 #include "internal.h"
 
-struct report {
-    u32 op;             /* one that gave way goes on by the same */
-    bool clean;         /* what is reported is taken out of the log */
-    bool final;         /* and what others, and we, can write without a word is in it: d does not run any more */
-    gva_t bitmap;       /* of the caller's, one bit a number, (pages + 7) / 8 bytes; 0: only count */
-    u64 pages;
-    u64 dirty, faults;  /* out: bits that are set; first writes since the last that was clean */
-};
-
 /* 64 words at a time: a bitmap's part, and whether it is taken out of the log. */
 #define WORD_BITS  64u
 #define PART_WORDS 64u
 #define PART_BITS  (PART_WORDS * WORD_BITS)
 #define MOST_PAGES (1UL << 36)      /* 256 TiB: what any guest can have; a caller who only counts allocates nothing for more */
 
-static int report_part(struct dirty_log *log, const struct report *r)
+static int report_part(struct dirty_log *log, const struct dirty_report *r)
 {
     u64 part[PART_WORDS], bits = min(r->pages - log->at, (u64)PART_BITS), words = DIV_ROUND_UP(bits, WORD_BITS);
 
@@ -42,15 +33,32 @@ static int report_part(struct dirty_log *log, const struct report *r)
     return 0;
 }
 
-/* What is written without a word while d runs, by us or by others who have it mapped. */
-static void note_held(struct domain *d)
+/*
+ * What is written without a word while d runs, by us or by others who have it mapped: 0 or -ERESTART_HYPERCALL. All of it comes before the
+ * first bit is taken, so whoever maps a frame meanwhile, and says so then, is in the report too.
+ */
+static int note_held(struct domain *d)
 {
-    dirty_log_mark_vcpus(d);
-    gnttab_for_writable(d, dirty_log_mark);
-    evtchn_for_frames(d, dirty_log_mark);
+    struct dirty_log *log = d->arch.log;
+
+    if (!log->granted_at) {
+        dirty_log_mark_vcpus(d);
+        evtchn_for_frames(d, dirty_log_mark);
+    }
+    while (gnttab_for_writable(d, log->granted_at, dirty_log_mark)) {
+        log->granted_at++;
+        if (preempt_needed())
+            return -ERESTART_HYPERCALL;
+    }
+    return 0;
 }
 
-static int begin_report(struct domain *d, const struct report *r)
+static bool is_same(const struct dirty_report *a, const struct dirty_report *b)
+{
+    return a->op == b->op && a->final == b->final && a->pages == b->pages && a->bitmap.v == b->bitmap.v;
+}
+
+static int begin_report(struct domain *d, const struct dirty_report *r)
 {
     struct dirty_log *log = d->arch.log;
 
@@ -60,23 +68,24 @@ static int begin_report(struct domain *d, const struct report *r)
         return refuse(-EINVAL, "a report of %#lx pages, at most %#lx are possible", r->pages, MOST_PAGES);
     if (!dirty_log_holds(d))
         return refuse(-ENOMEM, "d%u's writes are logged no more: there was no memory for mirrors of its page tables", d->id);
-    if (log->op && log->op != r->op)
+    if (log->under_way.op && !is_same(&log->under_way, r))
         return refuse(-EBUSY, "another report of d%u's log is under way", d->id);
-    if (log->op)
+    if (log->under_way.op)
         return 0;
-    if (r->final)
-        note_held(d);
-    log->op = r->op;
+    log->under_way = *r;
+    log->granted_at = 0;
     log->at = log->dirty = 0;
     d->arch.log_taken |= r->clean;
     return 0;
 }
 
-static int make_report(struct domain *d, struct report *r)
+static int make_report(struct domain *d, struct dirty_report *r)
 {
     struct dirty_log *log = d->arch.log;
     int rc = begin_report(d, r);
 
+    if (!rc && r->final && !log->at)
+        rc = note_held(d);
     if (rc)
         return rc;
     while (!rc && log->at < r->pages) {
@@ -92,7 +101,7 @@ static int make_report(struct domain *d, struct report *r)
         log->lost = rc != 0;
     r->dirty = log->dirty;
     r->faults = log->nr_faults;
-    log->op = 0;
+    log->under_way.op = 0;
     if (r->clean)
         log->nr_faults = 0;
     return rc;
@@ -110,7 +119,7 @@ static u64 room_wanted(const struct domain *d)
 static s64 report(struct domain *d, struct xen_domctl_shadow_op *s)
 {
     bool final = s->mode & XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL;
-    struct report r = { .op = s->op, .clean = s->op == XEN_DOMCTL_SHADOW_OP_CLEAN, .final = final,
+    struct dirty_report r = { .op = s->op, .clean = s->op == XEN_DOMCTL_SHADOW_OP_CLEAN, .final = final,
                               .bitmap = gva(s->dirty_bitmap), .pages = s->pages };
     s64 rc = s->mode & ~XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL ? refuse(-EINVAL, "mode %#x", s->mode) : make_report(d, &r);
 

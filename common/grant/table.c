@@ -191,20 +191,19 @@ void gnttab_dump(struct domain *d)
     spin_unlock(&t->lock);
 }
 
-void gnttab_for_writable(struct domain *d, void (*fn)(struct domain *d, mfn_t m))
+bool gnttab_for_writable(struct domain *d, u32 i, void (*fn)(struct domain *d, mfn_t m))
 {
     struct grant_table *t = d->gnttab;
+    bool there;
 
     if (!t)
-        return;
+        return false;
     spin_lock(&t->lock);
-    for (u32 i = 0; i < t->nr_frames; i++) {
-        const struct grant_frame *f = &t->frame[i];
-
-        steps_add(8);
-        for (u32 j = 0; j < f->nr_active; j++)
-            if (f->active[j].writers)
-                fn(d, mfn_kept(f->active[j].frame));
-    }
+    there = i < t->nr_frames;
+    for (u32 j = 0; there && j < t->frame[i].nr_active; j++)
+        if (t->frame[i].active[j].writers)
+            fn(d, mfn_kept(t->frame[i].active[j].frame));
     spin_unlock(&t->lock);
+    steps_add(8);
+    return there;
 }

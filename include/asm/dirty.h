@@ -14,13 +14,24 @@
 #include <pvisor/domain.h>
 #include <pvisor/types.h>
 
+/* What a control call asks for: common/control/dirty_log.c. One that gave way is gone on with by the same. */
+struct dirty_report {
+    u32 op;
+    bool clean;                 /* what is reported is taken out of the log */
+    bool final;                 /* and what others, and we, can write without a word is in it: d does not run any more */
+    gva_t bitmap;               /* of the caller's, one bit a number, (pages + 7) / 8 bytes; 0: only count */
+    u64 pages;
+    u64 dirty, faults;          /* out: bits that are set; first writes since the last that was clean */
+};
+
 struct dirty_log {
     u64 nr;                     /* numbers that there is room for */
     u64 rows_made;
     u64 nr_faults;              /* since the last report */
     bool lost;                  /* a report failed: the next has everything */
-    u32 op;                     /* of the report that gave way; 0: none did */
-    u64 at, dirty;              /* how far it has come, and what it has found */
+    struct dirty_report under_way;      /* the report that gave way; op 0: none did */
+    u32 granted_at;             /* how far it has come: in frames of the grant table, */
+    u64 at, dirty;              /* and in numbers; and what it has found */
     u64 *row[];
 };
 

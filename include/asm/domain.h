@@ -80,6 +80,7 @@ struct arch_domain {
     u64 store_at;                  /* frames done */
     u8 for_good;                   /* enum for_good: whether it stays mirrored, or is to */
     bool store_stops;              /* a mirror that was wanted could not be had: in place again once all vCPUs rest */
+    bool store_short;              /* ENDING for want of memory, of which whoever began it is yet to be told */
     bool store_holds;              /* vCPUs are paused for store_rest, which has a reference */
     struct tasklet store_rest;
     bool logging, log_ready;       /* what is written is noted, and all mirrors permit only what is: asm/dirty.h */

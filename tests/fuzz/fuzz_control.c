@@ -51,7 +51,7 @@ u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean) { (void)log, (voi
 int dirty_log_withdraw(struct domain *d) { (void)d; return 0; }
 bool dirty_log_holds(const struct domain *d) { (void)d; return false; }
 void dirty_log_mark_vcpus(struct domain *d) { (void)d; }
-void gnttab_for_writable(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
+bool gnttab_for_writable(struct domain *d, u32 i, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)i, (void)fn; return false; }
 void evtchn_for_frames(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
 u64 domain_nr_gpfns(const struct domain *d) { (void)d; return 0; }
 

@@ -56,7 +56,18 @@ void domain_ref(struct domain *d) { d->refs++; }
 void tasklet_schedule(struct tasklet *t) { waiting = t; }
 bool rangeset_is_empty(const struct rangeset *r) { (void)r; return true; }
 u64 domain_nr_gpfns(const struct domain *d) { (void)d; return ROOM; }
-void gnttab_for_writable(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
+
+/* A grant table of that many frames; what the first entry of each grants is mapped for writing. */
+#define GRANTED 5u
+static bool has_grants;
+bool gnttab_for_writable(struct domain *d, u32 i, void (*fn)(struct domain *d, mfn_t m))
+{
+    if (!has_grants || i >= GRANTED)
+        return false;
+    fn(d, data[i]);
+    return true;
+}
+
 void evtchn_for_frames(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
 
 static u64 bitmap[ROOM / 64 + 1];
@@ -137,6 +148,7 @@ static int setup_format(enum pt_format_id id)
     vcpu.arch.root_kernel = vcpu.arch.root_user = INVALID_MFN;
     assert_int_equal(mirror_init_vcpu(&vcpu), 0);
     nr_tables_made = paused = 0;
+    has_grants = false;
     waiting = NULL;
     bitmap_fails = false;
     random_state = id + 1;
@@ -467,9 +479,9 @@ static void a_mirror_that_is_missing_later_ends_it_too(void **state)
 
 /* --- The log ------------------------------------------------------------------------------------------------------ */
 
-static struct report wanted(bool clean, u64 pages)
+static struct dirty_report wanted(bool clean, u64 pages)
 {
-    return (struct report){ .op = clean ? 11 : 12, .clean = clean, .bitmap = gva(PAGE_SIZE), .pages = pages };
+    return (struct dirty_report){ .op = clean ? 11 : 12, .clean = clean, .bitmap = gva(PAGE_SIZE), .pages = pages };
 }
 
 static bool is_set(unsigned page) { return bitmap[page / 64] >> page % 64 & 1; }
@@ -520,7 +532,7 @@ static u64 copy[DATA][512];
 
 static void send_round(unsigned give_way, bool guest_runs)
 {
-    struct report r = wanted(true, ROOM);
+    struct dirty_report r = wanted(true, ROOM);
     int rc;
 
     memset(bitmap, 0, sizeof(bitmap));
@@ -582,7 +594,7 @@ static void nothing_is_missed(void **state)
 /* Tables are reported when an entry changes, and when a frame becomes one, or none, or is pinned: its kind is sent with it. */
 static void tables_are_reported(void **state)
 {
-    struct report r = wanted(true, ROOM);
+    struct dirty_report r = wanted(true, ROOM);
 
     (void)state;
     start_log(0);
@@ -651,9 +663,11 @@ struct pci_dev *pci_find_owned(u16 domid)
     return has_device && domid == dom->id ? &device : NULL;
 }
 
+static void expect_busy(struct dirty_report r) { assert_int_equal(make_report(dom, &r), -EBUSY); }
+
 static void reports(void **state)
 {
-    struct report r = wanted(false, ROOM);
+    struct dirty_report r = wanted(false, ROOM);
 
     (void)state;
     assert_int_equal(make_report(dom, &r), -EINVAL);
@@ -689,9 +703,11 @@ static void reports(void **state)
     /* A report that gave way is gone on with by the same call alone. */
     preempt_at(1, true);
     assert_int_equal(make_report(dom, &r), AGAIN);
-    r = wanted(false, ROOM);
-    assert_int_equal(make_report(dom, &r), -EBUSY);
     preempt_at(0, false);
+    expect_busy(wanted(false, ROOM));
+    expect_busy(wanted(true, ROOM + 64));
+    expect_busy(wanted(true, ROOM - 1));
+    expect_busy((struct dirty_report){ .op = 11, .clean = true, .final = true, .bitmap = gva(PAGE_SIZE), .pages = ROOM });
     r = wanted(true, ROOM);
     assert_int_equal(make_report(dom, &r), 0);
     /* Only some bits are wanted, and no byte more is written. */
@@ -699,6 +715,55 @@ static void reports(void **state)
     r = wanted(true, 9);
     assert_int_equal(make_report(dom, &r), 0);
     assert_int_equal(bitmap[0], 0xaaaaaaaaaaaa0000UL);
+}
+
+/* What a grant lets others write while the domain stands still is in the last report, wherever the look at the grants gives way. */
+static void the_last_report_has_what_others_may_write(void **state)
+{
+    struct dirty_report r = wanted(true, ROOM);
+    int rc;
+
+    (void)state;
+    start_log(0);
+    assert_int_equal(make_report(dom, &r), 0);
+    has_grants = true;
+    for (unsigned give_way = 1; give_way < GRANTED + 2; give_way++) {
+        unsigned times = 0;
+
+        r = wanted(true, ROOM);
+        r.final = true;
+        do {
+            preempt_at(give_way, true);
+            rc = make_report(dom, &r);
+            times += rc == AGAIN;
+        } while (rc == AGAIN);
+        preempt_at(0, false);
+        assert_int_equal(rc, 0);
+        assert_true(times || give_way > GRANTED);
+        assert_int_equal(r.dirty, GRANTED);
+        for (unsigned i = 0; i < GRANTED; i++)
+            assert_true(is_set(i));
+    }
+}
+
+/* Whoever wants a log after an end that gave way gets one, and whoever found no memory is told so, wherever that gave way. */
+static void an_end_that_gave_way_is_followed_by_a_beginning(void **state)
+{
+    (void)state;
+    for (unsigned give_way = 1; give_way < 8; give_way++) {
+        start_log(0);
+        preempt_at(give_way, true);
+        (void)dirty_log_stop(dom);
+        start_log(give_way);
+        assert_int_equal(nr_dirty_logs, 1);
+        assert_int_equal(dom->arch.store, STORE_MIRRORED);
+        while (dirty_log_stop(dom) == AGAIN)
+            ;
+        take_all();
+        assert_int_equal(begin(give_way), -ENOMEM);
+        assert_int_equal(dom->arch.store, STORE_IN_PLACE);
+        give_back(~0u);
+    }
 }
 
 /* Others may have its frames mapped for long after its end, and say that they wrote them. */
@@ -911,6 +976,8 @@ int main(void)
         IN_ALL(nothing_is_missed),
         IN_ALL(tables_are_reported),
         IN_ALL(reports),
+        IN_ALL(the_last_report_has_what_others_may_write),
+        IN_BOTH(an_end_that_gave_way_is_followed_by_a_beginning),
         IN_ALL(a_domain_that_dies_is_not_logged),
         IN_ALL(an_exposing_entry_is_walked_by_nobody),
         IN_ALL(a_table_with_an_exposing_entry),

@@ -178,7 +178,7 @@ int dirty_log_stop(struct domain *d)
 {
     dirty_log_end(d);
     if (d->arch.log)
-        d->arch.log->op = 0;
+        d->arch.log->under_way.op = 0;
     if (d->arch.store != STORE_ENDING)
         d->arch.store_at = 0;       /* of a walk that nobody goes on with */
     return pt_mirror_end(d);

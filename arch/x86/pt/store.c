@@ -102,13 +102,31 @@ static void walk(struct domain *d, bool mirrors)
     }
 }
 
-static void stop(struct domain *d)
+static void stop(struct domain *d, bool no_memory)
 {
     if (d->arch.mirror_walked)
         walk(d, false);
     d->arch.mirrored = false;
     d->arch.store = STORE_ENDING;
+    d->arch.store_short = no_memory;
     d->arch.store_at = 0;
+}
+
+/* --- What is left of mirrors --- */
+
+static int give_up(struct domain *d)
+{
+    int rc;
+
+    if (d->arch.store != STORE_ENDING)
+        return 0;
+    rc = for_each_table(d, give_up_mirror);
+    if (rc)
+        return rc;
+    domain_flush_stale(d);
+    mirror_free_domain(d);
+    d->arch.store = STORE_IN_PLACE;
+    return 0;
 }
 
 /* --- Begin --- */
@@ -137,7 +155,7 @@ static int prepare(struct domain *d)
         if (!rc)
             d->arch.store = STORE_FILLING;
         else if (rc != -RESTART)
-            stop(d);
+            stop(d, true);
     }
     if (!rc && d->arch.store == STORE_FILLING) {
         rc = for_each_table(d, fill_mirror);
@@ -156,6 +174,19 @@ static void finish(struct domain *d)
     d->arch.store = STORE_MIRRORED;
 }
 
+/* An end that was asked for and gave way is no fault of ours: what begins goes on with it, and begins then. */
+static int after_end(struct domain *d)
+{
+    int rc;
+
+    pt_lock(d);
+    rc = give_up(d);
+    pt_unlock(d);
+    if (rc)
+        return rc;
+    return d->arch.store_short ? refuse(-ENOMEM, "d%u: no memory for mirrors of all its page tables", d->id) : -RESTART;
+}
+
 int pt_mirror_begin(struct domain *d)
 {
     int rc;
@@ -169,10 +200,8 @@ int pt_mirror_begin(struct domain *d)
         if (rc == -RESTART || d->arch.store == STORE_IN_PLACE)
             return rc;
     }
-    if (d->arch.store == STORE_ENDING) {
-        rc = pt_mirror_end(d);
-        return rc ? rc : refuse(-ENOMEM, "d%u: no memory for mirrors of all its page tables", d->id);
-    }
+    if (d->arch.store == STORE_ENDING)
+        return after_end(d);
     domain_pause(d);
     pt_lock(d);
     finish(d);
@@ -182,21 +211,6 @@ int pt_mirror_begin(struct domain *d)
 }
 
 /* --- End --- */
-
-static int give_up(struct domain *d)
-{
-    int rc;
-
-    if (d->arch.store != STORE_ENDING)
-        return 0;
-    rc = for_each_table(d, give_up_mirror);
-    if (rc)
-        return rc;
-    domain_flush_stale(d);
-    mirror_free_domain(d);
-    d->arch.store = STORE_IN_PLACE;
-    return 0;
-}
 
 int pt_mirror_end(struct domain *d)
 {
@@ -208,11 +222,12 @@ int pt_mirror_end(struct domain *d)
         domain_pause(d);
         pt_lock(d);
         if (d->arch.for_good != FOR_GOOD_TAKEN)
-            stop(d);
+            stop(d, false);
         pt_unlock(d);
         domain_unpause(d);
     }
     pt_lock(d);
+    d->arch.store_short = false;
     rc = give_up(d);
     pt_unlock(d);
     return rc;
@@ -248,7 +263,7 @@ static void when_all_rest(void *data)
     }
     pt_lock(d);
     if (d->arch.store_stops && d->arch.store == STORE_MIRRORED && d->arch.for_good != FOR_GOOD_TAKEN)
-        stop(d);
+        stop(d, true);
     else if (d->arch.for_good == FOR_GOOD_WANTED)
         finish(d);
     d->arch.store_stops = d->arch.store_holds = false;
@@ -280,7 +295,7 @@ int mirror_wanted(struct domain *d, mfn_t m, unsigned level)
     if (!d->arch.mirror_walked) {
         if (d->arch.for_good == FOR_GOOD_WANTED)
             d->arch.for_good = FOR_GOOD_DENIED;
-        stop(d);
+        stop(d, true);
         return 0;
     }
     if (!d->arch.store_stops) {
