@@ -210,7 +210,7 @@ struct xen_domctl_shadow_op {
     u32 op;
     u32 mode;
     u32 mb;
-    u64 dirty_bitmap;
+    u64 dirty_bitmap __attribute__((aligned(8)));   /* in 32-bit tools too */
     u64 pages; /* in: bits in the bitmap; out: bits written */
     struct xen_domctl_shadow_op_stats stats;
 };

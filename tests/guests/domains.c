@@ -73,7 +73,7 @@ static void fill_tables(void)
 /* The kernel's entry points, the same bytes in 32 and 64 bits. Each ends in a jump to itself. */
 #define TO_DATA 0xbf, 0x00, 0x20, 0x40, 0x00                  /* mov edi, DATA_VA */
 #define STAY    0xeb, 0xfe
-enum entry { LOADS_LDT = 0, FAULTS = 0x100, HANDLER = 0x180, READS_CR2 = 0x200 };
+enum entry { LOADS_LDT = 0, FAULTS = 0x100, HANDLER = 0x180, READS_CR2 = 0x200, COUNTS = 0x280 };
 #define FAULT_VA 0x7f0000
 #define AT_CR2    0   /* words of the data page */
 #define AT_READ   4
@@ -86,12 +86,14 @@ static void fill_code(void)
     static const u8 handler[] = { TO_DATA, 0xc7, 0x47, 0x18, 0x01, 0x00, 0x00, 0x00, STAY }; /* mov dword [di + 24], 1 */
     static const u8 reads_cr2[] = { TO_DATA, 0x0f, 0x20, 0xd0, 0x89, 0x07,                 /* mov eax, cr2; mov [di], eax */
                                     0xc7, 0x47, 0x10, 0x01, 0x00, 0x00, 0x00, STAY };      /* mov dword [di + 16], 1 */
+    static const u8 counts[] = { TO_DATA, 0xff, 0x07, 0xeb, 0xfc };                         /* inc dword [di], again and again */
     u8 *code = page_of(CODE);
 
     memcpy(code + LOADS_LDT, loads_ldt, sizeof(loads_ldt));
     memcpy(code + FAULTS, faults, sizeof(faults));
     memcpy(code + HANDLER, handler, sizeof(handler));
     memcpy(code + READS_CR2, reads_cr2, sizeof(reads_cr2));
+    memcpy(code + COUNTS, counts, sizeof(counts));
 }
 
 static long create(unsigned vcpus)
@@ -173,6 +175,15 @@ static bool wait_for(volatile u32 *word_, u32 bits)
     return CHECK(*word_ & bits);
 }
 
+static bool wait_until_not(volatile u32 *word_, u32 was)
+{
+    u64 end = system_time() + PATIENCE;
+
+    while (*word_ == was && system_time() < end)
+        sched_op(SCHEDOP_yield, NULL);
+    return *word_ != was;
+}
+
 /* ---- Tests ---- */
 
 /* A reset vCPU holds nothing: no table, no page of a descriptor table, nothing that its next context would forget. */
@@ -240,6 +251,52 @@ TEST(debug_registers_are_restored)
         CHECK_EQ(back.debugreg[6], dr[6]);
         CHECK_EQ(back.debugreg[7], de ? dr[7] | 0x400 : 0x400);
     }
+    end_domain();
+}
+
+static u64 dirty;   /* a bit for each page, as the last report has them */
+
+static long shadow_op(u32 operation, u32 mode)
+{
+    dirty = 0;
+    return DOMCTL(shadow_op, shadow_op, .op = operation, .mode = mode, .dirty_bitmap = P(&dirty), .pages = NR_PAGES);
+}
+
+/*
+ * The log of what a domain writes is begun and ended while it runs, by mirrors, and with page-table isolation by copies of their roots: it
+ * goes on writing, and each report has what it has written since the one before.
+ */
+TEST(writes_of_a_domain_that_runs_are_logged)
+{
+    volatile u32 *data = page_of(DATA);
+
+    NEEDS_DOM0();
+    REQUIRE(make_domain(1));
+    REQUIRE_OK(give_context(0, COUNTS, 0));
+    REQUIRE_OK(borrow(DATA, PTE_READ));
+    CHECK_OK(DOMCTL_BARE(unpausedomain));
+    for (unsigned time = 0; time < 5; time++) {
+        u32 then = data[0];
+
+        CHECK(wait_until_not(data, then));
+        REQUIRE_OK(shadow_op(XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, 0));
+        for (unsigned round = 0; round < 10; round++) {
+            CHECK_OK(shadow_op(XEN_DOMCTL_SHADOW_OP_CLEAN, 0));
+            then = data[0];
+            CHECK(wait_until_not(data, then));
+            CHECK_OK(shadow_op(XEN_DOMCTL_SHADOW_OP_PEEK, 0));
+            CHECK(dirty & 1 << DATA);
+            CHECK(!(dirty & 1 << CODE));
+        }
+        CHECK_OK(DOMCTL_BARE(pausedomain));
+        CHECK_OK(shadow_op(XEN_DOMCTL_SHADOW_OP_CLEAN, XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL));
+        CHECK(dirty & 1 << DATA);
+        CHECK_OK(shadow_op(XEN_DOMCTL_SHADOW_OP_CLEAN, 0));
+        CHECK_EQ(dirty, 0);
+        CHECK_OK(DOMCTL_BARE(unpausedomain));
+        CHECK_OK(shadow_op(XEN_DOMCTL_SHADOW_OP_OFF, 0));
+    }
+    give_back(DATA);
     end_domain();
 }
 
