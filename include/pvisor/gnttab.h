@@ -60,7 +60,7 @@ int pv_grant_map(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u32 flags /
 int pv_grant_unmap(struct pv_grant_walk *walk, u64 host_addr, mfn_t m, u64 new_addr, u32 flags) must_check;
 void pv_grant_flush(struct domain *d);
 
-/* Calls fn(d, m) for each frame of d's that somebody may write now by a grant whose entry is in the i-th frame of its table. False: it has none. */
+/* Calls fn(d, m) for each frame of d's that somebody may write now by a grant of the table's i-th frame. False: there is no such frame. */
 bool gnttab_for_writable(struct domain *d, u32 i, void (*fn)(struct domain *d, mfn_t m));
 
 #endif

@@ -879,7 +879,7 @@ static void an_exposing_entry_by_exchange(void **state) { (void)state; take_expo
 /* While it is logged it is mirrored already; later it stays so. And one that stays so can be logged. */
 static void an_exposing_entry_and_the_log(void **state)
 {
-    struct report r = wanted(true, ROOM);
+    struct dirty_report r = wanted(true, ROOM);
 
     (void)state;
     watch_absent_entries();
