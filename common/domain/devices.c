@@ -17,7 +17,7 @@ bool devices_can_be_given(void) { return iommu_on || pci_any_unsafe(); }
 void devices_say(void)
 {
     if (!devices_can_be_given())
-        printk(LOG_INFO "PCI devices cannot be given to domains: that takes an IOMMU (iommu=on), or pci-unsafe= for devices whose domains "
+        printk(LOG_INFO "PCI devices cannot be given to domains: that takes an IOMMU in use, or pci-unsafe= for devices whose domains "
                "may reach all memory\n");
     if (pci_any_unsafe())
         printk(LOG_WARNING "pci-unsafe: a domain that gets such a device without an IOMMU can read and write ALL memory of this machine\n");

@@ -38,7 +38,7 @@ bool iommu_on;
 
 /* --- Options --- */
 
-static struct options { bool on, pass, strict, no_remap; } options;
+static struct options { bool on, asked, pass, strict, no_remap; } options = { .on = true };
 
 static bool is_word(const char *word, size_t len, const char *is) { return strlen(is) == len && !strncmp(is, word, len); }
 
@@ -61,7 +61,7 @@ static int parse_word(void *to, const char *word, size_t len)
         *o = (struct options){ 0 };
         return 0;
     }
-    o->on = true;
+    o->on = o->asked = true;
     if (is_word(word, len, "dom0-passthrough"))
         o->pass = true;
     else if (is_word(word, len, "dom0-strict"))
@@ -200,12 +200,12 @@ void iommu_init(void)
     static const struct io_driver *const drivers[] = { [IOMMU_VTD] = &vtd_driver, [IOMMU_AMD] = &amd_driver };
 
     if (iommu_info.maker == IOMMU_NONE) {
-        if (options.on)
+        if (options.asked)
             printk(LOG_WARNING "IOMMU: there is none\n");
         return;
     }
     if (!options.on) {
-        printk(LOG_INFO "IOMMU: it is not used without iommu=on: devices reach all memory\n");
+        printk(LOG_INFO "IOMMU: it is not used, by the command line: devices reach all memory\n");
         return;
     }
     driver = drivers[iommu_info.maker];
@@ -382,7 +382,7 @@ const char *iommu_why_not(u32 sbdf)
     const struct pci_dev *dev = pci_find(sbdf);
 
     if (!iommu_on)
-        return "no IOMMU is used (iommu=on)";
+        return "no IOMMU is used";
     if (!unit_of(sbdf))
         return "no IOMMU translates for it";
     if (has_region(sbdf))

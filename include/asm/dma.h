@@ -6,7 +6,7 @@
  *             the domain maps, by grants or as a builder, are out of reach. So are domUs' spaces, and dom0's with dom0-strict.
  *   relaxed   dom0's unless told: RAM that is a domain's, or free for one, but nothing that was the hypervisor's own when dom0 began to
  *             run (its code and data, the frame table, its own structures), unless it has become a domain's since. Page tables are
- *             within reach.
+ *             within reach. And device memory that firmware has its devices use, or reserves (pvisor/hwdom.h).
  *
  * A domain without devices pays nothing: its space is made for its first device and ends with its last.
  */

@@ -15,5 +15,11 @@ extern struct rangeset *mmio_ro_ranges;
  * after irq_init() and console_init(); panics without memory.
  */
 void hardware_domain_permissions(struct domain *d);
+/*
+ * Firmware that has devices use memory of its own, to emulate a keyboard or for a management processor, is to name it (RMRR, IVMD), and
+ * often does not. So unless d is kept strictly, its devices reach all that the memory map calls reserved, below 4 GiB, where such firmware
+ * works, and where d's CPUs may write. After both that and iommu_init(), before dma_start().
+ */
+void hardware_domain_reserved_memory(const struct domain *d);
 
 #endif

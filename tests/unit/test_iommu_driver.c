@@ -186,6 +186,7 @@ void io_write64(struct io_unit *u, u32 reg, u64 v)
 #define VTD_CAP (2UL << 8 | 0x22UL << 24 | 3UL << 34 | 1UL << 40)      /* 3 levels, two records at 0x220, all sizes */
 #define VTD_ECAP 0x4bUL                                                 /* coherent, queue, remapping, pass-through */
 
+/* option: NULL: as it is. */
 static void machine(enum iommu_maker maker, const char *option)
 {
     memset(registers, 0, sizeof(registers));
@@ -210,7 +211,8 @@ static void machine(enum iommu_maker maker, const char *option)
                                       .scopes = { { .kind = IOMMU_IOAPIC, .id = 4, .first = 0xf0f8 } } };
     registers[0x08 / 8] = maker == IOMMU_VTD ? VTD_CAP : 0;
     registers[0x10 / 8] = maker == IOMMU_VTD ? VTD_ECAP : 0;
-    assert_int_equal(parse_iommu(option), 0);
+    if (option)
+        assert_int_equal(parse_iommu(option), 0);
     iommu_init();
 }
 
@@ -290,14 +292,29 @@ static void passes_on_where_told(void **state)
     assert_true(logged("dom0's devices reach all memory"));
 }
 
-static void is_off_unless_told(void **state)
+/* Before any other test, each of which has options. */
+static void is_on_without_a_word(void **state)
+{
+    (void)state;
+    machine(IOMMU_NONE, NULL);
+    iommu_start();
+    assert_false(iommu_on || iommu_wanted());
+    assert_string_equal(log_text, "");
+    machine(IOMMU_VTD, NULL);
+    iommu_start();
+    assert_true(iommu_on && iommu_remaps());
+    machine(IOMMU_NONE, "on");
+    assert_true(logged("IOMMU: there is none"));
+}
+
+static void is_off_where_told(void **state)
 {
     (void)state;
     machine(IOMMU_VTD, "off");
     iommu_start();
     assert_false(iommu_on || iommu_wanted());
     assert_string_equal(told, "");
-    assert_true(logged("not used without iommu=on"));
+    assert_true(logged("not used, by the command line"));
 }
 
 /* Whatever it is that the unit does not do: the boot goes on, without, and nothing translates. */
@@ -741,9 +758,10 @@ static void many_functions_do_not_fill_the_log(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(is_on_without_a_word),
         cmocka_unit_test(vtd_is_told_in_this_order), cmocka_unit_test(its_registers_are_as_many_as_it_says),
         cmocka_unit_test(amd_has_an_entry_for_each_function),
-        cmocka_unit_test(passes_on_where_told), cmocka_unit_test(is_off_unless_told),
+        cmocka_unit_test(passes_on_where_told), cmocka_unit_test(is_off_where_told),
         cmocka_unit_test(a_unit_that_does_not_answer_is_given_up), cmocka_unit_test(a_unit_that_cannot_is_not_used),
         cmocka_unit_test(a_function_moves_from_one_space_to_another), cmocka_unit_test(nobodys_space_reaches_nothing),
         cmocka_unit_test(without_memory_a_function_stays_where_it_is), cmocka_unit_test(spaces_are_apart_and_end),

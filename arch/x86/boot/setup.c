@@ -23,6 +23,7 @@
 #include <pvisor/evtchn.h>
 #include <pvisor/invariant.h>
 #include <pvisor/devices.h>
+#include <pvisor/hwdom.h>
 #include <pvisor/iommu.h>
 #include <pvisor/irq.h>
 #include <pvisor/pci.h>
@@ -126,6 +127,7 @@ static noreturn_fn void start_on_final_stack(void)
     serial_start_buffered();
     watchdog_start();
     hyp_release_init();
+    hardware_domain_reserved_memory(dom0);
     dma_start();
     devices_say();
     domain_unpause_by_controller(dom0);

@@ -2,6 +2,7 @@
  * The hardware domain's permissions: all of the machine except the parts that would let it take the machine from
  * under the hypervisor (interrupt controllers, the clocks in use, the message window) or the console's line.
  */
+#include <asm/e820.h>
 #include <asm/mm.h>
 #include <asm/smp.h>
 #include <asm/x86.h>
@@ -174,4 +175,40 @@ void hardware_domain_permissions(struct domain *d)
     set_ports_and_irqs(d->ioports, d->irqs);
     for (unsigned i = 0; i < disabled_ports.nr; i++)
         check(rangeset_remove(d->ioports, disabled_ports.range[i].first, disabled_ports.range[i].last));
+}
+
+/* --- What firmware has its devices use --- */
+
+static bool may_write(const struct domain *d, u64 frame)
+{
+    return rangeset_contains(d->iomem, frame, frame) && !rangeset_contains(mmio_ro_ranges, frame, frame);
+}
+
+/* In runs; 0, or -ENOMEM. */
+static int let_devices_reach(const struct domain *d, u64 first, u64 end)
+{
+    int rc = 0;
+
+    for (u64 m = first; !rc && m < end; m++) {
+        if (may_write(d, m))
+            continue;
+        rc = first == m ? 0 : iommu_set(SPACE_DOM0, first, m, true);
+        first = m + 1;
+    }
+    return rc || first >= end ? rc : iommu_set(SPACE_DOM0, first, end, true);
+}
+
+void hardware_domain_reserved_memory(const struct domain *d)
+{
+    const u64 limit = 1UL << 32;
+
+    if (!iommu_wanted() || iommu_strict())
+        return;
+    for (unsigned i = 0; i < host_e820_nr; i++) {
+        const struct e820_entry *e = &host_e820[i];
+        u64 first = DIV_ROUND_UP(min(e->start, limit), PAGE_SIZE), end = min(e->start + e->size, limit) >> PAGE_SHIFT;
+
+        if ((e->type == E820_RESERVED || e->type == E820_ACPI || e->type == E820_NVS) && let_devices_reach(d, first, end))
+            printk(LOG_WARNING "IOMMU: no memory for what the firmware reserves at %#lx: devices do not reach it\n", e->start);
+    }
 }
