@@ -82,6 +82,11 @@ $(cache)/free-pages $(cache)/cpu-times: $(cache)/%: $(image_tools)/%.c
 	@$(CC) -O2 -Wall -o $@ $< -lxenctrl
 $(cache)/dom0.cpio: $(cache)/free-pages $(cache)/cpu-times $(cache)/cpu-check $(cache)/mm-storm $(cache)/kernel/vmlinuz $(cache)/domu.cpio $(dom0_files)
 
+# A driver domain's: the domU's, with backends.
+$(cache)/driver.cpio: $(image_tools)/driver.list $(image_tools)/driver-start $(image_tools)/dom0-start $(cache)/domu.cpio
+	@echo "image: $@"
+	@$(ramdisk) $(cache)/root $< $(image_tools)/domu.list $@
+
 # What `make bench` adds to both ramdisks, and its counter of instructions, a plugin for QEMU.
 bench_tools := tools/bench
 $(cache)/work: $(bench_tools)/work.c
@@ -135,7 +140,8 @@ run: build/disk.img
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope --durations=40 --durations-min=10
 # Not part of every run, because they take long (docs/testing.md). By name: make test T=smp_long
-LONG_TESTS = $(addprefix --ignore=,test_smp_long.py test_fresh.py test_installed_long.py test_debian13_devices.py test_bochs.py test_migrate_long.py)
+LONG_TESTS = $(addprefix --ignore=,test_smp_long.py test_fresh.py test_installed_long.py test_debian13_devices.py test_bochs.py \
+	test_migrate_long.py test_driver_domains.py)
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))
