@@ -282,14 +282,15 @@ class Machine:
         return "\n".join(self.transcript().splitlines()[-lines:])
 
     def stuck(self, message):
-        """A failure of a machine that does not answer: with what the hypervisor says of its CPUs and domains."""
+        """A failure of a machine that does not answer: with what the hypervisor says of its CPUs and domains. Input goes to dom0 again
+        at the end: the tests that share the machine are to have a chance."""
         self.send("\x01\x01\x01")
         for key in "rq0e":
             self.send(key)
         try:
             self.child.expect(pexpect.EOF, timeout=5)
         except pexpect.TIMEOUT:
-            pass
+            self.send("\x01\x01\x01")
         return Failure(f"{message}; the end of {self.log_path}:\n{self.tail(120)}")
 
     def failure(self, message):

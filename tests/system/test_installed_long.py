@@ -296,11 +296,18 @@ def test_a_verb_that_the_driver_lacks(dom0, virt, verb):
 
 
 def test_virsh_console(dom0, virt):
+    """What is typed before virsh has the terminal to itself is thrown away (it sets it with TCSAFLUSH), so it is typed until it arrives."""
     dom0.start_command(f"{virsh_line('console virt')}; echo; echo 'con''sole left'")
-    dom0.send("\necho on the 'cons'ole of $(hostname)\n")
-    dom0.expect("on the console of guest", 60)
-    dom0.send("\x1d")
-    dom0.expect("console left", 60)
+    try:
+        for _ in range(20):
+            dom0.send("\necho on the 'cons'ole of $(hostname)\n")
+            if dom0.await_output(["on the console of guest"], 10) is not None:
+                break
+        else:
+            raise dom0.failure("the domU's shell does not answer on virsh console")
+    finally:
+        dom0.send("\x1d")
+        dom0.expect("console left", 60)
 
 
 def test_virsh_suspends_and_resumes(dom0, virt):
