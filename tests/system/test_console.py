@@ -39,6 +39,12 @@ def test_unknown_key_does_no_harm(hypervisor_input):
     hypervisor_input.send("~")
 
 
+def test_dom0_hears_again_after_a_failure_was_told(dom0):
+    """The rig asks the hypervisor what its CPUs and domains do, as a failure's text; other tests go on with the machine."""
+    assert "no word of it" in str(dom0.stuck("no word of it"))
+    assert dom0.ok("echo dom0 hears again") == "dom0 hears again"
+
+
 def screen_text(machine):
     """The VGA text screen, 80 by 25, read from its memory."""
     dump = machine.monitor("human-monitor-command", **{"command-line": "xp /2000hx 0xb8000"})
