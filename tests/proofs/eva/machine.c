@@ -82,7 +82,13 @@ static struct known_table any_known(void)
 /* How far a change of the store has come, which the lock protects as well; what is there for it, mirrored and mirror, stays. */
 static void any_store(struct arch_domain *a)
 {
-    if (a->fmt->pte_bytes == 4)
+    bool changes = a->fmt->pte_bytes == 8;
+
+    a->store_stops = changes && any_bool();
+    a->store_short = changes && any_bool();
+    a->store_holds = changes && any_bool();
+    a->for_good = changes ? (u8)any_u32(FOR_GOOD_NOT, FOR_GOOD_DENIED) : FOR_GOOD_NOT;
+    if (!changes)
         return;
     if (a->mirrored)
         a->store = (u8)any_u32(STORE_ALLOCATING, STORE_MIRRORED);
@@ -90,9 +96,6 @@ static void any_store(struct arch_domain *a)
         a->store = a->mirror ? STORE_ENDING : STORE_IN_PLACE;
     a->mirror_walked = a->mirrored && any_bool();
     a->own_faults_64 = a->word == ABI_64 && !a->mirror_walked;
-    a->store_stops = any_bool();
-    a->store_holds = any_bool();
-    a->for_good = (u8)any_u32(FOR_GOOD_NOT, FOR_GOOD_DENIED);
 }
 
 /* What is noted of d's writes; that there is a log. */
@@ -101,7 +104,7 @@ static void any_log(struct domain *d)
     struct dirty_log *log = &kept.log;
 
     *log = (struct dirty_log){ .nr = any_u64(0, MAX_LOGGED), .rows_made = any_u64(0, LOG_ROWS), .nr_faults = any_u64(0, ~0UL),
-                               .lost = any_bool(), .op = any_u32(0, ~0u), .at = any_u64(0, ~0UL), .dirty = any_u64(0, ~0UL) };
+                               .lost = any_bool(), .under_way.op = any_u32(0, ~0u), .at = any_u64(0, ~0UL), .dirty = any_u64(0, ~0UL) };
     //@ loop unroll 3;
     for (unsigned i = 0; i < LOG_ROWS; i++)
         log->row[i] = mfn_to_virt(any_frame());

@@ -278,6 +278,7 @@ OPERATION(frames)
 {
     (void)domain_alloc_frames(&dom, any_u32(0, 4), any_u32(0, ~0u));
     (void)domain_alloc_shared_frame(&dom);
+    show_frames(mfn_kept(any_u64(0, NR_FRAMES - 8)), any_u32(0, 3), any_bool());    /* a block of the heap's */
     FOR_ANY_MFN(m, take_back(m));
     (void)frame_accounts_hold(&dom);
     (void)frames_drain_due();
