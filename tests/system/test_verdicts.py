@@ -1,7 +1,9 @@
 """What tests/guests/run and the campaign of random calls make of a machine that stands still, and of bytes that are read twice: whose fault
-it is.
+it is. That a seed says what happens, and that of a failure's steps those are found that it needs.
 """
 import contextlib
+import re
+import subprocess
 import sys
 import types
 
@@ -27,6 +29,7 @@ def load(name):
 
 run = load("run")
 campaign = load("fuzz/campaign")
+shrink = load("fuzz/shrink")
 
 
 @contextlib.contextmanager
@@ -34,8 +37,8 @@ def spinning(folder):
     """A kernel that goes round in a circle, as one of tests/guests/run's machines."""
     debugger.needs_symbols()
     rig.make("-C", "tests/guests", "S=crash")
-    opts = types.SimpleNamespace(args="", test="", look=0, cmdline="", cpus=1, memory=256, cpu=None, mask=None, scratch=str(folder),
-                                 qemu=" ".join(debugger.arguments(folder)))
+    opts = types.SimpleNamespace(args="", test="", look=0, mirrored=False, cmdline="", cpus=1, memory=256, cpu=None, mask=None,
+                                 scratch=str(folder), qemu=" ".join(debugger.arguments(folder)))
     process = run.start(opts, run.plain_elf(str(rig.hypervisor_path()), folder), "old", "pt64", "crash", "spin")
     try:
         lines = iter(process.stdout.readline, b"")
@@ -88,3 +91,26 @@ def test_a_build_that_does_not_look_for_double_fetches_fails_where_it_should():
     assert not run.fetches(types.SimpleNamespace(steps=False), "fuzz", [])
 
 
+def calls_made(seed):
+    """What a machine of one vCPU counts: for each command how often it was made, accepted, and refused by which errors."""
+    command = [GUESTS / "run", "fuzz", "--test", "random_calls", "--verbose", "--hypervisor", rig.hypervisor_path(),
+               "--args", f"seed={seed} rounds=4000 fuzzers=1 children=0", "--cmdline", "dom0_max_vcpus=1"]
+    text = subprocess.run(command, stdout=subprocess.PIPE, text=True, errors="replace", check=True, timeout=600 * rig.TIMEOUT_SCALE).stdout
+    return re.findall(r"COUNT .*", text)
+
+
+def test_a_seed_says_what_happens(images):
+    rig.make("-C", "tests/guests", "S=fuzz")
+    first = calls_made(5)
+    assert len(first) > 200
+    assert first == calls_made(5)
+    assert first != calls_made(6)
+
+
+@pytest.mark.parametrize("needed", [{0}, {399}, {17, 18, 250}, set(range(90, 100))])
+def test_the_steps_that_a_failure_needs_are_found(needed):
+    def fails(steps):
+        return needed <= set(steps)
+
+    steps = shrink.minimal(fails, shrink.shortest_beginning(fails, list(range(400))))
+    assert set(steps) == needed
