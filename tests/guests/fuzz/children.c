@@ -29,6 +29,7 @@ struct elf_header { u8 ident[16]; u16 type, machine; u32 version, entry, phoff, 
 struct elf_segment { u32 type, offset, vaddr, paddr, filesz, memsz, flags, align; };
 #endif
 
+#define CHILD_VCPUS 2u
 struct child { domid_t domain; bool alive; word report, frame[CHILD_PAGES]; };
 static struct child children[MAX_CHILDREN];
 static unsigned nr_built;
@@ -211,7 +212,8 @@ static bool put_info(struct child *c, const struct places *p, u64 seed)
     info.pt_base = P(pfn_to_virt(p->tables));
     info.nr_pt_frames = p->stack - p->tables;
     info.mfn_list = P(pfn_to_virt(p->p2m));
-    snprintf((char *)info.cmd_line, sizeof(info.cmd_line), "test=random_calls child=1 rounds=4000000000 seed=%u", (u32)seed);
+    snprintf((char *)info.cmd_line, sizeof(info.cmd_line), "test=random_calls child=1 rounds=4000000000 seed=%u fuzzers=%u", (u32)seed,
+             CHILD_VCPUS);
     for (word i = 0; i < CHILD_PAGES * sizeof(word) / 4096; i++)
         if (!put(c, p->p2m + i, c->frame + i * 4096 / sizeof(word), 4096))
             return false;
@@ -267,7 +269,7 @@ static bool build(struct child *c, u64 seed)
 static bool create(struct child *c)
 {
     memset(&op, 0, sizeof(op));
-    op.u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = 1, .max_evtchn_port = 127, .max_grant_frames = 4,
+    op.u.createdomain = (struct xen_domctl_createdomain){ .max_vcpus = CHILD_VCPUS, .max_evtchn_port = 127, .max_grant_frames = 4,
                                                           .max_maptrack_frames = 2, .grant_opts = 2 };
     c->domain = DOMID_ANY;
     if (control(c, XEN_DOMCTL_createdomain))
@@ -276,7 +278,7 @@ static bool create(struct child *c)
     c->alive = true;
     if (format.levels < 4)
         (void)CONTROL(c, set_address_size, address_size, .size = 32);
-    return CONTROL(c, max_vcpus, max_vcpus, .max = 1) == 0;
+    return CONTROL(c, max_vcpus, max_vcpus, .max = CHILD_VCPUS) == 0;
 }
 
 /* What it has counted is ours, too; what it was is not there any more, whoever has ended it. */

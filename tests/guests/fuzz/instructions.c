@@ -189,7 +189,7 @@ static void any_frame(struct fuzz *z)
 
 void some_instruction(struct fuzz *z)
 {
-    if (z->who || child_report() || once_in(z, 2)) {
+    if (z->who || once_in(z, 2)) {
         one_of_the_list(z);
         return;
     }
