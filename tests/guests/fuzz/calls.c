@@ -131,6 +131,9 @@ void make_call(struct fuzz *z, struct call *c, unsigned place)
         c->command->make(z, c);
     else if (once_in(z, 16))
         forge(z, c);
+    /* What is done is said to be where nobody has stored it. */
+    if ((c->group->number == __HYPERVISOR_mmu_update || c->group->number == __HYPERVISOR_mmuext_op) && once_in(z, 16))
+        c->args[1] |= 1u << 31;
 }
 
 /* ---- What fields cannot say ---- */
