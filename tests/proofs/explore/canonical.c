@@ -113,7 +113,7 @@ static void rename_all(void)
     for (unsigned i = 0; i < NR_DOMAINS; i++)
         rename_domain(&guests.d[i]);
     move_frames(FRAME_FIRST, nr_all, fmt->pte_bytes);
-    if (fmt->id == PT32)
+    if (mirrored)
         move_frames(POOL_FIRST, nr_blocks * BLOCK, 8);
 }
 
@@ -134,26 +134,21 @@ static void clear_block(u64 block)
             memset(line[n], 0, 64);
 }
 
-/* The dead are two kinds of blocks, big ones first. A link has the order, and the number above. */
-static bool is_big(u32 link) { return (link & 3) == 3; }
-
+/* The dead are blocks of several orders: the biggest have the last places, and come first. A link has the order, and the number above. */
 static void sort_dead(struct domain *d, unsigned *place)
 {
     u32 links[BLOCKS], head = 0;
-    unsigned nr = 0, big = 0;
+    unsigned nr = 0;
 
     for (u32 link = d->arch.mirror_dead; link; link = frame_notes[link >> 2]) {
         links[nr++] = link;
-        big += is_big(link);
         clear_block(link >> 2);
     }
-    for (unsigned n = 0, at_big = *place, at_small = *place + big; n < nr; n++)
-        place_block(links[n] >> 2, is_big(links[n]) ? at_big++ : at_small++);
-    *place += nr;
-    for (unsigned kind = 0; kind < 2; kind++)
+    for (u32 order = 0; order < 4; order++)
         for (unsigned n = 0; n < nr; n++) {
-            if (is_big(links[n]) != kind)
+            if ((links[n] & 3) != order)
                 continue;
+            place_block(links[n] >> 2, (*place)++);
             frame_notes[links[n] >> 2] = head;
             head = links[n];
         }
@@ -256,7 +251,7 @@ void rename_frames(const u8 to[FRAMES_MAX])
 {
     for (unsigned n = 0; n < nr_all; n++)
         new_mfn[FRAME_FIRST + n] = (u16)(FRAME_FIRST + to[n]);
-    if (fmt->id == PT32)
+    if (mirrored)
         place_blocks(to);
     rename_all();
 }

@@ -22,14 +22,16 @@ char *getenv(const char *name);
 /* --- Sizes: docs/verification.md says what is in them --------------------------------------------------------------------------------- */
 
 static const struct size sizes[] = {
-    { "tables",    { 2, 0 }, 0, 1, TABLES, 500000, false },
-    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false },
-    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 2000000, false },
-    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, 2000000, false },
-    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000, false },
-    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000, false },
-    { "chain",     { FRAMES_MAX, 0 }, 0, 1, (TABLES | ROOTS) & ~KIND(TEARDOWN) & ~KIND(USER_ROOT), 5000000, true },
-    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), 20000000, false },
+    { "tables",    { 2, 0 }, 0, 1, TABLES, 500000, false, false },
+    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, false },
+    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 2000000, false, false },
+    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, 2000000, false, false },
+    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000, false, false },
+    { "mirrors",   { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, true },
+    { "faults",    { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 5000000, false, true },
+    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000, false, false },
+    { "chain",     { FRAMES_MAX, 0 }, 0, 1, (TABLES | ROOTS) & ~KIND(TEARDOWN) & ~KIND(USER_ROOT), 5000000, true, false },
+    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), 20000000, false, false },
 };
 
 /* --- Where we are, and how we came there ---------------------------------------------------------------------------------------------- */

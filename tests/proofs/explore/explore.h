@@ -43,11 +43,13 @@ struct size {
     unsigned kinds;                     /* of operations: bits */
     u64 most;                           /* states; more are a failure */
     bool chain;                         /* a whole tree, of which no frame is anything else: docs/verification.md */
+    bool mirrored;                      /* in formats that can be walked in place, too */
 };
 extern const struct size *size;
 extern const struct pt_format *fmt;
 /* The first frame of a chain is one of data; with four levels there is none, or there would be too many states. */
 static inline unsigned chain_level(unsigned frame) { return frame + (fmt->levels == 4); }
+extern bool mirrored;                   /* the CPUs walk mirrors of the tables (arch/x86/pt/mirror.c) */
 extern unsigned nr_all, nr_blocks;      /* frames; blocks in the pool */
 extern unsigned slot_index[SLOTS_MAX];  /* in a table; a PAE guest's level 3 has only the first four entries */
 

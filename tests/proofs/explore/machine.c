@@ -19,6 +19,7 @@
 
 const struct size *size;
 const struct pt_format *fmt;
+bool mirrored;
 unsigned nr_all, nr_blocks, slot_index[SLOTS_MAX];
 struct guests guests __attribute__((aligned(64)));
 int explore_short_ways = 1;
@@ -299,10 +300,11 @@ int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src)
 #define NOBODYS ((u64)DOMID_INVALID << FR_OWNER_SHIFT)
 #define OURS    ((u64)DOMID_XEN << FR_OWNER_SHIFT)
 static u64 fixed_next;
+static bool pool_is_open;               /* what is allocated from now on is mirrors */
 
 mfn_t alloc_frames(unsigned order, unsigned)
 {
-    if (!order) {
+    if (!order && !pool_is_open) {
         BUG_ON(fixed_next >= FIXED_FIRST + FIXED_NR);
         fake_refs[fixed_next] = OURS;
         return mfn_kept(fixed_next++);
@@ -537,7 +539,8 @@ static void init_domain(unsigned i)
     d->max_vcpus = 1;
     d->arch.fmt = fmt;
     d->arch.word = fmt->word_bits == 64 ? ABI_64 : ABI_32;
-    d->arch.mirrored = d->arch.mirror_walked = fmt->id == PT32;
+    d->arch.mirrored = d->arch.mirror_walked = mirrored;
+    d->arch.store = mirrored && fmt->pte_bytes == 8 ? STORE_MIRRORED : STORE_IN_PLACE;
     d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
     d->arch.perdomain_l3_mfn = mfn_kept(HYP_MFN);
     d->arch.l1tf_span = MFN_END << PAGE_SHIFT;
@@ -562,7 +565,8 @@ void machine_init(enum pt_format_id format)
     nr_all = size->chain ? fmt->levels + 1u - chain_level(0) : size->frames[0] + size->frames[1] + size->free;
     keep_names = size->chain;
     nr_frames = FRAME_FIRST + nr_all;
-    nr_blocks = fmt->id == PT32 ? (size->frames[1] ? 3 : 2) * nr_all : 0;
+    mirrored = fmt->id == PT32 || size->mirrored;
+    nr_blocks = mirrored ? (size->frames[1] ? 3 : 2) * nr_all : 0;
     BUG_ON(nr_all > FRAMES_MAX);
     /* One of the first four entries, for PAE's level 3 the last of them, which it must have; and one of the table's middle. */
     slot_index[0] = format == PT32P ? 3 : 0;
@@ -576,6 +580,7 @@ void machine_init(enum pt_format_id format)
     frames_count_in(counts);
     for (unsigned i = 0; i < NR_DOMAINS; i++)
         init_domain(i);
+    pool_is_open = true;
     find_lines();
     if (size->chain)
         write_chain();

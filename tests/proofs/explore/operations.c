@@ -139,7 +139,7 @@ static s64 access_by(struct vcpu *v, struct op op)
 {
     u64 *e = (u64 *)mfn_to_virt(frame_mfn(op.frame)) + slot_index[op.slot];
 
-    if (fmt->id == PT32)
+    if (mirrored)
         return mirror_fault(v, v->arch.root_kernel, address_of(op), PF_USER | (op.level ? PF_WRITE : 0)) ? 0 : -EFAULT;
     *e |= PTE_A | (op.level ? PTE_D : 0);
     return 0;
@@ -422,7 +422,7 @@ static void each_change(struct op op)
         if (level > 1 && guests.d[op.domain].arch.nr_orphans)
             each_value(op, true);
         op.kind = ACCESS;
-        for (op.level = 0; level && fmt->id != PT32 && op.level < 2; op.level++) {
+        for (op.level = 0; level && !mirrored && op.level < 2; op.level++) {
             u64 e = entry_at(op.frame, slot_index[op.slot]);
 
             if (e & PTE_P && (!op.level || (level == 1 && e & PTE_RW)))
@@ -475,7 +475,7 @@ static void each_of_address(struct op op)
         op.kind = VA;
         each_value(op, true);
         op.kind = ACCESS;
-        for (op.level = 0; fmt->id == PT32 && op.level < 2; op.level++)
+        for (op.level = 0; mirrored && op.level < 2; op.level++)
             attempt(op);
         op.kind = WRITE_VA;
         for (op.level = 0; op.level < 2; op.level++)
@@ -554,7 +554,7 @@ void op_print(struct op op, const char *names)
     static const u32 of_address = KIND(VA) | KIND(WRITE_VA);
 
     printf("d%u: %s", op.domain + 1, kind_names[op.kind]);
-    if (KIND(op.kind) & of_entry || (op.kind == ACCESS && fmt->id != PT32))
+    if (KIND(op.kind) & of_entry || (op.kind == ACCESS && !mirrored))
         printf(" %c[%u]", names[op.frame], index_of(op.slot));
     else if (KIND(op.kind) & of_address || op.kind == ACCESS)
         printf(" at %#lx", (unsigned long)address_of(op));
