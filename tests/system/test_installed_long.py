@@ -93,7 +93,7 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_answers(dom0, guest, name):
     command, pattern = COMMANDS[name]
-    assert re.search(pattern, dom0.ok(command.format(tools=f"/usr/lib/xen-{dom0.release.xen}/bin"), 120), re.M)
+    assert re.search(pattern, dom0.ok(command.format(tools=f"/usr/lib/xen-{dom0.release.xen}/bin"), 300), re.M)
 
 
 def test_the_domu_survived_that(guest):
