@@ -595,10 +595,10 @@ def multiboot_entry(cmdline="", dom0_args="", version=2):
             f"module{suffix} /boot/vmlinuz {DOM0_ARGS} {dom0_args}", f"module{suffix} /boot/initrd"]
 
 
-def make(*arguments):
-    """Make something in the tree, one test process at a time."""
+def make(*arguments, apart="lock"):
+    """Make something in the tree, one test process at a time. apart: the lock's name, of what has nothing in common with the rest."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:         # several test processes start at once
+    with open(CACHE / apart, "w") as lock:          # several test processes start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(["make", "-s", *arguments], cwd=TOP, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)
@@ -617,6 +617,6 @@ def copy_source(directory):
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, directory / name)
 
 
-def build_images(*names):
+def build_images(*names, **how):
     """Make sure image files under build/cache are there and fresh."""
-    make("-f", "tools/targets.mk", *[f"build/cache/{name}" for name in names])
+    make("-f", "tools/targets.mk", *[f"build/cache/{name}" for name in names], **how)
