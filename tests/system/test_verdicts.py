@@ -114,3 +114,10 @@ def test_the_steps_that_a_failure_needs_are_found(needed):
 
     steps = shrink.minimal(fails, shrink.shortest_beginning(fails, list(range(400))))
     assert set(steps) == needed
+
+
+def test_an_emulator_that_crashes_is_nobodys_fault():
+    process = subprocess.Popen(["sh", "-c", "echo PVTEST start; kill -SEGV $$"], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    lines, why = run.console(process, 60, lambda line: False, False, run.PROGRESS["fuzz"])
+    assert lines == ["PVTEST start"]
+    assert campaign.verdict(f"FAIL fuzz-pt64 random_calls: no verdict ({why}); the console ended with:") == "the emulator's: SIGSEGV"
