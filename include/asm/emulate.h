@@ -29,6 +29,7 @@ struct insn {
     u8 seg;                 /* of the memory operand, or of rSI in string operations */
     u8 rep;                 /* 0, 0xf2 or 0xf3 */
     bool lock, mem;         /* mem: rm is in memory, at ea */
+    bool prefixed;          /* by 0x66, 0xf2 or 0xf3, which some opcodes must not be */
     u8 mode;
     u16 selector;           /* of a far pointer in the instruction itself, its offset in imm */
     u64 imm;                /* sign-extended to 64 bits */

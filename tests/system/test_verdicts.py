@@ -92,22 +92,24 @@ def test_a_build_that_does_not_look_for_double_fetches_fails_where_it_should():
 
 
 def calls_made(seed):
-    """What a machine of one vCPU counts: {command: how often it was made, accepted, and refused by which errors}.
+    """What a machine of one vCPU counts: {command: (how often it was made, how often accepted and refused by which errors)}.
 
     A line of the hypervisor's in the middle of one takes that one away."""
     command = [GUESTS / "run", "fuzz", "--test", "random_calls", "--verbose", "--hypervisor", rig.hypervisor_path(),
                "--args", f"seed={seed} rounds=4000 fuzzers=1 children=0", "--cmdline", "dom0_max_vcpus=1"]
     text = subprocess.run(command, stdout=subprocess.PIPE, text=True, errors="replace", check=True, timeout=600 * rig.TIMEOUT_SCALE).stdout
-    return dict(re.findall(r"COUNT (\S+ \S+) (\d+ \d+(?: \d+:\d+)*) *$", text, re.M))
+    return {name: result for name, *result in re.findall(r"COUNT (\S+ \S+) (\d+) (\d+(?: \d+:\d+)*) *$", text, re.M)}
 
 
 def test_a_seed_says_what_happens(images):
+    """Which calls are made. What becomes of a few of them is a matter of time, too: of timers, and of events that come meanwhile."""
     rig.make("-C", "tests/guests", "S=fuzz")
     first, again, other = map(calls_made, (5, 5, 6))
     both = first.keys() & again.keys()
     assert len(both) > 200
-    assert {name: (first[name], again[name]) for name in both if first[name] != again[name]} == {}
-    assert first != other
+    assert [name for name in both if first[name][0] != again[name][0]] == []
+    assert sum(first[name] == again[name] for name in both) > 0.9 * len(both)
+    assert sum(first[name] == other.get(name) for name in both) < 0.5 * len(both)
 
 
 @pytest.mark.parametrize("needed", [{0}, {399}, {17, 18, 250}, set(range(90, 100))])

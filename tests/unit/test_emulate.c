@@ -603,6 +603,8 @@ static void control_registers(void **state)
     assert_int_equal(injected, X86_VEC_UD);                 /* xsetbv without OSXSAVE */
     vcpu.arch.cr[4] = CR4_OSXSAVE;
     assert_true(RUN("\x0f\x01\xd1", &regs));
+    assert_false(RUN("\xf2\x0f\x01\xd1", &regs));         /* with one of these before it there is no such instruction */
+    assert_false(RUN("\x66\x48\x0f\x01\xd1", &regs));
 }
 
 static void user_mode_has_none_of_it(void **state)

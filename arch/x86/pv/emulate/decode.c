@@ -188,10 +188,10 @@ static void take_prefix(struct insn *i, struct sizes *s, u8 b)
 {
     switch (prefix_of[b]) {
     case REX:    i->rex = b; return;
-    case OPSIZE: s->opsize = true; break;
+    case OPSIZE: s->opsize = i->prefixed = true; break;
     case ADSIZE: s->adsize = true; break;
     case LOCK:   i->lock = true; break;
-    case REP:    i->rep = b; break;
+    case REP:    i->rep = b, i->prefixed = true; break;
     default:
         /* 64-bit code has no bases in the other four. */
         if (i->mode != MODE_64 || prefix_of[b] >= SEGMENT + SEG_FS)

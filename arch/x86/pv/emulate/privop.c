@@ -243,7 +243,7 @@ static bool op_group7(const struct insn *i, struct cpu_regs *regs, struct vcpu *
         return op_rdtscp(i, regs, v);
     if (!guest_in_kernel(v, regs))
         return false;
-    if (i->modrm == 0xd1)
+    if (i->modrm == 0xd1 && !i->prefixed)
         return op_xsetbv(i, regs, v);
     return (i->reg & 7) == 6 && lmsw(i, regs, v);
 }
