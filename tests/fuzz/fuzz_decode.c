@@ -93,13 +93,13 @@ static const ZydisDecodedOperand *sized_operand(const struct verdict *v)
 
 /*
  * Those that their users know, as they come with no choice or with another one: group 7, CMPXCHG8B,
- * MOVNTI with a prefix that it may not have, CALL, JMP and PUSH, ports.
+ * MOVNTI with a prefix that it may not have, CALL, JMP and PUSH, XBEGIN, ports.
  */
 static bool has_own_size(const struct insn *i)
 {
     if (i->map == 1)
         return i->opcode == 0x01 || i->opcode == 0xc7 || (i->opcode == 0xc3 && i->op_bytes == 2);
-    return i->opcode == 0x9a || (i->opcode == 0xff && (i->reg & 7) > 1) ||
+    return i->opcode == 0x9a || (i->opcode == 0xff && (i->reg & 7) > 1) || (i->opcode == 0xc7 && (i->reg & 7) == 7) ||
            (i->rex & 8 && ((i->opcode & 0xf4) == 0xe4 || (i->opcode & 0xfc) == 0x6c));
 }
 
