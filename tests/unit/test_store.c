@@ -245,6 +245,17 @@ static void guest_changes(void)
     pt_unlock(dom);
 }
 
+/* Whatever guest_changes() has made of it, it is no table any more. With the lock held. */
+static void let_go_of_spare(void)
+{
+    while (pt_drain_orphans(dom))
+        ;
+    if (pt_own_level(dom, spare)) {
+        (void)pt_update_node(dom, table[2], 2, 3, 0, 0);
+        (void)pt_unpin(dom, spare);
+    }
+}
+
 static int go_on(int (*change)(struct domain *d), unsigned give_way)
 {
     int rc;
@@ -506,12 +517,7 @@ static void a_store_that_ends_in_a_report_is_given_up_as_a_whole(void **state)
     (void)state;
     start_log(0);
     pt_lock(dom);
-    while (pt_drain_orphans(dom))
-        ;
-    if (pt_own_level(dom, spare)) {
-        (void)pt_update_node(dom, table[2], 2, 3, 0, 0);
-        (void)pt_unpin(dom, spare);
-    }
+    let_go_of_spare();
     domain_flush_stale(dom);
     take_all();
     assert_int_equal(pt_pin(dom, spare, 1), AGAIN);
@@ -599,12 +605,7 @@ static void tables_are_reported(void **state)
     (void)state;
     start_log(0);
     pt_lock(dom);
-    while (pt_drain_orphans(dom))
-        ;
-    if (pt_own_level(dom, spare)) {
-        (void)pt_update_node(dom, table[2], 2, 3, 0, 0);
-        (void)pt_unpin(dom, spare);
-    }
+    let_go_of_spare();
     pt_unlock(dom);
     assert_int_equal(make_report(dom, &r), 0);
     assert_int_equal(make_report(dom, &r), 0);
@@ -940,12 +941,7 @@ static void mirrored_for_good_there_may_be_no_more_tables(void **state)
     (void)state;
     take_exposing(store_exposing);
     pt_lock(dom);
-    while (pt_drain_orphans(dom))
-        ;
-    if (pt_own_level(dom, spare)) {
-        (void)pt_update_node(dom, table[2], 2, 3, 0, 0);
-        (void)pt_unpin(dom, spare);
-    }
+    let_go_of_spare();
     domain_flush_stale(dom);
     take_all();
     assert_int_equal(pt_pin(dom, spare, 1), -ENOMEM);
