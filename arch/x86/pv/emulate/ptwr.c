@@ -234,7 +234,7 @@ static bool two_byte_write(struct pt_write *w, const struct cpu_regs *regs)
     case 0xbb:          return bit_write(w, regs);
     case 0xb0 ... 0xb1: return cmpxchg_write(w, regs);
     case 0xc0 ... 0xc1: return from_reg(w, regs, PTW_XADD);
-    case 0xc3:          return w->bytes >= 4 && !w->insn.rep && from_reg(w, regs, PTW_MOV);
+    case 0xc3:          return w->bytes >= 4 && !w->insn.prefixed && from_reg(w, regs, PTW_MOV);
     case 0xc7:          return cmpxchg8b(w, regs);
     default:            return false;
     }
