@@ -1,6 +1,7 @@
 /* CPU policies and TSC modes: the copying to and from tools; what they mean is the machine layer's. */
 #include <asm/time.h>
 #include <pvisor/cpu_policy.h>
+#include <pvisor/fetch.h>
 #include <pvisor/frame.h>
 #include "internal.h"
 
@@ -43,8 +44,12 @@ s64 dc_get_cpu_policy(struct domain *d, struct xen_domctl *op, gva_t)
 static s64 take_policy(struct domain *d, const struct xen_domctl_cpu_policy *p, struct policy_arrays *a,
                        struct cpu_policy_error *e)
 {
-    if (copy_from_guest(a->leaves, gva(p->leaves), p->nr_leaves * sizeof(*a->leaves)) ||
-        copy_from_guest(a->msrs, gva(p->msrs), p->nr_msrs * sizeof(*a->msrs)))
+    u32 mark = fetch_mark();
+
+    if (copy_from_guest(a->leaves, gva(p->leaves), p->nr_leaves * sizeof(*a->leaves)))
+        return -EFAULT;
+    fetch_forget(mark);     /* neither list builds on the other, and they may overlap */
+    if (copy_from_guest(a->msrs, gva(p->msrs), p->nr_msrs * sizeof(*a->msrs)))
         return -EFAULT;
     return cpu_policy_set(d, a->leaves, p->nr_leaves, a->msrs, p->nr_msrs, e);
 }

@@ -287,8 +287,8 @@ static void kill_all(void)
 
 static void begin(void)
 {
-    static struct vcpu *no_vcpus[NR_CPUS];
-    static struct domain idle = { .vcpu = no_vcpus };
+    static struct vcpu idle_vcpu, *idle_vcpus[NR_CPUS] = { &idle_vcpu };
+    static struct domain idle = { .vcpu = idle_vcpus };
     static bool booted;
 
     idle_domain = &idle;

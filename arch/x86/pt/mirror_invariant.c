@@ -131,6 +131,9 @@ static void twins(const struct domain *d, mfn_t m, mfn_t mirror, unsigned level,
     hole(f, mirror);
 }
 
+/* It could not get one: it waits, of no entry yet, for the store to end (store.c). */
+static bool waits_for_mirror(const struct domain *d, u32 w) { return d->arch.store_stops && w & FW_PARTIAL && !(w & FW_COUNT_MASK); }
+
 /* How many frames m's mirror has. */
 static unsigned mirror_look(const struct domain *d, mfn_t m)
 {
@@ -142,20 +145,22 @@ static unsigned mirror_look(const struct domain *d, mfn_t m)
         level = fw_type(w) - FT_L1 + 1u;
     if (level && !nr_frames_of(d, level))
         return 0;
+    if (waits_for_mirror(d, w) && mfn_eq(mirror, INVALID_MFN))
+        return 0;
     if (!CLAUSE("mirrored", mfn_eq(mirror, INVALID_MFN) == !level, "frame %#lx with type word %#x, mirror %#lx", m.v, w, mirror.v) || !level)
         return 0;
     twins(d, m, mirror, level, nr);
     return nr_frames_of(d, level);
 }
 
-/* While it begins or ends there are some mirrors, which nobody walks. */
+/* While it begins or ends there are some mirrors, which nobody walks; once ready they must be right, though nobody does yet. */
 void mirrors_look(const struct domain *d)
 {
     u64 frames = 0, end = min(nr_frames, d->arch.mirror_rows << 10);
 
     (void)CLAUSE("for good", d->arch.for_good != FOR_GOOD_TAKEN || d->arch.mirror_walked,
                  "d%u's entries may name memory without being present, and the hardware walks them", d->id);
-    if (!d->arch.mirror_walked || !d->arch.mirror || !d->regions)
+    if (!(d->arch.mirror_walked || d->arch.store == STORE_READY) || !d->arch.mirror || !d->regions)
         return;
     for (u64 m = 0; m < end; m++) {
         if (!d->arch.mirror[m >> 10] && !domain_has_region(d, m))

@@ -1,6 +1,6 @@
 /*
- * One state of all those that differ in the names of frames. The code treats frames alike whatever their numbers, but for the teardown,
- * which goes from the lowest to the highest; so the frames of a domain that dies keep their names (keep_names).
+ * One state of all those that differ in the names of frames. The code treats frames alike whatever their numbers, but for the walks of a
+ * teardown and of a change of the store, which go from the lowest to the highest; until they are done frames keep their names.
  *
  * What is forgotten, since nothing but its comparison with 0, or nothing, reads it: how far stale and flushed have come, but not whether
  * they differ; the contents and the order of mirrors that were given up; how many were since the last flush on their account.
@@ -43,23 +43,25 @@ static void rename_known(struct known_table *known)
 static void rename_domain(struct domain *d)
 {
     struct arch_vcpu *v = &d->vcpu[0]->arch;
-    u32 row[FRAMES_MAX];
+    u32 row[FRAMES_MAX], *numbers = mirror_numbers(d);
 
     for (unsigned i = 0; i < d->arch.nr_orphans; i++)
         d->arch.orphans[i] = renamed_mfn(d->arch.orphans[i]);
     rename_known(&d->arch.known_l1);
     rename_known(&d->arch.known_mirrored_l1);
     d->arch.mirror_dead = renamed_link(d->arch.mirror_dead);
-    for (unsigned n = 0; d->arch.mirror && n < nr_all; n++)
-        row[new_mfn[FRAME_FIRST + n] - FRAME_FIRST] = (u32)renamed(d->arch.mirror[0][FRAME_FIRST + n]);
-    if (d->arch.mirror)
-        memcpy(&d->arch.mirror[0][FRAME_FIRST], row, nr_all * sizeof(*row));
+    for (unsigned n = 0; numbers && n < nr_all; n++)
+        row[new_mfn[FRAME_FIRST + n] - FRAME_FIRST] = (u32)renamed(numbers[n]);
+    if (numbers)
+        memcpy(numbers, row, nr_all * sizeof(*row));
     v->root_kernel = renamed_mfn(v->root_kernel);
     v->root_user = renamed_mfn(v->root_user);
     d->vcpu[0]->info_mfn = renamed_mfn(d->vcpu[0]->info_mfn);
     v->gdt_frames[0] = renamed_mfn(v->gdt_frames[0]);
     v->perdomain_l1[0] = renamed_entry(v->perdomain_l1[0]);
     v->cr3 = renamed_entry(v->cr3);
+    for (unsigned i = 0; i < ARRAY_SIZE(v->walked); i++)
+        v->walked[i] = renamed_entry(v->walked[i]);
     for (unsigned i = 0; v->monitor_l4 && i < 4; i++)
         v->monitor_l3[i] = renamed_entry(v->monitor_l3[i]);
     if (v->monitor_l4)
@@ -165,9 +167,11 @@ static void place_blocks(const u8 to[FRAMES_MAX])
     for (unsigned i = 0; i < NR_DOMAINS; i++) {
         struct domain *d = &guests.d[i];
 
-        for (unsigned n = 0; d->arch.mirror && n < nr_all; n++)
-            if (d->arch.mirror[0][FRAME_FIRST + n])
-                place_block(d->arch.mirror[0][FRAME_FIRST + n], to[n]);
+        const u32 *numbers = mirror_numbers(d);
+
+        for (unsigned n = 0; numbers && n < nr_all; n++)
+            if (numbers[n])
+                place_block(numbers[n], to[n]);
         sort_dead(d, &place);
     }
     for (unsigned b = 0; b < nr_blocks; b++)
@@ -262,7 +266,7 @@ void canonicalise(u8 to[FRAMES_MAX])
         to[n] = (u8)n;
     for (unsigned i = 0; i < NR_DOMAINS; i++)
         forget(&guests.d[i]);
-    if (!keep_names && !guests.d[0].dying && !guests.d[1].dying)
+    if (!keep_names && !keeps_order(&guests.d[0]) && !keeps_order(&guests.d[1]))
         name_frames(to);
     rename_frames(to);
 }

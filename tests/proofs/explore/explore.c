@@ -22,16 +22,19 @@ char *getenv(const char *name);
 /* --- Sizes: docs/verification.md says what is in them --------------------------------------------------------------------------------- */
 
 static const struct size sizes[] = {
-    { "tables",    { 2, 0 }, 0, 1, TABLES, 500000, false, false },
-    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, false },
-    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 2000000, false, false },
-    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, 2000000, false, false },
-    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000, false, false },
-    { "mirrors",   { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, true },
-    { "faults",    { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 5000000, false, true },
-    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000, false, false },
-    { "chain",     { FRAMES_MAX, 0 }, 0, 1, (TABLES | ROOTS) & ~KIND(TEARDOWN) & ~KIND(USER_ROOT), 5000000, true, false },
-    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), 20000000, false, false },
+    { "tables",    { 2, 0 }, 0, 1, TABLES, 500000, false, false, false, false },
+    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, false, false, false },
+    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 2000000, false, false, false, false },
+    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, 2000000, false, false, false, false },
+    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000, false, false, false, false },
+    { "mirrors",   { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, true, false, false },
+    { "faults",    { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 5000000, false, true, false, false },
+    { "store",     { 2, 0 }, 0, 1, TABLES | KIND(ROOT) | STORE, 20000000, false, false, true, false },
+    { "shortage",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), 20000000, false, false, true, false },
+    { "for_good",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), 20000000, false, false, true, true },
+    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000, false, false, false, false },
+    { "chain",     { FRAMES_MAX, 0 }, 0, 1, (TABLES | ROOTS) & ~KIND(TEARDOWN) & ~KIND(USER_ROOT), 5000000, true, false, false, false },
+    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), 20000000, false, false, false, false },
 };
 
 /* --- Where we are, and how we came there ---------------------------------------------------------------------------------------------- */
@@ -141,7 +144,7 @@ static void look_at_state(void)
 
 /*
  * What two ways of doing the same must agree in, and what a refusal leaves alone: not a type that nobody counts, nor what is remembered or
- * noted as stale, nor whether a table was named by others of its level some time.
+ * noted as stale, nor whether a table was named by others of its level some time, nor what there is of mirrors while these come and go.
  */
 struct essence {
     struct { u64 refs, type, slot[SLOTS_MAX]; } frame[FRAMES_MAX];
@@ -167,7 +170,7 @@ static void take_essence(struct essence *e)
         const struct vcpu *v = d->vcpu[0];
 
         e->d[i].tables = d->arch.nr_tables;
-        e->d[i].mirrors = d->arch.nr_mirror_frames;
+        e->d[i].mirrors = size->changes ? 0 : d->arch.nr_mirror_frames;
         e->d[i].frames = d->tot_pages;
         e->d[i].orphans = d->arch.nr_orphans;
         memcpy(e->d[i].orphan, d->arch.orphans, d->arch.nr_orphans * sizeof(mfn_t));
@@ -185,7 +188,7 @@ static bool same_essence(const struct essence *a, const struct essence *b) { ret
 
 static struct essence before;           /* of the state from which steps are made */
 /* In it: whoever is refused may have taken a partial table apart; and long ways take apart what is left over first, short ones later. */
-static bool any_partial, any_orphan;
+static bool any_partial, any_orphan, any_waits;     /* any_waits: for all vCPUs to rest, which they do meanwhile */
 
 static void look_at_dead(const struct domain *d)
 {
@@ -239,6 +242,7 @@ static s64 finish(s64 rc)
     for (unsigned n = 0, looks = nr_decisions; rc == -ERESTART_HYPERCALL && !wrong; n++, looks = nr_decisions) {
         step_begins();
         nr_decisions = looks;
+        machine_rest();
         rc = op_resume();
         wrong = n == 100 ? "it is never done" : step_ends();
     }
@@ -264,7 +268,7 @@ static void look_at_interrupted(struct op op, s64 rc, const struct essence *afte
     at_last_rc = finish(at_last_rc);
     looks[1] = nr_decisions;
     take_essence(&at_last);
-    if (!any_partial && (at_last_rc != rc || !same_essence(&at_last, after)))
+    if (!any_partial && !any_waits && (at_last_rc != rc || !same_essence(&at_last, after)))
         failed("interrupted and resumed, it comes to another end: %ld, not %ld", (long)at_last_rc, (long)rc);
     state_back();
 }
@@ -316,6 +320,8 @@ static void attempt(struct op op)
     struct essence after;
     unsigned looks;
     s64 rc = step(op);
+    /* For all vCPUs to rest, or for mirrors. */
+    bool waits = guests.d[op.domain].arch.store_holds || (size->for_good && op.value == ABSENT);
 
     looks = nr_decisions;
     if (rc != -ERESTART_HYPERCALL)
@@ -323,13 +329,13 @@ static void attempt(struct op op)
     note_state(op);
     state_back();
     if (rc == -ERESTART_HYPERCALL) {
-        if (!any_partial)
+        if (!any_partial && !waits)
             failed("it gives way, though nobody asks for that");
         rc = finish(step(op));
         take_essence(&after);
         state_back();
     }
-    if (rc < 0 && !any_partial && !same_essence(&after, &before))
+    if (rc < 0 && !any_partial && !op_renames(op) && !same_essence(&after, &before))
         failed("it is refused (%ld), and yet changes something", (long)rc);
     if (!by_long_ways && !any_orphan)
         by_the_other_ways(op, rc, &after);
@@ -352,6 +358,7 @@ static void explore(void)
         state_enter(here);
         take_essence(&before);
         any_partial = false;
+        any_waits = guests.d[0].arch.store_holds || guests.d[1].arch.store_holds;
         any_orphan = guests.d[0].arch.nr_orphans || guests.d[1].arch.nr_orphans;
         for (unsigned n = 0; n < nr_all; n++)
             any_partial |= !!(fake_types[FRAME_FIRST + n] & FW_PARTIAL);

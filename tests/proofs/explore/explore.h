@@ -44,12 +44,14 @@ struct size {
     u64 most;                           /* states; more are a failure */
     bool chain;                         /* a whole tree, of which no frame is anything else: docs/verification.md */
     bool mirrored;                      /* in formats that can be walked in place, too */
+    bool changes;                       /* walked in place until somebody begins to mirror it, and again when that ends */
+    bool for_good;                      /* what names memory without being present is not refused: such a domain is mirrored for good */
 };
 extern const struct size *size;
 extern const struct pt_format *fmt;
 /* The first frame of a chain is one of data; with four levels there is none, or there would be too many states. */
 static inline unsigned chain_level(unsigned frame) { return frame + (fmt->levels == 4); }
-extern bool mirrored;                   /* the CPUs walk mirrors of the tables (arch/x86/pt/mirror.c) */
+extern bool mirrored;                   /* there may be mirrors of the tables (arch/x86/pt/mirror.c) */
 extern unsigned nr_all, nr_blocks;      /* frames; blocks in the pool */
 extern unsigned slot_index[SLOTS_MAX];  /* in a table; a PAE guest's level 3 has only the first four entries */
 
@@ -59,6 +61,15 @@ extern struct guests {
     u64 perdomain[NR_DOMAINS][32];      /* where the pages of descriptor tables are mapped */
 } guests __attribute__((aligned(64)));
 extern int explore_short_ways;          /* whether short ways are taken: docs/short-ways.md */
+
+/* What else of the machine may change, while the store does: the row of mirrors' numbers that domain 1 has, and whether memory is short. */
+extern struct changing { u32 *row; bool short_of_memory; } changing;
+/* Numbers of the frames' mirrors; NULL: d has none. */
+static inline u32 *mirror_numbers(const struct domain *d) { return d->arch.mirror && d->arch.mirror[0] ? &d->arch.mirror[0][FRAME_FIRST] : NULL; }
+/* All vCPUs rest: what waits for that is done. */
+void machine_rest(void);
+/* Whether an order of the frames is that of a walk under way. */
+static inline bool keeps_order(const struct domain *d) { return d->dying || d->arch.store_at; }
 
 void machine_init(enum pt_format_id format);
 static inline mfn_t frame_mfn(unsigned frame) { return mfn_kept(FRAME_FIRST + frame); }
@@ -108,7 +119,8 @@ u64 states_bytes(void);
 
 enum kind {
     WRITE, WRITE_AD, WRITE_LATE, PIN, UNPIN, ROOT, USER_ROOT, CLEAR, EMULATE, EMULATE_LATE, VA, WRITE_VA, ACCESS,
-    DESCRIPTORS, INFO, GIVE_UP, POPULATE, WITHDRAW, FOREIGN, GRANT_MAP, GRANT_UNMAP, TEARDOWN, NR_KINDS
+    DESCRIPTORS, INFO, GIVE_UP, POPULATE, WITHDRAW, FOREIGN, GRANT_MAP, GRANT_UNMAP, TEARDOWN,
+    BEGIN, END, REST, SHORTAGE, NR_KINDS
 };
 #define KIND(k) (1u << (k))
 #define TABLES (KIND(WRITE) | KIND(WRITE_LATE) | KIND(PIN) | KIND(UNPIN) | KIND(CLEAR) | KIND(TEARDOWN))
@@ -116,6 +128,8 @@ enum kind {
 #define WAYS (KIND(WRITE_AD) | KIND(EMULATE) | KIND(EMULATE_LATE))
 #define USES (KIND(DESCRIPTORS) | KIND(INFO))
 #define BALLOON (KIND(GIVE_UP) | KIND(POPULATE) | KIND(WITHDRAW))
+#define WALKS (KIND(TEARDOWN) | KIND(BEGIN) | KIND(END))    /* over all frames of a domain */
+#define STORE (KIND(BEGIN) | KIND(END) | KIND(REST))
 #define OTHERS (KIND(FOREIGN) | KIND(GRANT_MAP) | KIND(GRANT_UNMAP))
 
 /* An entry's value names a frame, or one of those that are none. CLEAN: writable, not yet written; with that, RO is not accessed yet. */
@@ -132,8 +146,9 @@ struct op {
 
 /* Each operation that may have an effect in the present state, one after the other. */
 void for_each_op(void (*attempt)(struct op op));
-/* Before the step of this one begins: a domain's end takes its frames in every order. */
+/* Before the step of this one begins: what walks over a domain's frames takes them in every order. */
 void op_prepare(struct op op, u8 to[FRAMES_MAX]);        /* to: the names that frames get by it */
+bool op_renames(struct op op);
 /* Makes one: what the hypercall returns, or for others 0 or an error. */
 s64 op_run(struct op op);
 s64 op_resume(void);            /* the last one, which returned -ERESTART_HYPERCALL */

@@ -31,16 +31,13 @@ u64 fake_direct_map, fake_refs[MFN_END] __attribute__((aligned(64))), fake_m2p[M
 u32 fake_types[MFN_END] __attribute__((aligned(64)));
 const char zero_page[PAGE_SIZE];
 
-/* Nobody copies a domain's memory, and the store stays what the format has from the beginning: unit test_store.c has these. */
+/* Nobody copies a domain's memory: unit test_store.c has that. */
 u32 nr_dirty_logs;
 void frame_log_dirty(mfn_t m) { (void)m; }
 void dirty_log_mark(struct domain *d, mfn_t m) { (void)d, (void)m; }
 bool dirty_log_has(const struct domain *d, mfn_t m) { (void)d, (void)m; return true; }
 void log_dirty_leaf(struct domain *d, u64 e) { (void)d, (void)e; }
 bool may_write_unlogged(const struct domain *d, u64 e) { (void)d, (void)e; return true; }
-int mirror_wanted(struct domain *d, mfn_t m, unsigned level) { return mirror_alloc(d, m, level); }
-bool mirror_wanted_for_good(struct domain *d) { (void)d; return false; }
-void pt_mirror_step(struct domain *d) { (void)d; }
 
 /* No device has an IOMMU here. */
 bool iommu_on, dma_exact;
@@ -86,7 +83,7 @@ static void learn(struct known *k, const struct domain *d)
 
 static void learn_mirrors(const struct domain *d)
 {
-    for (unsigned n = 0; d->arch.mirror && n < nr_all; n++) {
+    for (unsigned n = 0; mirror_numbers(d) && n < nr_all; n++) {
         mfn_t block = mirror_of(d, frame_mfn(n));
 
         for (unsigned i = 0; !mfn_eq(block, INVALID_MFN) && i < BLOCK; i++)
@@ -100,7 +97,7 @@ static void flushed(struct domain *d)
 
     memset(k, 0, sizeof(*k));
     learn(k, d);
-    if (!d->arch.mirrored)
+    if (!mirrored)
         return;
     memset(walkable, 0, sizeof(walkable));
     for (unsigned i = 0; i < NR_DOMAINS; i++)
@@ -251,6 +248,24 @@ struct domain *domain_get_owner(u32 id)
     return &guests.d[id - 1];
 }
 
+/* vCPUs rest between steps: so whoever waits for that need not. Nothing else runs what is scheduled than machine_rest(). */
+void domain_pause(struct domain *d) { d->pause_count++; }
+void domain_pause_nowait(struct domain *d) { d->pause_count++; }
+void domain_unpause(struct domain *d) { d->pause_count--; }
+void tasklet_schedule(struct tasklet *t) { t->queued = true; }
+
+void machine_rest(void)
+{
+    for (unsigned i = 0; i < NR_DOMAINS; i++) {
+        struct tasklet *t = &guests.d[i].arch.store_rest;
+
+        if (!t->queued)
+            continue;
+        t->queued = false;
+        t->fn(t->data);
+    }
+}
+
 void domain_ref(struct domain *d) { d->refs++; }
 void domain_put(struct domain *d) { d->refs--; }
 struct domain xen_domain = { .id = DOMID_XEN, .refs = 1 };
@@ -300,7 +315,9 @@ int guest_read_abi_(const struct abi_desc *d, void *internal, gva_t src)
 #define NOBODYS ((u64)DOMID_INVALID << FR_OWNER_SHIFT)
 #define OURS    ((u64)DOMID_XEN << FR_OWNER_SHIFT)
 static u64 fixed_next;
-static bool pool_is_open;               /* what is allocated from now on is mirrors */
+static bool pool_is_open;               /* what is allocated from now on is mirrors, and their row */
+static void *row_page;
+struct changing changing __attribute__((aligned(64)));
 
 mfn_t alloc_frames(unsigned order, unsigned)
 {
@@ -309,6 +326,8 @@ mfn_t alloc_frames(unsigned order, unsigned)
         fake_refs[fixed_next] = OURS;
         return mfn_kept(fixed_next++);
     }
+    if (changing.short_of_memory)
+        return INVALID_MFN;
     for (u64 m = POOL_FIRST; m < POOL_FIRST + nr_blocks * BLOCK; m += BLOCK) {
         if (fake_refs[m] != NOBODYS)
             continue;
@@ -351,17 +370,36 @@ void free_frames(mfn_t m, unsigned order)
     }
 }
 
-void *alloc_pages(unsigned order)
+void *alloc_pages(unsigned)
 {
-    mfn_t m = alloc_frames(order, 0);
-
-    return mfn_eq(m, INVALID_MFN) ? NULL : mfn_to_virt(m);
+    if (!pool_is_open)
+        return mfn_to_virt(alloc_frames(0, 0));
+    BUG_ON(changing.row);
+    return changing.short_of_memory ? NULL : row_page;
 }
 
-void free_pages(void *p, unsigned) { BUG_ON(p); }
+void free_pages(void *p, unsigned)
+{
+    BUG_ON(p && p != row_page);
+    if (p)
+        memset((u32 *)p + FRAME_FIRST, 0, nr_all * sizeof(u32));
+}
 mfn_t virt_to_mfn(const void *p) { return mfn_kept(((u64)p - DIRECTMAP_START) >> PAGE_SHIFT); }
-void *xzalloc_bytes(size_t bytes) { return calloc(1, bytes); }
-void xfree(void *p) { free(p); }
+
+/* The only thing of which there may be more and less: domain 1's rows of mirrors' numbers, of which it needs one. */
+void *xzalloc_bytes(size_t bytes)
+{
+    if (!pool_is_open)
+        return calloc(1, bytes);
+    BUG_ON(bytes > sizeof(changing.row) || guests.d[0].arch.mirror);
+    return changing.short_of_memory ? NULL : &changing.row;
+}
+
+void xfree(void *p)
+{
+    BUG_ON(p != &changing.row);
+    changing.row = NULL;
+}
 
 /* The hypervisor's entries: ones that no guest may have. */
 #define HYP_ENTRY (HYP_MFN << PAGE_SHIFT | PTE_P | PTE_RW)
@@ -382,8 +420,10 @@ const char *step_ends(void)
     }
     for (unsigned i = 0; i < NR_DOMAINS; i++) {
         look_at_known(&guests.d[i]);
-        if (guests.d[i].refs != 1)
+        if (guests.d[i].refs != 1u + guests.d[i].arch.store_holds)
             wrong = "a reference to a domain is lost";
+        if (guests.d[i].pause_count != guests.d[i].arch.store_holds || guests.d[i].arch.store_rest.queued != guests.d[i].arch.store_holds)
+            wrong = "a domain is paused, and nothing will let it go on";
         if (guests.d[i].arch.pt_lock.t.serving || guests.d[i].page_lock.t.serving)
             wrong = "a lock is still held";
     }
@@ -468,6 +508,9 @@ static void add_domain(unsigned i)
 static void find_lines(void)
 {
     find_page_lines();
+    add_lines(&changing, sizeof(changing));
+    if (size->changes)
+        add_lines((u32 *)row_page + FRAME_FIRST, nr_all * sizeof(u32));
     for (unsigned i = 0; i < NR_DOMAINS; i++)
         add_domain(i);
     add_lines(&fake_refs[FRAME_FIRST], nr_all * sizeof(u64));
@@ -479,7 +522,7 @@ static void find_lines(void)
     for (u64 m = POOL_FIRST; m < POOL_FIRST + nr_blocks * BLOCK; m++)
         add_page(m);
     for (unsigned i = 0; i < NR_DOMAINS; i++) {
-        if (guests.d[i].arch.mirror)
+        if (mirror_numbers(&guests.d[i]))
             add_lines(&guests.d[i].arch.mirror[0][FRAME_FIRST], nr_all * sizeof(u32));
         if (guests.v[i].arch.monitor_l4) {
             add_lines(guests.v[i].arch.monitor_l4, 64);
@@ -539,8 +582,10 @@ static void init_domain(unsigned i)
     d->max_vcpus = 1;
     d->arch.fmt = fmt;
     d->arch.word = fmt->word_bits == 64 ? ABI_64 : ABI_32;
-    d->arch.mirrored = d->arch.mirror_walked = mirrored;
-    d->arch.store = mirrored && fmt->pte_bytes == 8 ? STORE_MIRRORED : STORE_IN_PLACE;
+    d->arch.mirrored = d->arch.mirror_walked = mirrored && !size->changes;
+    d->arch.store = d->arch.mirrored && fmt->pte_bytes == 8 ? STORE_MIRRORED : STORE_IN_PLACE;
+    d->arch.for_good = size->for_good ? FOR_GOOD_NOT : FOR_GOOD_DENIED;
+    pt_store_init(d);
     d->arch.known_l1 = d->arch.known_mirrored_l1 = no_known_table;
     d->arch.perdomain_l3_mfn = mfn_kept(HYP_MFN);
     d->arch.l1tf_span = MFN_END << PAGE_SHIFT;
@@ -550,10 +595,11 @@ static void init_domain(unsigned i)
         d->arch.mirror[0] = alloc_pages(0);
     guests.vcpus[i] = v;
     v->domain = d;
-    v->arch.kernel_mode = true;
+    v->is_initialised = v->arch.kernel_mode = true;
     v->info_mfn = v->arch.root_kernel = v->arch.root_user = v->arch.gdt_frames[0] = INVALID_MFN;
     v->arch.perdomain_l1 = guests.perdomain[i];
     BUG_ON(mirror_init_vcpu(v));
+    pv_make_cr3(v);
     d->regions[0] = 1UL << (FRAME_FIRST >> 9);
     for (unsigned n = 0; n < min(size->frames[i], nr_all); n++)
         BUG_ON(mfn_eq(domain_alloc_frames(d, 0, 0), INVALID_MFN));
@@ -565,7 +611,7 @@ void machine_init(enum pt_format_id format)
     nr_all = size->chain ? fmt->levels + 1u - chain_level(0) : size->frames[0] + size->frames[1] + size->free;
     keep_names = size->chain;
     nr_frames = FRAME_FIRST + nr_all;
-    mirrored = fmt->id == PT32 || size->mirrored;
+    mirrored = fmt->id == PT32 || size->mirrored || size->changes;
     nr_blocks = mirrored ? (size->frames[1] ? 3 : 2) * nr_all : 0;
     BUG_ON(nr_all > FRAMES_MAX);
     /* One of the first four entries, for PAE's level 3 the last of them, which it must have; and one of the table's middle. */
@@ -580,6 +626,7 @@ void machine_init(enum pt_format_id format)
     frames_count_in(counts);
     for (unsigned i = 0; i < NR_DOMAINS; i++)
         init_domain(i);
+    row_page = alloc_pages(0);
     pool_is_open = true;
     find_lines();
     if (size->chain)

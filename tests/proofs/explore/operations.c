@@ -139,7 +139,7 @@ static s64 access_by(struct vcpu *v, struct op op)
 {
     u64 *e = (u64 *)mfn_to_virt(frame_mfn(op.frame)) + slot_index[op.slot];
 
-    if (mirrored)
+    if (v->domain->arch.mirror_walked)
         return mirror_fault(v, v->arch.root_kernel, address_of(op), PF_USER | (op.level ? PF_WRITE : 0)) ? 0 : -EFAULT;
     *e |= PTE_A | (op.level ? PTE_D : 0);
     return 0;
@@ -255,6 +255,7 @@ static int drop_vcpu(struct domain *d, struct vcpu *v)
     for (unsigned i = 0; i < 2; i++)
         if (!mfn_eq(roots[i], INVALID_MFN) && pt_put_table(d, roots[i]))
             rc = -ERESTART_HYPERCALL;
+    pv_make_cr3(v);
     return rc;
 }
 
@@ -275,6 +276,31 @@ static s64 teardown(struct domain *d)
     return rc;
 }
 
+/* As its controller calls again until it is done, at once unless it was asked to give way. */
+static s64 change_store(struct domain *d, int (*change)(struct domain *d))
+{
+    int rc;
+
+    do
+        rc = change(d);
+    while (rc == -ERESTART_HYPERCALL && !(decisions & ((1UL << nr_decisions) - 1)));
+    if (!rc && d->arch.store != (change == pt_mirror_begin || d->arch.for_good == FOR_GOOD_TAKEN ? STORE_MIRRORED : STORE_IN_PLACE))
+        failed("a change of the store is done, as it says, and is not");
+    return rc;
+}
+
+static s64 rest(void)
+{
+    machine_rest();
+    return 0;
+}
+
+static s64 shortage(void)
+{
+    changing.short_of_memory ^= true;
+    return 0;
+}
+
 /* The nth order. */
 static void permutation(unsigned nth, u8 to[FRAMES_MAX])
 {
@@ -291,10 +317,12 @@ static void permutation(unsigned nth, u8 to[FRAMES_MAX])
     }
 }
 
+bool op_renames(struct op op) { return KIND(op.kind) & WALKS && op.path; }
+
 void op_prepare(struct op op, u8 to[FRAMES_MAX])
 {
-    permutation(op.kind == TEARDOWN ? op.path : 0, to);
-    if (op.kind == TEARDOWN && op.path)
+    permutation(op_renames(op) ? op.path : 0, to);
+    if (op_renames(op))
         rename_frames(to);
 }
 
@@ -306,7 +334,7 @@ s64 op_run(struct op op)
     u64 e = value_of(op);
 
     last = op;
-    cpu_info()->current_vcpu = op.kind == TEARDOWN ? guests.d[!op.domain].vcpu[0] : v;
+    cpu_info()->current_vcpu = KIND(op.kind) & (WALKS | KIND(REST)) ? guests.d[!op.domain].vcpu[0] : v;
     switch ((enum kind)op.kind) {
     case WRITE:        return mmu_update(m, index_of(op.slot), MMU_NORMAL_PT_UPDATE, e, DOMID_SELF);
     case WRITE_AD:     return mmu_update(m, index_of(op.slot), MMU_PT_UPDATE_PRESERVE_AD, e, DOMID_SELF);
@@ -330,6 +358,10 @@ s64 op_run(struct op op)
     case GRANT_MAP:
     case GRANT_UNMAP:  return grant(d, op);
     case TEARDOWN:     return teardown(d);
+    case BEGIN:        return change_store(d, pt_mirror_begin);
+    case END:          return change_store(d, pt_mirror_end);
+    case REST:         return rest();
+    case SHORTAGE:     return shortage();
     case NR_KINDS:     break;
     }
     BUG();
@@ -340,7 +372,7 @@ s64 op_resume(void)
 {
     if (last.kind == WRITE_LATE)
         last.kind = WRITE;
-    else if (last.kind != TEARDOWN && last.kind != VA)
+    else if (!(KIND(last.kind) & (WALKS | KIND(VA))))
         return call_again();
     return op_run(last);
 }
@@ -422,7 +454,7 @@ static void each_change(struct op op)
         if (level > 1 && guests.d[op.domain].arch.nr_orphans)
             each_value(op, true);
         op.kind = ACCESS;
-        for (op.level = 0; level && !mirrored && op.level < 2; op.level++) {
+        for (op.level = 0; level && !guests.d[op.domain].arch.mirror_walked && op.level < 2; op.level++) {
             u64 e = entry_at(op.frame, slot_index[op.slot]);
 
             if (e & PTE_P && (!op.level || (level == 1 && e & PTE_RW)))
@@ -475,7 +507,7 @@ static void each_of_address(struct op op)
         op.kind = VA;
         each_value(op, true);
         op.kind = ACCESS;
-        for (op.level = 0; mirrored && op.level < 2; op.level++)
+        for (op.level = 0; guests.d[op.domain].arch.mirror_walked && op.level < 2; op.level++)
             attempt(op);
         op.kind = WRITE_VA;
         for (op.level = 0; op.level < 2; op.level++)
@@ -485,14 +517,36 @@ static void each_of_address(struct op op)
     }
 }
 
-/* So many orders of the frames in which a domain's end may find them. */
-static unsigned nr_orders(void)
+/* So many orders of the frames in which what walks over them may find them. */
+static unsigned nr_orders(const struct domain *d)
 {
     unsigned n = 1;
 
-    for (unsigned i = 2; i <= nr_all && size->frames[1] == 0 && nr_all <= 3; i++)
+    for (unsigned i = 2; i <= nr_all && !keeps_order(d) && size->frames[1] == 0 && nr_all <= 3; i++)
         n *= i;
     return n;
+}
+
+/* What the control domain does, and nobody else; what was interrupted it goes on with in the order in which it began. */
+static void each_of_control(struct domain *d, struct op op)
+{
+    static const u8 walks[] = { TEARDOWN, BEGIN, END };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(walks); i++) {
+        unsigned nr = nr_orders(d);
+
+        op.kind = walks[i];
+        for (unsigned order = 0; order < nr; order++) {
+            op.path = (u8)order;
+            attempt(op);
+        }
+    }
+    op.path = 0;
+    op.kind = REST;
+    if (d->arch.store_holds)
+        attempt(op);
+    op.kind = SHORTAGE;
+    attempt(op);
 }
 
 void for_each_op(void (*fn)(struct op op))
@@ -504,14 +558,9 @@ void for_each_op(void (*fn)(struct op op))
 
         if (!size->frames[i] || d->dying == DOMAIN_DEAD)
             continue;
-        op.kind = TEARDOWN;
-        for (unsigned order = 0; order < (d->dying ? 1 : nr_orders()); order++) {
-            op.path = (u8)order;
-            attempt(op);
-        }
-        if (d->dying)
+        each_of_control(d, op);
+        if (d->dying || d->arch.store_holds)
             continue;
-        op.path = 0;
         for (op.frame = 0; op.frame < nr_all; op.frame++)
             each_of_frame(op);
         op.frame = 0;
@@ -531,6 +580,7 @@ static const char *const kind_names[NR_KINDS] = {
     [VA] = "update_va_mapping", [WRITE_VA] = "write to a mapped table", [ACCESS] = "access", [DESCRIPTORS] = "set_gdt",
     [INFO] = "register_vcpu_info", [GIVE_UP] = "decrease_reservation", [POPULATE] = "increase_reservation", [WITHDRAW] = "exchange",
     [FOREIGN] = "mmu_update of another's frame", [GRANT_MAP] = "grant map", [GRANT_UNMAP] = "grant unmap", [TEARDOWN] = "end of the domain",
+    [BEGIN] = "mirrors begin", [END] = "mirrors end", [REST] = "all vCPUs rest", [SHORTAGE] = "memory is short, or is no longer",
 };
 
 static void print_value(struct op op, const char *names)
@@ -554,7 +604,7 @@ void op_print(struct op op, const char *names)
     static const u32 of_address = KIND(VA) | KIND(WRITE_VA);
 
     printf("d%u: %s", op.domain + 1, kind_names[op.kind]);
-    if (KIND(op.kind) & of_entry || (op.kind == ACCESS && !mirrored))
+    if (KIND(op.kind) & of_entry || (op.kind == ACCESS && !guests.d[op.domain].arch.mirror_walked))
         printf(" %c[%u]", names[op.frame], index_of(op.slot));
     else if (KIND(op.kind) & of_address || op.kind == ACCESS)
         printf(" at %#lx", (unsigned long)address_of(op));
@@ -562,7 +612,7 @@ void op_print(struct op op, const char *names)
         printf(" %c as L%u", names[op.frame], op.level);
     else if (op.kind == USER_ROOT && !op.level)
         printf(" none");
-    else if (op.kind != TEARDOWN && op.kind != POPULATE)
+    else if (!(KIND(op.kind) & (WALKS | KIND(POPULATE) | KIND(REST) | KIND(SHORTAGE))))
         printf(" %c", names[op.frame]);
     if (op.kind == WRITE_VA)
         printf(" + entry %u", slot_index[op.slot]);
