@@ -300,6 +300,7 @@ static void begin(void)
     setup(NULL);
     op_at = fake_guest_alloc(sizeof(struct xen_domctl) + sizeof(struct xen_sysctl) + sizeof(struct xen_platform_op));
     data_at = fake_guest_alloc(DATA_BYTES);
+    control->sched.pool = &pool;
     control->iomem = rangeset_new();
     control->ioports = rangeset_new();
     control->irqs = rangeset_new();

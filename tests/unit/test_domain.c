@@ -17,6 +17,7 @@
 #include <public/sched.h>
 #include <asm/pt_format.h>
 #include <pvisor/cpu_policy.h>
+#include <pvisor/cpupool.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/gnttab.h>
 #include <pvisor/hypercall.h>
@@ -71,7 +72,12 @@ int arch_domain_relinquish(struct domain *d)
 
 int sched_init_vcpu(struct vcpu *v) { (void)v; return 0; }
 #define NO_POOL 7
-int sched_init_domain(struct domain *d, u32 pool) { (void)d; return pool == NO_POOL ? -ENOENT : 0; }
+static struct cpupool first_pool = { .cpus = { { 1 } } };
+int sched_init_domain(struct domain *d, u32 pool)
+{
+    d->sched.pool = &first_pool;
+    return pool == NO_POOL ? -ENOENT : 0;
+}
 int cpupool_move_domain(struct domain *d, u32 id) { (void)d, (void)id; return 0; }
 void sched_destroy_vcpu(struct vcpu *v) { (void)v; }
 void sched_destroy_domain(struct domain *d) { (void)d; }

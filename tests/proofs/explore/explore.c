@@ -29,7 +29,8 @@ static const struct size sizes[] = {
     { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000, false, false, false, false },
     { "mirrors",   { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, true, false, false },
     { "faults",    { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 5000000, false, true, false, false },
-    { "store",     { 2, 0 }, 0, 1, TABLES | KIND(ROOT) | STORE, 20000000, false, false, true, false },
+    { "store",     { 2, 0 }, 0, 1, (TABLES | STORE) & ~KIND(TEARDOWN), 20000000, false, false, true, false },
+    { "chain_store", { FRAMES_MAX, 0 }, 0, 1, (TABLES | KIND(ROOT) | STORE) & ~KIND(TEARDOWN), 20000000, true, false, true, false },
     { "shortage",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), 20000000, false, false, true, false },
     { "for_good",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), 20000000, false, false, true, true },
     { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000, false, false, false, false },
@@ -386,7 +387,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; argc > 2 && i < ARRAY_SIZE(formats); i++)
         if (!strcmp(formats[i], argv[2]))
             format = (enum pt_format_id)i;
-    if (!size || format == NR_PT_FORMATS) {
+    if (!size || format == NR_PT_FORMATS || (size->changes && format == PT32)) {
         fprintf(stderr, "usage: explore SIZE pt64|pt32p|pt32 [long]\n");
         return 2;
     }
