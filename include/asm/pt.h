@@ -214,7 +214,8 @@ void pt_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e);
  * --- The store: whether the hardware walks d's tables in place or their mirrors; pt/store.c ---
  *
  * By the control domain, for another. begin: a domain with entries of 8 bytes becomes mirrored; of others there is nothing to do. 0,
- * -ENOMEM, or -ERESTART_HYPERCALL: to be called again, until it is neither. end: back again, 0 or -ERESTART_HYPERCALL.
+ * -ENOMEM, or -ERESTART_HYPERCALL: to be called again, until it is neither. end: back again, unless the guest itself wants to be mirrored;
+ * 0 or -ERESTART_HYPERCALL.
  */
 enum store { STORE_IN_PLACE, STORE_ALLOCATING, STORE_FILLING, STORE_READY, STORE_MIRRORED, STORE_ENDING };
 enum for_good { FOR_GOOD_NOT, FOR_GOOD_WANTED, FOR_GOOD_TAKEN, FOR_GOOD_DENIED };

@@ -11,9 +11,12 @@
 // SOURCES: arch/x86/pt/quick.c
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include <asm/dirty.h>
@@ -31,6 +34,7 @@
 #include "fake/invariant.h"
 #include "fake/mirrors.h"
 
+#include "../../arch/x86/pt/internal.h"
 #include "../../common/control/dirty_log.c"
 
 #define AGAIN (-ERESTART_HYPERCALL)
@@ -69,6 +73,10 @@ bool gnttab_for_writable(struct domain *d, u32 i, void (*fn)(struct domain *d, m
 }
 
 void evtchn_for_frames(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
+
+/* Lines that no limit keeps back. */
+static unsigned host_lines;
+void printk(const char *fmt, ...) { host_lines += fmt != NULL; }
 
 static u64 bitmap[ROOM / 64 + 1];
 static bool bitmap_fails;
@@ -150,6 +158,7 @@ static int setup_format(enum pt_format_id id)
     nr_tables_made = paused = 0;
     has_grants = false;
     waiting = NULL;
+    host_lines = 0;
     bitmap_fails = false;
     random_state = id + 1;
     make_tables();
@@ -429,6 +438,55 @@ static void our_slots_are_never_the_guests(void **state)
     assert_int_equal(frame_words(mfn_add(block, 3))[slot], hyp_l4[slot]);
 }
 
+/* --- Frames that change hands --------------------------------------------------------------------------------- */
+
+static mfn_t wanderer;
+static unsigned nr_looks;
+
+static u64 held_once_by(u16 id) { return (u64)id << FR_OWNER_SHIFT | FR_ALLOCATED | FR_COUNTED | 1; }
+
+static void protect_owners(int protection)
+{
+    u64 page = (u64)&frame_refs[wanderer.v] & ~(u64)(getpagesize() - 1);
+
+    assert_int_equal(mprotect((void *)page, (size_t)getpagesize(), protection), 0);
+}
+
+/* Somebody asks whose a frame is: just then another domain's table, which is none any more, becomes this one's. */
+static void comes_to_us(int signal)
+{
+    (void)signal;
+    protect_owners(PROT_READ | PROT_WRITE);
+    frame_types[wanderer.v] = 0;
+    frame_refs[wanderer.v] = held_once_by(1);
+}
+
+static int note_look(struct domain *d, mfn_t m)
+{
+    nr_looks += d == dom && mfn_eq(m, wanderer);
+    return 0;
+}
+
+static void a_frame_that_comes_meanwhile_is_no_table(void **state)
+{
+    struct sigaction on_access = { .sa_handler = comes_to_us }, before;
+
+    (void)state;
+    wanderer = new_frame(DATA + nr_tables_made++);
+    frame_refs[wanderer.v] = held_once_by(2);
+    frame_types[wanderer.v] = FW_TYPE(FT_L1) | FW_VALID | 1;
+    nr_looks = 0;
+    assert_int_equal(sigaction(SIGSEGV, &on_access, &before), 0);
+    pt_lock(dom);
+    dom->arch.store_at = wanderer.v;
+    protect_owners(PROT_NONE);
+    assert_int_equal(for_each_table(dom, note_look), 0);
+    pt_unlock(dom);
+    assert_int_equal(sigaction(SIGSEGV, &before, NULL), 0);
+    assert_int_equal(frame_refs[wanderer.v], held_once_by(1));
+    assert_int_equal(nr_looks, 0);
+}
+
 /* --- Without memory ---------------------------------------------------------------------------------------------- */
 
 static mfn_t taken[ARENA_NR];
@@ -475,6 +533,7 @@ static void a_mirror_that_is_missing_later_ends_it_too(void **state)
     assert_int_equal(pt_pin(dom, spare, 1), AGAIN);
     pt_unlock(dom);
     assert_int_equal(paused, 1);
+    assert_int_equal(host_lines, 0);    /* it can have that again and again, if it wants to be mirrored for good */
     vcpu.is_running = true;
     waiting->fn(waiting->data);
     assert_true(dom->arch.mirrored);
@@ -951,6 +1010,42 @@ static void mirrored_for_good_there_may_be_no_more_tables(void **state)
     expect_mirrored_for_good();
 }
 
+/* It may never ask for its entry again, but begin what the entry needs whenever an end of that gives way. */
+static void a_guest_that_insists_holds_up_no_end(void **state)
+{
+    unsigned times = 0;
+    int rc;
+
+    (void)state;
+    watch_absent_entries();
+    pt_lock(dom);
+    assert_int_equal(store_exposing(), AGAIN);
+    pt_unlock(dom);
+    do {
+        preempt_at(1, true);
+        while (dom->arch.store == STORE_ENDING || dom->arch.store == STORE_IN_PLACE)
+            pt_mirror_step(dom);
+        rc = pt_mirror_end(dom);
+        preempt_at(0, false);
+        assert_true(times++ < 100);
+    } while (rc == AGAIN);
+    assert_int_equal(rc, 0);
+    assert_int_equal(insist_on(store_exposing, 3), 0);
+    expect_mirrored_for_good();
+}
+
+/* A guest that wanted that before it changed its format. */
+static void what_is_always_mirrored_begins_nothing(void **state)
+{
+    (void)state;
+    dom->arch.for_good = FOR_GOOD_WANTED;
+    for (unsigned i = 0; i < 10; i++)
+        pt_mirror_step(dom);
+    assert_int_equal(dom->arch.store, STORE_IN_PLACE);
+    assert_int_equal(paused, 0);
+    check();
+}
+
 #define IN(setup, test) { #test " (" #setup ")", test, setup, teardown, NULL }
 #define IN_BOTH(test) IN(setup_64, test), IN(setup_pae, test)
 #define IN_ALL(test) IN_BOTH(test), IN(setup_32, test)
@@ -966,6 +1061,7 @@ int main(void)
         IN(setup_64, an_entry_that_comes_late_ends_copies_of_the_root),
         IN_ALL(no_report_makes_a_fault_the_guests),
         IN(setup_64, our_slots_are_never_the_guests),
+        IN_BOTH(a_frame_that_comes_meanwhile_is_no_table),
         IN_BOTH(a_mirror_that_cannot_be_had_ends_the_change),
         IN_BOTH(a_mirror_that_is_missing_later_ends_it_too),
         IN_BOTH(a_store_that_ends_in_a_report_is_given_up_as_a_whole),
@@ -983,6 +1079,8 @@ int main(void)
         IN_ALL(a_log_of_what_has_just_been_mirrored),
         IN_BOTH(an_exposing_entry_without_memory_is_refused),
         IN_BOTH(mirrored_for_good_there_may_be_no_more_tables),
+        IN_BOTH(a_guest_that_insists_holds_up_no_end),
+        IN(setup_32, what_is_always_mirrored_begins_nothing),
     };
 
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);

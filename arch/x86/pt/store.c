@@ -33,11 +33,26 @@
 
 /* --- The walk --- */
 
-static bool is_table(const struct domain *d, mfn_t m)
+static bool says_table(mfn_t m)
 {
     u32 w = read_once(frame_types[m.v]);
 
-    return frame_owner_id(m) == d->id && (pt_live_level(w) || w & FW_PARTIAL);
+    return pt_live_level(w) || w & FW_PARTIAL;
+}
+
+/*
+ * Held for the look: a frame that nobody holds goes from domain to domain, and its word may have said so when it was another's, or was
+ * nobody's and a note (asm/pt.h). A table of d's stays one while the lock is held.
+ */
+static bool is_table(const struct domain *d, mfn_t m)
+{
+    bool is;
+
+    if (likely(!says_table(m)) || !frame_take(m, d))
+        return false;
+    is = says_table(m);
+    frame_drop(m);
+    return is;
 }
 
 int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m))
@@ -212,6 +227,9 @@ int pt_mirror_begin(struct domain *d)
 
 /* --- End --- */
 
+/* What the guest wants, too, or has, stays: it would begin again after each end that gave way, and so hold up whoever wants that. */
+static bool is_guests(const struct domain *d) { return d->arch.for_good == FOR_GOOD_WANTED || d->arch.for_good == FOR_GOOD_TAKEN; }
+
 int pt_mirror_end(struct domain *d)
 {
     int rc;
@@ -221,7 +239,7 @@ int pt_mirror_end(struct domain *d)
     if (d->arch.store != STORE_ENDING) {
         domain_pause(d);
         pt_lock(d);
-        if (d->arch.for_good != FOR_GOOD_TAKEN)
+        if (!is_guests(d))
             stop(d, false);
         pt_unlock(d);
         domain_unpause(d);
@@ -300,7 +318,7 @@ int mirror_wanted(struct domain *d, mfn_t m, unsigned level)
     }
     if (!d->arch.store_stops) {
         d->arch.store_stops = true;
-        printk(LOG_WARNING "d%u: its page tables are mirrored no more: there is no memory for one more mirror\n", d->id);
+        domain_log(d, "its page tables are mirrored no more: there is no memory for one more mirror");
         let_all_rest(d);
     }
     return -RESTART;
@@ -332,7 +350,8 @@ void pt_mirror_step(struct domain *d)
 {
     int rc;
 
-    if (likely(read_once(d->arch.for_good) != FOR_GOOD_WANTED))
+    /* A guest may have changed its format since it wanted that. */
+    if (likely(read_once(d->arch.for_good) != FOR_GOOD_WANTED) || d->arch.fmt->pte_bytes == 4)
         return;
     pt_lock(d);
     if (d->arch.for_good == FOR_GOOD_WANTED) {
