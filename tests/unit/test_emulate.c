@@ -52,7 +52,14 @@ void pv_inject_trap(u8 vector, u32 error)
 void pv_inject_page_fault(u64 address, u32 error) { injected = 14, injected_address = address, (void)error; }
 void pv_toggle_mode(struct vcpu *v) { v->arch.kernel_mode = !v->arch.kernel_mode; }
 u64 pv_read_cr3(struct vcpu *v) { (void)v; return 0x123000; }
-int pv_write_cr3(struct vcpu *v, u64 cr3) { (void)v; cr3_written = cr3; return cr3 & 1 ? -EINVAL : 0; }
+int pv_write_cr3(struct vcpu *v, u64 cr3)
+{
+    (void)v;
+    cr3_written = cr3;
+    return cr3 & 1 ? -EINVAL : cr3 & 2 ? -ERESTART_HYPERCALL : 0;
+}
+static unsigned steps_to_mirrors;
+void pt_mirror_step(struct domain *d) { steps_to_mirrors += d == &dom; }
 int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 {
     (void)v;
@@ -584,6 +591,11 @@ static void control_registers(void **state)
     assert_int_equal(cr3_written, 0x5000);
     regs.rax = 0x5001;
     assert_false(RUN("\x0f\x22\xd8", &regs));
+    /* What the root waits for goes on before the instruction executes again: for ever, else. */
+    regs.rax = 0x5002;
+    assert_false(RUN("\x0f\x22\xd8", &regs));
+    assert_int_equal(regs.rip, (u64)code_page());
+    assert_int_equal(steps_to_mirrors, 1);
     assert_true(RUN("\x41\x0f\x20\xd9", &regs));            /* mov %cr3,%r9 */
     assert_int_equal(regs.r9, 0x123000);
     regs.rax = 0xdeadbeef000;

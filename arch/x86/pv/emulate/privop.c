@@ -5,6 +5,7 @@
 #include <asm/emulate.h>
 #include <asm/fpu.h>
 #include <asm/percpu.h>
+#include <asm/pt.h>
 #include <asm/pv.h>
 #include <asm/time.h>
 #include <asm/x86.h>
@@ -92,6 +93,7 @@ static bool op_write_cr(const struct insn *i, struct cpu_regs *regs, struct vcpu
         case 0:
             break;
         case -ERESTART_HYPERCALL:
+            pt_mirror_step(v->domain);
             return true;    /* it executes again: the rest is done then */
         default:
             return false;
