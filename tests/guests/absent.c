@@ -86,3 +86,27 @@ TEST(in_a_table_above)
     CHECK_EQ(pte_get(table, i), theirs());
     CHECK_OK(pte_set(pte_at(table, i), 0));
 }
+
+static void load_cr3(word base)
+{
+#ifdef FORMAT_PT64
+    __asm__ volatile("mov %0, %%cr3" : : "r"(base << 12) : "memory");
+#else
+    __asm__ volatile("mov %0, %%cr3" : : "r"(XEN_PFN_TO_CR3_32(base)) : "memory");
+#endif
+}
+
+TEST(in_a_root_that_cr3_is_loaded_with)
+{
+    word before = current_base();
+    void *top = copy_top();
+    unsigned i = free_top_slot();
+
+    make_writable(top);
+    ((volatile pte_raw *)top)[i] = (pte_raw)theirs();
+    make_readonly(top);
+    CHECK_NO_FAULT(load_cr3(virt_to_mfn(top)));
+    CHECK_EQ(pte_get(top, i), theirs());
+    CHECK_NO_FAULT(load_cr3(before));
+    free_top(top);
+}
