@@ -684,6 +684,35 @@ static void tables_are_reported(void **state)
     }
 }
 
+static void expect_reported_alone(mfn_t m)
+{
+    struct dirty_report r = wanted(true, ROOM);
+
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_true(is_set((unsigned)m2p_get(m)));
+    assert_int_equal(r.dirty, 1);
+}
+
+static bool mends(const struct domain *d, void *page) { return d && ++*(u64 *)page; }
+static bool mends_and_refuses(const struct domain *d, void *page) { return !mends(d, page); }
+
+/* Frames become descriptor tables, which we mend and write in while nobody else can, and are none any more, between two reports. */
+static void descriptor_tables_are_reported(void **state)
+{
+    struct dirty_report r = wanted(true, ROOM);
+    mfn_t m = new_frame(DATA + nr_tables_made++);
+
+    (void)state;
+    start_log(0);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(frame_get_segdesc(dom, m, mends_and_refuses), -EINVAL);
+    expect_reported_alone(m);
+    assert_int_equal(frame_get_segdesc(dom, m, mends), 0);
+    expect_reported_alone(m);
+    frame_put_segdesc(dom, m);
+    expect_reported_alone(m);
+}
+
 static bool reports_end;
 
 static void *take_again_and_again(void *log)
@@ -1067,6 +1096,7 @@ int main(void)
         IN_BOTH(a_store_that_ends_in_a_report_is_given_up_as_a_whole),
         IN_ALL(nothing_is_missed),
         IN_ALL(tables_are_reported),
+        IN_ALL(descriptor_tables_are_reported),
         IN_ALL(reports),
         IN_ALL(the_last_report_has_what_others_may_write),
         IN_BOTH(an_end_that_gave_way_is_followed_by_a_beginning),

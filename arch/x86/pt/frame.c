@@ -141,6 +141,7 @@ void frame_put_writable(mfn_t m)
  */
 int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct domain *d, void *page))
 {
+    bool ok;
     u32 w;
 
     if (!frame_get(m, d))
@@ -153,7 +154,9 @@ int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct doma
     if (w & (FW_COUNT_MASK | FW_PARTIAL) || !type_try_change(m, &w, FW_TYPE(FT_SEGDESC) | 1))
         goto busy;
     domain_flush_stale(d);
-    if (check(d, mfn_to_virt(m))) {
+    ok = check(d, mfn_to_virt(m));
+    log_dirty(d, m);    /* whatever it has mended */
+    if (ok) {
         atomic_or(&frame_types[m.v], FW_VALID);
         return 0;
     }
@@ -163,9 +166,11 @@ busy:
     return -EINVAL;
 }
 
+/* Meanwhile we have written descriptors there, and processors their accessed bits. */
 void frame_put_segdesc(struct domain *d, mfn_t m)
 {
     note_stale(&d->arch);
+    log_dirty(d, m);
     ASSERT(fw_type(frame_types[m.v]) == FT_SEGDESC && frame_types[m.v] & FW_COUNT_MASK);
     atomic_dec(&frame_types[m.v]);
     frame_put(m);
