@@ -1075,6 +1075,22 @@ static void what_is_always_mirrored_begins_nothing(void **state)
     check();
 }
 
+/* A change to the non-PAE format that was refused leaves no room for mirrors that is as short as that reaches. */
+static void room_for_mirrors_is_the_formats(void **state)
+{
+    struct domain *d = frames_domain(2, PT32);
+
+    (void)state;
+    d->arch.fmt = &pt_formats[PT32P];
+    d->arch.mirrored = d->arch.mirror_walked = false;
+    assert_int_equal(mirror_init_domain(d), 0);
+    assert_null(d->arch.mirror);
+    d->arch.mirrored = true;
+    assert_int_equal(mirror_init_domain(d), 0);
+    assert_int_equal(d->arch.mirror_rows, (nr_frames + 1023) >> 10);
+    mirror_free_domain(d);
+}
+
 #define IN(setup, test) { #test " (" #setup ")", test, setup, teardown, NULL }
 #define IN_BOTH(test) IN(setup_64, test), IN(setup_pae, test)
 #define IN_ALL(test) IN_BOTH(test), IN(setup_32, test)
@@ -1110,6 +1126,7 @@ int main(void)
         IN_BOTH(an_exposing_entry_without_memory_is_refused),
         IN_BOTH(mirrored_for_good_there_may_be_no_more_tables),
         IN_BOTH(a_guest_that_insists_holds_up_no_end),
+        IN(setup_pae, room_for_mirrors_is_the_formats),
         IN(setup_32, what_is_always_mirrored_begins_nothing),
     };
 

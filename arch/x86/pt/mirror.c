@@ -181,6 +181,10 @@ int mirror_init_domain(struct domain *d)
 {
     u64 rows = d->arch.fmt->pte_bytes == 4 ? REACH >> 10 : (nr_frames + 1023) >> 10;
 
+    if (!d->arch.mirrored && d->arch.mirror) {
+        domain_flush_stale(d);
+        mirror_free_domain(d);
+    }
     if (!d->arch.mirrored || d->arch.mirror)
         return 0;
     d->arch.mirror = xzalloc_array(u32 *, rows);
