@@ -271,6 +271,7 @@ void panic(const char *fmt, ...)
 }
 
 void guest_log(const char *fmt, ...) { }
+void domain_log(struct domain *d, const char *fmt, ...) { }
 void printk(const char *fmt, ...) { }
 bool preempt_needed(void) { return any_bool(); }
 void raise_softirq(enum softirq n) { }

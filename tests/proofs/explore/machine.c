@@ -176,6 +176,7 @@ struct cpu_info *cpu_info_of(unsigned cpu) { return infos[cpu]; }
 unsigned nr_cpus;                       /* none that copies_look() is to look at */
 
 void guest_log(const char *, ...) { }
+void domain_log(struct domain *, const char *, ...) { }
 void printk(const char *, ...) { }
 void panic(const char *fmt, ...)
 {

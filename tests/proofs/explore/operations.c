@@ -276,6 +276,14 @@ static s64 teardown(struct domain *d)
     return rc;
 }
 
+/* What the guest wants, too, the end leaves as it is. */
+static bool is_done(const struct domain *d, int (*change)(struct domain *d))
+{
+    if (change == pt_mirror_begin || d->arch.for_good == FOR_GOOD_TAKEN)
+        return d->arch.store == STORE_MIRRORED;
+    return d->arch.store == STORE_IN_PLACE || d->arch.for_good == FOR_GOOD_WANTED;
+}
+
 /* As its controller calls again until it is done, at once unless it was asked to give way. */
 static s64 change_store(struct domain *d, int (*change)(struct domain *d))
 {
@@ -284,7 +292,7 @@ static s64 change_store(struct domain *d, int (*change)(struct domain *d))
     do
         rc = change(d);
     while (rc == -ERESTART_HYPERCALL && !(decisions & ((1UL << nr_decisions) - 1)));
-    if (!rc && d->arch.store != (change == pt_mirror_begin || d->arch.for_good == FOR_GOOD_TAKEN ? STORE_MIRRORED : STORE_IN_PLACE))
+    if (!rc && !is_done(d, change))
         failed("a change of the store is done, as it says, and is not");
     return rc;
 }
