@@ -197,7 +197,7 @@ u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean)
     return (clean ? xchg(w, 0) : read_once(*w)) | (log->lost ? ~0UL : 0);
 }
 
-/* Processors set accessed bits in descriptors, and we write some for the guest. Of tables that are none any more frame_put_segdesc() told. */
+/* Processors set accessed bits in descriptors, and we write some. Of tables that are none any more frame_put_segdesc() has told. */
 static void note_descriptors(struct vcpu *v)
 {
     for (unsigned i = 0; i < PERVCPU_PAGES; i++) {
