@@ -32,6 +32,21 @@ static always_inline bool frame_take(mfn_t m, const struct domain *owner)
     return true;
 }
 
+/*
+ * As frame_take(), for what must not fail because a guest has had the count go up to where that refuses: for a moment, so that it is one
+ * for each CPU at most, for which the rest of the count has room.
+ */
+static inline bool frame_hold(mfn_t m, const struct domain *owner)
+{
+    u64 w = read_once(frame_refs[m.v]);
+
+    do {
+        if (frame_ref_owner(w) != owner->id || !(u32)w)
+            return false;
+    } while (!try_cmpxchg(&frame_refs[m.v], &w, w + 1));
+    return true;
+}
+
 /* frame_put(). */
 static always_inline void frame_drop(mfn_t m)
 {

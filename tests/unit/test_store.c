@@ -487,6 +487,26 @@ static void a_frame_that_comes_meanwhile_is_no_table(void **state)
     assert_int_equal(nr_looks, 0);
 }
 
+/* A guest with memory for 2^22 tables that name one has that at its highest count: it gets a mirror, and goes with its domain. */
+static void the_highest_count_keeps_no_table_back(void **state)
+{
+    (void)state;
+    pt_lock(dom);
+    assert_int_equal(pt_pin(dom, spare, 1), 0);
+    pt_unlock(dom);
+    frame_refs[spare.v] += 1UL << 31;
+    assert_false(frame_get(spare, dom));
+    while (pt_mirror_begin(dom) == AGAIN)
+        ;
+    assert_false(mfn_eq(mirror_of(dom, spare), INVALID_MFN));
+    assert_int_equal(pt_mirror_end(dom), 0);
+    while (pt_relinquish(dom))
+        ;
+    frame_refs[spare.v] -= (1UL << 31) - 1;
+    frame_put(spare);
+    assert_int_equal(frame_refs[spare.v] & FR_COUNT_MASK, 0);
+}
+
 /* --- Without memory ---------------------------------------------------------------------------------------------- */
 
 static mfn_t taken[ARENA_NR];
@@ -1107,6 +1127,7 @@ int main(void)
         IN_ALL(no_report_makes_a_fault_the_guests),
         IN(setup_64, our_slots_are_never_the_guests),
         IN_BOTH(a_frame_that_comes_meanwhile_is_no_table),
+        IN_BOTH(the_highest_count_keeps_no_table_back),
         IN_BOTH(a_mirror_that_cannot_be_had_ends_the_change),
         IN_BOTH(a_mirror_that_is_missing_later_ends_it_too),
         IN_BOTH(a_store_that_ends_in_a_report_is_given_up_as_a_whole),

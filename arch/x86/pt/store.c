@@ -48,7 +48,7 @@ static bool is_table(const struct domain *d, mfn_t m)
 {
     bool is;
 
-    if (likely(!says_table(m)) || !frame_take(m, d))
+    if (likely(!says_table(m)) || !frame_hold(m, d))
         return false;
     is = says_table(m);
     frame_drop(m);
