@@ -141,7 +141,6 @@ void frame_put_writable(mfn_t m)
  */
 int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct domain *d, void *page))
 {
-    bool ok;
     u32 w;
 
     if (!frame_get(m, d))
@@ -154,26 +153,38 @@ int frame_get_segdesc(struct domain *d, mfn_t m, bool (*check)(const struct doma
     if (w & (FW_COUNT_MASK | FW_PARTIAL) || !type_try_change(m, &w, FW_TYPE(FT_SEGDESC) | 1))
         goto busy;
     domain_flush_stale(d);
-    ok = check(d, mfn_to_virt(m));
-    log_dirty(d, m);    /* whatever it has mended */
-    if (ok) {
+    if (check(d, mfn_to_virt(m))) {
         atomic_or(&frame_types[m.v], FW_VALID);
         return 0;
     }
+    log_dirty(d, m);    /* what it has mended */
     type_change(m, 0);
 busy:
     frame_put(m);
     return -EINVAL;
 }
 
-/* Meanwhile we have written descriptors there, and processors their accessed bits. */
-void frame_put_segdesc(struct domain *d, mfn_t m)
+static always_inline void put_segdesc(struct domain *d, mfn_t m)
 {
     note_stale(&d->arch);
-    log_dirty(d, m);
     ASSERT(fw_type(frame_types[m.v]) == FT_SEGDESC && frame_types[m.v] & FW_COUNT_MASK);
     atomic_dec(&frame_types[m.v]);
     frame_put(m);
+}
+
+/* Since it was got we have mended and written descriptors there, and processors their accessed bits. */
+__attribute__((cold, noinline)) static void put_logged_segdesc(struct domain *d, mfn_t m)
+{
+    log_dirty(d, m);
+    put_segdesc(d, m);
+}
+
+void frame_put_segdesc(struct domain *d, mfn_t m)
+{
+    if (unlikely(read_once(d->arch.logging)))
+        put_logged_segdesc(d, m);
+    else
+        put_segdesc(d, m);
 }
 
 /* --- A domain's frames --- */
