@@ -304,6 +304,15 @@ static void let_all_rest(struct domain *d)
 
 /* --- What cannot be mirrored any more --- */
 
+/* If it was the guest's wish, nobody else is to be told that memory was short. */
+static void deny(struct domain *d)
+{
+    if (d->arch.for_good != FOR_GOOD_WANTED)
+        return;
+    d->arch.for_good = FOR_GOOD_DENIED;
+    d->arch.store_short = false;
+}
+
 int mirror_wanted(struct domain *d, mfn_t m, unsigned level)
 {
     int rc = mirror_alloc(d, m, level);
@@ -311,9 +320,8 @@ int mirror_wanted(struct domain *d, mfn_t m, unsigned level)
     if (likely(!rc) || d->arch.fmt->pte_bytes == 4 || d->arch.for_good == FOR_GOOD_TAKEN)
         return rc;
     if (!d->arch.mirror_walked) {
-        if (d->arch.for_good == FOR_GOOD_WANTED)
-            d->arch.for_good = FOR_GOOD_DENIED;
         stop(d, true);
+        deny(d);
         return 0;
     }
     if (!d->arch.store_stops) {
@@ -357,7 +365,7 @@ void pt_mirror_step(struct domain *d)
     if (d->arch.for_good == FOR_GOOD_WANTED) {
         rc = step(d);
         if (rc && rc != -RESTART)
-            d->arch.for_good = FOR_GOOD_DENIED;
+            deny(d);
     }
     pt_unlock(d);
 }
