@@ -171,6 +171,7 @@ static u64 ip_mask(enum code_mode mode) { return mode == MODE_64 ? ~0UL : mode =
 static void privileged(struct cpu_regs regs, enum code_mode mode, const struct verdict *v)
 {
     struct cpu_regs before = regs;
+    unsigned steps = steps_to_mirrors;
 
     if (!pv_emulate_privop(&regs)) {
         EXPECT(regs.rip == before.rip);
@@ -178,7 +179,7 @@ static void privileged(struct cpu_regs regs, enum code_mode mode, const struct v
     }
     EXPECT(is_legal(v) && is_privileged(v->insn.mnemonic));
     EXPECT(regs.rip == before.rip || regs.rip == ((before.rip + v->insn.length) & ip_mask(mode)));
-    EXPECT(regs.rip != before.rip || injected >= 0 || v->insn.attributes & ANY_REP);
+    EXPECT(regs.rip != before.rip || injected >= 0 || v->insn.attributes & ANY_REP || steps_to_mirrors != steps);
 }
 
 static void page_table_write(struct cpu_regs regs, const struct verdict *v, u64 old)

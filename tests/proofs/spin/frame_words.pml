@@ -389,8 +389,8 @@ inline use_segdesc()
     if
     :: ok ->
         LOCK(pt_lock);
-        distrust();                         //@ frame.c:frame_put_segdesc 1 note_stale(&d->arch)
-        d_step { assert(TYPE(types) == SEGDESC && TCOUNT(types)); types-- };    //@ frame.c:frame_put_segdesc 2 atomic_dec(&frame_types[m.v])
+        distrust();                         //@ frame.c:put_segdesc 1 note_stale(&d->arch)
+        d_step { assert(TYPE(types) == SEGDESC && TCOUNT(types)); types-- };    //@ frame.c:put_segdesc 2 atomic_dec(&frame_types[m.v])
         frame_drop();
         UNLOCK(pt_lock)
     :: else
