@@ -33,13 +33,16 @@ static always_inline bool frame_take(mfn_t m, const struct domain *owner)
 }
 
 /*
- * As frame_take(), for what must not fail because a guest has had the count go up to where that refuses: for a moment, so that it is one
- * for each CPU at most, for which the rest of the count has room.
+ * As frame_take(), for what must not fail because a guest has had the count go up to where that refuses: for a moment, so that these are a
+ * few for each CPU at most, for which the rest of the count has room.
  */
 static inline bool frame_hold(mfn_t m, const struct domain *owner)
 {
-    u64 w = read_once(frame_refs[m.v]);
+    u64 w;
 
+    if (mfn_eq(m, INVALID_MFN))
+        return false;
+    w = read_once(frame_refs[m.v]);
     do {
         if (frame_ref_owner(w) != owner->id || !(u32)w)
             return false;

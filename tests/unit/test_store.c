@@ -1039,6 +1039,7 @@ static void an_exposing_entry_without_memory_is_refused(void **state)
     give_back(~0u);
     assert_int_equal(insist_on(store_exposing, 0), -EINVAL);
     assert_int_equal(begin(0), 0);      /* of memory that the guest lacked its controller is not told */
+    assert_int_equal(end(0), 0);
 }
 
 /* It cannot go back: the table that is one too many is refused. */

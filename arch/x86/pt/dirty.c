@@ -179,8 +179,11 @@ int dirty_log_stop(struct domain *d)
     dirty_log_end(d);
     if (d->arch.log)
         d->arch.log->under_way.op = 0;
+    /* The guest may walk for itself meanwhile (pt_mirror_step()). */
+    pt_lock(d);
     if (d->arch.store != STORE_ENDING)
-        d->arch.store_at = 0;       /* of a walk that nobody goes on with */
+        d->arch.store_at = 0;       /* of a walk that nobody goes on with, or that begins again */
+    pt_unlock(d);
     return pt_mirror_end(d);
 }
 

@@ -181,6 +181,7 @@ int mirror_init_domain(struct domain *d)
 {
     u64 rows = d->arch.fmt->pte_bytes == 4 ? REACH >> 10 : (nr_frames + 1023) >> 10;
 
+    /* Of a format that it has left, or not come to after all: it reaches as far as that one's entries. */
     if (!d->arch.mirrored && d->arch.mirror) {
         domain_flush_stale(d);
         mirror_free_domain(d);

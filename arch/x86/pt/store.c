@@ -358,11 +358,11 @@ void pt_mirror_step(struct domain *d)
 {
     int rc;
 
-    /* A guest may have changed its format since it wanted that. */
-    if (likely(read_once(d->arch.for_good) != FOR_GOOD_WANTED) || d->arch.fmt->pte_bytes == 4)
+    if (likely(read_once(d->arch.for_good) != FOR_GOOD_WANTED))
         return;
     pt_lock(d);
-    if (d->arch.for_good == FOR_GOOD_WANTED) {
+    /* A guest may have changed its format since it wanted that; it does so under this lock. */
+    if (d->arch.for_good == FOR_GOOD_WANTED && d->arch.fmt->pte_bytes == 8) {
         rc = step(d);
         if (rc && rc != -RESTART)
             deny(d);

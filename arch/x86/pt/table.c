@@ -434,7 +434,7 @@ int pt_unpin(struct domain *d, mfn_t m)
 
     if (rc)
         return rc;
-    if (mfn_eq(m, INVALID_MFN) || !frame_hold(m, d))
+    if (!frame_hold(m, d))
         return refuse_table(d, m);
     w = frame_types[m.v];
     if (!(w & FW_PINNED)) {
@@ -456,7 +456,7 @@ static int relinquish_frame(struct domain *d, mfn_t m)
     int rc = 0;
     u32 w;
 
-    if (frame_owner_id(m) != d->id || !frame_hold(m, d))
+    if (!frame_hold(m, d))
         return 0;
     w = frame_types[m.v];
     if (w & FW_PARTIAL)
