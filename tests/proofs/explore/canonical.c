@@ -166,7 +166,6 @@ static void place_blocks(const u8 to[FRAMES_MAX])
         new_mfn[m] = 0;
     for (unsigned i = 0; i < NR_DOMAINS; i++) {
         struct domain *d = &guests.d[i];
-
         const u32 *numbers = mirror_numbers(d);
 
         for (unsigned n = 0; numbers && n < nr_all; n++)

@@ -22,20 +22,21 @@ char *getenv(const char *name);
 /* --- Sizes: docs/verification.md says what is in them --------------------------------------------------------------------------------- */
 
 static const struct size sizes[] = {
-    { "tables",    { 2, 0 }, 0, 1, TABLES, 500000, false, false, false, false },
-    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, false, false, false },
-    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 2000000, false, false, false, false },
-    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, 2000000, false, false, false, false },
-    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, 5000000, false, false, false, false },
-    { "mirrors",   { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, 5000000, false, true, false, false },
-    { "faults",    { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), 5000000, false, true, false, false },
-    { "store",     { 2, 0 }, 0, 1, (TABLES | STORE) & ~KIND(TEARDOWN), 20000000, false, false, true, false },
-    { "chain_store", { FRAMES_MAX, 0 }, 0, 1, (TABLES | KIND(ROOT) | STORE) & ~KIND(TEARDOWN), 20000000, true, false, true, false },
-    { "shortage",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), 20000000, false, false, true, false },
-    { "for_good",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), 20000000, false, false, true, true },
-    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), 20000000, false, false, false, false },
-    { "chain",     { FRAMES_MAX, 0 }, 0, 1, (TABLES | ROOTS) & ~KIND(TEARDOWN) & ~KIND(USER_ROOT), 5000000, true, false, false, false },
-    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), 20000000, false, false, false, false },
+    { "tables",    { 2, 0 }, 0, 1, TABLES, .most = 500000 },
+    { "two",       { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, .most = 5000000 },
+    { "accesses",  { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), .most = 2000000 },
+    { "uses",      { 2, 0 }, 0, 1, TABLES | USES | BALLOON, .most = 2000000 },
+    { "others",    { 1, 1 }, 0, 1, TABLES | OTHERS, .most = 5000000 },
+    { "mirrors",   { 2, 0 }, 0, 1, TABLES | ROOTS | WAYS, .most = 5000000, .mirrored = true },
+    { "faults",    { 2, 0 }, 0, 1, TABLES | ROOTS | KIND(ACCESS), .most = 5000000, .mirrored = true },
+    { "store",     { 2, 0 }, 0, 1, (TABLES | STORE) & ~KIND(TEARDOWN), .most = 20000000, .changes = true },
+    { "chain_store", { FRAMES_MAX, 0 }, 0, 1, (TABLES | KIND(ROOT) | STORE) & ~KIND(TEARDOWN), .most = 20000000, .chain = true,
+      .changes = true },
+    { "shortage",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), .most = 20000000, .changes = true },
+    { "for_good",  { 1, 0 }, 1, 1, TABLES | KIND(ROOT) | STORE | KIND(SHORTAGE), .most = 20000000, .changes = true, .for_good = true },
+    { "two_slots", { 2, 0 }, 0, 2, TABLES & ~KIND(TEARDOWN), .most = 20000000 },
+    { "chain",     { FRAMES_MAX, 0 }, 0, 1, (TABLES | ROOTS) & ~KIND(TEARDOWN) & ~KIND(USER_ROOT), .most = 5000000, .chain = true },
+    { "three",     { 3, 0 }, 0, 1, TABLES & ~KIND(TEARDOWN), .most = 20000000 },
 };
 
 /* --- Where we are, and how we came there ---------------------------------------------------------------------------------------------- */

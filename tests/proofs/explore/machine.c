@@ -524,7 +524,7 @@ static void find_lines(void)
         add_page(m);
     for (unsigned i = 0; i < NR_DOMAINS; i++) {
         if (mirror_numbers(&guests.d[i]))
-            add_lines(&guests.d[i].arch.mirror[0][FRAME_FIRST], nr_all * sizeof(u32));
+            add_lines(mirror_numbers(&guests.d[i]), nr_all * sizeof(u32));
         if (guests.v[i].arch.monitor_l4) {
             add_lines(guests.v[i].arch.monitor_l4, 64);
             add_lines(guests.v[i].arch.monitor_l3, 64);

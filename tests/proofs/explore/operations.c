@@ -297,18 +297,6 @@ static s64 change_store(struct domain *d, int (*change)(struct domain *d))
     return rc;
 }
 
-static s64 rest(void)
-{
-    machine_rest();
-    return 0;
-}
-
-static s64 shortage(void)
-{
-    changing.short_of_memory ^= true;
-    return 0;
-}
-
 /* The nth order. */
 static void permutation(unsigned nth, u8 to[FRAMES_MAX])
 {
@@ -368,8 +356,8 @@ s64 op_run(struct op op)
     case TEARDOWN:     return teardown(d);
     case BEGIN:        return change_store(d, pt_mirror_begin);
     case END:          return change_store(d, pt_mirror_end);
-    case REST:         return rest();
-    case SHORTAGE:     return shortage();
+    case REST:         machine_rest(); return 0;
+    case SHORTAGE:     changing.short_of_memory ^= true; return 0;
     case NR_KINDS:     break;
     }
     BUG();
