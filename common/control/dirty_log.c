@@ -20,12 +20,10 @@ static int report_part(struct dirty_log *log, const struct dirty_report *r)
 {
     u64 part[PART_WORDS], bits = min(r->pages - log->at, (u64)PART_BITS), words = DIV_ROUND_UP(bits, WORD_BITS);
 
-    for (u64 i = 0; i < words; i++)
-        part[i] = dirty_log_take(log, log->at + i * WORD_BITS, r->clean);
-    if (bits % WORD_BITS)
-        part[words - 1] &= (1UL << bits % WORD_BITS) - 1;
-    for (u64 i = 0; i < words; i++)
+    for (u64 i = 0; i < words; i++) {
+        part[i] = dirty_log_take(log, log->at + i * WORD_BITS, min(bits - i * WORD_BITS, (u64)WORD_BITS), r->clean);
         log->dirty += popcount64(part[i]);
+    }
     if (r->bitmap.v && copy_to_guest(gva_add(r->bitmap, log->at / 8), part, DIV_ROUND_UP(bits, 8)))
         return -EFAULT;
     log->at += bits;

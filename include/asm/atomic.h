@@ -12,6 +12,7 @@
 #define atomic_inc(p)         ((void)__atomic_add_fetch((p), 1, __ATOMIC_SEQ_CST))
 #define atomic_dec(p)         ((void)__atomic_sub_fetch((p), 1, __ATOMIC_SEQ_CST))
 #define atomic_dec_and_test(p) (__atomic_sub_fetch((p), 1, __ATOMIC_SEQ_CST) == 0)
+#define fetch_and(p, v)       __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
 #define atomic_or(p, v)       ((void)__atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST))
 #define atomic_and(p, v)      ((void)__atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST))
 #define smp_mb()              __atomic_thread_fence(__ATOMIC_SEQ_CST)

@@ -48,8 +48,8 @@ int dirty_log_stop(struct domain *d);
 void dirty_log_end(struct domain *d);
 void dirty_log_free(struct domain *d);
 
-/* For reports: common/control/dirty_log.c. take: 64 numbers from pfn, a multiple of 64, on; clean: and out. withdraw: when all are. */
-u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean);
+/* For reports: common/control/dirty_log.c. take: nr numbers, 1 to 64, from pfn on, a multiple of 64; clean: and out. withdraw: then. */
+u64 dirty_log_take(struct dirty_log *log, u64 pfn, u64 nr, bool clean);
 int dirty_log_withdraw(struct domain *d);               /* 0, -ERESTART_HYPERCALL, -ENOMEM: it does not hold */
 bool dirty_log_holds(const struct domain *d);           /* the store is still what it needs */
 void dirty_log_mark_vcpus(struct domain *d);            /* what d's vCPUs have registered, which does not run */

@@ -47,7 +47,7 @@
 /* No log can be kept, and so none be reported: unit test_store.c has that. */
 int dirty_log_start(struct domain *d, u64 nr) { (void)d, (void)nr; return -ENOMEM; }
 int dirty_log_stop(struct domain *d) { (void)d; return 0; }
-u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean) { (void)log, (void)pfn, (void)clean; return 0; }
+u64 dirty_log_take(struct dirty_log *log, u64 pfn, u64 nr, bool clean) { (void)log, (void)pfn, (void)nr, (void)clean; return 0; }
 int dirty_log_withdraw(struct domain *d) { (void)d; return 0; }
 bool dirty_log_holds(const struct domain *d) { (void)d; return false; }
 void dirty_log_mark_vcpus(struct domain *d) { (void)d; }

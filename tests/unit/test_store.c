@@ -676,6 +676,26 @@ static void nothing_is_missed(void **state)
     }
 }
 
+/* A report of fewer pages than a word of the log holds leaves the rest in it. */
+static void what_is_not_asked_for_stays(void **state)
+{
+    struct dirty_report some = wanted(true, 3), all = wanted(true, ROOM);
+
+    (void)state;
+    start_log(0);
+    assert_int_equal(make_report(dom, &all), 0);
+    for (unsigned i = 0; i < 6; i++)
+        dirty_log_mark(dom, data[i]);
+    memset(bitmap, 0, sizeof(bitmap));
+    assert_int_equal(make_report(dom, &some), 0);
+    assert_int_equal(some.dirty, 3);
+    assert_int_equal(bitmap[0], 7);
+    assert_int_equal(make_report(dom, &all), 0);
+    assert_int_equal(all.dirty, 3);
+    assert_int_equal(bitmap[0], 7 << 3);
+    assert_int_equal(end(0), 0);
+}
+
 /* Tables are reported when an entry changes, and when a frame becomes one, or none, or is pinned: its kind is sent with it. */
 static void tables_are_reported(void **state)
 {
@@ -737,7 +757,7 @@ static bool reports_end;
 static void *take_again_and_again(void *log)
 {
     while (!read_once(reports_end))
-        (void)dirty_log_take(log, 0, true);
+        (void)dirty_log_take(log, 0, 64, true);
     return NULL;
 }
 
@@ -1131,6 +1151,7 @@ int main(void)
         IN_BOTH(a_mirror_that_is_missing_later_ends_it_too),
         IN_BOTH(a_store_that_ends_in_a_report_is_given_up_as_a_whole),
         IN_ALL(nothing_is_missed),
+        IN_ALL(what_is_not_asked_for_stays),
         IN_ALL(tables_are_reported),
         IN_ALL(descriptor_tables_are_reported),
         IN_ALL(reports),

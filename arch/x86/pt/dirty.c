@@ -189,15 +189,13 @@ int dirty_log_stop(struct domain *d)
 
 /* --- Reports --- */
 
-u64 dirty_log_take(struct dirty_log *log, u64 pfn, bool clean)
+u64 dirty_log_take(struct dirty_log *log, u64 pfn, u64 nr, bool clean)
 {
-    u64 *w = word_of(log, pfn);
+    u64 *w = word_of(log, pfn), mask = ~0UL >> (64u - nr), known = !w || log->lost ? mask : 0;
 
-    if (!w)
-        return ~0UL;
-    if (!read_once(*w))
-        return log->lost ? ~0UL : 0;
-    return (clean ? xchg(w, 0) : read_once(*w)) | (log->lost ? ~0UL : 0);
+    if (!w || !(read_once(*w) & mask))
+        return known;
+    return ((clean ? fetch_and(w, ~mask) : read_once(*w)) & mask) | known;
 }
 
 /* Processors set accessed bits in descriptors, and we write some. Of tables that are none any more frame_put_segdesc() has told. */

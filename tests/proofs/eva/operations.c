@@ -227,7 +227,7 @@ OPERATION(log_end)
 
 OPERATION(log_report)
 {
-    (void)dirty_log_take(dom.arch.log, guests_u64(), any_bool());
+    (void)dirty_log_take(dom.arch.log, guests_u64(), 1 + guests_u64() % 64, any_bool());
     (void)dirty_log_withdraw(&dom);
     dirty_log_mark_vcpus(&dom);
 }

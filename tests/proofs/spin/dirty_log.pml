@@ -118,7 +118,7 @@ inline take()
         taken = word;
         word = 0
 #else
-        d_step { taken = word; word = 0 }       //@ pt/dirty.c:dirty_log_take 2 xchg(w,0)
+        d_step { taken = word; word = 0 }       //@ pt/dirty.c:dirty_log_take 2 fetch_and(w,~mask)
 #endif
     :: else
     fi

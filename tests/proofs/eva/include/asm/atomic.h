@@ -18,6 +18,7 @@
         *(old) = was_;                                                  \
     same_; })
 #define xchg(p, v)              ({ __typeof__(p) p_ = (p); __typeof__(*(p)) was_ = read_once(*p_); write_once(*p_, (v)); was_; })
+#define fetch_and(p, v)         ({ __typeof__(p) p_ = (p); __typeof__(*(p)) was_ = read_once(*p_); write_once(*p_, was_ & (v)); was_; })
 #define atomic_add_return(p, v) ({ __typeof__(p) p_ = (p); write_once(*p_, read_once(*p_) + (v)); read_once(*p_); })
 #define atomic_inc(p)           ((void)atomic_add_return(p, 1))
 #define atomic_dec(p)           ((void)atomic_add_return(p, -1))
