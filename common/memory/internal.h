@@ -21,7 +21,7 @@ typedef s64 memory_fn(gva_t arg, u32 start);
 memory_fn mem_increase_reservation, mem_decrease_reservation, mem_populate_physmap;
 memory_fn mem_exchange, mem_claim_pages;
 memory_fn mem_maximum_ram_page, mem_current_reservation, mem_maximum_reservation, mem_maximum_gpfn;
-memory_fn mem_machphys_mapping, mem_machphys_mfn_list;
+memory_fn mem_machphys_mapping, mem_machphys_mfn_list, mem_machphys_compat_mfn_list;
 memory_fn mem_memory_map, mem_machine_memory_map, mem_set_memory_map;
 memory_fn mem_pod_target, mem_no_physmap, mem_no_sharing, mem_vnumainfo, mem_reserved_regions, mem_acquire_resource;
 

@@ -15,7 +15,7 @@ static const struct memory_op {
     [XENMEM_maximum_reservation]        = { mem_maximum_reservation, false },
     [XENMEM_maximum_gpfn]               = { mem_maximum_gpfn, false },
     [XENMEM_machphys_mfn_list]          = { mem_machphys_mfn_list, false },
-    [XENMEM_machphys_compat_mfn_list]   = { mem_machphys_mfn_list, false },
+    [XENMEM_machphys_compat_mfn_list]   = { mem_machphys_compat_mfn_list, false },
     [XENMEM_machphys_mapping]           = { mem_machphys_mapping, false },
     [XENMEM_memory_map]                 = { mem_memory_map, false },
     [XENMEM_machine_memory_map]         = { mem_machine_memory_map, false },

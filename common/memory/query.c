@@ -71,17 +71,17 @@ s64 mem_machphys_mapping(gva_t arg, u32)
     return guest_write_abi(xen_machphys_mapping, arg, &m);
 }
 
-/* For saving domains: where the pieces of 2 MiB begin that a tool maps. In a hole stands the piece before it. */
-s64 mem_machphys_mfn_list(gva_t arg, u32)
+/* The pieces of 2 MiB of one M2P, as many as there is room for. In a hole stands the piece before it. */
+static s64 give_pieces(gva_t arg, u64 pieces, mfn_t (*piece)(u64 i))
 {
-    u64 pieces = ((max_ram_mfn().v + 1) * 8 + (2UL << 20) - 1) >> 21, last = 0;
     struct xen_machphys_mfn_list l;
+    u64 last = 0;
     u32 i;
 
     if (guest_read_abi(xen_machphys_mfn_list, &l, arg))
         return -EFAULT;
     for (i = 0; i < l.max_extents && i < pieces; i++) {
-        mfn_t m = m2p_chunk(i);
+        mfn_t m = piece(i);
 
         if (!mfn_eq(m, INVALID_MFN))
             last = m.v;
@@ -91,6 +91,18 @@ s64 mem_machphys_mfn_list(gva_t arg, u32)
     l.nr_extents = i;
     return guest_write_abi(xen_machphys_mfn_list, arg, &l);
 }
+
+/* For saving domains: where the pieces begin that a tool maps. */
+s64 mem_machphys_mfn_list(gva_t arg, u32)
+{
+    return give_pieces(arg, DIV_ROUND_UP((max_ram_mfn().v + 1) * 8, 2UL << 20), m2p_chunk);
+}
+
+/*
+ * For saving 32-bit domains: a tool maps nothing of it, and looks for the first in a level-2 table, where it stands if the table has our
+ * entries, which it must not send (libxenguest's save of PV guests). So it is what stands there, a table of ours and not 2 MiB.
+ */
+s64 mem_machphys_compat_mfn_list(gva_t arg, u32) { return give_pieces(arg, COMPAT_M2P_TABLES, compat_m2p_table); }
 
 /* --- Memory maps --- */
 

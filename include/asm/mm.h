@@ -92,10 +92,12 @@ void flush_va_mask(const cpumask_t *m, u64 va);
 void domain_flush_stale(struct domain *d);
 
 /* --- The M2P of 32-bit guests (mm/compat_m2p.c) --- */
-/* build: 0 or -ENOMEM. l2e: the entry for its nth 2 MiB. */
+/* build: 0 or -ENOMEM. l2e: the entry for its nth 2 MiB. table: the frame that it names; INVALID_MFN before it is built. */
+#define COMPAT_M2P_TABLES 8
 extern bool compat_m2p_ready;
 int compat_m2p_build(void);
 void compat_m2p_set(u64 m, u64 gpfn);
 u64 compat_m2p_l2e(unsigned nth);
+mfn_t compat_m2p_table(u64 nth);
 
 #endif

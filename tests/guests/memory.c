@@ -344,6 +344,20 @@ TEST(machphys)
     }
 }
 
+/* By this the tools tell, of a level-2 table, our entries from the guest's when they save it. Any value says so for a guest of 64 bits. */
+TEST(machphys_of_pae)
+{
+    word list[2] = { 0 };
+    GUEST(xen_machphys_mfn_list) frames = { .max_extents = 1, .extent_start = P(list) };
+
+    CHECK_OK(memory_op(XENMEM_machphys_compat_mfn_list, &frames));
+    CHECK_EQ(frames.nr_extents, 1);
+    CHECK_EQ(list[1], 0);
+#ifdef FORMAT_PT32P
+    CHECK_EQ(list[0], pte_mfn(*(u64 *)hypervisor_entry()));
+#endif
+}
+
 /* Calls for translated guests mean nothing here. */
 TEST(physmap_refused)
 {

@@ -383,6 +383,8 @@ static void answers_questions(void **state)
     struct xen_memory_domain self = { DOMID_SELF }, two = { 2 };
     gva_t a = fake_guest_alloc(64);
     struct xen_machphys_mapping m;
+    struct xen_machphys_mfn_list pieces = { .max_extents = 2, .extent_start = fake_guest_alloc(64).v };
+    u64 piece;
 
     (void)state;
     memcpy(fake_guest(a), &self, sizeof(self));
@@ -397,6 +399,12 @@ static void answers_questions(void **state)
     assert_int_equal(do_memory_op(XENMEM_machphys_mapping, a.v, 0, 0, 0, 0), 0);
     assert_int_equal(guest_read_abi(xen_machphys_mapping, &m, a), 0);
     assert_int_equal(m.v_start, word == ABI_64 ? MACH2PHYS_VIRT_START_64 : MACH2PHYS_VIRT_START_PAE);
+    assert_int_equal(guest_write_abi(xen_machphys_mfn_list, a, &pieces), 0);
+    assert_int_equal(do_memory_op(XENMEM_machphys_compat_mfn_list, a.v, 0, 0, 0, 0), 0);
+    assert_int_equal(guest_read_abi(xen_machphys_mfn_list, &pieces, a), 0);
+    assert_int_equal(pieces.nr_extents, 2);
+    assert_int_equal(guest_read_word(&piece, gva(pieces.extent_start), 1), 0);
+    assert_int_equal(piece, compat_m2p_table(1).v);
 }
 
 static void keeps_a_domains_memory_map(void **state)

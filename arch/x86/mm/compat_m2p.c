@@ -13,7 +13,7 @@
 
 #define PAGE_ENTRIES (PAGE_SIZE / sizeof(u32))
 #define L1_FRAMES    (512 * PAGE_ENTRIES)      /* frames that one level-1 table's pages describe */
-#define NR_L1        8
+#define NR_L1        COMPAT_M2P_TABLES
 
 bool compat_m2p_ready;
 static u64 *l1[NR_L1];
@@ -35,6 +35,8 @@ void compat_m2p_set(u64 m, u64 gpfn)
     if (slot)
         write_once(*slot, (u32)gpfn);
 }
+
+mfn_t compat_m2p_table(u64 nth) { return read_once(compat_m2p_ready) ? pte_mfn(compat_m2p_l2e((unsigned)nth)) : INVALID_MFN; }
 
 u64 compat_m2p_l2e(unsigned nth)
 {

@@ -72,10 +72,12 @@ bool wait_change(const volatile u32 *counter, u32 old, u64 ns)
     return *counter != old;
 }
 
+static long timer;      /* its port */
+
+void clock_after_suspend(void) { timer = 0; }
+
 void wait_event(u32 seen, u64 deadline)
 {
-    static long timer;
-
     if (!timer) {
         vcpu_op(VCPUOP_stop_periodic_timer, this_vcpu(), NULL);
         timer = bind_virq(VIRQ_TIMER, this_vcpu());

@@ -27,5 +27,6 @@ bool wait_change(const volatile u32 *counter, u32 old, u64 ns);
  */
 #define FOREVER (~0ULL)
 void wait_event(u32 seen, u64 deadline);
+void clock_after_suspend(void);     /* as a new domain: it has no port for wait_event() */
 
 #endif

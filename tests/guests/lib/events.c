@@ -13,15 +13,32 @@ void (*upcall)(unsigned vcpu) = scan_two_level;
 
 /* The page frame of shared_info is not in the p2m; it gets a page of virtual space instead of RAM. */
 static u8 shared_info_page[4096] __attribute__((aligned(4096)));
-void events_init(void)
+
+void events_map(void)
 {
     if (update_va_mapping(shared_info_page, (u64)start_info->shared_info | PTE_DATA, UVMF_INVLPG))
         panic("shared_info cannot be mapped");
-    shared_info = (void *)shared_info_page;
-    first_shared_info = *shared_info;
-    /* All ports open: nothing is bound yet but a domU's store and console, whose events only count. */
+}
+
+void events_unmap(void)
+{
+    if (unmap_at(shared_info_page))
+        panic("shared_info cannot be unmapped");
+}
+
+void events_open_all(void)
+{
     for (unsigned i = 0; i < WORD_BITS; i++)
         shared_info->evtchn_mask.word[i] = 0;
+}
+
+void events_init(void)
+{
+    events_map();
+    shared_info = (void *)shared_info_page;
+    first_shared_info = *shared_info;
+    /* Nothing is bound yet but a domU's store and console, whose events only count. */
+    events_open_all();
 }
 
 static void take_word(unsigned index)

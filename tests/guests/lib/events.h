@@ -19,6 +19,10 @@ unsigned this_vcpu(void); /* by the stack in use */
 static inline GUEST(vcpu_info) *vcpu_info(unsigned vcpu) { return &shared_info->vcpu_info[vcpu]; }
 
 void events_init(void);
+/* shared_info's page: gone while the domain is suspended, since it is another one's frame then. */
+void events_map(void);
+void events_unmap(void);
+void events_open_all(void);          /* unmasks all ports, by the bitmap */
 void events_off(void);               /* masks upcalls */
 void events_on(void);                /* unmasks and takes what is pending */
 void port_mask(unsigned port);       /* masks one port */

@@ -341,6 +341,17 @@ static void find_m2p(void)
         m2p_max = min(m2p_max, (word)last + 1);
 }
 
+static word base_pfn;
+
+void mm_before_suspend(void) { base_pfn = mfn_to_pfn(base_mfn); }
+
+/* The p2m has been written anew if frames have changed, and the other machine may have more of them. */
+void mm_after_suspend(void)
+{
+    base_mfn = p2m[base_pfn];
+    find_m2p();
+}
+
 void mm_init(GUEST(start_info) *si, word entry_sp)
 {
     word tables_end = (word)si->pt_base + si->nr_pt_frames * 4096;

@@ -60,6 +60,8 @@ extern word arena_end;   /* frames that the linear mapping covers */
 
 void mm_init(GUEST(start_info) *si, word entry_sp);
 bool is_dom0(void);
+void mm_before_suspend(void);
+void mm_after_suspend(void);
 
 /* ---- Frame numbers ---- */
 #define BAD_FRAME (~0UL)

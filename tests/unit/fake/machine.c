@@ -234,6 +234,7 @@ u8 *fake_frame_data(mfn_t m) { return frame_memory + frame_index(m) * PAGE_SIZE;
 FAKE bool mfn_valid(mfn_t m) { return m.v >= FAKE_FIRST_MFN && m.v < FAKE_FIRST_MFN + FAKE_NR_FRAMES; }
 FAKE u16 frame_owner_id(mfn_t m) { return mfn_valid(m) ? fake_frame(m)->owner : DOMID_IO; }
 FAKE mfn_t m2p_chunk(u64 i) { (void)i; return INVALID_MFN; }
+FAKE mfn_t compat_m2p_table(u64 nth) { return mfn(900 + nth); }
 FAKE mfn_t max_ram_mfn(void) { return mfn(FAKE_FIRST_MFN + FAKE_NR_FRAMES - 1); }
 
 FAKE mfn_t domain_alloc_frames(struct domain *d, unsigned order, unsigned flags)

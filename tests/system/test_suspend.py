@@ -1,0 +1,59 @@
+"""Guests of Xen 3's time are saved, restored and migrated: tests/guests/domu/suspend.c, which writes to its memory and changes its page
+tables all the time and looks at all of it after each life."""
+import pytest
+
+import rig
+
+DIRECTORY = "/tmp/suspend"
+FORMATS = ["pt64", pytest.param("pt32p", marks=pytest.mark.pvisor_only)]
+
+
+@pytest.fixture
+def guest(dom0, domu):
+    """guest(format, words): a new domain; words: more of its command line."""
+    def make(form, words=""):
+        if dom0.run(f"test -e {DIRECTORY}").status:
+            rig.make("-C", "tests/guests", "S=suspend")
+            rig.make("loader")
+            dom0.ok(f"mkdir {DIRECTORY}")
+            for path in [*(rig.TOP / f"build/guests/suspend-{each}" for each in ("pt64", "pt32p", "pt32")), rig.LOADER]:
+                rig.put(dom0, path, f"{DIRECTORY}/{path.name}")
+        domain = domu(**rig.kernel_settings(f"{DIRECTORY}/suspend-{form}", form), memory=32, extra=words).create()
+        expect_lives(dom0, "0 0 0")
+        return domain
+    return make
+
+
+def expect_lives(dom0, lives):
+    """That it went on as a new domain and as the old one so often, and that so many pages were wrong."""
+    path = "/local/domain/$(xl domid domu)/data/lives"
+    dom0.wait_until(f"xenstore-read {path} 2>/dev/null | grep -q '^[0-9]'", 60)
+    dom0.wait_until(f"[ \"$(xenstore-read {path})\" = '{lives}' ] || {{ xenstore-read {path}; false; }}", 60)
+
+
+def save(dom0, more=""):
+    dom0.ok(f"xl save {more} domu /tmp/saved", 120)
+
+
+def restore(dom0):
+    dom0.ok("xl restore /tmp/saved; rm /tmp/saved", 120)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("call", ["new", "old"])
+def test_lives_on(dom0, guest, form, call):
+    """Saved and restored, saved and gone on with, and sent to the same host while it runs."""
+    domain = guest(form, f"call={call}")
+    save(dom0)
+    restore(dom0)
+    expect_lives(dom0, "1 0 0")
+    save(dom0, "-c")
+    expect_lives(dom0, "1 1 0")
+    dom0.ok("xl migrate -s '' domu 'xl migrate-receive' 2>&1", 240)
+    expect_lives(dom0, "2 1 0")
+    # What it was after the last life it can be again.
+    save(dom0)
+    restore(dom0)
+    expect_lives(dom0, "3 1 0")
+    dom0.ok("xl shutdown -w domu", 60)
+    assert domain.state() is None
