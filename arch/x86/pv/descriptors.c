@@ -89,16 +89,25 @@ static void set_slot(struct vcpu *v, unsigned slot, u64 e)
         invlpg(VCPU_GDT_START(v->id) + ((u64)slot << PAGE_SHIFT));
 }
 
+/* These nr pages, which are held, in place of those that it has: each of them is let go when nothing maps it any more. */
+static void replace_pages(struct vcpu *v, const u64 *frames, unsigned nr)
+{
+    unsigned old_nr = DIV_ROUND_UP(v->arch.gdt_entries, 512);
+
+    for (unsigned i = 0; i < nr || i < old_nr; i++) {
+        mfn_t old = v->arch.gdt_frames[i], m = i < nr ? mfn_kept(frames[i]) : INVALID_MFN;
+
+        set_slot(v, i, i < nr ? pte_make(m, HYP_RW) : 0);
+        v->arch.gdt_frames[i] = m;
+        if (i < old_nr)
+            frame_put_segdesc(v->domain, old);
+    }
+}
+
 void pv_destroy_gdt(struct vcpu *v)
 {
-    unsigned nr = DIV_ROUND_UP(v->arch.gdt_entries, 512);
-
+    replace_pages(v, NULL, 0);
     v->arch.gdt_entries = 0;
-    for (unsigned i = 0; i < nr; i++) {
-        set_slot(v, i, 0);
-        frame_put_segdesc(v->domain, v->arch.gdt_frames[i]);
-        v->arch.gdt_frames[i] = INVALID_MFN;
-    }
 }
 
 /* After that they are held, so that what frames has are numbers of ours. */
@@ -127,12 +136,8 @@ int pv_set_gdt(struct vcpu *v, const u64 *frames, u32 entries)
         pt_unlock(v->domain);
         return refuse(rc, "a frame of the new GDT is not the domain's, is in other use, or holds a bad descriptor");
     }
-    pv_destroy_gdt(v);
+    replace_pages(v, frames, nr);
     v->arch.gdt_entries = entries;
-    for (unsigned i = 0; i < nr; i++) {
-        v->arch.gdt_frames[i] = mfn_kept(frames[i]);
-        set_slot(v, i, pte_make(mfn_kept(frames[i]), HYP_RW));
-    }
     pt_unlock(v->domain);
     return 0;
 }

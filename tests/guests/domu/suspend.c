@@ -72,6 +72,63 @@ static void look_at_tables(const void *ours)
     CHECK_OK(pin(other, top_level()));
 }
 
+/* --- What is not memory: descriptor tables, registers of debugging and of the FPU ------------------------------------------------- */
+
+#define IN_GDT 0x18u            /* the fourth descriptor of ours, and in the LDT the fourth too */
+#define IN_LDT (IN_GDT | 4)
+
+/* A data segment of so many bytes, for all. */
+static u64 segment(u32 limit) { return (limit & 0xffff) | (u64)(limit & 0xf0000) << 32 | (u64)0x40f3 << 40; }
+
+static u32 limit_of(u32 selector)
+{
+    u32 limit = 0;
+
+    __asm__ volatile("lsl %1, %0" : "+r"(limit) : "r"(selector) : "cc");
+    return limit;
+}
+
+/* A table whose fourth descriptor says where it is. */
+static void *descriptors(u32 limit)
+{
+    u64 *table = page_alloc();
+
+    table[IN_GDT / 8] = segment(limit);
+    make_readonly(table);
+    return table;
+}
+
+static void set_xmm0(u32 v) { __asm__ volatile("movd %0, %%xmm0" : : "r"(v)); }
+
+static u32 xmm0(void)
+{
+    u32 v;
+
+    __asm__ volatile("movd %%xmm0, %0" : "=r"(v));
+    return v;
+}
+
+static void set_registers(void)
+{
+    void *ldt = descriptors(0x2345);
+    word gdt = virt_to_mfn(descriptors(0x1234));
+
+    CHECK_OK(set_gdt(&gdt, 512));
+    CHECK_OK(mmuext(MMUEXT_SET_LDT, P(ldt), 512));
+    CHECK_OK(set_debugreg(0, P(&page)));
+    set_xmm0(0x87654321);
+}
+
+static void look_at_registers(void)
+{
+    CHECK_EQ(limit_of(IN_GDT), 0x1234);
+    CHECK_EQ(limit_of(IN_LDT), 0x2345);
+    CHECK_EQ((word)get_debugreg(0), P(&page));
+    CHECK_EQ(xmm0(), 0x87654321);
+}
+
+/* --- Lives --------------------------------------------------------------------------------------------------------------------------- */
+
 static void tell(void)
 {
     char text[64];
@@ -92,6 +149,7 @@ static void live_on(void)
         CHECK(store_watch("control/shutdown", WATCH_SHUTDOWN));
     look_at_pages();
     look_at_tables(ours);
+    look_at_registers();
     printf("suspend: life %u, %u\n", new_lives, old_lives);
     tell();
 }
@@ -116,6 +174,8 @@ TEST(live)
         page[i] = page_alloc();
         write_page(i);
     }
+    set_registers();
+    look_at_registers();
     other = copy_top();
     REQUIRE_OK(pin(other, top_level()));
     REQUIRE(store_watch("control/shutdown", WATCH_SHUTDOWN));
