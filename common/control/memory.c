@@ -1,5 +1,6 @@
 /* Control calls on a domain's memory. */
 #include <asm/pt_format.h>
+#include <public/pvisor.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/frame.h>
 #include "internal.h"
@@ -42,12 +43,16 @@ static u32 frame_info(const struct domain *d, mfn_t m)
 s64 dc_getpageframeinfo3(struct domain *d, struct xen_domctl *op, gva_t)
 {
     const struct xen_domctl_getpageframeinfo3 *g = &op->u.getpageframeinfo3;
+    bool is_non_pae = d->arch.fmt->pte_bytes == 4, knows_non_pae = g->num & PVISOR_PFINFO_NONPAE;
+    u64 num = g->num & ~PVISOR_PFINFO_NONPAE;
 
-    if (d->arch.fmt->pte_bytes == 4)
+    if (is_non_pae && !knows_non_pae)
         return refuse(-EOPNOTSUPP, "d%u: the tools that save a domain know no %s tables", d->id, d->arch.fmt->name);
-    if (g->num > MAX_FRAMES_PER_CALL)
-        return refuse(-E2BIG, "%lu frames, at most %u in one call", g->num, MAX_FRAMES_PER_CALL);
-    for (u64 i = 0; i < g->num; i++) {
+    if (knows_non_pae && !is_non_pae)
+        return -EOPNOTSUPP;     /* the answer to a question: nothing to be logged */
+    if (num > MAX_FRAMES_PER_CALL)
+        return refuse(-E2BIG, "%lu frames, at most %u in one call", num, MAX_FRAMES_PER_CALL);
+    for (u64 i = 0; i < num; i++) {
         gva_t array = gva(g->array);
         u64 m;
 

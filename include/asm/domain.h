@@ -133,8 +133,8 @@ int arch_vcpu_create(struct vcpu *v);
 void arch_vcpu_destroy(struct vcpu *v);
 /* Page tables and frames of a dying domain; -ERESTART_HYPERCALL while there is more to do. */
 int arch_domain_relinquish(struct domain *d);
-/* XEN_DOMCTL_set_address_size: 32 or 64; only before the domain has memory. */
-int arch_domain_set_address_size(struct domain *d, u32 bits);
+/* XEN_DOMCTL_set_address_size: 32, 64 or PVISOR_ADDRESS_SIZE_NONPAE; only before the domain has memory. */
+int arch_domain_set_address_size(struct domain *d, u32 size);
 /*
  * vcpu_guest_context at raw (the domain's own layout: 64- or 32-bit). set: checks all, then takes; the vCPU becomes
  * initialised. get: fills raw.

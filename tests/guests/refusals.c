@@ -133,7 +133,14 @@ TEST(saving)
         op_.u.getpageframeinfo3.num = 2;
         op_.u.getpageframeinfo3.array = P(frames);
     }));
+    frames[0] = current_base();
+    CHECK_OK(ONE_DOMCTL(getpageframeinfo3, {
+        op_.u.getpageframeinfo3.num = 1 | PVISOR_PFINFO_NONPAE;
+        op_.u.getpageframeinfo3.array = P(frames);
+    }));
+    CHECK_EQ((u32)frames[0] >> 28 & 7, top_level());
 #else
+    CHECK_EQ(ONE_DOMCTL(getpageframeinfo3, { op_.u.getpageframeinfo3.num = PVISOR_PFINFO_NONPAE; }), -EOPNOTSUPP);
     frames[0] = current_base();
     CHECK_OK(ONE_DOMCTL(getpageframeinfo3, {
         op_.u.getpageframeinfo3.num = 1;

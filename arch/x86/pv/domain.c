@@ -10,6 +10,7 @@
 #include <asm/time.h>
 #include <asm/x86.h>
 #include <public/errno.h>
+#include <public/pvisor.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/guest.h>
@@ -115,12 +116,22 @@ void arch_vcpu_destroy(struct vcpu *v)
     mirror_free_vcpu(v);
 }
 
-int arch_domain_set_address_size(struct domain *d, u32 bits)
+static enum pt_format_id format_of_size(u32 size)
 {
-    enum pt_format_id id = bits == 64 ? PT64 : PT32P;
+    switch (size) {
+    case 64:                         return PT64;
+    case 32:                         return PT32P;
+    case PVISOR_ADDRESS_SIZE_NONPAE: return PT32;
+    default:                         return NR_PT_FORMATS;
+    }
+}
 
-    if (bits != 32 && bits != 64)
-        return refuse(-EINVAL, "%u bits", bits);
+int arch_domain_set_address_size(struct domain *d, u32 size)
+{
+    enum pt_format_id id = format_of_size(size);
+
+    if (id == NR_PT_FORMATS)
+        return refuse(-EINVAL, "%u bits: expected 32, 64 or pvisor's %u, 32 without PAE", size, PVISOR_ADDRESS_SIZE_NONPAE);
     if (d->tot_pages)
         return refuse(-EACCES, "d%u has memory already", d->id);
     if (d->arch.store != STORE_IN_PLACE || dirty_log_is_kept(d))

@@ -3,6 +3,7 @@
 #include "string.h"
 #include "test.h"
 #include <public/domctl.h>
+#include <public/pvisor.h>
 
 long fuzz_domctl(struct xen_domctl *op)
 {
@@ -73,7 +74,7 @@ void other_make(struct fuzz *z, unsigned n)
     (void)fuzz_domctl(op);
     if (once_in(z, 2)) {
         op->cmd = XEN_DOMCTL_set_address_size;
-        op->u.address_size.size = 32;
+        op->u.address_size.size = once_in(z, 2) ? 32 : PVISOR_ADDRESS_SIZE_NONPAE;
         (void)fuzz_domctl(op);
     }
     op->cmd = XEN_DOMCTL_max_vcpus;
