@@ -1,0 +1,51 @@
+/*
+ * What is asked of the hypervisor about the one domain that is saved or restored. Only libraries of a stable interface are used, and control
+ * calls of the version of the headers that this was built with: pvisor serves those of all releases from 4.17 on.
+ *
+ * But for xen_open(), xen_version() and xen_is_non_pae(), what fails here ends the program, by fail().
+ */
+#ifndef SAVE_HELPER_XEN_H
+#define SAVE_HELPER_XEN_H
+
+#ifndef __XEN_TOOLS__
+#define __XEN_TOOLS__ 1
+#endif
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <xen/xen.h>
+#include <xen/domctl.h>
+
+#define PAGE      4096u
+/* A non-PAE guest's frames lie below 4 GiB, its own numbers of them too. */
+#define MAX_FRAMES (1u << 20)
+#define NO_FRAME   0xffffffffu      /* as guests' lists have it */
+
+bool xen_open(uint32_t domid);
+/* Major and minor, 16 bits each; negative: there is no hypervisor. */
+int xen_version(void);
+/* Does pvisor say that the domain's tables are non-PAE? */
+bool xen_is_non_pae(void);
+
+/* Memory that calls may name. */
+void *xen_buffer(size_t size);
+
+/* A control call on the domain: op has its arguments and gets its results. what: what was tried, for the log. */
+void xen_control(struct xen_domctl *op, uint32_t cmd, const char *what);
+struct xen_domctl_getdomaininfo xen_domain_info(void);
+
+/* Kinds (XEN_DOMCTL_PFINFO_*) of frames, in place; nr is at most MAX_BATCH. */
+void xen_kinds(const uint32_t *frames, uint32_t *kinds, unsigned nr);
+
+/* nr frames side by side. what: whose, for the log. */
+void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what);
+void xen_unmap(void *pages, unsigned nr);
+
+/* Restoring. frames: the guest's numbers of nr frames that are wanted, in their places the frames that it got. */
+void xen_become_non_pae(void);
+void xen_populate(uint32_t *frames, unsigned nr);
+void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr);
+/* Entries of the domain's grant table that are there before it asks for it: it grants that frame to that domain. */
+void xen_grant(unsigned entry, uint16_t domid, uint32_t frame);
+
+#endif
