@@ -5,6 +5,7 @@
  */
 #include <public/domctl.h>
 #include <public/errno.h>
+#include <public/pvisor.h>
 #include "hypercall.h"
 #include "log.h"
 #include "mm.h"

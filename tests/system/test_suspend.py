@@ -1,5 +1,6 @@
 """Guests of Xen 3's time are saved, restored and migrated: tests/guests/domu/suspend.c, which writes to its memory and changes its page
-tables all the time and looks at all of it after each life. Those without PAE by tools/save-helper, which leaves others to the tools' own."""
+tables all the time and looks at all of it after each life. Those without PAE are so by tools/save-helper, which leaves others to the
+tools' own."""
 import pytest
 
 import rig

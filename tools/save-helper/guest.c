@@ -5,7 +5,7 @@
 
 #include "talk.h"
 
-static uint32_t *numbers(uint32_t nr, uint32_t value)
+uint32_t *numbers(uint32_t nr, uint32_t value)
 {
     uint32_t *p = malloc(nr * sizeof(*p));
 
@@ -18,5 +18,5 @@ static uint32_t *numbers(uint32_t nr, uint32_t value)
 
 struct guest guest_with(uint32_t nr)
 {
-    return (struct guest){ nr, numbers(nr, NO_FRAME), numbers(nr, XEN_DOMCTL_PFINFO_XTAB), numbers(MAX_FRAMES, NO_FRAME) };
+    return (struct guest){ .nr_pfns = nr, .frame = numbers(nr, NO_FRAME), .kind = numbers(nr, XEN_DOMCTL_PFINFO_XTAB) };
 }

@@ -34,6 +34,8 @@ struct guest {
 
 typedef struct vcpu_guest_context_x86_32 context_t;
 
+/* nr times this number. */
+uint32_t *numbers(uint32_t nr, uint32_t value);
 /* Room for nr of its numbers, no frame having one yet. */
 struct guest guest_with(uint32_t nr);
 

@@ -1,6 +1,6 @@
 /*
- * A non-PAE domain from the stream. The stream may be anything: each number in it is looked at before it is used. What it makes of the domain
- * the hypervisor looks at, as it does at all guests' doing.
+ * A non-PAE domain from the stream. The stream may be anything: each number in it is looked at before it is used. What it makes of the
+ * domain the hypervisor looks at, as it does at all guests' doing.
  *
  * Pages of tables are written as they come, and made what they were when all frames are known; then tables are pinned, which makes them
  * tables, and nobody may write them any more.
@@ -290,7 +290,8 @@ static void read_stream(void)
         free(r.data);
     }
     free(r.data);
-    want(list.size && shared.size && vcpu[0].context.size, "END, before the frames, shared info or vCPU 0,");
+    if (!list.size || !shared.size || !vcpu[0].context.size)
+        fail(EINVAL, "the stream ends without X86_PV_P2M_FRAMES, SHARED_INFO or the context of vCPU 0");
 }
 
 /* --- What names frames --- */

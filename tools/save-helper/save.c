@@ -92,6 +92,7 @@ static void find_frames(uint32_t list[ENTRIES])
 {
     find_list(list);
     guest = guest_with(shared.arch.max_pfn);
+    guest.pfn = numbers(MAX_FRAMES, NO_FRAME);
     read_list(list);
     for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn++)
         if (guest.frame[pfn] >= MAX_FRAMES)

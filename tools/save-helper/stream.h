@@ -1,6 +1,7 @@
 /*
  * The stream that the tools of Xen write and read for a saved domain, version 3: xen-project/xen, docs/specs/libxc-migration-stream.pandoc.
- * Two headers, records, of which the last is END. A non-PAE domain's differs from a PAE one's in pt_levels, and in what its tables' pages are.
+ * Two headers, records, of which the last is END. A non-PAE domain's differs from a PAE one's in pt_levels, and in what its tables' pages
+ * are.
  *
  * Whatever goes wrong here ends the program, by fail().
  */

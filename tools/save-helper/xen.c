@@ -167,8 +167,8 @@ void xen_grant(unsigned entry, uint16_t to, uint32_t frame)
     xenforeignmemory_resource_handle *resource;
     grant_entry_v1_t *table;
 
-    resource = xenforeignmemory_map_resource(memory, (domid_t)domid, XENMEM_resource_grant_table, XENMEM_resource_grant_table_id_shared, 0, 1,
-                                             &at, PROT_READ | PROT_WRITE, 0);
+    resource = xenforeignmemory_map_resource(memory, (domid_t)domid, XENMEM_resource_grant_table, XENMEM_resource_grant_table_id_shared,
+                                             0, 1, &at, PROT_READ | PROT_WRITE, 0);
     if (!resource)
         fail(errno, "cannot map the grant table of domain %u", domid);
     table = at;

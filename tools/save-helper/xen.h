@@ -1,6 +1,6 @@
 /*
- * What is asked of the hypervisor about the one domain that is saved or restored. Only libraries of a stable interface are used, and control
- * calls of the version of the headers that this was built with: pvisor serves those of all releases from 4.17 on.
+ * What is asked of the hypervisor about the one domain that is saved or restored. Only libraries of a stable interface are used, and
+ * control calls of the version of the headers that this was built with: pvisor serves those of all releases from 4.17 on.
  *
  * But for xen_open(), xen_version() and xen_is_non_pae(), what fails here ends the program, by fail().
  */
