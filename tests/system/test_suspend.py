@@ -61,3 +61,20 @@ def test_lives_on(dom0, guest, form, call):
     expect_lives(dom0, "3 1 0")
     dom0.ok("xl shutdown -w domu", 60)
     assert domain.state() is None
+
+
+@pytest.mark.pvisor_only
+def test_without_pae_the_tools_own_helper_refuses(dom0, guest):
+    """To save such a guest, which lives on, and to restore it from what ours has saved; and ours refuses a stream that is cut off."""
+    domain = guest("pt32")
+    refused = dom0.run("xl save domu /tmp/saved 2>&1", 120)
+    assert refused.status and "Failed to get types" in refused, refused
+    expect_lives(dom0, "0 1 0")
+    save(dom0, helper=OURS)
+    refused = dom0.run("xl restore /tmp/saved 2>&1", 120)
+    assert refused.status and "width 4, pt_levels 2" in refused, refused
+    refused = dom0.run(f"head -c 9000000 /tmp/saved > /tmp/cut; {OURS} xl restore /tmp/cut 2>&1; s=$?; rm /tmp/cut; (exit $s)", 120)
+    assert refused.status and "the stream ends in the middle of a record" in refused, refused
+    assert domain.state() is None
+    restore(dom0, OURS)
+    expect_lives(dom0, "1 1 0")
