@@ -337,7 +337,8 @@ static void save_run(int fd)
 
 static void restore_run(int fd)
 {
-    struct job j = { .is_restore = true, .fd = fd, .domid = 7, .store_port = 11, .console_port = 12, .store_domid = 21, .console_domid = 22 };
+    struct job j = { .is_restore = true, .fd = fd, .domid = 7, .store_port = 11, .store_domid = 21, .console_port = 12,
+                     .console_domid = 22 };
 
     memset(memory, 0, sizeof(memory));
     memset(owned, 0, sizeof(owned));
