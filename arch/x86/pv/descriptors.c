@@ -106,7 +106,7 @@ static void replace_pages(struct vcpu *v, const u64 *frames, unsigned nr)
 
 void pv_destroy_gdt(struct vcpu *v)
 {
-    replace_pages(v, NULL, 0);
+    replace_pages(v, (u64[1]){ 0 }, 0);
     v->arch.gdt_entries = 0;
 }
 
