@@ -7,6 +7,7 @@
  *   --restore-domain STREAM BACK DOMAIN STORE-PORT STORE-DOMAIN CONSOLE-PORT CONSOLE-DOMAIN MESSAGES TYPE
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,18 @@ static void check_messages(const struct job *j)
     exit(EXIT_FAILURE);
 }
 
+/* libxl ends a save or a restore by SIGTERM; there is nothing to put right. A reader that is gone is an error as others, which is said. */
+static void set_signals(void)
+{
+    sigset_t s;
+
+    sigemptyset(&s);
+    sigaddset(&s, SIGTERM);
+    signal(SIGTERM, SIG_DFL);
+    sigprocmask(SIG_UNBLOCK, &s, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
 static bool is_ours(const struct job *j) { return j->is_restore ? stream_is_non_pae(j->fd) : xen_is_non_pae(); }
 
 int main(int argc, char **argv)
@@ -96,6 +109,7 @@ int main(int argc, char **argv)
     if (!is_understood || !is_ours(&j))
         start_theirs(argv);
     check_messages(&j);
+    set_signals();
     if (j.stream_type != PLAIN)
         fail(EOPNOTSUPP, "a non-PAE domain can be saved and restored, but not be replicated (type of stream %u)", j.stream_type);
     if (j.is_restore)
