@@ -9,7 +9,7 @@ ABSENT = {
     'iret_context (32-bit)': 'a 32-bit guest\'s iret hypercall takes the CPU\'s own frame',
     **{name: 'our own call: include/public/pvisor.h' for name in (
         '__HYPERVISOR_pvisor_op', 'PVISOROP_switch_format', 'PVISOR_FORMAT_NONPAE', 'pvisor_switch_format (64-bit)',
-        'pvisor_switch_format (32-bit)')},
+        'pvisor_switch_format (32-bit)', 'PVISOR_PFINFO_NONPAE', 'PVISOR_ADDRESS_SIZE_NONPAE')},
     **{name: 'of releases that Debian has not as packages' for name in (
         'DOMID_ANY', 'XEN_DOMCTL_INTERFACE_VERSION_4_18', 'XEN_DOMCTL_INTERFACE_VERSION_4_22', 'XEN_DOMCTL_INTERFACE_VERSION',
         'XEN_DOMCTL_INTERFACE_STABLE', 'XEN_SYSCTL_INTERFACE_VERSION_4_21', 'XEN_SYSCTL_INTERFACE_VERSION', 'XEN_DOMCTL_get_domain_state',

@@ -17,7 +17,8 @@
 
 #define MISSING_CPUID 1u        /* as libxl is told of what the stream does not have */
 #define MISSING_MSR   2u
-#define MAX_VCPUS     64u       /* more than a 32-bit guest can have */
+#define MAX_VCPUS     128u      /* of any domain of pvisor's */
+#define MAX_STATE     65536u    /* bytes of one kind of a vCPU's state: what is kept of it until the end has a bound */
 
 struct blob {
     uint32_t size;
@@ -26,6 +27,7 @@ struct blob {
 
 static struct guest guest;
 static bool has_info, has_static_data;
+static uint32_t last_vcpu;      /* that the domain has */
 static struct blob leaves, msrs, shared, list;      /* list: u64 each, the numbers of the frames that the list of frames lies in */
 static struct { struct blob context, extended, xsave, msrs; } vcpu[MAX_VCPUS];
 static uint32_t start_info;     /* the guest's number of it, and then of what start info names */
@@ -82,6 +84,9 @@ static void take_info(const struct record *r)
         fail(EINVAL, "words of %u bytes and %u levels of page tables: expected %u and %u", pv->width, pv->levels, NONPAE_WIDTH,
              NONPAE_LEVELS);
     xen_become_non_pae();
+    last_vcpu = xen_domain_info().max_vcpu_id;
+    if (last_vcpu >= MAX_VCPUS)
+        fail(ERANGE, "the domain has %u vCPUs, expected at most %u", last_vcpu + 1, MAX_VCPUS);
     has_info = true;
 }
 
@@ -182,8 +187,9 @@ static void take_vcpu(const struct record *r)
     uint32_t size;
 
     want(has_static_data, "a vCPU");
-    if (r->length <= sizeof(*h) || h->vcpu >= MAX_VCPUS)
-        fail(EINVAL, "the stream has %u bytes of a vCPU; expected more than %zu, and a vCPU below %u", r->length, sizeof(*h), MAX_VCPUS);
+    if (r->length <= sizeof(*h) || r->length > MAX_STATE || h->vcpu > last_vcpu)
+        fail(EINVAL, "the stream has %u bytes of a vCPU; expected more than %zu, at most %u, and a vCPU of 0 to %u", r->length, sizeof(*h),
+             MAX_STATE, last_vcpu);
     size = r->length - (uint32_t)sizeof(*h);
     want_vcpu_size(r->type, size);
     b = vcpu_blob(r->type, h->vcpu);

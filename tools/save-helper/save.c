@@ -309,12 +309,13 @@ void save(const struct job *j)
 
     if (j->flags & FLAG_LIVE)
         say(XTL_WARN, "a non-PAE guest's memory is copied while it stands still");
-    suspend();
-    read_shared_info();
-    find_frames(list);
+    /* First, so that the other end knows at once what comes, however long the guest takes. */
     stream_begin(j->fd);
     stream_put_head((uint32_t)xen_version());
     put_static_data();
+    suspend();
+    read_shared_info();
+    find_frames(list);
     put_list(list);
     put_memory();
     put_tsc();

@@ -20,7 +20,6 @@ static int stream_fd;
 
 /* --- Looking at the first bytes --- */
 
-#define LOOKS    6000       /* at what comes from elsewhere: a minute */
 #define PAUSE_US 10000
 
 static ssize_t look_into_pipe(int fd, void *buffer, size_t size)
@@ -48,6 +47,7 @@ static ssize_t look(int fd, mode_t mode, void *buffer, size_t size)
     return S_ISFIFO(mode) ? look_into_pipe(fd, buffer, size) : 0;
 }
 
+/* As long as it takes: who sends may wait for a guest, or for a network. */
 static bool peek(int fd, void *buffer, size_t size)
 {
     struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -55,17 +55,14 @@ static bool peek(int fd, void *buffer, size_t size)
 
     if (fstat(fd, &s))
         return false;
-    for (unsigned i = 0; i < LOOKS; i++) {
-        ssize_t n;
+    for (;; usleep(PAUSE_US)) {
+        ssize_t n = poll(&p, 1, -1) < 0 ? -1 : look(fd, s.st_mode, buffer, size);
 
-        if (poll(&p, 1, LOOKS * PAUSE_US / 1000) <= 0)
+        if (n >= (ssize_t)size)
+            return true;
+        if (n < 0 ? errno != EINTR && errno != EAGAIN : !n || S_ISREG(s.st_mode) || p.revents & POLLHUP)
             return false;
-        n = look(fd, s.st_mode, buffer, size);
-        if (n <= 0 || n >= (ssize_t)size || S_ISREG(s.st_mode) || p.revents & POLLHUP)
-            return n >= (ssize_t)size;
-        usleep(PAUSE_US);
     }
-    return false;
 }
 
 bool stream_is_non_pae(int fd)

@@ -77,7 +77,7 @@ static int make_log(struct domain *d, u64 nr)
         log = xzalloc_bytes(sizeof(*log) + rows * sizeof(*log->row));
         if (!log)
             return -ENOMEM;
-        log->nr = nr;
+        log->nr = ROUND_UP(nr, 64u);    /* whole words: what is beyond is in no report but as written */
         d->arch.log = log;
     }
     for (; log->rows_made < DIV_ROUND_UP(log->nr, ROW_BITS); log->rows_made++) {
@@ -202,10 +202,10 @@ u64 dirty_log_take(struct dirty_log *log, u64 pfn, u64 nr, bool clean)
 static void note_descriptors(struct vcpu *v)
 {
     for (unsigned i = 0; i < PERVCPU_PAGES; i++) {
-        mfn_t m = pte_mfn(v->arch.perdomain_l1[i]);
+        u64 e = read_once(v->arch.perdomain_l1[i]);
 
-        if (v->arch.perdomain_l1[i] & PTE_P && is_own(v->domain, m))
-            dirty_log_mark(v->domain, m);
+        if (e & PTE_P && is_own(v->domain, pte_mfn(e)))
+            dirty_log_mark(v->domain, pte_mfn(e));
     }
 }
 

@@ -138,6 +138,9 @@ int arch_domain_set_address_size(struct domain *d, u32 size)
         return refuse(-EBUSY, "d%u's page tables are mirrored, or its writes logged", d->id);
     if (d->arch.fmt == &pt_formats[id])
         return 0;
+    /* Its grant frames are not among those that it has none of, and of the other word size an area is larger than was asked. */
+    if (domain_has_registered_info(d))
+        return refuse(-EBUSY, "d%u has a vcpu_info or an area registered", d->id);
     return pv_set_format(d, id);
 }
 
