@@ -39,6 +39,9 @@ uint32_t *numbers(uint32_t nr, uint32_t value);
 /* Room for nr of its numbers, no frame having one yet. */
 struct guest guest_with(uint32_t nr);
 
+/* The numbers of frames in vCPU id's context, but CR3's, become what other() makes of them. Ends the program if its GDT is too large. */
+void translate_context(uint32_t id, context_t *c, uint32_t (*other)(uint64_t number, const char *what));
+
 static inline uint32_t table_level(uint32_t kind) { return (kind & XEN_DOMCTL_PFINFO_LTABTYPE_MASK) >> XEN_DOMCTL_PFINFO_LTAB_SHIFT; }
 static inline bool has_page(uint32_t kind) { return kind < XEN_DOMCTL_PFINFO_BROKEN; }
 /* Kinds that a non-PAE guest's frames may have: data, tables of two levels, pinned or not, and none at all. */

@@ -27,7 +27,7 @@ struct blob {
 
 static struct guest guest;
 static bool has_info, has_static_data;
-static uint32_t last_vcpu;      /* that the domain has */
+static struct xen_domctl_getdomaininfo info;    /* once has_info */
 static struct blob leaves, msrs, shared, list;      /* list: u64 each, the numbers of the frames that the list of frames lies in */
 static struct { struct blob context, extended, xsave, msrs; } vcpu[MAX_VCPUS];
 static uint32_t start_info;     /* the guest's number of it, and then of what start info names */
@@ -84,9 +84,9 @@ static void take_info(const struct record *r)
         fail(EINVAL, "words of %u bytes and %u levels of page tables: expected %u and %u", pv->width, pv->levels, NONPAE_WIDTH,
              NONPAE_LEVELS);
     xen_become_non_pae();
-    last_vcpu = xen_domain_info().max_vcpu_id;
-    if (last_vcpu >= MAX_VCPUS)
-        fail(ERANGE, "the domain has %u vCPUs, expected at most %u", last_vcpu + 1, MAX_VCPUS);
+    info = xen_domain_info();
+    if (info.max_vcpu_id >= MAX_VCPUS)
+        fail(ERANGE, "the domain has %u vCPUs, expected at most %u", info.max_vcpu_id + 1, MAX_VCPUS);
     has_info = true;
 }
 
@@ -187,9 +187,9 @@ static void take_vcpu(const struct record *r)
     uint32_t size;
 
     want(has_static_data, "a vCPU");
-    if (r->length <= sizeof(*h) || r->length > MAX_STATE || h->vcpu > last_vcpu)
+    if (r->length <= sizeof(*h) || r->length > MAX_STATE || h->vcpu > info.max_vcpu_id)
         fail(EINVAL, "the stream has %u bytes of a vCPU; expected more than %zu, at most %u, and a vCPU of 0 to %u", r->length, sizeof(*h),
-             MAX_STATE, last_vcpu);
+             MAX_STATE, info.max_vcpu_id);
     size = r->length - (uint32_t)sizeof(*h);
     want_vcpu_size(r->type, size);
     b = vcpu_blob(r->type, h->vcpu);
@@ -405,12 +405,7 @@ static void localise_context(uint32_t id, context_t *c)
 {
     uint32_t root = xen_cr3_to_pfn_x86_32(c->ctrlreg[3]);
 
-    if (!id)
-        c->user_regs.edx = data_frame(c->user_regs.edx, "start info, in edx");
-    if (c->gdt_ents > MAX_GDT_ENTRIES)
-        fail(ERANGE, "vCPU %u has a GDT of %u entries, expected at most %u", id, c->gdt_ents, MAX_GDT_ENTRIES);
-    for (unsigned i = 0; i < GDT_FRAMES(c->gdt_ents); i++)
-        c->gdt_frames[i] = data_frame(c->gdt_frames[i], "a vCPU's GDT");
+    translate_context(id, c, data_frame);
     if (root >= guest.nr_pfns || guest.frame[root] == NO_FRAME || table_level(guest.kind[root]) != 2)
         fail(ERANGE, "the CR3 of vCPU %u names the guest's frame %#x, expected a table of level 2", id, root);
     c->ctrlreg[3] = xen_pfn_to_cr3_x86_32(guest.frame[root]);
@@ -472,13 +467,11 @@ static void set_vcpus(void)
 
 void restore(const struct job *j)
 {
-    struct xen_domctl_getdomaininfo info;
     uint32_t store, console;
 
     promise_restore_results();
     stream_begin(j->fd);
     read_stream();
-    info = xen_domain_info();
     for_tables(0, localise_some);
     start_info = ((const context_t *)vcpu[0].context.bytes)->user_regs.edx;
     write_start_info(j, (uint32_t)info.shared_info_frame, &store, &console);

@@ -1,4 +1,4 @@
-/* A non-PAE domain into the stream. It stands still from the first byte on: whether it is to be a migration, it is sent once. */
+/* A non-PAE domain into the stream. It stands still while its memory is sent: even if it is to be a migration, it is sent once. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,10 +30,10 @@ static void suspend(void)
 
 /* --- Its frames --- */
 
-static uint32_t pfn_of(uint32_t frame, const char *what)
+static uint32_t pfn_of(uint64_t frame, const char *what)
 {
     if (frame >= MAX_FRAMES || guest.pfn[frame] == NO_FRAME)
-        fail(ERANGE, "%s: frame %#x is not in the guest's list of its frames", what, frame);
+        fail(ERANGE, "%s: frame %#llx is not in the guest's list of its frames", what, (unsigned long long)frame);
     return guest.pfn[frame];
 }
 
@@ -233,12 +233,7 @@ static void put_context(uint32_t id)
         c = xen_buffer(sizeof(vcpu_guest_context_t));
     set_xen_guest_handle(op.u.vcpucontext.ctxt, (void *)c);
     xen_control(&op, XEN_DOMCTL_getvcpucontext, "give a vCPU's context");
-    if (!id)
-        c->user_regs.edx = pfn_of(c->user_regs.edx, "start info, in edx");
-    if (c->gdt_ents > MAX_GDT_ENTRIES)
-        fail(ERANGE, "vCPU %u has a GDT of %u entries, expected at most %u", id, c->gdt_ents, MAX_GDT_ENTRIES);
-    for (unsigned i = 0; i < GDT_FRAMES(c->gdt_ents); i++)
-        c->gdt_frames[i] = pfn_of(c->gdt_frames[i], "a vCPU's GDT");
+    translate_context(id, c, pfn_of);
     c->ctrlreg[3] = xen_pfn_to_cr3_x86_32(pfn_of(xen_cr3_to_pfn_x86_32(c->ctrlreg[3]), "a vCPU's CR3"));
     stream_put(REC_VCPU_BASIC, &head, sizeof(head), c, sizeof(*c));
 }
