@@ -175,10 +175,12 @@ static void allocate_memory(struct builder *b)
     }
 }
 
+/* But for the ramdisk's pages, most of them, which copy_initrd() writes whole. */
 static void zero_start(struct builder *b)
 {
     for (u64 pfn = 0; pfn < b->l.first_free_pfn; pfn++)
-        memset(pfn_to_page(b, pfn), 0, PAGE_SIZE);
+        if (pfn - b->l.initrd_pfn >= PAGES(b->initrd_size))
+            memset(pfn_to_page(b, pfn), 0, PAGE_SIZE);
 }
 
 /* --- Layout --- */
@@ -278,8 +280,13 @@ static void copy_initrd(struct builder *b, const struct boot_module *m)
 {
     const char *src = maddr_to_virt(m->start);
 
-    for (u64 off = 0; off < m->size; off += PAGE_SIZE)
-        memcpy(pfn_to_page(b, b->l.initrd_pfn + (off >> PAGE_SHIFT)), src + off, min(PAGE_SIZE, m->size - off));
+    for (u64 off = 0; off < m->size; off += PAGE_SIZE) {
+        char *page = pfn_to_page(b, b->l.initrd_pfn + (off >> PAGE_SHIFT));
+        u64 n = min(PAGE_SIZE, m->size - off);
+
+        memcpy(page, src + off, n);
+        memset(page + n, 0, PAGE_SIZE - n);
+    }
 }
 
 static void write_p2m(struct builder *b)
