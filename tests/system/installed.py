@@ -25,16 +25,13 @@ XML = """<domain type="xen">
 
 @contextlib.contextmanager
 def machine(suite, name, cpus, **settings):
-    """The machine with that release in dom0, at a shell of root's; settings: of rig.Machine.
-
-    One CPU costs less than half the host's time for a boot: of two that a busy host does not run at once one spins for the other.
-    """
+    """The machine with that release in dom0, at a shell of root's; settings: of rig.Machine."""
     # Some ten minutes, for which nobody else is to wait.
     rig.build_images(*(f"debian-{each}/root.ext4" for each in RELEASES), apart="lock-debian")
     place = rig.CACHE / f"debian-{suite}"
     disks = [rig.Disk(place / "root.ext4")] + [rig.Disk(rig.CACHE / f"debian-{each}/guest.ext4") for each in DISKS]
     with rig.Machine(name=f"{name}-{suite}", release=RELEASES[suite], kernel=place / "vmlinuz", initrd=place / "initrd.img", cpus=cpus,
-                     memory=2560, disks=disks, extra=["-snapshot"], code=256,
+                     memory=2560, disks=disks, extra=["-snapshot"], code=256, in_turns=True,
                      cmdline=f"dom0_mem=1024M,max:1024M xen-version={RELEASES[suite].xen}",
                      dom0_args="root=LABEL=root net.ifnames=0 mitigations=off", **settings) as dom0:
         dom0.suite = suite

@@ -49,8 +49,10 @@ OVMF = Path("/usr/share/OVMF")
 # QEMU takes the slow way on every write to a page where GRUB once ran: 3 to 5 times slower for hours.
 # Each CPU has its own part of it, and needs some MiB to work in.
 # A machine that is started without GRUB may have more: a whole Debian boots in two thirds of the CPU time with 256 MiB of it.
-def accelerator(cpus, mib=0):
-    return f"tcg,tb-size={max(32, 8 * cpus, mib)}"
+# in_turns: one thread of the host's runs all CPUs, and goes on with the next where one waits for another (PAUSE, HLT). Threads of their own
+# need as many CPUs of the host's at once, or one spins for another that does not run.
+def accelerator(cpus, mib=0, in_turns=False):
+    return f"tcg,tb-size={max(32, 8 * cpus, mib)}{',thread=single' if in_turns else ''}"
 
 
 # CPUs of today, with all that QEMU's emulation gives but what is of no use (SVM). Machines have a Nehalem unless told.
@@ -133,13 +135,13 @@ class Machine:
     uefi: the firmware is UEFI's, with variables of its own, and the boot disk one that it boots from.
     name: of the log file under build/log. qemu: the program; topology: what follows the number of CPUs in -smp.
     release: of Debian, in dom0 and, unless told, the domUs; the hypervisor must be told of its tools.
-    code: MiB of translated code that QEMU keeps, if more than usual (accelerator()).
+    code, in_turns: MiB of translated code that QEMU keeps, if more than usual; its CPUs in one thread (accelerator()).
     """
 
     def __init__(self, name="machine", hypervisor=None, cmdline="", kernel=None, initrd=None, dom0_args="",
                  cdrom=None, boot_disk=None, machine="q35", cpu="Nehalem", cpus=1, memory=1536, nic="e1000e",
                  disks=(), extra=(), base_cmdline=HYPERVISOR_ARGS, reboots=False, echo=None,
-                 qemu="qemu-system-x86_64", topology="", release=DEBIAN12, code=0, uefi=False):
+                 qemu="qemu-system-x86_64", topology="", release=DEBIAN12, code=0, in_turns=False, uefi=False):
         self.name, self.release = name, release
         self.hypervisor = hypervisor_path(hypervisor)
         self.cmdline = f"{base_cmdline} {cmdline}".strip()
@@ -150,7 +152,7 @@ class Machine:
         self.machine, self.cpu, self.cpus, self.memory = machine, cpu, cpus, memory
         self.nic, self.disks, self.extra, self.reboots = nic, list(disks), list(extra), reboots
         self.echo, self.qemu, self.topology = echo, str(qemu), topology
-        self.code, self.uefi = code, uefi
+        self.code, self.in_turns, self.uefi = code, in_turns, uefi
         self.child = None
         self.scratch = None
         self.standing = {}          # domUs that tests share, by name
@@ -188,7 +190,7 @@ class Machine:
         return self.qemu, self.arguments()
 
     def arguments(self):
-        args = ["-machine", self.machine, "-accel", accelerator(self.cpus, self.code), "-cpu", self.cpu,
+        args = ["-machine", self.machine, "-accel", accelerator(self.cpus, self.code, self.in_turns), "-cpu", self.cpu,
                 "-smp", f"{self.cpus}{self.topology}", "-m", str(self.memory), "-display", "none", "-monitor", "none", "-nodefaults",
                 "-device", "VGA",
                 "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
@@ -426,6 +428,10 @@ class Domain:
         """Create a domain that may well fail; the Result."""
         self.write_config()
         return self.dom0.run(f"xl create {self.config}", timeout)
+
+    def times_ready(self):
+        """How often the guest, or another of its name before, has said that it is ready."""
+        return int(self.dom0.run(f"grep -ac ': ready' {self.console_log}"))
 
     def wait_ready(self, times=1, timeout=120):
         """Wait until the guest has said it is ready, for the times-th time since it was created."""

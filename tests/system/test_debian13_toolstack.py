@@ -1,11 +1,10 @@
-"""What xl does, again with Debian 13 in dom0 and the domUs: the tools of Xen 4.20, Linux 6.12. Besides what only its xl has."""
+"""What xl does, again with Debian 13 in dom0 and the domUs: the tools of Xen 4.20, Linux 6.12. Besides what only its xl has.
+test_debian13_more.py has the rest."""
 import gzip
 
 import pytest
 
 import rig
-from test_lifecycle import *     # noqa: F401, F403
-from test_pvgrub import *        # noqa: F401, F403
 from test_save import *          # noqa: F401, F403
 from test_toolstack import *     # noqa: F401, F403
 

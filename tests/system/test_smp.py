@@ -16,7 +16,7 @@ CPUS = 4
 
 @pytest.fixture(scope="module")
 def machine(images):
-    with rig.Machine(name="smp", cpus=CPUS, memory=1536) as vm:
+    with rig.Machine(name="smp", cpus=CPUS, memory=1536, in_turns=True) as vm:
         vm.wait_for_dom0(400)
         yield vm
 
