@@ -29,6 +29,7 @@ struct io_unit {
     u64 *devices;                               /* VT-d: the root table; AMD: the device table */
     u64 *common;                                /* VT-d: contexts of all buses without a function that is set apart */
     u64 *log;                                   /* AMD: where events are written */
+    bool remaps;                                /* AMD: interrupts go by functions' entries */
     u64 capabilities, extended;                 /* VT-d's two registers */
 };
 
@@ -51,8 +52,24 @@ struct io_target {
     u16 domain;                                 /* under this number the unit keeps translations */
 };
 
-/* The table of interrupts, common to all units: 2^order entries of two words. */
-struct io_interrupts { u64 *entries; u8 order; bool x2apic; };
+/*
+ * A table of interrupts: 2^order entries, which are free, or an irq's. The first bit of an entry says whether it lets interrupts through.
+ * VT-d's entries say whose messages may use them, and all units have one table. AMD's do not: so the table is for one source's messages.
+ */
+struct io_interrupts {
+    struct io_interrupts *next;
+    struct io_unit *unit;                       /* that reads it; NULL: all do */
+    u16 source;                                 /* whose messages it is for, if not anybody's */
+    u8 order;
+    void *entries;
+    u32 used[];                                 /* a bit for each entry that is an irq's */
+};
+
+/* How interrupts are remapped. */
+struct io_remapping {
+    bool x2apic;                                /* CPUs have names of 32 bits */
+    const struct io_interrupts *common;         /* the table of all units; NULL: each source gets its own */
+};
 
 struct io_driver {
     const char *name;
@@ -60,19 +77,27 @@ struct io_driver {
     const struct io_format *snooping;           /* where units can; NULL: `format` does that */
     size_t registers;                           /* bytes, at least */
     u32 tail_register;                          /* where commands up to end, in bytes */
+    u8 source_order;                            /* each source has a table of its own, of 2^this many interrupts; 0: all have one */
+    u8 interrupt_bytes[2];                      /* of an entry, as a power of two: with names of 8 and of 32 bits */
+    bool lines_need_eoi;                        /* an IO-APIC's entry has no room for the vector that the CPU gets */
     /* Looks at what the unit is; false: it cannot be used, and the log says why. */
     bool (*probe)(struct io_unit *u, struct io_features *f);
-    /* Quiets what the firmware left, gives the unit its ring and tables, and all functions this target, and has it translate. */
-    bool (*start)(struct io_unit *u, const struct io_target *all);
+    /*
+     * Quiets what the firmware left, gives the unit its ring and tables, and all functions this target, and has it translate; and remap,
+     * unless r is NULL: from then on no interrupt that names a CPU itself comes through, and none of a source without a table.
+     */
+    bool (*start)(struct io_unit *u, const struct io_target *all, const struct io_remapping *r);
     void (*stop)(struct io_unit *u);
     /* The function's requests go by another target; of what went by the old nothing is under way. -ENOMEM: all is as it was; -EIO. */
     int (*assign)(struct io_unit *u, u16 id, const struct io_target *to);
     struct io_command (*wait)(maddr_t answer, u32 value);
     struct io_command (*flush_domain)(u16 domain);
-    /* Interrupts go by this table from here on, and none that names a CPU itself. NULL: the driver cannot. */
-    bool (*remap)(struct io_unit *u, const struct io_interrupts *t);
-    void (*set_interrupt)(u64 *entry, const struct irq_route *r, bool x2apic);
-    struct io_command (*flush_interrupt)(u32 irq);
+    /* A source's interrupts go by its table from here on. NULL: all have one. */
+    bool (*attach)(const struct io_interrupts *t);
+    /* An entry that lets nothing through, or is this irq's already, says where it goes, all at once. */
+    void (*set_interrupt)(void *entry, const struct irq_route *r, const struct irq_source *from, bool x2apic);
+    struct msi_message (*message)(u16 index, struct irq_route r);
+    struct io_command (*flush_interrupt)(const struct io_interrupts *t, u16 index);
     /* What the unit found wrong with requests: each is an io_fault(). */
     void (*poll)(struct io_unit *u);
     /* Nothing more is to be said of what this function does wrong. */

@@ -5,6 +5,7 @@
  * some. Either all units translate or none does: with one that does not answer, or cannot do what is needed, the machine goes on as if it
  * had none.
  */
+#include <asm/atomic.h>
 #include <asm/e820.h>
 #include <asm/mm.h>
 #include <asm/smp.h>
@@ -13,6 +14,7 @@
 #include <public/xen.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
+#include <pvisor/frame.h>
 #include <pvisor/irq.h>
 #include <pvisor/lib.h>
 #include <pvisor/pci.h>
@@ -23,8 +25,7 @@
 
 #define POLL_PERIOD MILLISECS(100)
 #define ANSWER_WITHIN SECONDS(1)
-#define REMAPPED_MESSAGE 0xfee00010UL
-#define MAX_INTERRUPTS 0x8000u  /* as many as fit bits 5 to 19 of a message's address */
+#define MAX_INTERRUPTS 0x8000u  /* as many as a message of VT-d's can name without the help of its data */
 
 static struct io_unit units[IOMMU_MAX_UNITS];
 static const struct io_driver *driver;      /* NULL: no IOMMU is used */
@@ -32,8 +33,8 @@ static struct io_features features;
 static struct io_tables spaces[IOMMU_SPACES];       /* without root: there is none */
 static u8 levels;                           /* of all of them */
 static spinlock_t tables_lock = SPINLOCK_INIT(RANK_IOMMU);     /* the spaces, and which one a function is in */
-static struct io_interrupts interrupts;
-static bool remapping;                      /* interrupts go by that table */
+static struct io_remapping remapping;
+static bool remaps;                         /* interrupts go by tables */
 bool iommu_on;
 
 /* --- Options --- */
@@ -187,8 +188,8 @@ static void give_up(void)
     for (u32 i = 0; i < iommu_info.nr_units; i++)
         if (units[i].running)
             driver->stop(&units[i]);
-    if (remapping) {
-        remapping = false;
+    if (remaps) {
+        remaps = false;
         irq_remap_by(NULL);
     }
     printk(LOG_WARNING "IOMMU: it is not used: devices reach all memory\n");
@@ -218,7 +219,7 @@ void iommu_init(void)
 
 bool iommu_wanted(void) { return driver != NULL; }
 bool iommu_strict(void) { return options.strict && !options.pass; }
-bool iommu_remaps(void) { return remapping; }
+bool iommu_remaps(void) { return remaps; }
 unsigned iommu_nr_spaces(void) { return features.domains - 1; }
 
 bool iommu_registers(unsigned n, maddr_t *first, u64 *bytes)
@@ -361,17 +362,36 @@ static bool has_region(u32 sbdf)
     return false;
 }
 
-/* Do its requests carry another's id, or another's its own? */
-static bool has_alias(u32 sbdf)
+static bool in_scope(const struct iommu_scope *s, u32 sbdf)
 {
-    u16 segment = (u16)(sbdf >> 16), id = (u16)sbdf;
+    u16 id = (u16)sbdf;
+
+    return iommu_info.units[s->unit].segment == (u16)(sbdf >> 16) && s->first <= id && id <= s->last;
+}
+
+/* What says that the function's requests carry another's id; NULL: they carry its own. */
+static const struct iommu_scope *alias_of(u32 sbdf)
+{
+    for (u32 i = 0; i < iommu_info.nr_scopes; i++) {
+        const struct iommu_scope *s = &iommu_info.scopes[i];
+
+        if (s->kind == IOMMU_FUNCTIONS && s->has_alias && s->alias != (u16)sbdf && in_scope(s, sbdf))
+            return s;
+    }
+    return NULL;
+}
+
+/* Is it a function whose id other requests carry, too: another function's, or an IO-APIC's interrupts? */
+static bool is_shared(u32 sbdf)
+{
+    u16 id = (u16)sbdf;
 
     for (u32 i = 0; i < iommu_info.nr_scopes; i++) {
         const struct iommu_scope *s = &iommu_info.scopes[i];
 
-        if (s->kind != IOMMU_FUNCTIONS || !s->has_alias || iommu_info.units[s->unit].segment != segment)
-            continue;
-        if ((s->first <= id && id <= s->last && s->alias != id) || (s->alias == id && !(s->first == id && s->last == id)))
+        if (s->kind != IOMMU_FUNCTIONS && in_scope(s, sbdf))
+            return true;
+        if (s->has_alias && s->alias == id && iommu_info.units[s->unit].segment == (u16)(sbdf >> 16) && !(s->first == id && s->last == id))
             return true;
     }
     return false;
@@ -387,7 +407,7 @@ const char *iommu_why_not(u32 sbdf)
         return "no IOMMU translates for it";
     if (has_region(sbdf))
         return "the firmware uses it, with memory of its own";
-    return has_alias(sbdf) || !dev || dev->named_by_bridge ? "the IOMMU cannot tell it from others" : NULL;
+    return alias_of(sbdf) || is_shared(sbdf) || !dev || dev->named_by_bridge ? "the IOMMU cannot tell it from others" : NULL;
 }
 
 int iommu_move(u32 sbdf, unsigned space)
@@ -408,32 +428,147 @@ int iommu_move(u32 sbdf, unsigned space)
 
 /* --- Interrupts --- */
 
-static void flush_interrupt(u32 irq)
+static struct io_interrupts *tables;        /* of interrupts: one for all, or one of each source that has had an irq */
+
+/* Where an irq's entry is, and whose messages may use it. */
+static struct slot { struct io_interrupts *table; u16 index; struct irq_source from; } *slots;
+
+static void *entry_of(const struct slot *s)
 {
-    struct io_command c = driver->flush_interrupt(irq);
+    return (u8 *)s->table->entries + ((size_t)s->index << driver->interrupt_bytes[remapping.x2apic]);
+}
+
+static void flush_interrupt(const struct slot *s)
+{
+    struct io_command c = driver->flush_interrupt(s->table, s->index);
     bool ok = true;
 
     if (!features.coherent)
-        clflush_range(&interrupts.entries[2 * irq], 16);
+        clflush_range(entry_of(s), 16);
     for (u32 i = 0; i < iommu_info.nr_units; i++)
-        ok = io_submit(&units[i], &c, 1) && ok;
+        if (!s->table->unit || s->table->unit == &units[i])
+            ok = io_submit(&units[i], &c, 1) && ok;
     (void)ok;       /* what does not answer has said so; an interrupt goes astray */
 }
 
 static struct msi_message route(struct irq_route r)
 {
-    driver->set_interrupt(&interrupts.entries[2 * r.irq], &r, interrupts.x2apic);
-    flush_interrupt(r.irq);
-    return (struct msi_message){ .address = REMAPPED_MESSAGE | (u64)r.irq << 5 };
+    const struct slot *s = &slots[r.irq];
+
+    if (!s->table)
+        return msi_compose(r.apic_id, r.vector);
+    driver->set_interrupt(entry_of(s), &r, &s->from, remapping.x2apic);
+    flush_interrupt(s);
+    return driver->message(s->index, r);
 }
 
+/* All makers' entries have the bit that lets interrupts through in their first four bytes. */
 static void unroute(u32 irq)
 {
-    write_once(interrupts.entries[2 * irq], 0);
-    flush_interrupt(irq);
+    const struct slot *s = &slots[irq];
+
+    if (!s->table)
+        return;
+    write_once(*(u32 *)entry_of(s), 0);
+    flush_interrupt(s);
 }
 
-static const struct iommu_scope *ioapic_scope(u8 id)
+/* Empty; NULL without memory. */
+static struct io_interrupts *make_table(struct io_unit *u, u16 source, u8 order)
+{
+    struct io_interrupts *t = xzalloc_bytes(sizeof(*t) + DIV_ROUND_UP(1u << order, 32) * sizeof(t->used[0]));
+    unsigned bits = order + driver->interrupt_bytes[remapping.x2apic];
+
+    if (!t)
+        return NULL;
+    t->entries = alloc_pages(bits > PAGE_SHIFT ? bits - PAGE_SHIFT : 0);
+    if (!t->entries) {
+        xfree(t);
+        return NULL;
+    }
+    if (!features.coherent)
+        clflush_range(t->entries, 1UL << bits);
+    t->unit = u;
+    t->source = source;
+    t->order = order;
+    t->next = tables;
+    tables = t;
+    return t;
+}
+
+/* The lock is held. The table of what carries this id; once made it stays, since a function that had an irq will have others. */
+static struct io_interrupts *table_of_source(struct io_unit *u, u16 source)
+{
+    struct io_interrupts *t = tables;
+
+    if (!driver->source_order)
+        return t;
+    while (t && (t->unit != u || t->source != source))
+        t = t->next;
+    if (t)
+        return t;
+    t = make_table(u, source, driver->source_order);
+    if (t)
+        (void)driver->attach(t);    /* a unit that does not answer has said so */
+    return t;
+}
+
+/* The lock is held. */
+static int take_entry(struct slot *s, struct io_interrupts *t)
+{
+    if (!t)
+        return -ENOMEM;
+    for (u32 i = 0; i < 1u << t->order; i++)
+        if (!test_and_set_bit(i, t->used)) {
+            s->index = (u16)i;
+            s->table = t;
+            return 0;
+        }
+    return -ENOSPC;
+}
+
+/* The firmware's word for what requests of a function carry; an old bus's bridge gives them its bus's first name. */
+static u16 carried_by(struct irq_source from)
+{
+    const struct iommu_scope *s = alias_of(from.sbdf);
+
+    return s ? s->alias : from.any_of_bus ? (u16)from.sbdf & 0xff00 : (u16)from.sbdf;
+}
+
+static int claim_behind(struct io_unit *u, u32 irq, struct irq_source from)
+{
+    struct slot *s = &slots[irq];
+    int rc;
+
+    spin_lock(&tables_lock);
+    s->from = from;
+    rc = take_entry(s, table_of_source(u, carried_by(from)));
+    spin_unlock(&tables_lock);
+    return rc;
+}
+
+/* What no unit is for sends as if there were none. */
+static int claim(u32 irq, struct irq_source from)
+{
+    const struct iommu_unit *info = iommu_unit_of(from.sbdf);
+
+    return info ? claim_behind(&units[info - iommu_info.units], irq, from) : 0;
+}
+
+static void release(u32 irq)
+{
+    struct slot *s = &slots[irq];
+
+    if (!s->table)
+        return;
+    unroute(irq);
+    spin_lock(&tables_lock);
+    clear_bit(s->index, s->table->used);
+    s->table = NULL;
+    spin_unlock(&tables_lock);
+}
+
+static const struct iommu_scope *ioapic_scope(int id)
 {
     for (u32 i = 0; i < iommu_info.nr_scopes; i++)
         if (iommu_info.scopes[i].kind == IOMMU_IOAPIC && iommu_info.scopes[i].id == id)
@@ -441,57 +576,73 @@ static const struct iommu_scope *ioapic_scope(u8 id)
     return NULL;
 }
 
-static u16 ioapic_source(u8 id) { return ioapic_scope(id)->first; }
+/* Each line has an entry from now on; false: there is no memory, or there are too many. */
+static bool claim_lines(void)
+{
+    for (u32 gsi = 0; gsi < nr_gsis; gsi++) {
+        const struct iommu_scope *s = ioapic_scope(ioapic_id(gsi));
+        struct irq_source from = { 0 };
 
-static const struct irq_remapper remapper = { route, unroute, ioapic_source };
+        if (!s)
+            continue;
+        from.sbdf = PCI_SBDF(iommu_info.units[s->unit].segment, 0, 0) | s->first;
+        if (claim_behind(&units[s->unit], gsi, from))
+            return false;
+    }
+    return true;
+}
 
 /* NULL: interrupts can be remapped; else why not. */
 static const char *why_not_remap(void)
 {
     if (options.no_remap)
         return "by the command line";
-    if (!driver->remap || !features.remaps || !iommu_info.remaps_interrupts)
+    if (!features.remaps || !iommu_info.remaps_interrupts)
         return "it cannot do that here";
     if (lapic_is_x2apic() && !features.remaps_x2apic)
         return "it cannot do that in x2APIC mode";
     if (nr_irqs > MAX_INTERRUPTS)
         return "there are too many interrupts";
+    if (driver->lines_need_eoi && !ioapics_take_eoi())
+        return "an IO-APIC is too old to be told that an interrupt is over";
     for (unsigned i = 0; i < acpi_info.nr_ioapics; i++)
         if (!ioapic_scope(acpi_info.ioapic[i].id))
             return "the firmware does not say which unit an IO-APIC is behind";
     return acpi_info.nr_ioapics ? NULL : "the firmware names no IO-APIC";
 }
 
-static bool make_interrupts(void)
-{
-    unsigned order = ilog2(nr_irqs - 1) + 1, pages = order > 8 ? order - 8 : 0;
-
-    interrupts.x2apic = lapic_is_x2apic();
-    interrupts.order = (u8)order;
-    interrupts.entries = alloc_pages(pages);
-    if (interrupts.entries && !features.coherent)
-        clflush_range(interrupts.entries, 16UL << order);
-    return interrupts.entries;
-}
-
-/*
- * False: a unit does not answer, or there is no memory. What comes before its source has learnt to send anew is lost: no device works yet,
- * and of ours there is the console's line, which is looked at by a timer, too.
- */
-static bool start_remapping(void)
+/* Before the units are on, which are told then; false: there is no memory. */
+static bool prepare_remapping(void)
 {
     const char *why = why_not_remap();
 
+    remapping = (struct io_remapping){ .x2apic = lapic_is_x2apic() };
+    tables = NULL;
+    slots = NULL;
     if (why) {
         printk(LOG_INFO "IOMMU: interrupts are not remapped: %s\n", why);
         return true;
     }
-    if (!make_interrupts())
+    slots = xzalloc_array(struct slot, nr_irqs);
+    if (slots && !driver->source_order)
+        remapping.common = make_table(NULL, 0, (u8)(ilog2(nr_irqs - 1) + 1));
+    return slots && (remapping.common || driver->source_order);
+}
+
+static struct irq_remapper remapper = { .claim = claim, .release = release, .route = route, .unroute = unroute };
+
+/*
+ * After the units are on. What came since, before its source has learnt to send anew, is lost: no device works yet, and of ours there is
+ * the console's line, which is looked at by a timer, too.
+ */
+static bool start_remapping(void)
+{
+    if (!slots)
+        return true;
+    if (!claim_lines())
         return false;
-    for (u32 i = 0; i < iommu_info.nr_units; i++)
-        if (!driver->remap(&units[i], &interrupts))
-            return false;
-    remapping = true;
+    remapper.lines_need_eoi = driver->lines_need_eoi;
+    remaps = true;
     irq_remap_by(&remapper);
     return true;
 }
@@ -511,12 +662,14 @@ static bool start_units(void)
 {
     struct io_target all = target_of(SPACE_DOM0);
 
+    if (!prepare_remapping())
+        return false;
     for (u32 i = 0; i < iommu_info.nr_regions; i++)
         if (!add_region(&iommu_info.regions[i]))
             return false;
     for (u32 i = 0; i < iommu_info.nr_units; i++) {
         units[i].running = true;
-        if (!driver->start(&units[i], &all))
+        if (!driver->start(&units[i], &all, slots ? &remapping : NULL))
             return false;
     }
     return start_remapping();
@@ -564,7 +717,7 @@ void iommu_start(void)
     timer_init(&timer, poll, &timer, 0);
     timer_set(&timer, now_ns() + POLL_PERIOD);
     printk(LOG_INFO "IOMMU: on; %s, %u levels, leaves of up to %u KiB, tables of %lu KiB%s%s\n", driver->format->name, levels,
-           4u << 9 * (spaces[SPACE_DOM0].largest - 1), spaces[SPACE_DOM0].nr_tables << 2, remapping ? ", interrupts are remapped" : "",
+           4u << 9 * (spaces[SPACE_DOM0].largest - 1), spaces[SPACE_DOM0].nr_tables << 2, remaps ? ", interrupts are remapped" : "",
            options.pass ? "; dom0's devices reach all memory" : iommu_strict() ? "; dom0's devices reach exactly dom0's frames" : "");
 }
 

@@ -24,7 +24,7 @@ static bool add_special(const u8 *e)
 {
     u16 id = (u16)acpi_field(e, 5, 2);
     u8 kind = e[7] == SPECIAL_IOAPIC ? IOMMU_IOAPIC : IOMMU_HPET;
-    struct iommu_scope s = { .unit = (u8)(iommu_info.nr_units - 1), .kind = kind, .id = e[4], .first = id, .last = id };
+    struct iommu_scope s = { .unit = (u8)(iommu_info.nr_units - 1), .kind = kind, .id = e[4], .passes = e[3], .first = id, .last = id };
 
     return (e[7] != SPECIAL_IOAPIC && e[7] != SPECIAL_HPET) || iommu_add_scope(e, s);
 }

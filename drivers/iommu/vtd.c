@@ -226,7 +226,16 @@ static bool unprotect(struct io_unit *u)
     return io_wait_register(u, PMEN, PMEN_STATUS, 0, "the end of protected ranges");
 }
 
-static bool start(struct io_unit *u, const struct io_target *all)
+static bool remap(struct io_unit *u, const struct io_remapping *r)
+{
+    struct io_command forget = { COMMAND_INTERRUPTS_ALL, 0 };
+
+    io_write64(u, IRTA, virt_to_maddr(r->common->entries).v | (r->x2apic ? IRTA_X2APIC : 0) | (r->common->order - 1u));
+    return command(u, GCMD_SIRTP, true, "its table of interrupts") && io_submit(u, &forget, 1) &&
+           command(u, GCMD_IRE, true, "interrupt remapping");
+}
+
+static bool start(struct io_unit *u, const struct io_target *all, const struct io_remapping *r)
 {
     struct io_command forget[] = { { COMMAND_CONTEXTS_ALL, 0 }, { COMMAND_IOTLB_ALL | DRAIN, 0 } };
 
@@ -234,7 +243,7 @@ static bool start(struct io_unit *u, const struct io_target *all)
         return false;
     io_write64(u, RTADDR, virt_to_maddr(u->devices).v);
     return command(u, GCMD_SRTP, true, "its root table") && io_submit(u, forget, ARRAY_SIZE(forget)) &&
-           command(u, GCMD_TE, true, "translation") && unprotect(u);
+           command(u, GCMD_TE, true, "translation") && unprotect(u) && (!r || remap(u, r));
 }
 
 static void stop(struct io_unit *u) { (void)quiet(u); }
@@ -244,26 +253,30 @@ static void stop(struct io_unit *u) { (void)quiet(u); }
 /* Entries (9.9): fixed delivery to one CPU, from one function or, by old bridges, one bus. */
 #define INTERRUPT_PRESENT 1UL
 #define INTERRUPT_LEVEL (1UL << 4)
+#define REMAPPED_MESSAGE 0xfee00010UL
 #define SOURCE_ONE(id) (1UL << 18 | (id))
 #define SOURCE_BUS(bus) (2UL << 18 | (u64)(bus) << 8 | (bus))
 
-static void set_interrupt(u64 *entry, const struct irq_route *r, bool x2apic)
+/* The second word stays as it is while the entry is an irq's, so the change of the first is one of all. */
+static void set_interrupt(void *at, const struct irq_route *r, const struct irq_source *from, bool x2apic)
 {
+    u64 *entry = at, id = (u16)from->sbdf;
     u64 low = INTERRUPT_PRESENT | (r->level ? INTERRUPT_LEVEL : 0) | (u64)r->vector << 16 | (u64)r->apic_id << (x2apic ? 32 : 40);
 
-    write_once(entry[1], r->any_of_bus ? SOURCE_BUS(r->source >> 8) : SOURCE_ONE(r->source));
+    write_once(entry[1], from->any_of_bus ? SOURCE_BUS(id >> 8) : SOURCE_ONE(id));
     write_once(entry[0], low);
 }
 
-static struct io_command flush_interrupt(u32 irq) { return (struct io_command){ COMMAND_INTERRUPT(irq), 0 }; }
-
-static bool remap(struct io_unit *u, const struct io_interrupts *t)
+/* The number is in the address. An IO-APIC's entry has the vector, too, by which it knows EOIs (5.1.5.1). */
+static struct msi_message message(u16 index, struct irq_route r)
 {
-    struct io_command forget = { COMMAND_INTERRUPTS_ALL, 0 };
+    return (struct msi_message){ .address = REMAPPED_MESSAGE | (u64)index << 5, .data = r.line ? r.vector : 0 };
+}
 
-    io_write64(u, IRTA, virt_to_maddr(t->entries).v | (t->x2apic ? IRTA_X2APIC : 0) | (t->order - 1u));
-    return command(u, GCMD_SIRTP, true, "its table of interrupts") && io_submit(u, &forget, 1) &&
-           command(u, GCMD_IRE, true, "interrupt remapping");
+static struct io_command flush_interrupt(const struct io_interrupts *t, u16 index)
+{
+    (void)t;
+    return (struct io_command){ COMMAND_INTERRUPT(index), 0 };
 }
 
 /* --- Faults --- */
@@ -306,6 +319,6 @@ static void poll(struct io_unit *u)
 
 const struct io_driver vtd_driver = {
     .name = "VT-d", .format = &vtd_format, .snooping = &vtd_snooping_format, .registers = PAGE_SIZE, .tail_register = IQT, .probe = probe,
-    .start = start, .stop = stop, .assign = assign, .wait = wait_command, .flush_domain = flush_domain, .remap = remap,
-    .set_interrupt = set_interrupt, .flush_interrupt = flush_interrupt, .poll = poll, .silence = silence,
+    .interrupt_bytes = { 4, 4 }, .start = start, .stop = stop, .assign = assign, .wait = wait_command, .flush_domain = flush_domain,
+    .set_interrupt = set_interrupt, .message = message, .flush_interrupt = flush_interrupt, .poll = poll, .silence = silence,
 };

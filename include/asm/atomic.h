@@ -19,6 +19,18 @@
 #define smp_rmb()             __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define smp_wmb()             __atomic_thread_fence(__ATOMIC_RELEASE)
 
+/* Sixteen bytes at once, for who reads them so; p is a multiple of 16. The CPU must have CMPXCHG16B. */
+static inline void write_once_16(volatile u64 *p, u64 low, u64 high)
+{
+    u64 old_low = p[0], old_high = p[1];
+    bool done;
+
+    do {
+        __asm__ volatile("lock cmpxchg16b %1" : "=@ccz"(done), "+m"(*(volatile u64(*)[2])p), "+a"(old_low), "+d"(old_high)
+                         : "b"(low), "c"(high) : "memory");
+    } while (!done);
+}
+
 /* Bits of an array of 32-bit words: valid for both word sizes' bitmaps, which are little-endian. */
 static inline bool test_bit(u64 n, const volatile void *map) { return read_once(((const volatile u32 *)map)[n / 32]) >> (n % 32) & 1; }
 static inline bool test_and_set_bit(u64 n, volatile void *map)

@@ -25,6 +25,7 @@ struct iommu_scope {
     u8 unit;                                /* index into units */
     u8 kind;                                /* enum iommu_scope_kind */
     u8 id;                                  /* of the IO-APIC or HPET, as in the MADT and the HPET's table */
+    u8 passes;                              /* AMD: what else it may send, bits 56 to 63 of the third word of its entry */
     u16 first, last;
     bool has_alias;                         /* their requests carry this source id instead of their own */
     u16 alias;

@@ -33,25 +33,32 @@ int irq_request(u32 gsi, void (*fn)(void *data, struct cpu_regs *regs), void *da
 /* A function for one of our own vectors (IPIs); called with interrupts off, after the APIC's EOI. */
 void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs));
 
-/* What a device must write to interrupt somebody. */
+/* What a device must write to interrupt somebody. An IO-APIC's entry has its parts: bits 4 to 19 of the address, 0 to 10 of the data. */
 struct msi_message { u64 address; u32 data; };
+/* What a device must write to interrupt the CPU with this APIC id where nothing is remapped (Intel SDM 3A, 10.11). */
+struct msi_message msi_compose(u32 apic_id, u8 vector);
 
 /*
- * Interrupt remapping: each irq has an entry of its own number in a table, which says whom it interrupts and whose it is. A message with an
- * entry's number from anybody else is refused, as is one that names a CPU itself.
+ * Interrupt remapping: each irq has an entry in a table, which says whom it interrupts. A message with an entry's number from anybody but
+ * the irq's source is refused, as is one that names a CPU itself. The lines of IO-APICs have entries from the start.
  */
+struct irq_source {                         /* what the messages of an irq carry: */
+    u32 sbdf;                               /* the id (bus, device, function) behind this segment... */
+    bool any_of_bus;                        /* ...or any id of that bus */
+};
 struct irq_route {
     u32 irq, apic_id;
     u8 vector;
-    bool level;
-    u16 source;                             /* the id (bus, device, function) that its messages carry... */
-    bool any_of_bus;                        /* ...or any id of that bus */
+    bool line, level;                       /* an IO-APIC's */
 };
 struct irq_remapper {
+    /* An entry for the irq, which has none, through which nothing comes yet. -ENOMEM, -ENOSPC. No lock of an interrupt's is held. */
+    int (*claim)(u32 irq, struct irq_source from);
+    void (*release)(u32 irq);               /* it comes no more, and the entry is free; no lock of an interrupt's is held */
     /* The irq comes as described; what its source must send. Any context; no two calls for one irq at once. */
     struct msi_message (*route)(struct irq_route r);
-    void (*unroute)(u32 irq);               /* it comes no more */
-    u16 (*ioapic_source)(u8 id);            /* what the messages of the IO-APIC with this id carry */
+    void (*unroute)(u32 irq);               /* it comes no more, until the next route() */
+    bool lines_need_eoi;                    /* CPUs' EOIs name vectors that IO-APICs do not know */
 };
 /* From here on every source sends as r says; NULL: as without remapping. Boot. */
 void irq_remap_by(const struct irq_remapper *r);
@@ -67,6 +74,8 @@ extern u32 cpu_apic_ids[];                              /* of initialised CPUs *
 maddr_t lapic_base(void);                               /* machine address of its page */
 /* Machine address of the nth IO-APIC's register page. */
 maddr_t ioapic_page(unsigned n);                        /* maddr(0) when there are no more */
+int ioapic_id(u32 gsi);                                 /* of the one that has this GSI, as in the MADT; -1: none has */
+bool ioapics_take_eoi(void);                            /* all can be told that an interrupt is over */
 void lapic_send_ipi(unsigned cpu, u8 vector);
 void lapic_send_nmi(unsigned cpu);
 void lapic_send_init_sipi(u32 apic_id, u8 start_page);

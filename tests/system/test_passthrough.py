@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 import rig
-from test_iommu import DEVICES, Edu, attack, hypervisor_address, needs_reports
+from test_iommu import DEVICES, Edu, attack, forge, hypervisor_address, needs_reports
 
 EDU, CARD, DISK, OLD_CARD = "00:10.0", "00:11.0", "00:12.0", "00:13.0"
 DISK_BYTES = 16 << 20
@@ -141,6 +141,14 @@ def test_forbidden_frames_are_out_of_reach(machine, attacker):
         for target in targets:
             line = f"IOMMU: 0000:{EDU} of domain {attacker.domid()}: write of {target & ~0xfff:#x} refused: it may not be written"
             assert line in machine.transcript()
+
+
+def test_others_interrupts_are_out_of_reach(machine, owner, attacker):
+    """No message of the attacker's device comes as one of the disk's, whichever number it has."""
+    before = interrupts(owner, "pcifront.*nvme")
+    assert sum(before) > 0
+    forge(machine)
+    assert interrupts(owner, "pcifront.*nvme") == before
 
 
 # RAM that is free, or dom0's: what a device of dom0's reaches. It is read alone.

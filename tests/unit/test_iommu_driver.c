@@ -2,7 +2,7 @@
  * Both drivers against models of their units, which carry out what is written to their registers and rings, or, when told, do not answer:
  * what a unit is told in which order, what functions' entries say, that nothing is freed before the flush, and what is said of faults.
  */
-// SOURCES: tests/unit/fake/log.c drivers/iommu/table.c drivers/iommu/vtd.c drivers/iommu/amd.c
+// SOURCES: tests/unit/fake/log.c drivers/iommu/table.c drivers/iommu/vtd.c drivers/iommu/amd.c arch/x86/irq/msi_message.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +14,8 @@
 #include "fake/log.h"
 
 void abort(void) noreturn_fn;
+void *calloc(size_t n, size_t size);
+void free(void *p);
 
 /* --- The machine --- */
 
@@ -22,12 +24,14 @@ static u8 memory[PAGES][PAGE_SIZE] __attribute__((aligned(1 << 21)));
 u64 fake_direct_map, nr_frames = PAGES;
 static unsigned used, freed;
 static bool no_memory;
+static unsigned pieces_left = ~0u;  /* how often there is memory still */
 static u64 time_now;
 struct e820_entry host_e820[E820_MAX] = { { 0x100000, 0x40000000, E820_RAM } };
 unsigned host_e820_nr = 1;
 struct iommu_info iommu_info;
 struct acpi_info acpi_info = { .nr_ioapics = 1, .ioapic = { { .id = 4 } } };
-u32 nr_irqs = 200;
+u32 nr_irqs = 200, nr_gsis = 24;
+static bool old_ioapic;
 static bool x2apic;
 static const struct irq_remapper *remapped_by;
 static unsigned retargets;
@@ -37,8 +41,9 @@ void *alloc_pages(unsigned order)
 {
     void *p;
 
-    if (no_memory)
+    if (no_memory || !pieces_left)
         return NULL;
+    pieces_left--;
     used = (used + (1u << order) - 1) >> order << order;
     p = memory[used];
     used += 1u << order;
@@ -47,6 +52,10 @@ void *alloc_pages(unsigned order)
     return p;
 }
 
+void *xzalloc_bytes(size_t size) { return no_memory || !pieces_left ? NULL : (pieces_left--, calloc(1, size)); }
+void xfree(void *p) { free(p); }
+int ioapic_id(u32 gsi) { return gsi < nr_gsis ? 4 : -1; }
+bool ioapics_take_eoi(void) { return !old_ioapic; }
 void free_pages(void *p, unsigned order) { (void)p, (void)order, freed++; }
 void *ioremap(maddr_t a, size_t size) { (void)a, (void)size; return memory; }
 static u64 max_ram;
@@ -149,11 +158,102 @@ void io_write32(struct io_unit *u, u32 reg, u32 v)
         *word(reg) = v;
 }
 
+/* What AMD's unit remembers of interrupts, until it is told to forget: messages, and what became of them. */
+static struct arrival { bool comes; u32 apic_id; u8 vector; } arrivals[64];
+static struct { u16 id; u32 data; } remembered[64];
+static unsigned nr_remembered;
+static struct { u16 id; u64 word; } functions[16];  /* and what their entries say of interrupts */
+static unsigned nr_functions;
+
+static u64 function_says(u16 id)
+{
+    u64 word = ((u64 *)at(registers[0] & PAGE_MASK))[4 * id + 2];
+
+    for (unsigned i = 0; i < nr_functions; i++)
+        if (functions[i].id == id)
+            return functions[i].word;
+    assert_true(nr_functions < ARRAY_SIZE(functions));
+    functions[nr_functions].id = id;
+    return functions[nr_functions++].word = word;
+}
+
+static void forget_function(u16 id)
+{
+    for (unsigned i = 0; i < nr_functions; i++)
+        if (functions[i].id == id) {
+            functions[i] = functions[--nr_functions];
+            return;
+        }
+}
+
+static void forget_messages(u16 id)
+{
+    for (unsigned i = 0; i < nr_remembered; i++)
+        if (remembered[i].id == id) {
+            nr_remembered--;
+            remembered[i] = remembered[nr_remembered];
+            arrivals[i--] = arrivals[nr_remembered];
+        }
+}
+
+/* An entry of either format, where control says which: only fixed interrupts for one CPU, and no reserved bit. */
+static struct arrival by_entry(u64 root, u32 index)
+{
+    u32 narrow = ((u32 *)at(root))[index];
+    u64 *wide = (u64 *)at(root) + 2 * index;
+
+    if (!(registers[0x18 / 8] & 1 << 17)) {
+        assert_int_equal(narrow & 0xff0000fe, 0);
+        return (struct arrival){ narrow & 1, narrow >> 8 & 0xff, (u8)(narrow >> 16) };
+    }
+    assert_true(registers[0x18 / 8] & 1UL << 50);
+    assert_int_equal(wide[0] & 0xffffffff000000fe, 0);
+    assert_int_equal(wide[1] & 0x00ffffffffffff00, 0);
+    return (struct arrival){ wide[0] & 1, (u32)(wide[0] >> 8) | (u32)(wide[1] >> 56) << 24, (u8)wide[1] };
+}
+
+/* Section 2.2.5: fixed and arbitrated messages go by the table, others where their bit in the function's entry says so. */
+static struct arrival by_function(u16 id, u32 data)
+{
+    static const u8 passed[8] = { [4] = 58, [5] = 56, [7] = 57 };
+    u64 e = function_says(id);
+    u32 index = data & 0x7ff, kind = data >> 8 & 7;
+
+    assert_int_equal(e & 0x08f0000000000000, 0);
+    if (!(e & 1))
+        return (struct arrival){ true, 0xff, (u8)data };
+    if (kind > 1)
+        return (struct arrival){ passed[kind] && e >> passed[kind] & 1, 0xff, (u8)data };
+    if ((e >> 60 & 3) != 2 || index >= 1u << (e >> 1 & 15))
+        return (struct arrival){ 0 };
+    return by_entry(e & 0xfffffffffff80, index);
+}
+
+static struct arrival sends(u16 id, u32 data)
+{
+    for (unsigned i = 0; i < nr_remembered; i++)
+        if (remembered[i].id == id && remembered[i].data == data)
+            return arrivals[i];
+    if (nr_remembered == ARRAY_SIZE(remembered))
+        return by_function(id, data);
+    remembered[nr_remembered].id = id;
+    remembered[nr_remembered].data = data;
+    return arrivals[nr_remembered++] = by_function(id, data);
+}
+
 static bool amd_step(const u64 *c)
 {
     switch (c[0] >> 60) {
     case 1: *(u64 *)at(c[0] & 0xffffffffffff8) = c[1]; return true;
-    case 2: tell("entry"); return true;
+    case 2:
+        forget_function((u16)c[0]);
+        tell("entry");
+        return true;
+    case 5:
+        assert_int_equal(c[0] & 0x0fffffffffff0000, 0);
+        forget_messages((u16)c[0]);
+        tell("interrupts");
+        return true;
     case 3:
         if (on_flush)
             on_flush();
@@ -201,14 +301,14 @@ static void machine(enum iommu_maker maker, const char *option)
     used = 1;
     max_ram = 0x40000;
     freed = retargets = 0;
-    deaf = 0;
-    x2apic = iommu_on = remapping = false;
+    deaf = nr_remembered = nr_functions = 0;
+    x2apic = iommu_on = remaps = old_ioapic = false;
     remapped_by = NULL;
     on_flush = NULL;
     driver = NULL;
     iommu_info = (struct iommu_info){ .maker = maker, .remaps_interrupts = true, .nr_units = 1, .nr_scopes = 1,
                                       .units = { { .registers = maddr(0xfed90000), .all_others = true } },
-                                      .scopes = { { .kind = IOMMU_IOAPIC, .id = 4, .first = 0xf0f8 } } };
+                                      .scopes = { { .kind = IOMMU_IOAPIC, .id = 4, .first = 0xf0f8, .last = 0xf0f8 } } };
     registers[0x08 / 8] = maker == IOMMU_VTD ? VTD_CAP : 0;
     registers[0x10 / 8] = maker == IOMMU_VTD ? VTD_ECAP : 0;
     if (option)
@@ -277,7 +377,7 @@ static void amd_has_an_entry_for_each_function(void **state)
     assert_int_equal(entries[4 * 0xffff + 1], 1);
     assert_int_equal(registers[0x18 / 8] & 0x1005, 0x1005);
     assert_true(logged("IOMMU: on; AMD v1, 3 levels"));
-    assert_true(logged("interrupts are not remapped: it cannot do that here"));
+    assert_true(logged("interrupts are remapped"));
 }
 
 static void passes_on_where_told(void **state)
@@ -371,15 +471,17 @@ static void a_unit_that_cannot_is_not_used(void **state)
 #define FUNCTION 0x0219u
 #define NEW SPACE_FIRST_DOMU
 
-static u64 *entry_of(enum iommu_maker maker, u16 id)
+static u64 *entry_of_maker(enum iommu_maker maker, u16 id)
 {
     u64 *root = at(registers[maker == IOMMU_VTD ? 0x20 / 8 : 0] & PAGE_MASK);
 
     return maker == IOMMU_VTD ? (u64 *)at(root[2 * (id >> 8)] & PAGE_MASK) + 2 * (id & 255) : root + 4 * id;
 }
 
-static u64 tables_of(enum iommu_maker maker, u16 id) { return entry_of(maker, id)[0] & 0xffffffffff000; }
-static u16 number_at(enum iommu_maker maker, u16 id) { return (u16)(entry_of(maker, id)[1] >> (maker == IOMMU_VTD ? 8 : 0)); }
+static u64 tables_of(enum iommu_maker maker, u16 id) { return entry_of_maker(maker, id)[0] & 0xffffffffff000; }
+static u16 number_at(enum iommu_maker maker, u16 id) { return (u16)(entry_of_maker(maker, id)[1] >> (maker == IOMMU_VTD ? 8 : 0)); }
+
+static u64 *entry_of_function(u16 id) { return entry_of_maker(IOMMU_AMD, id); }
 
 static enum iommu_maker watched;
 static unsigned flushes;
@@ -433,12 +535,12 @@ static void without_memory_a_function_stays_where_it_is(void **state)
 
     (void)state;
     start_it(IOMMU_VTD);
-    before = entry_of(IOMMU_VTD, FUNCTION)[0];
+    before = entry_of_maker(IOMMU_VTD, FUNCTION)[0];
     no_memory = true;
     assert_int_equal(iommu_move(FUNCTION, SPACE_NOBODY), -ENOMEM);
     assert_int_equal(iommu_space_make(NEW), -ENOMEM);
     no_memory = false;
-    assert_int_equal(entry_of(IOMMU_VTD, FUNCTION)[0], before);
+    assert_int_equal(entry_of_maker(IOMMU_VTD, FUNCTION)[0], before);
 }
 
 /* What one of them reaches the others do not; the end gives all its tables back, and then it reaches nothing. */
@@ -548,6 +650,7 @@ static void some_functions_cannot_be_moved(void **state)
     assert_non_null(strstr(iommu_why_not(0x300), "cannot tell it from others"));
     assert_non_null(strstr(iommu_why_not(0x308), "cannot tell it from others"));
     assert_null(iommu_why_not(0x310));
+    assert_non_null(strstr(iommu_why_not(0xf0f8), "cannot tell it from others"));   /* what interrupts of lines carry */
     conventional = true;
     assert_non_null(strstr(iommu_why_not(0x310), "cannot tell it from others"));
     conventional = false;
@@ -620,26 +723,306 @@ static void a_frame_is_taken_away_without_memory(void **state)
 
 static void interrupts_are_one_functions(void **state)
 {
-    struct irq_route i = { .irq = 77, .apic_id = 3, .vector = 0x41, .source = 0x0318 };
+    struct irq_route i = { .irq = 77, .apic_id = 3, .vector = 0x41 };
     struct msi_message m;
     u64 *entry;
 
     (void)state;
     start_it(IOMMU_VTD);
-    entry = (u64 *)at(registers[0xb8 / 8] & PAGE_MASK) + 2 * 77;
+    entry = (u64 *)at(registers[0xb8 / 8] & PAGE_MASK) + 2 * 24;        /* behind those of the lines */
     assert_int_equal(registers[0xb8 / 8] & 0xfff, 7);                   /* 256 entries, xAPIC */
+    assert_int_equal(remapped_by->claim(77, (struct irq_source){ 0x0318, false }), 0);
     m = remapped_by->route(i);
-    assert_int_equal(m.address, 0xfee00010 | 77 << 5);
+    assert_int_equal(m.address, 0xfee00010 | 24 << 5);
     assert_int_equal(m.data, 0);
     assert_int_equal(entry[0], 3UL << 40 | 0x410001);
     assert_int_equal(entry[1], 1 << 18 | 0x0318);
-    i.any_of_bus = i.level = true;
-    (void)remapped_by->route(i);
-    assert_int_equal(entry[0], 3UL << 40 | 0x410011);
-    assert_int_equal(entry[1], 2 << 18 | 0x0303);
     remapped_by->unroute(77);
-    assert_int_equal(entry[0], 0);
-    assert_int_equal(remapped_by->ioapic_source(4), 0xf0f8);
+    assert_int_equal(entry[0] & 1, 0);
+    (void)remapped_by->route(i);
+    assert_int_equal(entry[0], 3UL << 40 | 0x410001);
+    remapped_by->release(77);
+    assert_int_equal(entry[0] & 1, 0);
+    assert_int_equal(remapped_by->claim(78, (struct irq_source){ 0x0318, true }), 0);
+    assert_int_equal(entry[0] & 1, 0);
+    i.irq = 78;
+    (void)remapped_by->route(i);
+    assert_int_equal(entry[1], 2 << 18 | 0x0303);
+}
+
+/* An IO-APIC's entry has the vector where the unit finds none, for the CPUs' EOIs. */
+static void lines_have_entries_from_the_start(void **state)
+{
+    struct irq_route line = { .irq = 9, .apic_id = 3, .vector = 0x41, .line = true, .level = true };
+    struct msi_message m;
+    u64 *entry;
+
+    (void)state;
+    start_it(IOMMU_VTD);
+    entry = (u64 *)at(registers[0xb8 / 8] & PAGE_MASK) + 2 * 9;
+    m = remapped_by->route(line);
+    assert_int_equal(m.address, 0xfee00010 | 9 << 5);
+    assert_int_equal(m.data, 0x41);
+    assert_int_equal(entry[0], 3UL << 40 | 0x410011);
+    assert_int_equal(entry[1], 1 << 18 | 0xf0f8);
+    assert_false(remapped_by->lines_need_eoi);
+    start_it(IOMMU_AMD);
+    m = remapped_by->route(line);
+    assert_int_equal(m.address, 0xfee00000);
+    assert_int_equal(m.data, 9);
+    assert_true(sends(0xf0f8, 9).comes && sends(0xf0f8, 9).vector == 0x41);
+    assert_true(remapped_by->lines_need_eoi);
+}
+
+#define CARD 0x0318u
+#define OTHER 0x0320u
+#define STRANGER 0x0328u
+
+static u32 message_for(u32 irq, u32 apic_id, u8 vector)
+{
+    struct msi_message m = remapped_by->route((struct irq_route){ .irq = irq, .apic_id = apic_id, .vector = vector });
+
+    assert_int_equal(m.address, 0xfee00000);
+    return m.data;
+}
+
+static void claims(u32 irq, u16 id) { assert_int_equal(remapped_by->claim(irq, (struct irq_source){ id, false }), 0); }
+
+static bool arrives(u16 id, u32 data, u32 apic_id, u8 vector)
+{
+    struct arrival a = sends(id, data);
+
+    return a.comes && a.apic_id == apic_id && a.vector == vector;
+}
+
+/* How many of all messages that a function could send come through. */
+static unsigned come_through(u16 id)
+{
+    unsigned n = 0;
+
+    for (u32 data = 0; data < 0x800; data++)
+        n += by_function(id, data).comes;
+    return n;
+}
+
+/* wide: in x2APIC mode, with a unit that can. */
+static void start_amd(bool wide)
+{
+    machine(IOMMU_AMD, "off");
+    registers[0x30 / 8] = wide ? 1 << 7 | 1 << 2 : 0;
+    x2apic = wide;
+    options.on = true;
+    iommu_init();
+    iommu_start();
+    assert_true(iommu_on && remapped_by);
+}
+
+static void a_functions_messages_are_its_own(void **state)
+{
+    (void)state;
+    for (unsigned wide = 0; wide < 2; wide++) {
+        u32 cpu = wide ? 0x1234567 : 3, first, second, others;
+
+        start_amd(wide);
+        assert_int_equal(come_through(CARD) + come_through(OTHER) + come_through(STRANGER) + come_through(0xf0f8), 0);
+        claims(100, CARD);
+        claims(101, CARD);
+        claims(102, OTHER);
+        assert_int_equal(come_through(CARD) + come_through(OTHER), 0);
+        first = message_for(100, cpu, 0x41);
+        second = message_for(101, cpu + 1, 0x42);
+        others = message_for(102, cpu, 0x43);
+        assert_true(arrives(CARD, first, cpu, 0x41) && arrives(CARD, second, cpu + 1, 0x42) && arrives(OTHER, others, cpu, 0x43));
+        assert_false(sends(OTHER, second).comes || sends(STRANGER, first).comes || sends(0xf0f8, first).comes);
+        assert_int_equal(come_through(CARD), 2);
+        assert_int_equal(come_through(OTHER), 1);
+        assert_int_equal(come_through(STRANGER) + come_through(0xf0f8), 0);
+        remapped_by->unroute(100);
+        assert_false(sends(CARD, first).comes);
+        assert_true(arrives(CARD, second, cpu + 1, 0x42));
+        assert_int_equal(message_for(100, cpu, 0x44), first);           /* what the device has is right still */
+        assert_true(arrives(CARD, first, cpu, 0x44));
+        assert_int_equal(message_for(100, cpu + 2, 0x45), first);       /* and when it goes to another CPU */
+        assert_true(arrives(CARD, first, cpu + 2, 0x45));
+        remapped_by->release(100);
+        assert_int_equal(come_through(CARD), 1);
+        claims(103, CARD);
+        assert_int_equal(come_through(CARD), 1);
+        assert_int_equal(message_for(103, cpu, 0x46), first);
+    }
+}
+
+/* The numbers of sections 2.2.2.1 and 2.2.5. */
+static void entries_of_interrupts_are_as_the_manual_says(void **state)
+{
+    for (unsigned wide = 0; wide < 2; wide++) {
+        u64 word, *table;
+
+        (void)state;
+        start_amd(wide);
+        assert_int_equal(entry_of_function(CARD)[2], 1);                /* valid, no table: aborted */
+        claims(100, CARD);
+        word = entry_of_function(CARD)[2];
+        assert_int_equal(word & ~0xffffffffff000, 0x2000000000000013);  /* by a table of 512 */
+        table = at(word & 0xffffffffff000);
+        (void)message_for(100, wide ? 0x12345678 : 5, 0x41);
+        assert_int_equal(table[0], wide ? 0x34567801 : 0x410501);
+        assert_int_equal(table[1], wide ? 0x1200000000000041 : 0);
+        assert_int_equal(registers[0x18 / 8] >> 17 & 1, wide);
+        assert_int_equal(registers[0x18 / 8] >> 50 & 1, wide);
+    }
+}
+
+/* Who moves keeps its interrupts, and nobody hears of the old owner's wrong ones. */
+static void a_move_leaves_interrupts_alone(void **state)
+{
+    u32 data;
+
+    (void)state;
+    start_amd(false);
+    assert_int_equal(iommu_space_make(NEW), 0);
+    claims(100, CARD);
+    data = message_for(100, 3, 0x41);
+    assert_true(driver->silence(&units[0], CARD));
+    assert_int_equal(entry_of_function(CARD)[2] >> 5 & 1, 1);
+    assert_int_equal(iommu_move(CARD, NEW), 0);
+    assert_int_equal(entry_of_function(CARD)[2] >> 5 & 1, 0);
+    assert_true(arrives(CARD, data, 3, 0x41));
+    assert_int_equal(come_through(CARD), 1);
+}
+
+/* A table is made with the first irq, and its failure leaves nothing. There are as many entries as messages have numbers for. */
+static void a_function_without_room_has_no_irq(void **state)
+{
+    (void)state;
+    start_amd(false);
+    no_memory = true;
+    assert_int_equal(remapped_by->claim(100, (struct irq_source){ CARD, false }), -ENOMEM);
+    no_memory = false;
+    assert_int_equal(entry_of_function(CARD)[2], 1);
+    assert_null(slots[100].table);
+    nr_irqs = 2000;
+    start_amd(false);
+    for (u32 irq = 100; irq < 612; irq++)
+        claims(irq, CARD);
+    assert_int_equal(remapped_by->claim(612, (struct irq_source){ CARD, false }), -ENOSPC);
+    assert_null(slots[612].table);
+    assert_int_equal(message_for(611, 3, 0x41), 511);
+    claims(612, OTHER);
+    remapped_by->release(200);
+    claims(613, CARD);
+    nr_irqs = 200;
+}
+
+/* Where the firmware says that the chipset sends them, with the IO-APIC's name; no function does. */
+static void the_chipsets_nmis_come_through(void **state)
+{
+    (void)state;
+    machine(IOMMU_AMD, "on");
+    iommu_info.scopes[0].passes = 0xff;
+    iommu_start();
+    assert_int_equal(entry_of_function(0xf0f8)[2] >> 52, 0xa40);        /* by a table; LINT1, NMI */
+    assert_true(sends(0xf0f8, 0x400).comes);
+    assert_false(sends(0xf0f8, 0x500).comes || sends(0xf0f8, 0x700).comes || sends(CARD, 0x400).comes);
+}
+
+/* Requests that carry another's name go by the other's table, and so do those of an old bus. */
+static void who_has_anothers_name_shares_its_table(void **state)
+{
+    u32 data;
+
+    (void)state;
+    machine(IOMMU_AMD, "on");
+    iommu_info.scopes[iommu_info.nr_scopes++] =
+        (struct iommu_scope){ .kind = IOMMU_FUNCTIONS, .first = CARD, .last = OTHER, .has_alias = true, .alias = 0x0008 };
+    iommu_start();
+    claims(100, CARD);
+    claims(101, OTHER);
+    assert_int_equal(message_for(100, 3, 0x41), 0);
+    data = message_for(101, 3, 0x42);
+    assert_true(arrives(0x0008, data, 3, 0x42));
+    assert_int_equal(come_through(0x0008), 2);
+    assert_int_equal(remapped_by->claim(102, (struct irq_source){ 0x0430, true }), 0);
+    data = message_for(102, 3, 0x43);
+    assert_true(arrives(0x0400, data, 3, 0x43));
+}
+
+/* What no unit is for cannot be remapped: it sends as without. */
+static void who_is_behind_no_unit_names_a_cpu(void **state)
+{
+    (void)state;
+    for (enum iommu_maker maker = IOMMU_VTD; maker <= IOMMU_AMD; maker++) {
+        struct msi_message m;
+
+        start_it(maker);
+        assert_int_equal(remapped_by->claim(100, (struct irq_source){ 0x10000 | CARD, false }), 0);
+        m = remapped_by->route((struct irq_route){ .irq = 100, .apic_id = 3, .vector = 0x41 });
+        assert_int_equal(m.address, 0xfee03000);
+        assert_int_equal(m.data, 0x41);
+        remapped_by->unroute(100);
+        remapped_by->release(100);
+    }
+}
+
+/* The rest of the machine goes on: an interrupt goes astray, and the log says whose fault that is. */
+static void a_unit_that_falls_silent_is_named(void **state)
+{
+    (void)state;
+    start_amd(false);
+    deaf = DEAF_QUEUE;
+    claims(100, CARD);
+    assert_true(logged("IOMMU: the unit at 0xfed90000 does not answer: its queue"));
+    log_clear();
+    (void)message_for(100, 3, 0x41);
+    assert_true(logged("does not answer: its queue"));
+}
+
+/* Each reason has its line, and interrupts are as without. */
+static void the_log_says_why_amds_interrupts_are_not_remapped(void **state)
+{
+    (void)state;
+    machine(IOMMU_AMD, "no-intremap");
+    iommu_start();
+    assert_true(iommu_on && !remapped_by && logged("interrupts are not remapped: by the command line"));
+    assert_int_equal(entry_of_function(CARD)[2], 0);
+    for (unsigned i = 0; i < 3; i++) {                                  /* x2APIC takes both features */
+        machine(IOMMU_AMD, "off");
+        registers[0x30 / 8] = i == 1 ? 1 << 7 : i == 2 ? 1 << 2 : 0;
+        x2apic = options.on = true;
+        iommu_init();
+        iommu_start();
+        assert_true(iommu_on && !remapped_by && logged("interrupts are not remapped: it cannot do that in x2APIC mode"));
+        assert_int_equal(registers[0x18 / 8] >> 17 & 1, 0);
+    }
+    machine(IOMMU_AMD, "on");
+    old_ioapic = true;
+    iommu_start();
+    assert_true(iommu_on && !remapped_by && logged("too old to be told that an interrupt is over"));
+    machine(IOMMU_AMD, "on");
+    iommu_info.nr_scopes = 0;
+    iommu_start();
+    assert_true(iommu_on && !remapped_by && logged("which unit an IO-APIC is behind"));
+}
+
+/* Whatever it is that there is no memory for: nobody sends anew, and the unit is off. */
+static void without_memory_for_interrupts_nothing_is_used(void **state)
+{
+    (void)state;
+    for (enum iommu_maker maker = IOMMU_VTD; maker <= IOMMU_AMD; maker++) {
+        unsigned n = 0;
+
+        for (;; n++) {
+            machine(maker, "on");
+            pieces_left = n;
+            iommu_start();
+            pieces_left = ~0u;
+            if (iommu_on)
+                break;
+            assert_false(iommu_wanted() || remapped_by || retargets);
+            assert_int_equal(maker == IOMMU_VTD ? *word(0x1c) >> 31 : registers[0x18 / 8] & 1, 0);
+        }
+        assert_true(n >= 5);            /* slots, a table and its entries, what the unit has of its own */
+    }
 }
 
 static void x2apic_needs_a_unit_that_can(void **state)
@@ -682,6 +1065,30 @@ static void faults_name_function_address_and_reason(void **state)
     driver->poll(&units[0]);
     assert_true(logged("IOMMU: 0000:02:03.1 of domain 0: write of 0x12345678 refused: it may not be accessed"));
     assert_int_equal(registers[0x2010 / 8], 16);
+}
+
+/* The three ways in which AMD's units tell of them. */
+static void faults_of_interrupts_are_told_apart(void **state)
+{
+    static const struct { u64 event; const char *text; } cases[] = {
+        { 2UL << 60 | 1UL << 51, "interrupt of 0xfee00000 refused: there is no such interrupt" },
+        { 2UL << 60 | 1UL << 52 | 1UL << 51, "interrupt of 0xfee00000 refused: it may not be sent like this" },
+        { 8UL << 60 | 5UL << 57, "interrupt of 0xfee00000 refused: it has none" },
+        { 8UL << 60 | 3UL << 57, "request of 0xfee00000 refused: there are no such requests" },
+        { 1UL << 60 | 1UL << 51, "interrupt of 0xfee00000 refused: its entry makes no sense" } };
+
+    (void)state;
+    start_it(IOMMU_AMD);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        log_clear();
+        lines_left = LINES;
+        units[0].log[2 * i] = cases[i].event | 0x0219;
+        units[0].log[2 * i + 1] = 0xfee00000;
+        registers[0x2018 / 8] = 16 * (i + 1);
+        driver->poll(&units[0]);
+        assert_true(logged("IOMMU: 0000:02:03.1 of domain 0: "));
+        assert_true(logged(cases[i].text));
+    }
 }
 
 static void faults_name_the_owner(void **state)
@@ -771,6 +1178,13 @@ int main(void)
         cmocka_unit_test(regions_in_ram_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),
         cmocka_unit_test(a_frame_is_taken_away_without_memory),
         cmocka_unit_test(interrupts_are_one_functions), cmocka_unit_test(x2apic_needs_a_unit_that_can),
+        cmocka_unit_test(lines_have_entries_from_the_start), cmocka_unit_test(a_functions_messages_are_its_own),
+        cmocka_unit_test(entries_of_interrupts_are_as_the_manual_says), cmocka_unit_test(a_move_leaves_interrupts_alone),
+        cmocka_unit_test(a_function_without_room_has_no_irq), cmocka_unit_test(the_chipsets_nmis_come_through),
+        cmocka_unit_test(who_has_anothers_name_shares_its_table), cmocka_unit_test(who_is_behind_no_unit_names_a_cpu),
+        cmocka_unit_test(a_unit_that_falls_silent_is_named),
+        cmocka_unit_test(the_log_says_why_amds_interrupts_are_not_remapped),
+        cmocka_unit_test(without_memory_for_interrupts_nothing_is_used), cmocka_unit_test(faults_of_interrupts_are_told_apart),
         cmocka_unit_test(domus_devices_look_into_caches),
         cmocka_unit_test(faults_name_function_address_and_reason), cmocka_unit_test(a_storm_is_silenced),
         cmocka_unit_test(other_events_do_not_fill_the_log),

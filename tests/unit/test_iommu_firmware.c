@@ -216,7 +216,7 @@ static void reads_amd_units(void **state)
     table[37] = 52;
     PUT(IVHD(0x10, 28, 0x00), 1, 0, 0, 0);                      /* the same unit, told in the old way: everything */
     PUT(IVHD(0x11, 72, 0x00), MORE_OF_11, 2, 0x10, 0, 0, 3, 0x20, 0, 0, 4, 0x2f, 0, 0,
-        66, 0x30, 0, 0, 0, 0x38, 0, 0, 72, 0, 0, 0, 5, 0xa0, 0, 1, 0, 0, 0, 0);
+        66, 0x30, 0, 0, 0, 0x38, 0, 0, 72, 0, 0, 0xd7, 5, 0xa0, 0, 1, 0, 0, 0, 0);
     PUT(IVMD(0x22, 0x20, 0x27, 0x00, 0x20), IVMD(0x20, 0, 0, 0x40, 0x10));
     read_now();
     assert_int_equal(iommu_info.maker, IOMMU_AMD);
@@ -229,6 +229,7 @@ static void reads_amd_units(void **state)
     assert_int_equal(iommu_info.scopes[2].alias, 0x38);
     assert_int_equal(iommu_info.scopes[3].kind, IOMMU_IOAPIC);
     assert_int_equal(iommu_info.scopes[3].id, 5);
+    assert_int_equal(iommu_info.scopes[3].passes, 0xd7);
     assert_int_equal(iommu_info.scopes[3].first, 0xa0);
     assert_int_equal(iommu_info.nr_regions, 2);
     assert_int_equal(iommu_info.regions[0].last, 0x27);

@@ -68,6 +68,17 @@ void iounmap(void *p, size_t size)
 /* Where interrupts are remapped, a message names an entry of a table, and the entry says the rest. */
 const struct irq_remapper *irq_remapper;
 static struct irq_route routed;
+static struct irq_source claimed_for;
+static unsigned nr_claimed;
+static int no_entry;                /* the error of the next claim */
+static int claim(u32 irq, struct irq_source from)
+{
+    (void)irq;
+    claimed_for = from;
+    nr_claimed += !no_entry;
+    return no_entry;
+}
+
 static bool is_open;                /* the table lets it through */
 static struct msi_message route(struct irq_route r)
 {
@@ -87,6 +98,7 @@ u64 spin_lock_irqsave(spinlock_t *l) { return (void)l, 0; }
 void spin_unlock_irqrestore(spinlock_t *l, u64 flags) { (void)l, (void)flags; }
 static bool no_vectors, no_irqs;
 int vector_alloc(struct irq_desc *desc) { return no_vectors ? -ENOSPC : (desc->vector = 0x40, 0); }
+void vector_free(struct irq_desc *desc) { desc->vector = 0; }
 struct irq_desc *irq_alloc_dynamic(void)
 {
     unsigned i = 0;
@@ -164,7 +176,7 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
 
     (void)state;
     said = ENTRIES;
-    irq_remapper = &(struct irq_remapper){ .route = route };
+    irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route };
     cpu_apic_ids[0] = 3;
     assert_true((irq = create(1)) >= 0);
     memcpy(&slot, table + ENTRY, sizeof(slot));
@@ -173,10 +185,31 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
     assert_int_equal(routed.irq, irq);
     assert_int_equal(routed.apic_id, 3);
     assert_int_equal(routed.vector, 0x40);
-    assert_int_equal(routed.source, 3 << 3);
-    assert_false(routed.any_of_bus || routed.level);
+    assert_int_equal(claimed_for.sbdf, 3 << 3);
+    assert_false(claimed_for.any_of_bus || routed.line || routed.level);
     irq_remapper = NULL;
     release(irq);
+}
+
+/* Without an entry there is no irq, and nothing of it stays. */
+static void has_no_irq_without_an_entry(void **state)
+{
+    (void)state;
+    said = ENTRIES;
+    irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route };
+    nr_claimed = unmapped = 0;
+    no_entry = -ENOMEM;
+    assert_int_equal(create(0), -ENOMEM);
+    assert_int_equal(unmapped, sizeof(table));
+    assert_int_equal(device.nr_msix, 0);
+    assert_int_equal(descs[0].vector, 0);
+    assert_null(descs[0].chip);
+    no_entry = 0;
+    no_vectors = true;
+    assert_int_equal(create(0), -ENOSPC);
+    no_vectors = false;
+    assert_int_equal(nr_claimed, 0);
+    irq_remapper = NULL;
 }
 
 /* A device that sends what its masks forbid, or has none: it comes no further than the table. */
@@ -184,7 +217,7 @@ static void masks_in_the_table_too(void **state)
 {
     (void)state;
     said = ENTRIES;
-    irq_remapper = &(struct irq_remapper){ .route = route, .unroute = unroute };
+    irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route, .unroute = unroute };
     for (unsigned msix = 0; msix < 2; msix++) {
         s64 irq = msi_create(device.sbdf, msix, 0, msix ? BAR : 0);
         struct irq_desc *desc = &descs[irq];
@@ -227,7 +260,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_to_the_size_that_was_mapped), cmocka_unit_test(unmaps_what_a_failure_leaves),
         cmocka_unit_test(names_an_entry_where_interrupts_are_remapped), cmocka_unit_test(keeps_to_what_may_be_a_table),
-        cmocka_unit_test(masks_in_the_table_too),
+        cmocka_unit_test(masks_in_the_table_too), cmocka_unit_test(has_no_irq_without_an_entry),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

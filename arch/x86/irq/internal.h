@@ -49,6 +49,7 @@ struct irq_desc {
     u16 cpu;                            /* whom it interrupts */
     bool level, low;
     bool masked, storm;
+    u16 sends;                          /* a line: what its entry in the IO-APIC has of the message's data */
 
     void (*fn)(void *data, struct cpu_regs *regs);   /* the hypervisor's own */
     void *data;
@@ -78,9 +79,6 @@ int ioapic_read_guest(maddr_t base, u32 reg, u32 *value);    /* 0 or -errno */
 /* GSI whose low redirection word is register reg of the IO-APIC at base; -1: none. */
 s64 ioapic_reg_to_gsi(maddr_t base, u32 reg);
 void ioapic_program(struct irq_desc *desc);
-
-/* What a device must write to interrupt the CPU with this APIC id (Intel SDM 3A, 10.11). */
-struct msi_message msi_compose(u32 apic_id, u8 vector);
 
 extern const struct irq_remapper *irq_remapper;    /* NULL: interrupts are not remapped */
 

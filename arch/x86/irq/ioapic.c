@@ -8,6 +8,7 @@
 
 #define REG_VERSION 0x01
 #define REG_RTE(pin) (0x10 + 2 * (pin))
+#define RTE_SENDS 0x7ffu           /* of a message's data: the vector, and how it is delivered */
 #define RTE_LOW (1u << 13)
 #define RTE_LEVEL (1u << 15)
 #define RTE_MASKED (1u << 16)
@@ -15,12 +16,15 @@
 #define DELIVERY_SMI 2
 #define DEFAULT_ADDRESS 0xfec00000UL
 #define MAX_PINS 240
+#define EOI_SINCE 0x20              /* IO-APICs of this version and later ones are told EOIs... */
+#define EOI (0x40 / 4)              /* ...here, by the low byte of what the entry sends */
 
 static struct ioapic {
     volatile u32 *regs;
     maddr_t address;
     u32 gsi_base, pins;
     u8 id;                      /* as in the MADT */
+    u8 version;
 } ioapics[ACPI_MAX_IOAPICS];
 static unsigned nr_ioapics;
 static spinlock_t lock = SPINLOCK_INIT(RANK_APIC);
@@ -79,12 +83,13 @@ static void add(maddr_t address, u32 gsi_base, u8 id)
 {
     struct ioapic *io = &ioapics[nr_ioapics];
 
-    io->regs = ioremap(address, 0x20);
+    io->regs = ioremap(address, EOI * 4 + 4);
     io->address = address;
     io->gsi_base = gsi_base;
     io->id = id;
     if (!io->regs)
         panic("the IO-APIC at %#lx cannot be mapped", address.v);
+    io->version = (u8)read_reg(io, REG_VERSION);
     io->pins = (read_reg(io, REG_VERSION) >> 16 & 0xff) + 1;
     if (io->pins > MAX_PINS) {
         printk(LOG_WARNING "IO-APIC at %#lx does not answer, ignored\n", address.v);
@@ -109,9 +114,24 @@ void ioapic_init(void)
         add(maddr(DEFAULT_ADDRESS), 0, 0);
 }
 
+int ioapic_id(u32 gsi)
+{
+    const struct ioapic *io = find_gsi(gsi);
+
+    return io ? io->id : -1;
+}
+
+bool ioapics_take_eoi(void)
+{
+    for (unsigned i = 0; i < nr_ioapics; i++)
+        if (ioapics[i].version < EOI_SINCE)
+            return false;
+    return true;
+}
+
 static u32 low_word(const struct irq_desc *desc)
 {
-    return desc->vector | (desc->low ? RTE_LOW : 0) | (desc->level ? RTE_LEVEL : 0) |
+    return desc->sends | (desc->low ? RTE_LOW : 0) | (desc->level ? RTE_LEVEL : 0) |
            (desc->masked ? RTE_MASKED : 0);
 }
 
@@ -122,24 +142,24 @@ static void write_low(struct irq_desc *desc)
     write_reg(io, REG_RTE(desc->irq - io->gsi_base), low_word(desc));
 }
 
-/* The upper word: a CPU, or what a message has in bits 4 to 19 of its address (VT-d specification 4.1, 5.1.5.1). */
-static u32 high_word(const struct irq_desc *desc, const struct ioapic *io)
+static struct msi_message message_of(const struct irq_desc *desc)
 {
-    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .level = desc->level };
+    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .line = true,
+                           .level = desc->level };
 
-    if (!irq_remapper)
-        return r.apic_id << 24;
-    r.source = irq_remapper->ioapic_source(io->id);
-    return (u32)(irq_remapper->route(r).address >> 4 & 0xffff) << 16;
+    return irq_remapper ? irq_remapper->route(r) : msi_compose(r.apic_id, r.vector);
 }
 
 void ioapic_program(struct irq_desc *desc)
 {
     const struct ioapic *io = find_gsi(desc->irq);
     u32 reg = REG_RTE(desc->irq - io->gsi_base);
+    struct msi_message m;
 
     write_reg(io, reg, RTE_MASKED);
-    write_reg(io, reg + 1, high_word(desc, io));
+    m = message_of(desc);
+    desc->sends = m.data & RTE_SENDS;
+    write_reg(io, reg + 1, (u32)(m.address >> 4 & 0xffff) << 16);
     write_reg(io, reg, low_word(desc));
 }
 
@@ -149,8 +169,11 @@ static void ioapic_mask(struct irq_desc *desc)
     write_low(desc);
 }
 
+/* One that has not been told of its last interrupt's end sends no other. */
 static void ioapic_unmask(struct irq_desc *desc)
 {
+    if (desc->level && irq_remapper && irq_remapper->lines_need_eoi)
+        find_gsi(desc->irq)->regs[EOI] = desc->sends & 0xff;
     desc->masked = false;
     write_low(desc);
 }

@@ -183,7 +183,7 @@ void irq_destroy(u32 irq)
     if (release)
         release(desc);
     if (irq_remapper)
-        irq_remapper->unroute(irq);
+        irq_remapper->release(irq);
 }
 
 bool irq_is_host(u32 irq)

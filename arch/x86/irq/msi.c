@@ -34,13 +34,9 @@ static volatile struct msix_slot *slot_of(const struct msi_entry *m)
 
 static struct msi_message message_of(const struct irq_desc *desc)
 {
-    struct pci_dev *dev = desc->msi.dev;
-    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector, .source = (u16)dev->sbdf };
+    struct irq_route r = { .irq = desc->irq, .apic_id = cpu_apic_ids[desc->cpu], .vector = desc->vector };
 
-    if (!irq_remapper)
-        return msi_compose(r.apic_id, r.vector);
-    r.any_of_bus = dev->named_by_bridge;
-    return irq_remapper->route(r);
+    return irq_remapper ? irq_remapper->route(r) : msi_compose(r.apic_id, r.vector);
 }
 
 /*
@@ -251,10 +247,24 @@ static int check_msix(struct pci_dev *dev, u32 index, u64 table_base)
     return dev->msix_table ? 0 : map_table(dev, table_base, entries);
 }
 
+/* A vector, and where interrupts are remapped an entry in the function's table. */
+static int allocate(struct irq_desc *desc, const struct pci_dev *dev)
+{
+    int err = vector_alloc(desc);
+
+    if (err || !irq_remapper)
+        return err;
+    err = irq_remapper->claim(desc->irq, (struct irq_source){ dev->sbdf, dev->named_by_bridge });
+    if (!err)
+        return 0;
+    vector_free(desc);
+    return refuse(err, PCI_FMT ": no memory or no place for an entry of interrupt remapping", PCI_ARGS(dev->sbdf));
+}
+
 /* desc is ours alone until its chip is set. */
 static int set_up(struct irq_desc *desc, struct msi_entry m)
 {
-    int err = vector_alloc(desc);
+    int err = allocate(desc, m.dev);
 
     if (err)
         return err;
