@@ -123,6 +123,23 @@ u8 pci_find_capability(u32 sbdf, u8 id)
     return 0;
 }
 
+u16 pci_find_extended_capability(u32 sbdf, u16 id)
+{
+    u32 at = 256;
+
+    /* At most 960 fit, and all ones are no list: there is no window to it, or nothing there. */
+    for (unsigned n = 0; at >= 256 && n < 960; n++) {
+        u32 head = pci_read(sbdf, at, 4);
+
+        if (head == ~0u)
+            return 0;
+        if ((head & 0xffff) == id)
+            return (u16)at;
+        at = head >> 20 & ~3u;
+    }
+    return 0;
+}
+
 u64 pci_bar_address(u32 sbdf, unsigned n)
 {
     unsigned reg = PCI_BAR0 + 4 * n;

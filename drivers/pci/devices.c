@@ -120,10 +120,25 @@ static struct pci_dev *entry_of(u32 sbdf)
     return dev;
 }
 
-static void read_identity(struct pci_dev *dev)
+/* A virtual function says nothing of its maker and kind: its parent does. */
+static u32 kind_of(u32 sbdf, u32 parent)
 {
-    u32 id = pci_read(dev->sbdf, PCI_VENDOR_ID, 4);
+    u16 at = parent == sbdf ? 0 : pci_find_extended_capability(parent, PCI_EXT_SRIOV);
+    u32 id = pci_read(parent, PCI_VENDOR_ID, 4);
 
+    return at ? pci_read(parent, at + SRIOV_DEVICE, 2) << 16 | (id & 0xffff) : id;
+}
+
+static bool answers(u32 sbdf, u32 parent)
+{
+    return parent == sbdf ? pci_read(sbdf, PCI_VENDOR_ID, 2) != 0xffff : pci_find(parent) && pci_read(sbdf, PCI_CLASS_REVISION, 4) != ~0u;
+}
+
+static void read_identity(struct pci_dev *dev, u32 parent)
+{
+    u32 id = kind_of(dev->sbdf, parent);
+
+    dev->parent = parent;
     dev->vendor = id;
     dev->device = id >> 16;
     dev->class_code = pci_read(dev->sbdf, PCI_CLASS_REVISION, 4) >> 8;
@@ -137,18 +152,18 @@ static void read_identity(struct pci_dev *dev)
 /* What a function is must not change while that is built upon; and one that is another's, or off, says what it likes. */
 static bool is_settled(const struct pci_dev *dev) { return !dev->gone && (read_once(dev->owner) || dev->nr_msi || dev->nr_msix); }
 
-int pci_add_device(u32 sbdf)
+int pci_add_device(u32 sbdf, u32 parent)
 {
     struct pci_dev *dev;
 
     pci_map_bus(sbdf);
-    if (!pci_find(sbdf) && pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff)
+    if (!pci_find(sbdf) && !answers(sbdf, parent))
         return -ENODEV;
     dev = entry_of(sbdf);
     if (!dev)
         return -ENOMEM;
     if (!is_settled(dev))
-        read_identity(dev);
+        read_identity(dev, parent);
     write_once(dev->gone, false);
     return 0;
 }
@@ -166,7 +181,7 @@ int pci_remove_device(u32 sbdf)
 
 static unsigned scan_function(u32 sbdf)
 {
-    if (pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff || pci_add_device(sbdf))
+    if (pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff || pci_add_device(sbdf, sbdf))
         return 0;
     if (pci_is_hidden(sbdf))
         printk("PCI " PCI_FMT " is hidden from dom0\n", PCI_ARGS(sbdf));

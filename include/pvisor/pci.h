@@ -30,9 +30,16 @@ struct domain;
 #define PCI_CAP_EXPRESS 0x10
 #define PCI_CAP_MSIX 0x11
 
+/* A capability from register 256 on, by which a function makes others of itself (PCI Express Base Specification 9.3.3). */
+#define PCI_EXT_SRIOV 0x10
+#define SRIOV_CONTROL 0x08
+#define SRIOV_CONTROL_MEMORY (1u << 3)      /* those others answer to memory accesses */
+#define SRIOV_DEVICE 0x1a                   /* what they are */
+
 struct pci_dev {
     struct list link;
     u32 sbdf;
+    u32 parent;             /* of a virtual function: the function that makes it (SR-IOV); else sbdf */
     u16 vendor, device;
     u32 class_code;         /* 24 bits */
     u8 header_type;
@@ -58,6 +65,7 @@ u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes);
 void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value);
 /* Offset of the first capability with this id, 0 if there is none. */
 u8 pci_find_capability(u32 sbdf, u8 id);
+u16 pci_find_extended_capability(u32 sbdf, u16 id);
 /* Machine address of memory BAR n (0-5); 0 for I/O BARs and unset ones. */
 u64 pci_bar_address(u32 sbdf, unsigned n);
 
@@ -71,8 +79,9 @@ bool pci_any_unsafe(void);
 /*
  * dom0 found (or lost) a device: -ENODEV if nothing answers there, -ENOMEM; -EBUSY: it is another's. Repeated adding is no error, and has
  * the function asked again what it is, if it is dom0's and has no messages: in another's hands it may say anything.
+ * parent: of a virtual function the one that makes it, else sbdf.
  */
-int pci_add_device(u32 sbdf);
+int pci_add_device(u32 sbdf, u32 parent);
 int pci_remove_device(u32 sbdf);
 /* For XEN_SYSCTL_pcitopoinfo and the debug key 'Q'. */
 extern struct list pci_devices;

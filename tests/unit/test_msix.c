@@ -19,7 +19,10 @@
 #define ENTRY   16
 #define ENTRIES 4
 
-static struct pci_dev device = { .sbdf = PCI_SBDF(0, 0, 3 << 3), .msi_cap = 0x50, .msix_cap = CAP };
+#define DEVICE PCI_SBDF(0, 0, 3 << 3)
+#define PARENT PCI_SBDF(0, 0, 2 << 3)      /* of the device, if it is a virtual function */
+#define SRIOV  0x160
+static struct pci_dev device = { .sbdf = DEVICE, .parent = DEVICE, .msi_cap = 0x50, .msix_cap = CAP };
 static struct irq_desc descs[8];
 struct irq_desc *irq_descs = descs;
 u32 nr_irqs = 8, nr_gsis;
@@ -33,10 +36,14 @@ static size_t mapped, unmapped;     /* bytes */
 struct pci_dev *pci_find(u32 sbdf) { return sbdf == device.sbdf ? &device : NULL; }
 void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value) { (void)sbdf, (void)reg, (void)bytes, (void)value; }
 u64 pci_bar_address(u32 sbdf, unsigned n) { return (void)sbdf, n ? 0 : BAR; }
+u16 pci_find_extended_capability(u32 sbdf, u16 id) { return sbdf == PARENT && id == PCI_EXT_SRIOV ? SRIOV : 0; }
+static bool virtual_answer;         /* its parent has its virtual functions answer to memory accesses */
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
 {
-    (void)sbdf, (void)bytes;
-    return reg == CAP + 2 ? said - 1 : reg == CAP + 4 ? offset : reg == PCI_COMMAND ? PCI_COMMAND_MEMORY : 0;
+    (void)bytes;
+    if (sbdf == PARENT)
+        return reg == SRIOV + SRIOV_CONTROL && virtual_answer ? SRIOV_CONTROL_MEMORY : 0;
+    return reg == PCI_COMMAND && device.parent == PARENT ? 0 : reg == CAP + 2 ? said - 1 : reg == CAP + 4 ? offset : reg == PCI_COMMAND ? PCI_COMMAND_MEMORY : 0;
 }
 
 /* dom0 may map all frames up to here but one, and write all but another. */
@@ -255,12 +262,27 @@ static void keeps_to_what_may_be_a_table(void **state)
     offset = 0;
 }
 
+static void a_virtual_function_answers_if_its_parent_says_so(void **state)
+{
+    s64 irq;
+
+    (void)state;
+    said = ENTRIES;
+    device.parent = PARENT;
+    assert_int_equal(create(0), -ENXIO);
+    virtual_answer = true;
+    assert_true((irq = create(0)) >= 0);
+    release(irq);
+    device.parent = DEVICE;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_to_the_size_that_was_mapped), cmocka_unit_test(unmaps_what_a_failure_leaves),
         cmocka_unit_test(names_an_entry_where_interrupts_are_remapped), cmocka_unit_test(keeps_to_what_may_be_a_table),
         cmocka_unit_test(masks_in_the_table_too), cmocka_unit_test(has_no_irq_without_an_entry),
+        cmocka_unit_test(a_virtual_function_answers_if_its_parent_says_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,11 +23,22 @@ void *calloc(size_t n, size_t size);
 
 static bool absent, express;
 
+/* A function that CARD makes; it answers while it is switched on. */
+#define VIRTUAL  PCI_SBDF(0, 2, 0x10 << 3)
+#define SRIOV_AT 0x160
+
+static bool switched_on;
+
+u16 pci_find_extended_capability(u32 sbdf, u16 id) { return sbdf == CARD && id == PCI_EXT_SRIOV ? SRIOV_AT : 0; }
+
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
 {
     u32 ones = ~0u >> (32 - 8 * bytes);
 
-    (void)sbdf;
+    if (sbdf == VIRTUAL && (!switched_on || reg == PCI_VENDOR_ID))
+        return ones;
+    if (sbdf == CARD && reg == SRIOV_AT + SRIOV_DEVICE)
+        return 0x10ca;
     return absent ? ones : reg == PCI_VENDOR_ID ? 0x12348086 & ones : reg == PCI_CLASS_REVISION ? 0x02000000 : 0;
 }
 
@@ -48,7 +59,7 @@ char *strchr(const char *s, int c) { return *s == c ? (char *)s : NULL; }
 
 static const struct pci_dev *add(u32 sbdf)
 {
-    assert_int_equal(pci_add_device(sbdf), 0);
+    assert_int_equal(pci_add_device(sbdf, sbdf), 0);
     return pci_find(sbdf);
 }
 
@@ -97,15 +108,38 @@ static void what_is_not_there_is_not_added(void **state)
 {
     (void)state;
     absent = true;
-    assert_int_equal(pci_add_device(PCI_SBDF(0, 5, 0)), -ENODEV);
+    assert_int_equal(pci_add_device(PCI_SBDF(0, 5, 0), PCI_SBDF(0, 5, 0)), -ENODEV);
     absent = false;
+}
+
+/* It has no name of its own, and says nothing before its parent has made it. */
+static void a_virtual_function_is_known_by_its_parent(void **state)
+{
+    struct pci_dev *dev;
+
+    (void)state;
+    express = true;
+    add(CARD);
+    switched_on = false;
+    assert_int_equal(pci_add_device(VIRTUAL, CARD), -ENODEV);
+    switched_on = true;
+    assert_int_equal(pci_add_device(VIRTUAL, VIRTUAL), -ENODEV);
+    assert_int_equal(pci_add_device(VIRTUAL, PCI_SBDF(0, 3, 0)), -ENODEV);
+    assert_int_equal(pci_add_device(VIRTUAL, CARD), 0);
+    dev = pci_find(VIRTUAL);
+    assert_int_equal(dev->parent, CARD);
+    assert_int_equal(dev->vendor, 0x8086);
+    assert_int_equal(dev->device, 0x10ca);
+    assert_int_equal(dev->class_code, 0x020000);
+    assert_int_equal(pci_remove_device(VIRTUAL), 0);
+    assert_null(pci_find(VIRTUAL));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_others_have_is_not_asked_again), cmocka_unit_test(what_is_dom0s_is_asked_again),
-        cmocka_unit_test(what_is_not_there_is_not_added),
+        cmocka_unit_test(what_is_not_there_is_not_added), cmocka_unit_test(a_virtual_function_is_known_by_its_parent),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

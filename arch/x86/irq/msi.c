@@ -210,12 +210,21 @@ static bool may_be_table(u64 start, u64 size)
     return true;
 }
 
+/* Of virtual functions it is their parent's to say. */
+static bool answers_to_memory(const struct pci_dev *dev)
+{
+    u16 at = dev->parent == dev->sbdf ? 0 : pci_find_extended_capability(dev->parent, PCI_EXT_SRIOV);
+
+    return at ? pci_read(dev->parent, at + SRIOV_CONTROL, 2) & SRIOV_CONTROL_MEMORY
+              : pci_read(dev->sbdf, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
+}
+
 static int map_table(struct pci_dev *dev, u64 table_base, u32 entries)
 {
     u32 where = pci_read(dev->sbdf, dev->msix_cap + MSIX_TABLE, 4);
     u64 bar = pci_bar_address(dev->sbdf, where & 7);
 
-    if (!(pci_read(dev->sbdf, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY))
+    if (!answers_to_memory(dev))
         return refuse(-ENXIO, PCI_FMT " does not answer to memory accesses", PCI_ARGS(dev->sbdf));
     /* A virtual function has no BARs of its own: there dom0's word must do. */
     if (bar && table_base && bar != table_base)

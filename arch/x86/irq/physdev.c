@@ -264,9 +264,19 @@ static int msix_owner(u32 sbdf)
     return dev && dev->msix_cap ? 0 : -ENODEV;
 }
 
-static s64 op_pci_add(struct domain *, gva_t arg) { return for_device(arg, true, pci_add_device); }
+static int add_plain(u32 sbdf) { return pci_add_device(sbdf, sbdf); }
+
+static s64 op_pci_add(struct domain *, gva_t arg)
+{
+    struct physdev_pci_device_add add;
+    u32 sbdf;
+
+    READ(arg, add);
+    sbdf = PCI_SBDF(add.seg, add.bus, add.devfn);
+    return pci_add_device(sbdf, add.flags & XEN_PCI_DEV_VIRTFN ? PCI_SBDF(add.seg, add.physfn.bus, add.physfn.devfn) : sbdf);
+}
 static s64 op_pci_remove(struct domain *, gva_t arg) { return for_device(arg, true, pci_remove_device); }
-static s64 op_manage_pci_add(struct domain *, gva_t arg) { return for_device(arg, false, pci_add_device); }
+static s64 op_manage_pci_add(struct domain *, gva_t arg) { return for_device(arg, false, add_plain); }
 static s64 op_manage_pci_remove(struct domain *, gva_t arg) { return for_device(arg, false, pci_remove_device); }
 static s64 op_restore_msi(struct domain *, gva_t arg) { return for_device(arg, false, msi_restore); }
 static s64 op_restore_msi_ext(struct domain *, gva_t arg) { return for_device(arg, true, msi_restore); }

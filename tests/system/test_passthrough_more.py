@@ -1,0 +1,119 @@
+"""More kinds of devices in domUs, with Linux 6.1 and 6.12 there: modern virtio, a disk of AHCI's, a USB controller with a stick, and a function of
+a card that makes more of itself (SR-IOV). By name only: make test T=passthrough_more.
+
+virtio's devices go by the IOMMU if they are told (iommu_platform=on); as hypervisors have them for guests of their own they do not.
+"""
+import hashlib
+
+import pytest
+
+import rig
+from test_iommu import DEVICES
+from test_passthrough import WORDS, interrupts, ping
+
+CARD, AHCI, USB, BLOCK = "00:11.0", "00:12.0", "00:13.0", "00:14.0"
+MODERN = "disable-legacy=on,iommu_platform=on"
+NAMES = {"ahci": "sda", "usb": "sdb", "virtio": "vda"}
+DISK_BYTES = 8 << 20
+RELEASES = {"6.1.": (rig.DEBIAN12, rig.CACHE / "devices.cpio"), "6.12.": (rig.DEBIAN13, rig.CACHE / "trixie/devices.cpio")}
+
+
+def devices(disks):
+    drives = [arg for name, path in disks.items() for arg in ("-drive", f"file={path},if=none,id={name},format=raw,cache=unsafe")]
+    return ["-netdev", "user,id=given", "-device", f"virtio-net-pci,netdev=given,{MODERN},addr={CARD[3:5]}", *drives,
+            "-device", f"ich9-ahci,id=given,addr={AHCI[3:5]}", "-device", "ide-hd,drive=ahci,bus=given.0",
+            "-device", f"qemu-xhci,id=usbs,addr={USB[3:5]}", "-device", "usb-storage,drive=usb,bus=usbs.0",
+            "-device", f"virtio-blk-pci,drive=virtio,{MODERN},addr={BLOCK[3:5]}"]
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def machine(request, tmp_path_factory):
+    rig.build_images("devices.cpio", "trixie/devices.cpio")
+    place = tmp_path_factory.mktemp("devices")
+    disks = {name: place / name for name in NAMES}
+    for name, path in disks.items():
+        path.write_bytes(hashlib.sha256(name.encode()).digest() * (DISK_BYTES // 32))
+    hidden = "".join(f"(0000:{function})" for function in (CARD, AHCI, USB, BLOCK))
+    with rig.Machine(name=f"passthrough-more-{request.param}", extra=["-device", DEVICES[request.param], *devices(disks)],
+                     dom0_args=f"xen-pciback.hide={hidden}", memory=2048) as vm:
+        vm.wait_for_dom0()
+        vm.disks = disks
+        yield vm
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def owner(machine, request):
+    """A domU that has them all, after another one had them."""
+    release, ramdisk = RELEASES[request.param]
+    rig.put(machine, release.kernels / "vmlinux.gz", "/tmp/vmlinux.gz")
+    rig.put(machine, ramdisk, "/tmp/devices")
+    owner = rig.Domain(machine, "owner", memory=256, kernel="/tmp/vmlinux.gz", ramdisk="/tmp/devices", pci=[CARD, AHCI, USB, BLOCK],
+                       extra=WORDS).create()
+    assert owner.ok("uname -r").startswith(request.param)
+    yield owner
+    owner.destroy()
+    for function in (CARD, AHCI, USB, BLOCK):
+        machine.wait_until(f"xl pci-assignable-list | grep -q {function}", 30)
+
+
+def test_traffic_of_a_virtio_card(owner, tmp_path):
+    data = hashlib.sha256(b"card").digest() * (4 << 15)
+    (tmp_path / "file").write_bytes(data)
+    ping(owner)
+    with rig.Outside() as outside:
+        summed = owner.ok(f"wget -q -O - {outside.serve_file(tmp_path / 'file')} | md5sum", 120)
+    assert summed.split()[0] == hashlib.md5(data).hexdigest()
+    assert sum(interrupts(owner, "pcifront.*virtio[0-9]+-input")) > 0
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_traffic_of_a_disk(machine, owner, kind):
+    """What is there is read; what is written is there, on the host."""
+    disk, name = machine.disks[kind], NAMES[kind]
+    owner.ok(f"for i in $(seq 40); do [ -e /dev/{name} ] && break; sleep 0.5; done")
+    assert owner.ok(f"md5sum < /dev/{name}", 120).split()[0] == hashlib.md5(disk.read_bytes()).hexdigest()
+    letter = "a" if disk.read_bytes()[:1] != b"a" else "b"
+    owner.ok(f"head -c {DISK_BYTES} /dev/zero | tr '\\0' {letter} > /dev/{name} && sync", 120)
+    assert disk.read_bytes() == letter.encode() * DISK_BYTES
+
+
+def test_their_interrupts_are_their_own(owner):
+    for pattern in ("pcifront.*ahci", "pcifront.*xhci", "pcifront.*virtio[0-9]+-req"):
+        assert sum(interrupts(owner, pattern)) > 0, pattern
+
+
+# --- A function that a card makes of itself --------------------------------------------------------------
+
+PARENT_DRIVER = ["drivers/dca/dca.ko", "drivers/i2c/algos/i2c-algo-bit.ko", "drivers/net/ethernet/intel/igb/igb.ko"]
+
+
+@pytest.fixture(scope="module")
+def virtual(tmp_path_factory):
+    """A machine whose card's driver in dom0 has made a function, for which nobody has a driver there. QEMU's igb is in its version 10."""
+    rig.build_images("qemu/run", "devices.cpio")
+    with rig.Machine(name="passthrough-virtual", qemu=rig.CACHE / "qemu/run", memory=2048,
+                     extra=["-device", "intel-iommu,intremap=on", "-device", "pcie-root-port,id=root,addr=0x10",
+                            "-netdev", "user,id=card", "-device", "igb,netdev=card,bus=root"]) as vm:
+        vm.wait_for_dom0()
+        (modules,) = rig.CACHE.glob("root/lib/modules/*/kernel")
+        for path in PARENT_DRIVER:
+            if (modules / path).exists():
+                rig.put(vm, modules / path, "/tmp/module.ko")
+                vm.ok("insmod /tmp/module.ko")
+        rig.put(vm, rig.CACHE / "devices.cpio", "/tmp/devices")
+        yield vm
+
+
+def test_a_virtual_function_is_a_domus(virtual):
+    card = virtual.ok("ls -d /sys/bus/pci/drivers/igb/0000:*")
+    virtual.ok(f"ip link set $(ls {card}/net) up && echo 1 > {card}/sriov_numvfs")
+    function = virtual.ok(f"basename $(readlink {card}/virtfn0)")
+    assert virtual.ok("xl pci-assignable-list").split() == []
+    virtual.ok(f"xl pci-assignable-add {function}", 90)
+    owner = rig.Domain(virtual, "owner", memory=256, ramdisk="/tmp/devices", pci=[function], extra=WORDS).create()
+    ping(owner)
+    assert sum(interrupts(owner, "pcifront-msi-x.*eth")) > 0
+    owner.destroy()
+    virtual.wait_until(f"xl pci-assignable-list | grep -q {function}", 30)
+    virtual.ok(f"xl pci-assignable-remove {function} && echo 0 > {card}/sriov_numvfs", 90)
+    assert virtual.ok(f"ls -d /sys/bus/pci/devices/{function} 2>/dev/null; true") == ""
