@@ -43,7 +43,9 @@ u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
     (void)bytes;
     if (sbdf == PARENT)
         return reg == SRIOV + SRIOV_CONTROL && virtual_answer ? SRIOV_CONTROL_MEMORY : 0;
-    return reg == PCI_COMMAND && device.parent == PARENT ? 0 : reg == CAP + 2 ? said - 1 : reg == CAP + 4 ? offset : reg == PCI_COMMAND ? PCI_COMMAND_MEMORY : 0;
+    if (reg == PCI_COMMAND)
+        return device.parent == PARENT ? 0 : PCI_COMMAND_MEMORY;
+    return reg == CAP + 2 ? said - 1 : reg == CAP + 4 ? offset : 0;
 }
 
 /* dom0 may map all frames up to here but one, and write all but another. */
