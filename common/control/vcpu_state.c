@@ -69,14 +69,15 @@ s64 dc_getvcpuextstate(struct domain *d, struct xen_domctl *op, gva_t)
 {
     struct xen_domctl_vcpuextstate *e = &op->u.vcpuextstate;
     struct vcpu *v = control_vcpu(d, e->vcpu);
-    u64 mask = fpu_ext_mask();
     size_t size;
     void *buf;
+    u64 mask;
     s64 rc;
 
     if (!v)
         return -ESRCH;
     vcpu_pause(v);
+    mask = fpu_ext_mask(v);
     size = fpu_ext_size(v);
     buf = e->buffer && size ? xzalloc_bytes(size) : NULL;
     if (buf)

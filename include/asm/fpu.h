@@ -45,13 +45,13 @@ void fpu_set_legacy(struct vcpu *v, const void *image /* FPU_LEGACY_SIZE */);
 
 /*
  * XEN_DOMCTL_{get,set}vcpuextstate buffers: u64 xcr0, u64 xcr0_accum, then the state in XSAVE's standard format.
- * fpu_ext_size: bytes that get writes (0: the CPU has no XSAVE, or v never used any).
+ * fpu_ext_size: bytes that get writes (0: the CPU or v's policy has no XSAVE).
  * set: -EINVAL (size, xcr0 or header not acceptable to v's policy), -EOPNOTSUPP without XSAVE; buf is a private copy.
  */
 size_t fpu_ext_size(const struct vcpu *v);
 void fpu_ext_get(struct vcpu *v, void *buf);
 int fpu_ext_set(struct vcpu *v, const void *buf, size_t size);
-u64 fpu_ext_mask(void);         /* xfeature_mask of XEN_DOMCTL_getvcpuextstate */
+u64 fpu_ext_mask(const struct vcpu *v);         /* xfeature_mask of XEN_DOMCTL_getvcpuextstate */
 
 /* Called by cpu_init_features(). */
 void fpu_init_cpu(void);

@@ -456,7 +456,7 @@ struct xen_domctl_set_virq_handler {
 /* buffer null: size is asked for. Content: xcr0, xcr0_accum, then the XSAVE area. */
 struct xen_domctl_vcpuextstate {
     u32 vcpu;
-    u64 xfeature_mask;
+    u64 xfeature_mask __attribute__((aligned(8)));  /* in 32-bit tools too */
     u64 size;
     u64 buffer;
 };

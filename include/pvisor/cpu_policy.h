@@ -76,9 +76,10 @@ struct cpu_policy_error {
 };
 
 /*
- * XEN_DOMCTL_set_cpu_policy. Leaves and MSRs not given stay as they are; features beyond pv_max are
- * dropped; limits beyond pv_max's are -EINVAL, a leaf or MSR outside the ranges above -ERANGE, both with *e. The caller
- * has checked that d never ran (else -EEXIST) and is not the caller's own domain. On error d keeps its policy.
+ * XEN_DOMCTL_set_cpu_policy. Leaves and MSRs not given stay as they are; features and limits beyond pv_max's and another
+ * vendor are -EINVAL, a leaf or MSR outside the ranges above -ERANGE, both with *e. What is not for d's word size, or lacks what
+ * it needs, is dropped. The caller has checked that d never ran (else -EEXIST) and is not the caller's own domain. On error d keeps
+ * its policy.
  */
 int cpu_policy_set(struct domain *d, const struct xen_cpuid_leaf *leaves, u32 nr_leaves,
                    const struct xen_msr_entry *msrs, u32 nr_msrs, struct cpu_policy_error *e);

@@ -10,7 +10,7 @@
 // SOURCES: common/control/dirty_log.c
 // SOURCES: common/control/memory.c common/control/policy.c common/control/sysctl.c common/control/vcpu.c common/control/vcpu_state.c
 // SOURCES: common/platform/platform.c common/platform/resource.c common/platform/processor.c common/rangeset.c common/domain/rights.c
-// SOURCES: common/platform/microcode.c common/control/pm.c arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c
+// SOURCES: common/platform/microcode.c common/control/pm.c arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c
 #include <pvisor/cpu_policy.h>
 #include <pvisor/rangeset.h>
 
@@ -115,7 +115,7 @@ u32 pv_vcpu_msrs_get(const struct vcpu *v, struct vcpu_msr *out)
 }
 int pv_vcpu_msr_set(struct vcpu *v, u32 index, u64 value) { (void)v, (void)value; return index & 1 ? -EINVAL : 0; }
 size_t fpu_ext_size(const struct vcpu *v) { (void)v; return EXT_BYTES; }
-u64 fpu_ext_mask(void) { return 7; }
+u64 fpu_ext_mask(const struct vcpu *v) { (void)v; return 7; }
 u64 fpu_xcr0(const struct vcpu *v) { (void)v; return 7; }
 void fpu_ext_get(struct vcpu *v, void *buf) { (void)v; memset(buf, 1, EXT_BYTES); }
 int fpu_ext_set(struct vcpu *v, const void *buf, size_t size) { (void)v; return ((const u8 *)buf)[size - 1] & 1 ? -EINVAL : 0; }

@@ -8,6 +8,7 @@
 #include <public/sysctl.h>
 #include "clock.h"
 #include "hypercall.h"
+#include "log.h"
 #include "mm.h"
 #include "string.h"
 #include "test.h"
@@ -261,6 +262,56 @@ TEST(vcpu_infos_are_apart)
 }
 
 /* A breakpoint on I/O is legal by CR4.DE alone, which is in the same context. */
+/* ---- CPU policies: a domain of a machine with fewer features ---- */
+
+#define LEAF_1C_XSAVE (1u << 26)
+
+static struct xen_cpuid_leaf leaf[200];
+
+static u32 get_leaves(void)
+{
+    CHECK_OK(DOMCTL(get_cpu_policy, cpu_policy, .nr_leaves = ARRAY_SIZE(leaf), .leaves = P(leaf)));
+    return op.u.cpu_policy.nr_leaves;
+}
+
+static long set_leaves(u32 nr) { return DOMCTL(set_cpu_policy, cpu_policy, .nr_leaves = nr, .leaves = P(leaf)); }
+
+/* Leaf 1 is the second one. */
+TEST(features_that_guests_do_not_have_are_refused)
+{
+    u32 nr;
+
+    NEEDS_DOM0();
+    REQUIRE(make_domain(1));
+    nr = get_leaves();
+    CHECK_OK(set_leaves(nr));
+    leaf[1].c |= 1 << 5;    /* VMX */
+    CHECK_SAYS(EINVAL, "1 features of the domain's, which guests do not have on this machine: VMX", set_leaves(nr));
+    CHECK_EQ(op.u.cpu_policy.err_leaf, 1);
+    get_leaves();
+    CHECK_EQ(leaf[1].c & 1 << 5, 0);
+    end_domain();
+}
+
+TEST(without_xsave_there_is_no_extended_state)
+{
+    static u64 none[2];
+    u32 nr;
+
+    NEEDS_DOM0();
+    REQUIRE(make_domain(1));
+    nr = get_leaves();
+    leaf[1].c &= ~LEAF_1C_XSAVE;
+    CHECK_OK(set_leaves(nr));
+    CHECK_OK(DOMCTL(getvcpuextstate, vcpuextstate, .vcpu = 0));
+    CHECK_EQ(op.u.vcpuextstate.xfeature_mask, 0);
+    CHECK_EQ(op.u.vcpuextstate.size, 0);
+    CHECK_OK(DOMCTL(setvcpuextstate, vcpuextstate, .vcpu = 0, .size = sizeof(none), .buffer = P(none)));
+    none[0] = 1;
+    CHECK_REFUSED(DOMCTL(setvcpuextstate, vcpuextstate, .vcpu = 0, .size = sizeof(none), .buffer = P(none)));
+    end_domain();
+}
+
 TEST(debug_registers_are_restored)
 {
     static const word dr[] = { 0x80, 0x1000, 0, 0, 0, 0, 0xffff4ff1, 0xe060e };

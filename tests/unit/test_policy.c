@@ -1,5 +1,5 @@
 /* CPU policies: masks against the public header, serialising and setting, refusals, CPUID. */
-// SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/cpuid.c common/lib/xen_version.c common/lib/text.c
+// SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c common/lib/xen_version.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +22,17 @@ struct cpu_host cpu_host;
 static u64 xcr0 = 7;
 void *xzalloc_bytes(size_t n) { return calloc(1, n); }
 void xfree(void *p) { free(p); }
-void guest_log(const char *fmt, ...) { (void)fmt; }
+static char log_text[4096];
+static void log_clear(void) { log_text[0] = '\0'; }
+void guest_log(const char *fmt, ...)
+{
+    size_t used = strlen(log_text);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(log_text + used, sizeof(log_text) - used, fmt, args);
+    va_end(args);
+}
 u64 tsc_khz(void) { return 2500000; }
 u64 fpu_xcr0(const struct vcpu *v) { (void)v; return xcr0; }
 
@@ -138,21 +148,89 @@ static void set_is_checked(void **state)
                      -EINVAL);
 }
 
-static void set_is_cut_to_what_is_possible(void **state)
+static void what_needs_a_feature_goes_with_it(void **state)
 {
-    struct xen_cpuid_leaf l = { 1, ~0u, 0x6f0, 0, ~0u, ~0u };
+    struct xen_cpuid_leaf l = { 1, ~0u, 0x6f0, 0, 0, 0 };
     struct cpu_policy_error e;
 
     (void)state;
-    assert_int_equal(cpu_policy_set(&dom, &l, 1, NULL, 0, &e), 0);
-    assert_false(policy_has(dom.cpuid, X86_FEATURE_VME));
-    assert_false(policy_has(dom.cpuid, X86_FEATURE_MONITOR));
-    l.c = 0, l.d = 0;
     assert_int_equal(cpu_policy_set(&dom, &l, 1, NULL, 0, &e), 0);
     assert_false(policy_has(dom.cpuid, X86_FEATURE_XSAVE));
     assert_false(policy_has(dom.cpuid, X86_FEATURE_AVX2));
     assert_int_equal(dom.cpuid->xcr0, 0);
     assert_int_equal(guest_cpuid(&vcpu, 0xd, 0).a, 0);
+}
+
+/* One leaf of dom's with a register changed: as the policy of a domain that comes from another machine. */
+static int set_changed(u32 leaf, u32 subleaf, u32 *(*reg)(struct xen_cpuid_leaf *), u32 flip, struct cpu_policy_error *e)
+{
+    static struct xen_cpuid_leaf leaves[POLICY_MAX_LEAVES];
+    u32 n = POLICY_MAX_LEAVES;
+
+    log_clear();
+    assert_int_equal(cpu_policy_to_leaves(dom.cpuid, leaves, &n), 0);
+    for (u32 i = 0; i < n; i++)
+        if (leaves[i].leaf == leaf && leaves[i].subleaf == subleaf)
+            *reg(&leaves[i]) ^= flip;
+    return cpu_policy_set(&dom, leaves, n, NULL, 0, e);
+}
+
+static u32 *reg_b(struct xen_cpuid_leaf *l) { return &l->b; }
+static u32 *reg_c(struct xen_cpuid_leaf *l) { return &l->c; }
+static u32 *reg_d(struct xen_cpuid_leaf *l) { return &l->d; }
+
+static void features_that_are_missing_are_named(void **state)
+{
+    struct cpu_policy *before = dom.cpuid;
+    struct cpu_policy_error e;
+
+    (void)state;
+    /* Guests never have these, nor bit 10, whose name nobody knows. */
+    assert_int_equal(set_changed(1, XEN_CPUID_NO_SUBLEAF, reg_d, 1u << 1 | 1u << 10, &e), -EINVAL);
+    assert_non_null(strstr(log_text, "2 features of the domain's, which guests do not have on this machine: VME 0/10"));
+    assert_int_equal(e.leaf, 1);
+    assert_int_equal(e.subleaf, XEN_CPUID_NO_SUBLEAF);
+    assert_int_equal(set_changed(7, 0, reg_b, 1u << 7 | 1u << 20, &e), -EINVAL);
+    assert_non_null(strstr(log_text, ": SMEP SMAP"));
+    assert_true(e.leaf == 7 && e.subleaf == 0);
+    assert_int_equal(cpu_policy_set(&dom, NULL, 0, &(struct xen_msr_entry){ .idx = 0x10a, .val = 1 }, 1, &e), -EINVAL);
+    assert_non_null(strstr(log_text, ": RDCL_NO"));
+    assert_int_equal(e.msr, 0x10a);
+    assert_int_equal(e.leaf, ~0u);
+    assert_ptr_equal(dom.cpuid, before);
+}
+
+/* A line that has more names than room is cut, and says how many there are. */
+static void all_features_at_once_are_missing(void **state)
+{
+    struct xen_cpuid_leaf l[] = { { 1, ~0u, 0, 0, ~0u, ~0u }, { 7, 0, 0, ~0u, ~0u, ~0u }, { 0x80000001, ~0u, 0, 0, ~0u, ~0u } };
+    struct cpu_policy_error e;
+
+    (void)state;
+    log_clear();
+    assert_int_equal(cpu_policy_set(&dom, l, ARRAY_SIZE(l), NULL, 0, &e), -EINVAL);
+    assert_non_null(strstr(log_text, "features of the domain's"));
+    assert_true(strlen(log_text) < 600);
+}
+
+static void what_a_guest_does_not_miss_is_dropped(void **state)
+{
+    struct cpu_policy_error e;
+
+    (void)state;
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_DBEXT));
+    assert_int_equal(set_changed(0x80000001, XEN_CPUID_NO_SUBLEAF, reg_c, 1u << 26, &e), 0);
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_DBEXT));
+}
+
+static void another_vendor_is_refused(void **state)
+{
+    struct cpu_policy_error e;
+
+    (void)state;
+    assert_int_equal(set_changed(0, XEN_CPUID_NO_SUBLEAF, reg_b, 'x', &e), -EINVAL);
+    assert_non_null(strstr(log_text, "this machine has one of '"));
+    assert_int_equal(e.leaf, 0);
 }
 
 static void small_guests_have_no_long_mode(void **state)
@@ -231,8 +309,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(masks_match_the_public_header), T(default_is_within_max), T(round_trip_changes_nothing),
-        T(set_is_checked), T(set_is_cut_to_what_is_possible), T(small_guests_have_no_long_mode),
-        T(hypervisor_leaves), T(dynamic_bits), T(only_pv_is_here),
+        T(set_is_checked), T(what_needs_a_feature_goes_with_it), T(features_that_are_missing_are_named),
+        T(all_features_at_once_are_missing), T(what_a_guest_does_not_miss_is_dropped), T(another_vendor_is_refused),
+        T(small_guests_have_no_long_mode), T(hypervisor_leaves), T(dynamic_bits), T(only_pv_is_here),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

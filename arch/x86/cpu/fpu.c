@@ -364,11 +364,12 @@ struct ext_prefix {
     u64 xcr0, xcr0_accum;
 };
 
-u64 fpu_ext_mask(void) { return cpu_host.xcr0; }
+/* A domain whose policy has no XSAVE has none of this, whatever the machine can do: all its state is in its vCPUs' contexts. */
+u64 fpu_ext_mask(const struct vcpu *v) { return v->domain->cpuid->xcr0 ? cpu_host.xcr0 : 0; }
 
 size_t fpu_ext_size(const struct vcpu *v)
 {
-    if (!cpu_host.xcr0 || !v->arch.fpu)
+    if (!fpu_ext_mask(v) || !v->arch.fpu)
         return 0;
     return sizeof(struct ext_prefix) + area_size(v->arch.fpu->xcr0_accum);
 }
@@ -409,6 +410,9 @@ int fpu_ext_set(struct vcpu *v, const void *buf, size_t size)
     u64 allowed = v->domain->cpuid->xcr0, accum;
     int err;
 
+    /* Xen's way to say that the guest has never enabled any. */
+    if (size >= sizeof(*p) && !p->xcr0 && !p->xcr0_accum)
+        return 0;
     if (!cpu_host.xcr0)
         return refuse(-EOPNOTSUPP, "extended state on a processor without XSAVE");
     if (size < sizeof(*p) || size > sizeof(*p) + cpu_host.xsave_size)

@@ -14,6 +14,7 @@
 #include <pvisor/frame.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include "internal.h"
 
 #define FBIT(f) (1u << (X86_FEATURE_##f) % 32)
 
@@ -61,9 +62,6 @@ static const struct { u16 feature, needs; } dependencies[] = {
 #define XCR0_AVX    4UL
 #define XCR0_AVX512 0xe0UL
 #define LEAF_BYTES_XSAVE_MIN 576
-#define COMMON_1D 0x0183f3ffu       /* 0x80000001.edx repeats these bits of leaf 1 on AMD's processors */
-#define MSR_PLATFORM_INFO 0xce
-#define MSR_ARCH_CAPABILITIES 0x10a
 #define EXTD_INTEL 8                /* highest extended leaf, low bits */
 
 static struct cpu_policy raw_policy, host_policy, pv_max_policy, pv_default_policy;
@@ -148,10 +146,9 @@ static void clear_beyond_limits(struct cpu_policy *p)
 
 /* --- Featureset and leaves ---------------------------------------------------------------------- */
 
-/* Where each word lives. */
-static u32 *feature_word(const struct cpu_policy *p, unsigned w)
+struct word_home policy_word_home(unsigned w)
 {
-    static const struct { u32 leaf, sub, reg; } home[FEATURESET_WORDS] = {
+    static const struct word_home home[FEATURESET_WORDS] = {
         [FEATURESET_1d] = { 1, 0, 3 },           [FEATURESET_1c] = { 1, 0, 2 },
         [FEATURESET_e1d] = { 0x80000001, 0, 3 }, [FEATURESET_e1c] = { 0x80000001, 0, 2 },
         [FEATURESET_Da1] = { 0xd, 1, 0 },        [FEATURESET_7b0] = { 7, 0, 1 },
@@ -163,21 +160,28 @@ static u32 *feature_word(const struct cpu_policy *p, unsigned w)
         [FEATURESET_e21c] = { 0x80000021, 0, 2 },
     };
 
-    if (w == FEATURESET_m10Al || w == FEATURESET_m10Ah)
+    return home[w];
+}
+
+u32 *policy_feature_word(const struct cpu_policy *p, unsigned w)
+{
+    struct word_home home = policy_word_home(w);
+
+    if (!home.leaf)
         return (u32 *)&p->arch_caps + (w - FEATURESET_m10Al);
-    return (u32 *)find_leaf(p, home[w].leaf, home[w].sub) + home[w].reg;
+    return (u32 *)find_leaf(p, home.leaf, home.subleaf) + home.reg;
 }
 
 static void features_from_leaves(struct cpu_policy *p)
 {
     for (unsigned w = 0; w < FEATURESET_WORDS; w++)
-        p->fs[w] = *feature_word(p, w);
+        p->fs[w] = *policy_feature_word(p, w);
 }
 
 static void features_to_leaves(struct cpu_policy *p)
 {
     for (unsigned w = 0; w < FEATURESET_WORDS; w++)
-        *feature_word(p, w) = p->fs[w];
+        *policy_feature_word(p, w) = p->fs[w];
     if (cpu_host.vendor == VENDOR_AMD)
         p->extd[1].d |= p->fs[FEATURESET_1d] & COMMON_1D;
 }
@@ -462,30 +466,6 @@ static int take_msr(struct cpu_policy *p, const struct xen_msr_entry *m)
     return 0;
 }
 
-/* Limits within pv_max's; nothing in PLATFORM_INFO that the host cannot do. */
-static int check_limits(const struct cpu_policy *p, struct cpu_policy_error *e)
-{
-    const struct { u32 leaf, subleaf, is, allowed; } limit[] = {
-        { 0, XEN_CPUID_NO_SUBLEAF, p->basic[0].a, pv_max_policy.basic[0].a },
-        { 7, 0, p->feat[0].a, pv_max_policy.feat[0].a },
-        { 0x80000000, XEN_CPUID_NO_SUBLEAF, p->extd[0].a, pv_max_policy.extd[0].a },
-    };
-
-    for (unsigned i = 0; i < ARRAY_SIZE(limit); i++)
-        if (limit[i].is > limit[i].allowed) {
-            e->leaf = limit[i].leaf;
-            e->subleaf = limit[i].subleaf;
-            return refuse(-EINVAL, "limit %#x in CPUID leaf %#x, at most %#x here", limit[i].is,
-                          limit[i].leaf, limit[i].allowed);
-        }
-    if (p->platform_info & ~pv_max_policy.platform_info) {
-        e->msr = MSR_PLATFORM_INFO;
-        return refuse(-EINVAL, "PLATFORM_INFO %#lx, possible are %#lx", p->platform_info,
-                      pv_max_policy.platform_info);
-    }
-    return 0;
-}
-
 static int take_all(struct cpu_policy *p, const struct xen_cpuid_leaf *leaves, u32 nr_leaves,
                     const struct xen_msr_entry *msrs, u32 nr_msrs, struct cpu_policy_error *e)
 {
@@ -506,7 +486,7 @@ static int take_all(struct cpu_policy *p, const struct xen_cpuid_leaf *leaves, u
             return refuse(err, "MSR %#x (flags %#x) is not part of a policy", e->msr, msrs[i].flags);
         }
     }
-    return check_limits(p, e);
+    return policy_check(p, &pv_max_policy, e);
 }
 
 int cpu_policy_set(struct domain *d, const struct xen_cpuid_leaf *leaves, u32 nr_leaves,
