@@ -150,7 +150,7 @@ run: build/disk.img
 PYTEST_ARGS ?= -n 2 --dist loadscope --durations=40 --durations-min=10
 # Not part of every run, because they take long (docs/testing.md). By name: make test T=smp_long
 LONG_TESTS = $(addprefix --ignore=,test_smp_long.py test_fresh.py test_installed_long.py test_debian13_more.py test_bochs.py \
-	test_migrate_long.py test_driver_domains.py test_passthrough_more.py)
+	test_migrate_long.py test_migrate_machines.py test_driver_domains.py test_passthrough_more.py)
 export HYPERVISOR
 test-system: images $(hypervisor_file)
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))

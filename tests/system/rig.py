@@ -111,13 +111,14 @@ def is_debian(path):
 
 
 class Disk:
-    """A disk of the machine. kind: ahci, nvme or virtio."""
+    """A disk of the machine. kind: ahci, nvme or virtio; shared: other machines have it, too."""
 
-    def __init__(self, path, kind="virtio", image_format="raw"):
-        self.path, self.kind, self.format = path, kind, image_format
+    def __init__(self, path, kind="virtio", image_format="raw", shared=False):
+        self.path, self.kind, self.format, self.shared = path, kind, image_format, shared
 
     def arguments(self, number, boot=False):
         drive = f"file={self.path},if=none,id=disk{number},format={self.format},cache=unsafe"
+        drive += ",file.locking=off" if self.shared else ""
         device = {"virtio": f"virtio-blk-pci,drive=disk{number}",
                   "nvme": f"nvme,drive=disk{number},serial=disk{number}",
                   "ahci": f"ide-hd,drive=disk{number},bus=ahci{number}.0"}[self.kind]
