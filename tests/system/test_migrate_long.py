@@ -41,7 +41,9 @@ def send_lines(connection):
 
 
 def done(guest):
-    return [int(word) for word in guest.ok("cat /tmp/did.*").split()]
+    """A file that is just being written has nothing in it."""
+    return [int(word) for word in guest.ok("until [ $(cat /tmp/did.* | tee /tmp/seen | wc -w) = $(ls /tmp/did.* | wc -l) ]; do :; done; "
+                                           "cat /tmp/seen").split()]
 
 
 def goes_on(guest, seconds=90):
