@@ -1,8 +1,9 @@
-"""Disks and network cards of domUs, their ends and what follows, PV GRUB, and traces, again with Debian 13 in dom0 and the domUs."""
+"""Disks and network cards of domUs, their ends and what follows, migration, PV GRUB, and traces, again with Debian 13 in dom0 and the domUs."""
 import pytest
 
 from test_block import *         # noqa: F401, F403
 from test_lifecycle import *     # noqa: F401, F403
+from test_migrate import *       # noqa: F401, F403
 from test_network import *       # noqa: F401, F403
 from test_pvgrub import *        # noqa: F401, F403
 from test_tracing import test_xentrace_records_chosen_events_alone, test_xentrace_records_what_xenalyze_reads     # noqa: F401
