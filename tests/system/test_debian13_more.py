@@ -1,4 +1,4 @@
-"""Disks and network cards of domUs, their ends and what follows, migration, PV GRUB, and traces, again with Debian 13 in dom0 and the domUs."""
+"""Disks and network cards of domUs, domains' ends, migration, PV GRUB and traces, again with Debian 13 in dom0 and the domUs."""
 import pytest
 
 from test_block import *         # noqa: F401, F403

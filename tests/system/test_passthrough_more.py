@@ -1,5 +1,5 @@
-"""More kinds of devices in domUs, with Linux 6.1 and 6.12 there: modern virtio, a disk of AHCI's, a USB controller with a stick, and a virtual
-function of a card (SR-IOV). By name only: make test T=passthrough_more.
+"""More kinds of devices in domUs, with Linux 6.1 and 6.12 there: modern virtio, a disk of AHCI's, a USB controller with a stick, and a
+virtual function of a card (SR-IOV). By name only: make test T=passthrough_more.
 
 virtio's devices go by the IOMMU if they are told (iommu_platform=on); as hypervisors have them for guests of their own they do not.
 """
