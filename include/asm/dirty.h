@@ -29,6 +29,7 @@ struct dirty_log {
     u64 rows_made;
     u64 nr_faults;              /* since the last report */
     bool lost;                  /* a report failed: the next has everything */
+    bool made_first;            /* since before the domain was mirrored: no twin of its is older */
     struct dirty_report under_way;      /* the report that gave way; op 0: none did */
     u32 granted_at;             /* how far it has come: in frames of the grant table, */
     u64 at, dirty;              /* and in numbers; and what it has found */

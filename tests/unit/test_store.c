@@ -612,6 +612,86 @@ static void a_store_that_ends_in_a_report_is_given_up_as_a_whole(void **state)
     assert_int_equal(dom->arch.nr_mirror_frames, 0);
 }
 
+static unsigned nr_noted;
+static int count_note(struct domain *d, mfn_t m)
+{
+    assert_false(mfn_eq(mirror_of(d, m), INVALID_MFN));
+    nr_noted++;
+    return 0;
+}
+
+static unsigned count_noted(unsigned give_way)
+{
+    int rc;
+
+    nr_noted = 0;
+    pt_lock(dom);
+    do {
+        preempt_every(give_way, give_way);
+        rc = mirror_for_each_noted(dom, count_note);
+        preempt_at(0, false);
+    } while (rc == AGAIN);
+    pt_unlock(dom);
+    assert_int_equal(rc, 0);
+    return nr_noted;
+}
+
+/* A report looks at tables alone in which something was permitted since the one before: none when the log begins, then what is written. */
+static void a_report_looks_at_what_was_written_alone(void **state)
+{
+    struct dirty_report r = wanted(true, ROOM);
+
+    (void)state;
+    while (dirty_log_start(dom, ROOM) == AGAIN)
+        ;
+    assert_int_equal(count_noted(0), 0);
+    assert_true(guest_writes(0) && guest_writes(1));
+    assert_int_equal(count_noted(1), 1);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(count_noted(0), 0);
+    /* An entry that is stored anew permits what is in the log at once. */
+    assert_true(guest_writes(0));
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_false(cpu_may_write(0));
+    dirty_log_mark(dom, data[1]);
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 0, pte_make(data[1], RW), dom, 0), 0);
+    pt_unlock(dom);
+    assert_true(cpu_may_write(0));
+    check();
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_false(cpu_may_write(0));
+}
+
+static void set_entry(unsigned level, unsigned slot, u64 e)
+{
+    pt_lock(dom);
+    assert_int_equal(level == 1 ? pt_update_leaf(dom, table[1], slot, e, dom, 0) : pt_update_node(dom, table[level], level, slot, e, 0), 0);
+    pt_unlock(dom);
+}
+
+/* The way there is the guest's, too: what it does not permit is its own fault, whatever the log would have to say. */
+static void a_way_that_permits_no_writes_is_the_guests(void **state)
+{
+    struct dirty_report r = wanted(true, ROOM);
+    unsigned top = fmt->id == PT32P ? 2 : fmt->levels;
+
+    (void)state;
+    start_log(0);
+    for (unsigned level = 1; level <= top; level++)
+        /* (A 64-bit guest's entries are all for its user space, too.) */
+        for (unsigned bit = 0; bit < (fmt->id == PT64 ? 1 : 2); bit++) {
+            unsigned slot = level == fmt->levels ? top_slot() : level > 1;
+            u64 lacks = bit ? PTE_US : PTE_RW, e = pte_make(level > 1 ? table[level - 1] : data[0], RW);
+
+            set_entry(level, slot, e & ~lacks);
+            assert_int_equal(make_report(dom, &r), 0);
+            assert_false(mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(0), PF_WRITE | PF_PRESENT | PF_USER));
+            set_entry(level, slot, e);
+            assert_true(guest_writes(0));
+        }
+}
+
 /* The receiver's copy: of what was reported, once the report has ended. Between two steps of it the guest goes on. */
 static u64 copy[DATA][512];
 
@@ -1067,6 +1147,34 @@ static void a_log_of_what_has_just_been_mirrored(void **state)
     }
 }
 
+/* The guest may have begun to fill mirrors, or be done with it, when somebody wants the log: what they permit then is in no log. */
+static void a_log_of_what_is_being_mirrored(void **state)
+{
+    (void)state;
+    watch_absent_entries();
+    for (unsigned is_filled = 0; is_filled < 2; is_filled++) {
+        pt_lock(dom);
+        assert_int_equal(store_exposing(), AGAIN);
+        pt_unlock(dom);
+        preempt_every(1, 1);
+        while (dom->arch.store != STORE_READY && (is_filled || dom->arch.store != STORE_FILLING || dom->arch.store_at <= table[1].v))
+            pt_mirror_step(dom);
+        preempt_at(0, false);
+        assert_int_equal(dom->arch.store, is_filled ? STORE_READY : STORE_FILLING);
+        while (dirty_log_start(dom, ROOM) == AGAIN)
+            ;
+        for (unsigned page = 0; page < DATA; page++)
+            assert_true(!cpu_may_write(page) || dirty_log_has(dom, pte_mfn(load(table[1], page))));
+        check();
+        dom->arch.for_good = FOR_GOOD_NOT;      /* it has changed its format, say */
+        while (dirty_log_stop(dom) == AGAIN)
+            ;
+        if (waiting)
+            waiting->fn(waiting->data);
+        waiting = NULL;
+    }
+}
+
 static void an_exposing_entry_without_memory_is_refused(void **state)
 {
     (void)state;
@@ -1171,6 +1279,8 @@ int main(void)
         IN_BOTH(a_store_that_ends_in_a_report_is_given_up_as_a_whole),
         IN_ALL(nothing_is_missed),
         IN_ALL(what_is_not_asked_for_stays),
+        IN_ALL(a_report_looks_at_what_was_written_alone),
+        IN_ALL(a_way_that_permits_no_writes_is_the_guests),
         IN_ALL(a_log_ends_with_a_whole_word),
         IN_ALL(tables_are_reported),
         IN_ALL(descriptor_tables_are_reported),
@@ -1184,6 +1294,7 @@ int main(void)
         IN_ALL(an_exposing_entry_by_exchange),
         IN_ALL(an_exposing_entry_and_the_log),
         IN_ALL(a_log_of_what_has_just_been_mirrored),
+        IN_BOTH(a_log_of_what_is_being_mirrored),
         IN_BOTH(an_exposing_entry_without_memory_is_refused),
         IN_BOTH(mirrored_for_good_there_may_be_no_more_tables),
         IN_BOTH(a_guest_that_insists_holds_up_no_end),

@@ -38,11 +38,16 @@ bool dirty_log_has(const struct domain *d, mfn_t m)
     return !w || read_once(*w) >> pfn % 64u & 1;
 }
 
-bool may_write_unlogged(const struct domain *d, u64 e)
+bool may_write_unlogged(const struct domain *d, mfn_t m, u64 e)
 {
-    mfn_t m = pte_mfn(e);
+    mfn_t to = pte_mfn(e);
 
-    return likely(!d->arch.logging) || !(e & PTE_RW) || !is_own(d, m) || dirty_log_has(d, m);
+    if (likely(!d->arch.logging) || !(e & PTE_RW) || !is_own(d, to))
+        return true;
+    if (!dirty_log_has(d, to))
+        return false;
+    mirror_note_permits(d, m);
+    return true;
 }
 
 void log_dirty_leaf(struct domain *d, u64 e)
@@ -120,9 +125,9 @@ void dirty_log_free(struct domain *d)
 /* Takes back what an L1 table's twins permit of the domain's own memory: written once more, it is noted once more. */
 static int withdraw(struct domain *d, mfn_t m)
 {
-    u64 *twins;
+    u64 *twins = mirror_take_leaves(d, m);
 
-    if (!mirror_leaves(d, m, &twins))
+    if (!twins)
         return 0;
     for (unsigned i = 0; i < d->arch.fmt->level[1].nr_entries; i++) {
         u64 e = read_once(twins[i]);
@@ -136,19 +141,33 @@ static int withdraw(struct domain *d, mfn_t m)
 
 bool dirty_log_holds(const struct domain *d) { return d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED; }
 
-int dirty_log_withdraw(struct domain *d)
+/* noted: of those tables alone that have a note, which is all there can be if all twins were stored while d's writes are logged. */
+static int withdraw_all(struct domain *d, bool noted)
 {
-    int rc;
+    int rc = -ENOMEM;
 
     pt_lock(d);
     /* Asked under the lock: the walk that gives mirrors up has its place where this one would have its own. */
-    rc = dirty_log_holds(d) ? for_each_table(d, withdraw) : -ENOMEM;
+    if (dirty_log_holds(d))
+        rc = noted ? mirror_for_each_noted(d, withdraw) : for_each_table(d, withdraw);
     if (!rc) {
         flush_tlb_mask(&d->arch.dirty_cpus);
         d->arch.log_taken = false;
     }
     pt_unlock(d);
     return rc;
+}
+
+int dirty_log_withdraw(struct domain *d) { return withdraw_all(d, true); }
+
+/* Under the lock, since the guest, too, may begin to fill mirrors (pt_mirror_step()). */
+static void begin_logging(struct domain *d)
+{
+    pt_lock(d);
+    if (!d->arch.logging)
+        d->arch.log->made_first = d->arch.fmt->pte_bytes == 8 && (d->arch.store == STORE_IN_PLACE || d->arch.store == STORE_ENDING);
+    set_logging(d, true);
+    pt_unlock(d);
 }
 
 int dirty_log_start(struct domain *d, u64 nr)
@@ -161,12 +180,11 @@ int dirty_log_start(struct domain *d, u64 nr)
         return refuse(-EOPNOTSUPP, "d%u has devices, whose writes to memory nobody can log", d->id);
     rc = make_log(d, nr);
     if (!rc) {
-        set_logging(d, true);
+        begin_logging(d);
         rc = pt_mirror_begin(d);
     }
-    /* It may have been mirrored all the time. */
     if (!rc)
-        rc = dirty_log_withdraw(d);
+        rc = withdraw_all(d, d->arch.log->made_first);
     if (!rc)
         d->arch.log_ready = true;
     else if (rc != -RESTART)

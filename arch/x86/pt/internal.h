@@ -11,6 +11,7 @@
 #include <asm/guest_mem.h>
 #include <asm/pt.h>
 #include <asm/spec.h>
+#include <asm/x86.h>
 #include <public/errno.h>
 #include <pvisor/domain.h>
 #include <pvisor/hypercall.h>
@@ -41,11 +42,18 @@ static always_inline bool type_try_change(mfn_t m, u32 *was, u32 to)
 static always_inline void type_change(mfn_t m, u32 to) { write_once(frame_types[m.v], to); }
 
 /* --- dirty.c --- */
-bool may_write_unlogged(const struct domain *d, u64 e);      /* the frame of leaf e is in the log, or need not be */
+/* The frame of leaf e is in the log, or need not be; of the former table m's mirror gets a note. */
+bool may_write_unlogged(const struct domain *d, mfn_t m, u64 e);
 void log_dirty_leaf(struct domain *d, u64 e);                /* a twin of e is about to be writable */
 
 /* --- mirror.c --- */
-bool mirror_leaves(const struct domain *d, mfn_t m, u64 **twins);     /* a table's twins, if it is of level 1 and has any */
+/*
+ * Notes, for the log: a twin of table m's permits writes to what is in the log. take: the twins of a level-1 table, whose note goes, or NULL.
+ * for_each: the tables that have one, from store_at on, of which look takes it: 0 or -RESTART.
+ */
+void mirror_note_permits(const struct domain *d, mfn_t m);
+u64 *mirror_take_leaves(const struct domain *d, mfn_t m);
+int mirror_for_each_noted(struct domain *d, int (*look)(struct domain *d, mfn_t m));
 
 /* --- table.c --- */
 unsigned table_level(u32 w);                                 /* of a frame that is a table, whole or on the way, by its type word */
@@ -202,6 +210,14 @@ static always_inline bool store_8(u64 *p, u64 e, u64 old, unsigned flags)
 }
 
 /* --- Walks --- */
+
+/* Of an array of entries or slots of so many bytes, the line that number i is in. */
+static always_inline bool line_is_empty(const void *table, unsigned bytes, unsigned i)
+{
+    const u64 *w = (const u64 *)((const char *)table + (i * bytes & ~(CACHE_LINE - 1)));
+
+    return !(w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]);
+}
 
 /* bytes: of an entry, bits: of an address that a level takes: constants, so that what is made of these becomes straight code. */
 static always_inline u64 load_entry(const void *table, unsigned bytes, unsigned i)

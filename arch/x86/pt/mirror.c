@@ -29,7 +29,8 @@
  *
  * A mirror that is given up may still be walked by a CPU that has not flushed since: it waits on the domain's list of
  * the dead until domain_flush_stale() has flushed. The list's links are the notes of its blocks' first frames: in an entry they would
- * be addresses, which some CPUs read through although it is not present (L1TF).
+ * be addresses, which some CPUs read through although it is not present (L1TF). While a mirror is in use that note says whether a report
+ * of the log has to look at it: a twin was stored there, since the last one, that permits writes because its frame is in the log.
  */
 #include <asm/atomic.h>
 #include <asm/isolation.h>
@@ -40,6 +41,9 @@
 #include <pvisor/domain.h>
 #include <pvisor/lib.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
+#include <pvisor/softirq.h>
+#include <pvisor/steps.h>
 #include "internal.h"
 
 #define TOP_FLAGS (PTE_P | PTE_RW | PTE_US | PTE_A)
@@ -322,11 +326,11 @@ void mirror_free_dead(u32 link)
 
 static bool is_walked(u64 e) { return (e & (PTE_P | PTE_A)) == (PTE_P | PTE_A); }
 
-static u64 leaf_twin(const struct domain *d, u64 e)
+static u64 leaf_twin(const struct domain *d, mfn_t m, u64 e)
 {
     if (!is_walked(e))
         return 0;
-    return e & PTE_D && may_write_unlogged(d, e) ? e : e & ~PTE_RW;
+    return e & PTE_D && may_write_unlogged(d, m, e) ? e : e & ~PTE_RW;
 }
 
 static u64 node_twin(const struct domain *d, u64 e, unsigned k)
@@ -353,7 +357,8 @@ void mirror_twins(const struct domain *d, mfn_t m, unsigned level, unsigned idx,
     if (unlikely(!has_block(d, m)))
         return;
     block = block_of(d, m);
-    write_once(((u64 *)block)[idx], level == 1 ? leaf_twin(d, e) : e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US | PTE_NX)) | PTE_A : 0);
+    write_once(((u64 *)block)[idx],
+               level == 1 ? leaf_twin(d, m, e) : e & PTE_P ? (e & (PTE_MFN_MASK | PTE_P | PTE_US | PTE_NX)) | PTE_A : 0);
     for (unsigned k = 2; k <= level; k++)
         store_node_twin(d->arch.fmt, (u64 *)view_at(d->arch.fmt, block, k), idx, node_twin(d, e, k));
 }
@@ -368,12 +373,52 @@ void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e
     log_dirty(d, m);
 }
 
-bool mirror_leaves(const struct domain *d, mfn_t m, u64 **twins)
+/* --- What the log has permitted --- */
+
+#define ROW_SLOTS  1024u
+#define LINE_SLOTS ((unsigned)(CACHE_LINE / sizeof(u32)))
+
+void mirror_note_permits(const struct domain *d, mfn_t m) { write_once(frame_notes[d->arch.mirror[m.v >> 10][m.v & 1023]], 1); }
+
+u64 *mirror_take_leaves(const struct domain *d, mfn_t m)
 {
     if (fw_type(frame_types[m.v]) != FT_L1 || !has_block(d, m))
-        return false;
-    *twins = (u64 *)block_of(d, m);
-    return true;
+        return NULL;
+    write_once(frame_notes[d->arch.mirror[m.v >> 10][m.v & 1023]], 0);
+    return (u64 *)block_of(d, m);
+}
+
+/* Of a row's slots from i on. Most are empty, and most lines of them. */
+static unsigned next_noted(const u32 *row, unsigned i)
+{
+    while (i < ROW_SLOTS)
+        if (!(i % LINE_SLOTS) && line_is_empty(row, sizeof(*row), i))
+            i += LINE_SLOTS;
+        else if (row[i] && read_once(frame_notes[row[i]]))
+            break;
+        else
+            i++;
+    return i;
+}
+
+/* A look takes the note away, so that it is not met again. */
+int mirror_for_each_noted(struct domain *d, int (*look)(struct domain *d, mfn_t m))
+{
+    u64 m = d->arch.store_at, end = d->arch.mirror_rows << 10;
+
+    while (m < end) {
+        u32 *row = d->arch.mirror[m >> 10];
+        unsigned i = row ? next_noted(row, m & 1023) : ROW_SLOTS;
+
+        steps_add(row ? ROW_SLOTS / LINE_SLOTS : 1);
+        if (i < ROW_SLOTS)
+            (void)look(d, mfn_kept((m & ~1023UL) + i));
+        d->arch.store_at = m = (m & ~1023UL) + i + (i < ROW_SLOTS);
+        if (preempt_needed())
+            return -RESTART;
+    }
+    d->arch.store_at = 0;
+    return 0;
 }
 
 /* --- Accessed and dirty --- */
@@ -454,6 +499,51 @@ static bool mend(struct domain *d, mfn_t root, u64 address, u32 error)
 }
 
 /*
+ * To level 1, by entries that permit the access and say that they were accessed, as all do on most ways; needed: what each has then.
+ * Whatever else a linear entry leads to is not a level-1 table of d's, which the caller asks for.
+ */
+static always_inline bool way_permits(mfn_t *m, u64 address, u64 needed, unsigned levels, unsigned bytes, unsigned bits)
+{
+#pragma GCC unroll 4
+    for (unsigned k = levels; k > 1; k--) {
+        u64 e = load_entry(mfn_to_virt(*m), bytes, index_at(address, k, bits)), here = levels == 3 && k == 3 ? PTE_P : needed;
+
+        if (unlikely((e & here) != here))
+            return false;
+        *m = pte_held_mfn(e);
+    }
+    return true;
+}
+
+static always_inline bool way_to_l1(const struct domain *d, mfn_t *m, u64 address, u64 needed)
+{
+    bool found = d->arch.fmt->id == PT64 ? way_permits(m, address, needed, 4, 8, 9)
+               : d->arch.fmt->id == PT32P ? way_permits(m, address, needed, 3, 8, 9) : way_permits(m, address, needed, 2, 4, 10);
+
+    return found && own_level(d, *m) == 1;
+}
+
+/*
+ * The first write to a page since a report has taken it out of the log: what faults most while there is one. Nothing else is missing on
+ * the way there.
+ */
+static bool log_first_write(struct domain *d, mfn_t m, u64 address, u32 error)
+{
+    const struct pt_format *f = d->arch.fmt;
+    u64 needed = PTE_P | PTE_RW | PTE_A | (error & PF_USER ? PTE_US : 0), e;
+
+    if (!short_way((error & ~PF_USER) == (PF_PRESENT | PF_WRITE)) || !dirty_log_is_kept(d) || !way_to_l1(d, &m, address, needed))
+        return false;
+    e = pt_load(f, mfn_to_virt(m), pt_index(f, 1, address));
+    needed |= PTE_D;
+    if ((e & needed) != needed || !is_own(d, pte_mfn(e)))
+        return false;
+    log_dirty_leaf(d, e);
+    mirror_twins(d, m, 1, pt_index(f, 1, address), e);
+    return true;
+}
+
+/*
  * What the guest's tables have but do not permit is to fault as what is present: so the way there is mended if a twin was not, and the access
  * faults once more. (Kernels' writes to their page tables are known by that.)
  */
@@ -465,7 +555,8 @@ bool mirror_fault(struct vcpu *v, mfn_t root, u64 address, u32 error)
     if (error & ~(PF_PRESENT | PF_WRITE | PF_USER | PF_INSTR) || mfn_eq(root, INVALID_MFN))
         return false;
     pt_lock(d);
-    ok = mend(d, root, address, error) || (!(error & PF_PRESENT) && error && mend(d, root, address, 0));
+    ok = log_first_write(d, root, address, error) || mend(d, root, address, error) ||
+         (!(error & PF_PRESENT) && error && mend(d, root, address, 0));
     pt_unlock(d);
     return ok;
 }

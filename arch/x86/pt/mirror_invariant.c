@@ -51,10 +51,21 @@ static bool is_logged(const struct domain *d, u64 e)
     return !d->arch.log_ready || d->arch.log_taken || !mfn_valid(m) || frame_owner_id(m) != d->id || dirty_log_has(d, m);
 }
 
+/* A report finds what it has to take back by notes. */
+static void noted(const struct domain *d, mfn_t mirror, unsigned i)
+{
+    u64 e = ((const u64 *)mfn_to_virt(mirror))[i];
+    bool permits = e & PTE_RW && mfn_valid(pte_mfn(e)) && frame_owner_id(pte_mfn(e)) == d->id;
+
+    (void)CLAUSE("noted", !d->arch.log_ready || !permits || frame_notes[mirror.v], "mirror %#lx, entry %u: %#lx, and no note", mirror.v,
+                 i, e);
+}
+
 static void leaf_twin(const struct domain *d, mfn_t mirror, unsigned i, u64 e)
 {
     u64 all = !walked(e) ? 0 : e & PTE_D && is_logged(d, e) ? e : e & ~PTE_RW;
 
+    noted(d, mirror, i);
     twin(mirror, 0, i, all, may_lack(d) ? 0 : all, may_lack(d) || d->arch.log ? all & ~PTE_RW : all);
 }
 

@@ -107,18 +107,10 @@ static void retire(struct domain *d, mfn_t m, unsigned level)
  * complete can be written by nobody, and the hardware, whose caches may still name it, sets bits only in entries that are
  * not empty.
  */
-#define LINE_BYTES 64u
 #define EMPTY_TABLE_STEPS 16u   /* what reading a table takes, whatever is in it */
 
-static always_inline bool line_is_empty(const void *table, unsigned bytes, unsigned i)
-{
-    const u64 *w = (const u64 *)((const char *)table + (i * bytes & ~(LINE_BYTES - 1)));
-
-    return !(w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]);
-}
-
-static always_inline unsigned line_start(unsigned i, unsigned bytes) { return i & ~(LINE_BYTES / bytes - 1); }
-static always_inline unsigned line_end(unsigned i, unsigned bytes) { return line_start(i, bytes) + LINE_BYTES / bytes; }
+static always_inline unsigned line_start(unsigned i, unsigned bytes) { return i & ~(CACHE_LINE / bytes - 1); }
+static always_inline unsigned line_end(unsigned i, unsigned bytes) { return line_start(i, bytes) + CACHE_LINE / bytes; }
 
 /* What a mirror stands for is stored once more, for the twin. */
 static always_inline int promote_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned i, u64 e, bool mirrored)

@@ -20,6 +20,7 @@
 //! all -DCPUS=3 -DOPS=1 -DOTHERS=1 -DROUNDS=1
 //! mutation MARK_BEFORE_WRITE -DCPUS=1 -DOPS=1 -DOTHERS=1 -DROUNDS=1
 //! mutation TWIN_WITHOUT_LOG -DCPUS=1 -DOPS=2 -DOTHERS=0 -DROUNDS=2
+//! mutation WITHOUT_NOTE -DCPUS=1 -DOPS=2 -DOTHERS=0 -DROUNDS=2
 //! mutation TAKEN_IN_TWO_STEPS -DCPUS=1 -DOPS=1 -DOTHERS=1 -DROUNDS=2
 //! mutation TAKEN_LAST -DCPUS=1 -DOPS=1 -DOTHERS=0 -DROUNDS=1
 //! mutation WITHOUT_LOCK -DCPUS=2 -DOPS=2 -DOTHERS=0 -DROUNDS=1
@@ -33,6 +34,7 @@
 
 byte word = PAGE | NEIGHBOUR;   /* the first copy has everything */
 bool twin, tlb[CPUS];           /* it permits writes */
+bool noted;                     /* its table's mirror, as one that a report has to look at */
 bool taking_back;               /* the sender's store to the twin, in its buffer */
 bool pt_lock;
 byte unsent = PAGE | NEIGHBOUR; /* written since they were copied */
@@ -63,7 +65,10 @@ inline store_twin()
 #else
     permits = word & PAGE;                      //@ pt/dirty.c:dirty_log_has 1 read_once(*w)
 #endif
-    twin = permits                              //@ mirror.c:mirror_twins 1 write_once(((u64*)block)[idx],level==1?leaf_twin(d,e):e&PTE_P?(e&(PTE_MFN_MASK|PTE_P|PTE_US|PTE_NX))|PTE_A:0)
+#ifndef WITHOUT_NOTE
+    noted = noted || permits;                   //@ mirror.c:mirror_note_permits 1 write_once(frame_notes[d->arch.mirror[m.v>>10][m.v&1023]],1)
+#endif
+    twin = permits                              //@ mirror.c:mirror_twins 1 write_once(((u64*)block)[idx],level==1?leaf_twin(d,m,e):e&PTE_P?(e&(PTE_MFN_MASK|PTE_P|PTE_US|PTE_NX))|PTE_A:0)
 }
 
 proctype cpu(byte c)
@@ -131,7 +136,7 @@ inline flush()
 #endif
     k = 0;
     do
-    :: k < CPUS -> tlb[k] = false; k++          //@ pt/dirty.c:dirty_log_withdraw 2 flush_tlb_mask(&d->arch.dirty_cpus)
+    :: k < CPUS -> tlb[k] = false; k++          //@ pt/dirty.c:withdraw_all 2 flush_tlb_mask(&d->arch.dirty_cpus)
     :: else -> k = 0; break
     od
 }
@@ -139,11 +144,16 @@ inline flush()
 inline withdraw()
 {
 #ifndef WITHOUT_LOCK
-    LOCK(pt_lock);                              //@ pt/dirty.c:dirty_log_withdraw 1 pt_lock(d)
+    LOCK(pt_lock);                              //@ pt/dirty.c:withdraw_all 1 pt_lock(d)
 #endif
     if
-    :: twin ->                                  //@ pt/dirty.c:withdraw 1 read_once(twins[i])
-        taking_back = true                      //@ pt/dirty.c:withdraw 2 write_once(twins[i],e&~PTE_RW)
+    :: noted ->                                 //@ mirror.c:next_noted 1 read_once(frame_notes[row[i]])
+        noted = false;                          //@ mirror.c:mirror_take_leaves 2 write_once(frame_notes[d->arch.mirror[m.v>>10][m.v&1023]],0)
+        if
+        :: twin ->                              //@ pt/dirty.c:withdraw 1 read_once(twins[i])
+            taking_back = true                  //@ pt/dirty.c:withdraw 2 write_once(twins[i],e&~PTE_RW)
+        :: else
+        fi
     :: else
     fi;
 #ifdef COPIED_BEFORE_FLUSH
@@ -154,7 +164,7 @@ inline withdraw()
 #endif
 #ifndef WITHOUT_LOCK
     !taking_back;                               /* the release is in the buffer behind it */
-    UNLOCK(pt_lock)                             //@ pt/dirty.c:dirty_log_withdraw 3 pt_unlock(d)
+    UNLOCK(pt_lock)                             //@ pt/dirty.c:withdraw_all 3 pt_unlock(d)
 #endif
 }
 
