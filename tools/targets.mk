@@ -98,16 +98,18 @@ $(trixie)/devices.cpio: $(image_tools)/devices.list $(cache)/trixie-domu.cpio
 
 # What `make bench` adds to both ramdisks, and its counter of instructions, a plugin for QEMU.
 bench_tools := tools/bench
-$(cache)/work: $(bench_tools)/work.c
+$(cache)/work $(cache)/logged: $(cache)/%: $(bench_tools)/%.c $(bench_tools)/mark.h
 	@$(CC) -O2 -Wall -Wextra -static -o $@ $<
-$(cache)/count.so: $(bench_tools)/count.c
+$(cache)/dirty-log: $(bench_tools)/dirty-log.c $(bench_tools)/mark.h
+	@$(CC) -O2 -Wall -Wextra -o $@ $< -lxenctrl
+$(cache)/count.so: $(bench_tools)/count.c $(bench_tools)/mark.h
 	@$(CC) -O2 -Wall -Wextra -fPIC -fvisibility=hidden -shared -o $@ $<
 build/guests/idle-pt64 build/guests/pair-pt64: build/guests/%-pt64: $(bench_tools)/%.c FORCE
 	@$(MAKE) -s -C tests/guests S=$* ../../$@
-$(cache)/bench-domu.cpio: $(bench_tools)/domu.list $(bench_tools)/work-domu $(cache)/work $(cache)/domu.cpio
+$(cache)/bench-domu.cpio: $(bench_tools)/domu.list $(bench_tools)/work-domu $(cache)/work $(cache)/logged $(cache)/domu.cpio
 	@echo "image: $@"
 	@$(ramdisk) $(cache)/root $(image_tools)/domu.list $< $@
-$(cache)/bench-dom0.cpio: $(bench_tools)/dom0.list $(bench_tools)/work-dom0 $(cache)/bench-domu.cpio $(cache)/dom0.cpio \
+$(cache)/bench-dom0.cpio: $(bench_tools)/dom0.list $(bench_tools)/work-dom0 $(cache)/bench-domu.cpio $(cache)/dirty-log $(cache)/dom0.cpio \
 		build/guests/idle-pt64 build/guests/pair-pt64
 	@echo "image: $@"
 	@$(ramdisk) $(cache)/root $(image_tools)/dom0.list $< $@

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "mark.h"
 
 typedef uint64_t plugin_id;
 struct qemu_plugin_tb;
@@ -49,11 +50,10 @@ size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 #define LINUX_START      0xffffffff80000000u
 #define LOWER_HALF_END   0x0000800000000000u
 
-#define MARK 0x50560000u
 #define MARK_MASK 0xffff0000u
 #define MARK_KERNEL 0xfffe
 #define MARK_USER 0xffff
-#define MAX_MARKS 4096
+#define MAX_MARKS 65536
 #define MAX_BLOCKS 262144
 
 struct counts { uint64_t hypervisor, other, marks, blocks; };

@@ -138,7 +138,7 @@ def linux(hypervisor, options, scratch, words):
 
 
 Mark = namedtuple("Mark", "id hypervisor other")
-MAX_MARKS = 4096
+MAX_MARKS = 65536
 
 
 def marks(scratch):

@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "mark.h"
 
 #define KIB 1024UL
 #define MIB (1024 * KIB)
@@ -34,10 +35,8 @@
 
 /* --- Marks --- */
 
-#define MARK 0x50560000
 #define BEFORE 0x100
 #define AFTER 0x200
-#define MARK_NOP(n) __asm__ volatile(".byte 0x0f, 0x1f, 0x84, 0x00; .long %c0" : : "i"(MARK + (n)))
 
 /* The number is part of the instruction, so there is one of each. */
 #define MARK_1(n) if (number == (n)) MARK_NOP(n);

@@ -499,47 +499,66 @@ static bool mend(struct domain *d, mfn_t root, u64 address, u32 error)
 }
 
 /*
- * To level 1, by entries that permit the access and say that they were accessed, as all do on most ways; needed: what each has then.
- * Whatever else a linear entry leads to is not a level-1 table of d's, which the caller asks for.
+ * --- What faults most ---
+ *
+ * To level 1, in each format; *all: what each entry on the way has (a PAE guest's top only says where to go on). False: one is not there. A
+ * linear entry may lead to a table of a higher level.
  */
-static always_inline bool way_permits(mfn_t *m, u64 address, u64 needed, unsigned levels, unsigned bytes, unsigned bits)
+static always_inline bool way_down(mfn_t *m, u64 *all, u64 address, unsigned levels, unsigned bytes, unsigned bits)
 {
 #pragma GCC unroll 4
     for (unsigned k = levels; k > 1; k--) {
-        u64 e = load_entry(mfn_to_virt(*m), bytes, index_at(address, k, bits)), here = levels == 3 && k == 3 ? PTE_P : needed;
+        u64 e = load_entry(mfn_to_virt(*m), bytes, index_at(address, k, bits));
 
-        if (unlikely((e & here) != here))
+        if (unlikely((e & (k == 2 ? PTE_P | PTE_PS : PTE_P)) != PTE_P))
             return false;
+        *all &= levels == 3 && k == 3 ? ~0UL : e;
         *m = pte_held_mfn(e);
     }
     return true;
 }
 
-static always_inline bool way_to_l1(const struct domain *d, mfn_t *m, u64 address, u64 needed)
+static always_inline bool way_to_l1(const struct domain *d, mfn_t *m, u64 *all, u64 address)
 {
-    bool found = d->arch.fmt->id == PT64 ? way_permits(m, address, needed, 4, 8, 9)
-               : d->arch.fmt->id == PT32P ? way_permits(m, address, needed, 3, 8, 9) : way_permits(m, address, needed, 2, 4, 10);
-
-    return found && own_level(d, *m) == 1;
+    *all = ~0UL;
+    if (likely(d->arch.fmt->id == PT64))
+        return way_down(m, all, address, 4, 8, 9);
+    return d->arch.fmt->id == PT32P ? way_down(m, all, address, 3, 8, 9) : way_down(m, all, address, 2, 4, 10);
 }
 
-/*
- * The first write to a page since a report has taken it out of the log: what faults most while there is one. Nothing else is missing on
- * the way there.
- */
-static bool log_first_write(struct domain *d, mfn_t m, u64 address, u32 error)
+/* e: the last entry on the way to what an access faulted at. */
+static always_inline bool is_guests_own(u64 e, u32 error)
+{
+    return error & PF_PRESENT ? error & PF_WRITE && !(e & PTE_RW) : !(e & PTE_P);
+}
+
+/* The first write to a page since a report has taken it out of the log; nothing else is missing. all: of all entries on the way. */
+static always_inline bool is_first_write(const struct domain *d, mfn_t m, u64 all, u64 e, u32 error)
+{
+    u64 needed = PTE_P | PTE_RW | PTE_A | (error & PF_USER ? PTE_US : 0);
+
+    return (error & ~PF_USER) == (PF_PRESENT | PF_WRITE) && dirty_log_is_kept(d) && (all & e & needed) == needed && e & PTE_D &&
+           own_level(d, m) == 1 && is_own(d, pte_mfn(e));
+}
+
+/* mirror_fault() of what needs no more than a look; false: it needs more. */
+static always_inline bool look_first(struct domain *d, mfn_t m, u64 address, u32 error, bool *mended)
 {
     const struct pt_format *f = d->arch.fmt;
-    u64 needed = PTE_P | PTE_RW | PTE_A | (error & PF_USER ? PTE_US : 0), e;
+    unsigned idx = pt_index(f, 1, address);
+    u64 all, e;
 
-    if (!short_way((error & ~PF_USER) == (PF_PRESENT | PF_WRITE)) || !dirty_log_is_kept(d) || !way_to_l1(d, &m, address, needed))
-        return false;
-    e = pt_load(f, mfn_to_virt(m), pt_index(f, 1, address));
-    needed |= PTE_D;
-    if ((e & needed) != needed || !is_own(d, pte_mfn(e)))
+    *mended = false;
+    if (!short_way(way_to_l1(d, &m, &all, address)))
+        return SHORT_WAYS;
+    e = pt_load(f, mfn_to_virt(m), idx);
+    if (is_guests_own(e, error))
+        return true;
+    if (!is_first_write(d, m, all, e, error))
         return false;
     log_dirty_leaf(d, e);
-    mirror_twins(d, m, 1, pt_index(f, 1, address), e);
+    mirror_twins(d, m, 1, idx, e);
+    *mended = true;
     return true;
 }
 
@@ -555,8 +574,8 @@ bool mirror_fault(struct vcpu *v, mfn_t root, u64 address, u32 error)
     if (error & ~(PF_PRESENT | PF_WRITE | PF_USER | PF_INSTR) || mfn_eq(root, INVALID_MFN))
         return false;
     pt_lock(d);
-    ok = log_first_write(d, root, address, error) || mend(d, root, address, error) ||
-         (!(error & PF_PRESENT) && error && mend(d, root, address, 0));
+    if (!look_first(d, root, address, error, &ok))
+        ok = mend(d, root, address, error) || (!(error & PF_PRESENT) && error && mend(d, root, address, 0));
     pt_unlock(d);
     return ok;
 }
