@@ -23,12 +23,20 @@ static u64 *word_of(struct dirty_log *log, u64 pfn)
     return pfn < log->nr ? &log->row[pfn / ROW_BITS][pfn % ROW_BITS / 64u] : NULL;
 }
 
-void dirty_log_mark(struct domain *d, mfn_t m)
+static always_inline void mark(struct dirty_log *log, u64 pfn)
 {
-    u64 pfn = m2p_get(m), *w = word_of(d->arch.log, pfn);
+    u64 *w = word_of(log, pfn);
 
     if (w)
         atomic_or(w, 1UL << pfn % 64u);
+}
+
+void dirty_log_mark(struct domain *d, mfn_t m) { mark(d->arch.log, m2p_get(m)); }
+
+void log_first_write(struct domain *d, mfn_t m)
+{
+    d->arch.log->nr_faults++;
+    mark(d->arch.log, ((const u64 *)M2P_RW_START)[m.v]);
 }
 
 bool dirty_log_has(const struct domain *d, mfn_t m)
@@ -56,8 +64,7 @@ void log_dirty_leaf(struct domain *d, u64 e)
 
     if (likely(!d->arch.logging) || !is_own(d, m))
         return;
-    d->arch.log->nr_faults++;
-    dirty_log_mark(d, m);
+    log_first_write(d, m);
 }
 
 void frame_log_dirty(mfn_t m)

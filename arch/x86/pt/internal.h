@@ -45,6 +45,7 @@ static always_inline void type_change(mfn_t m, u32 to) { write_once(frame_types[
 /* The frame of leaf e is in the log, or need not be; of the former table m's mirror gets a note. */
 bool may_write_unlogged(const struct domain *d, mfn_t m, u64 e);
 void log_dirty_leaf(struct domain *d, u64 e);                /* a twin of e is about to be writable */
+void log_first_write(struct domain *d, mfn_t m);             /* the same, of a frame of d's own, which is logged */
 
 /* --- mirror.c --- */
 /*

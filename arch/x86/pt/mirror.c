@@ -326,6 +326,8 @@ void mirror_free_dead(u32 link)
 
 static bool is_walked(u64 e) { return (e & (PTE_P | PTE_A)) == (PTE_P | PTE_A); }
 
+void mirror_note_permits(const struct domain *d, mfn_t m) { write_once(frame_notes[d->arch.mirror[m.v >> 10][m.v & 1023]], 1); }
+
 static u64 leaf_twin(const struct domain *d, mfn_t m, u64 e)
 {
     if (!is_walked(e))
@@ -377,8 +379,6 @@ void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e
 
 #define ROW_SLOTS  1024u
 #define LINE_SLOTS ((unsigned)(CACHE_LINE / sizeof(u32)))
-
-void mirror_note_permits(const struct domain *d, mfn_t m) { write_once(frame_notes[d->arch.mirror[m.v >> 10][m.v & 1023]], 1); }
 
 u64 *mirror_take_leaves(const struct domain *d, mfn_t m)
 {
@@ -541,6 +541,13 @@ static always_inline bool is_first_write(const struct domain *d, mfn_t m, u64 al
            own_level(d, m) == 1 && is_own(d, pte_mfn(e));
 }
 
+/* A report that takes the frame out of the log just now, without the lock, finds the note once it has the lock, and takes this back. */
+static always_inline void permit_write(const struct domain *d, mfn_t m, unsigned idx, u64 e)
+{
+    write_once(((u64 *)block_of(d, m))[idx], e);
+    mirror_note_permits(d, m);
+}
+
 /* mirror_fault() of what needs no more than a look; false: it needs more. */
 static always_inline bool look_first(struct domain *d, mfn_t m, u64 address, u32 error, bool *mended)
 {
@@ -556,8 +563,8 @@ static always_inline bool look_first(struct domain *d, mfn_t m, u64 address, u32
         return true;
     if (!is_first_write(d, m, all, e, error))
         return false;
-    log_dirty_leaf(d, e);
-    mirror_twins(d, m, 1, idx, e);
+    log_first_write(d, pte_mfn(e));
+    permit_write(d, m, idx, e);
     *mended = true;
     return true;
 }

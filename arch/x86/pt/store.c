@@ -55,17 +55,30 @@ static bool is_table(const struct domain *d, mfn_t m)
     return is;
 }
 
+/* From m on, up to the end of its region: most frames are no tables. */
+static u64 next_table(u64 m)
+{
+    u64 last = min(m | 511, nr_frames - 1);
+
+    while (m < last && !says_table(mfn_kept(m)))
+        m++;
+    return m;
+}
+
 int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m))
 {
     u64 m = d->arch.store_at;
     int rc = 0;
 
     for (; !rc && m < nr_frames; d->arch.store_at = ++m) {
-        steps_add(1);
-        if (!d->regions || !domain_has_region(d, m))
+        steps_add(64);
+        if (!d->regions || !domain_has_region(d, m)) {
             m |= 511;
-        else if (is_table(d, mfn_kept(m)) && (rc = look(d, mfn_kept(m))) != 0)
-            break;
+        } else {
+            d->arch.store_at = m = next_table(m);
+            if (is_table(d, mfn_kept(m)) && (rc = look(d, mfn_kept(m))) != 0)
+                break;
+        }
         if (preempt_needed())
             rc = -RESTART;
     }

@@ -37,7 +37,8 @@ void frame_log_dirty(mfn_t m) { (void)m; }
 void dirty_log_mark(struct domain *d, mfn_t m) { (void)d, (void)m; }
 bool dirty_log_has(const struct domain *d, mfn_t m) { (void)d, (void)m; return true; }
 void log_dirty_leaf(struct domain *d, u64 e) { (void)d, (void)e; }
-bool may_write_unlogged(const struct domain *d, u64 e) { (void)d, (void)e; return true; }
+bool may_write_unlogged(const struct domain *d, mfn_t m, u64 e) { (void)d, (void)m, (void)e; return true; }
+void log_first_write(struct domain *d, mfn_t m) { (void)d, (void)m; }
 
 /* No device has an IOMMU here. */
 bool iommu_on, dma_exact;

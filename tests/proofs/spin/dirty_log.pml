@@ -55,7 +55,7 @@ end:
     od
 }
 
-inline mark(page) { word = word | page }        //@ pt/dirty.c:dirty_log_mark 1 atomic_or(w,1UL<<pfn%64u)
+inline mark(page) { word = word | page }        //@ pt/dirty.c:mark 1 atomic_or(w,1UL<<pfn%64u)
 
 /* leaf_twin(): an entry that says dirty, so the log decides. */
 inline store_twin()
@@ -86,7 +86,11 @@ proctype cpu(byte c)
     :: left && !tlb[c] ->
         LOCK(pt_lock);                          //@ mirror.c:mirror_fault 1 pt_lock(d)
         mark(PAGE);
-        store_twin();
+        if
+        :: store_twin()
+        :: twin = true;                         //@ mirror.c:permit_write 1 write_once(((u64*)block_of(d,m))[idx],e)
+           noted = true
+        fi;
         UNLOCK(pt_lock);                        //@ mirror.c:mirror_fault 2 pt_unlock(d)
         if :: tlb[c] :: !twin fi                /* it writes, or faults once more */
     :: left ->

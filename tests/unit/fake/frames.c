@@ -142,7 +142,8 @@ FAKE void frame_log_dirty(mfn_t m) { (void)m; }
 FAKE void dirty_log_mark(struct domain *d, mfn_t m) { (void)d, (void)m; }
 FAKE bool dirty_log_has(const struct domain *d, mfn_t m) { (void)d, (void)m; return true; }
 FAKE void log_dirty_leaf(struct domain *d, u64 e) { (void)d, (void)e; }
-FAKE bool may_write_unlogged(const struct domain *d, u64 e) { (void)d, (void)e; return true; }
+FAKE bool may_write_unlogged(const struct domain *d, mfn_t m, u64 e) { (void)d, (void)m, (void)e; return true; }
+FAKE void log_first_write(struct domain *d, mfn_t m) { (void)d, (void)m; }
 bool compat_m2p_ready;
 void compat_m2p_set(u64 m, u64 gpfn) { (void)m, (void)gpfn; }
 
