@@ -236,7 +236,8 @@ static __attribute__((noinline)) bool special_fault(struct cpu_regs *r, struct v
 static __attribute__((noinline)) bool mirrored_fault(struct cpu_regs *r, struct vcpu *v, u64 address)
 {
     allow_interrupts(r);
-    if (twin_may_lack(v, address) && mirror_fault(v, loaded_root(v), address, r->error_code))
+    /* (Of a 64-bit guest other_fault() has asked where the address is.) */
+    if ((v->domain->arch.word == ABI_64 || twin_may_lack(v, address)) && mirror_fault(v, loaded_root(v), address, r->error_code))
         return false;
     return guests_fault(r, v, address);
 }

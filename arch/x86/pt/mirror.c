@@ -501,29 +501,32 @@ static bool mend(struct domain *d, mfn_t root, u64 address, u32 error)
 /*
  * --- What faults most ---
  *
- * To level 1, in each format; *all: what each entry on the way has (a PAE guest's top only says where to go on). False: one is not there. A
- * linear entry may lead to a table of a higher level.
+ * To level 1, in each format: the last entry, e, is number idx of the table; all has what each one above has (a PAE guest's top only says
+ * where to go on). False: one above is not there. A linear entry may lead to a table of a higher level.
  */
-static always_inline bool way_down(mfn_t *m, u64 *all, u64 address, unsigned levels, unsigned bytes, unsigned bits)
+struct leaf { mfn_t table; unsigned idx; u64 e, all; };
+
+static always_inline bool way_down(struct leaf *l, u64 address, unsigned levels, unsigned bytes, unsigned bits)
 {
 #pragma GCC unroll 4
     for (unsigned k = levels; k > 1; k--) {
-        u64 e = load_entry(mfn_to_virt(*m), bytes, index_at(address, k, bits));
+        u64 e = load_entry(mfn_to_virt(l->table), bytes, index_at(address, k, bits));
 
         if (unlikely((e & (k == 2 ? PTE_P | PTE_PS : PTE_P)) != PTE_P))
             return false;
-        *all &= levels == 3 && k == 3 ? ~0UL : e;
-        *m = pte_held_mfn(e);
+        l->all &= levels == 3 && k == 3 ? ~0UL : e;
+        l->table = pte_held_mfn(e);
     }
+    l->idx = index_at(address, 1, bits);
+    l->e = load_entry(mfn_to_virt(l->table), bytes, l->idx);
     return true;
 }
 
-static always_inline bool way_to_l1(const struct domain *d, mfn_t *m, u64 *all, u64 address)
+static always_inline bool way_to_leaf(const struct domain *d, struct leaf *l, u64 address)
 {
-    *all = ~0UL;
     if (likely(d->arch.fmt->id == PT64))
-        return way_down(m, all, address, 4, 8, 9);
-    return d->arch.fmt->id == PT32P ? way_down(m, all, address, 3, 8, 9) : way_down(m, all, address, 2, 4, 10);
+        return way_down(l, address, 4, 8, 9);
+    return d->arch.fmt->id == PT32P ? way_down(l, address, 3, 8, 9) : way_down(l, address, 2, 4, 10);
 }
 
 /* e: the last entry on the way to what an access faulted at. */
@@ -532,13 +535,13 @@ static always_inline bool is_guests_own(u64 e, u32 error)
     return error & PF_PRESENT ? error & PF_WRITE && !(e & PTE_RW) : !(e & PTE_P);
 }
 
-/* The first write to a page since a report has taken it out of the log; nothing else is missing. all: of all entries on the way. */
-static always_inline bool is_first_write(const struct domain *d, mfn_t m, u64 all, u64 e, u32 error)
+/* The first write to a page since a report has taken it out of the log; nothing else is missing. */
+static always_inline bool is_first_write(const struct domain *d, const struct leaf *l, u32 error)
 {
     u64 needed = PTE_P | PTE_RW | PTE_A | (error & PF_USER ? PTE_US : 0);
 
-    return (error & ~PF_USER) == (PF_PRESENT | PF_WRITE) && dirty_log_is_kept(d) && (all & e & needed) == needed && e & PTE_D &&
-           own_level(d, m) == 1 && is_own(d, pte_mfn(e));
+    return (error & ~PF_USER) == (PF_PRESENT | PF_WRITE) && dirty_log_is_kept(d) && (l->all & l->e & needed) == needed &&
+           l->e & PTE_D && own_level(d, l->table) == 1 && is_own(d, pte_mfn(l->e));
 }
 
 /* A report that takes the frame out of the log just now, without the lock, finds the note once it has the lock, and takes this back. */
@@ -549,22 +552,19 @@ static always_inline void permit_write(const struct domain *d, mfn_t m, unsigned
 }
 
 /* mirror_fault() of what needs no more than a look; false: it needs more. */
-static always_inline bool look_first(struct domain *d, mfn_t m, u64 address, u32 error, bool *mended)
+static always_inline bool look_first(struct domain *d, mfn_t root, u64 address, u32 error, bool *mended)
 {
-    const struct pt_format *f = d->arch.fmt;
-    unsigned idx = pt_index(f, 1, address);
-    u64 all, e;
+    struct leaf l = { .table = root, .all = ~0UL };
 
     *mended = false;
-    if (!short_way(way_to_l1(d, &m, &all, address)))
-        return SHORT_WAYS;
-    e = pt_load(f, mfn_to_virt(m), idx);
-    if (is_guests_own(e, error))
-        return true;
-    if (!is_first_write(d, m, all, e, error))
+    if (!short_way(true))
         return false;
-    log_first_write(d, pte_mfn(e));
-    permit_write(d, m, idx, e);
+    if (!way_to_leaf(d, &l, address) || is_guests_own(l.e, error))
+        return true;
+    if (!is_first_write(d, &l, error))
+        return false;
+    log_first_write(d, pte_mfn(l.e));
+    permit_write(d, l.table, l.idx, l.e);
     *mended = true;
     return true;
 }
