@@ -49,8 +49,8 @@ void log_first_write(struct domain *d, mfn_t m);             /* the same, of a f
 
 /* --- mirror.c --- */
 /*
- * Notes, for the log: a twin of table m's permits writes to what is in the log. take: the twins of a level-1 table, whose note goes, or NULL.
- * for_each: the tables that have one, from store_at on, of which look takes it: 0 or -RESTART.
+ * Notes, for the log: a twin of table m's permits writes to what is in the log. take: the twins of a level-1 table, whose note goes, or
+ * NULL. for_each: the tables that have one, from store_at on, of which look takes it: 0 or -RESTART.
  */
 void mirror_note_permits(const struct domain *d, mfn_t m);
 u64 *mirror_take_leaves(const struct domain *d, mfn_t m);
