@@ -72,9 +72,10 @@ def start_virt(dom0):
     dom0.ok("systemctl start libvirtd", 300)
     write(dom0, "/root/virt.xml", XML % (dom0.cpus, DISKS[dom0.suite]))
     virsh(dom0, "define /root/virt.xml")
-    virsh(dom0, "start virt", 300)
     domain = rig.Domain(dom0, "virt")
-    domain.wait_ready(timeout=FIRST_BOOT)
+    before = domain.times_ready()
+    virsh(dom0, "start virt", 300)
+    domain.wait_ready(times=before + 1, timeout=FIRST_BOOT)
     return domain
 
 

@@ -432,7 +432,7 @@ class Domain:
 
     def times_ready(self):
         """How often the guest, or another of its name before, has said that it is ready."""
-        return int(self.dom0.run(f"grep -ac ': ready' {self.console_log}"))
+        return int(self.dom0.run(f"grep -sac ': ready' {self.console_log}") or 0)
 
     def wait_ready(self, times=1, timeout=120):
         """Wait until the guest has said it is ready, for the times-th time since it was created."""
