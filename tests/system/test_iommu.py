@@ -177,11 +177,11 @@ def test_a_storm_of_faults_is_turned_off(machine):
     needs_reports(machine)
     write, address = f"busybox devmem {machine.edu.base + COMMAND:#x} 64 3", hypervisor_address()
     machine.edu.copy_out(address)
-    machine.ok(f"for i in $(seq 40); do {write}; sleep 0.2; done", timeout=60)
+    machine.ok(f"for i in $(seq 100); do {write}; sleep 0.12; done", timeout=120)
     name = machine.edu.name
-    text = machine.transcript()
-    assert f"IOMMU: {name}: no more is said of what it does wrong" in text
-    assert text.count(f"IOMMU: {name} of domain 0: ") < 30
+    # How many come before that is the host's to say: it is their rate that counts.
+    _, silenced, after = machine.transcript().partition(f"IOMMU: {name}: no more is said of what it does wrong")
+    assert silenced and f"IOMMU: {name} of domain 0: " not in after
     assert not attack(machine, address)
 
 
