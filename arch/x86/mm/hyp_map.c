@@ -186,7 +186,9 @@ __init void hyp_map_init(void)
     map_image_part(__init_data_start, __init_data_end, HYP_RW);
     map_image_part(__main_text_start, __text_end, HYP_RX);
     map_image_part(__rodata_start, __rodata_end, HYP_RO);
-    map_image_part(__data_start, __image_end, HYP_RW);
+    /* Never by a large page: percpu_release() takes some of these back. */
+    for (char *page = __data_start; page < __image_end; page += PAGE_SIZE)
+        map_image_part(page, page + PAGE_SIZE, HYP_RW);
     write_cr3(virt_to_maddr(hyp_l4).v);
     boot_alloc_from_all();
 }
