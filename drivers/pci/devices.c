@@ -121,12 +121,11 @@ static struct pci_dev *entry_of(u32 sbdf)
 }
 
 /* A virtual function says nothing of its maker and kind: its parent does. */
-static u32 kind_of(u32 sbdf, u32 parent)
+static u32 kind_of(const struct pci_dev *dev)
 {
-    u16 at = parent == sbdf ? 0 : pci_find_extended_capability(parent, PCI_EXT_SRIOV);
-    u32 id = pci_read(parent, PCI_VENDOR_ID, 4);
+    u32 id = pci_read(dev->parent, PCI_VENDOR_ID, 4);
 
-    return at ? pci_read(parent, at + SRIOV_DEVICE, 2) << 16 | (id & 0xffff) : id;
+    return dev->parents_sriov ? pci_read(dev->parent, dev->parents_sriov + SRIOV_DEVICE, 2) << 16 | (id & 0xffff) : id;
 }
 
 static bool answers(u32 sbdf, u32 parent)
@@ -136,9 +135,11 @@ static bool answers(u32 sbdf, u32 parent)
 
 static void read_identity(struct pci_dev *dev, u32 parent)
 {
-    u32 id = kind_of(dev->sbdf, parent);
+    u32 id;
 
     dev->parent = parent;
+    dev->parents_sriov = parent == dev->sbdf ? 0 : pci_find_extended_capability(parent, PCI_EXT_SRIOV);
+    id = kind_of(dev);
     dev->vendor = id;
     dev->device = id >> 16;
     dev->class_code = pci_read(dev->sbdf, PCI_CLASS_REVISION, 4) >> 8;

@@ -49,6 +49,7 @@ struct pci_dev {
     bool apart;             /* an IOMMU has moved it, and it is not back in dom0's space: it can be moved whatever it says of itself now */
     bool named_by_bridge;   /* on an old bus behind a bridge: requests have names of the bridge's choice, on the same bus */
     u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
+    u16 parents_sriov;      /* of a virtual function: where its parent's SR-IOV capability is; 0: none */
     u16 nr_msi, nr_msix;    /* interrupts set up by us now */
     void *msix_table;       /* mapped while nr_msix is not 0 */
     u32 msix_entries;       /* that it has: what the device said when it was mapped, whatever it says later */

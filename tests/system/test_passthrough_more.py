@@ -9,7 +9,7 @@ import pytest
 
 import rig
 from test_iommu import DEVICES
-from test_passthrough import WORDS, interrupts, ping
+from test_passthrough import WORDS, fetch, interrupts, ping
 
 CARD, AHCI, USB, BLOCK = "00:11.0", "00:12.0", "00:13.0", "00:14.0"
 MODERN = "disable-legacy=on,iommu_platform=on"
@@ -57,12 +57,7 @@ def owner(machine, request):
 
 
 def test_traffic_of_a_virtio_card(owner, tmp_path):
-    data = hashlib.sha256(b"card").digest() * (4 << 15)
-    (tmp_path / "file").write_bytes(data)
-    ping(owner)
-    with rig.Outside() as outside:
-        summed = owner.ok(f"wget -q -O - {outside.serve_file(tmp_path / 'file')} | md5sum", 120)
-    assert summed.split()[0] == hashlib.md5(data).hexdigest()
+    fetch(owner, tmp_path)
     assert sum(interrupts(owner, "pcifront.*virtio[0-9]+-input")) > 0
 
 

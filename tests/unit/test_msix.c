@@ -36,7 +36,6 @@ static size_t mapped, unmapped;     /* bytes */
 struct pci_dev *pci_find(u32 sbdf) { return sbdf == device.sbdf ? &device : NULL; }
 void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value) { (void)sbdf, (void)reg, (void)bytes, (void)value; }
 u64 pci_bar_address(u32 sbdf, unsigned n) { return (void)sbdf, n ? 0 : BAR; }
-u16 pci_find_extended_capability(u32 sbdf, u16 id) { return sbdf == PARENT && id == PCI_EXT_SRIOV ? SRIOV : 0; }
 static bool virtual_answer;         /* its parent has its virtual functions answer to memory accesses */
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
 {
@@ -271,11 +270,13 @@ static void a_virtual_function_answers_if_its_parent_says_so(void **state)
     (void)state;
     said = ENTRIES;
     device.parent = PARENT;
+    device.parents_sriov = SRIOV;
     assert_int_equal(create(0), -ENXIO);
     virtual_answer = true;
     assert_true((irq = create(0)) >= 0);
     release(irq);
     device.parent = DEVICE;
+    device.parents_sriov = 0;
 }
 
 int main(void)

@@ -1,4 +1,5 @@
 /* CPU policies: masks against the public header, serialising and setting, refusals, CPUID. */
+// SOURCES: tests/unit/fake/log.c
 // SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c common/lib/xen_version.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <public/sysctl.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/domain.h>
+#include "fake/log.h"
 
 void *calloc(size_t, size_t);
 void free(void *);
@@ -22,15 +24,12 @@ struct cpu_host cpu_host;
 static u64 xcr0 = 7;
 void *xzalloc_bytes(size_t n) { return calloc(1, n); }
 void xfree(void *p) { free(p); }
-static char log_text[4096];
-static void log_clear(void) { log_text[0] = '\0'; }
 void guest_log(const char *fmt, ...)
 {
-    size_t used = strlen(log_text);
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(log_text + used, sizeof(log_text) - used, fmt, args);
+    log_append(fmt, args);
     va_end(args);
 }
 u64 tsc_khz(void) { return 2500000; }

@@ -213,10 +213,8 @@ static bool may_be_table(u64 start, u64 size)
 /* Of virtual functions it is their parent's to say. */
 static bool answers_to_memory(const struct pci_dev *dev)
 {
-    u16 at = dev->parent == dev->sbdf ? 0 : pci_find_extended_capability(dev->parent, PCI_EXT_SRIOV);
-
-    return at ? pci_read(dev->parent, at + SRIOV_CONTROL, 2) & SRIOV_CONTROL_MEMORY
-              : pci_read(dev->sbdf, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
+    return dev->parents_sriov ? pci_read(dev->parent, dev->parents_sriov + SRIOV_CONTROL, 2) & SRIOV_CONTROL_MEMORY
+                              : pci_read(dev->sbdf, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
 }
 
 static int map_table(struct pci_dev *dev, u64 table_base, u32 entries)

@@ -275,6 +275,7 @@ static s64 op_pci_add(struct domain *, gva_t arg)
     sbdf = PCI_SBDF(add.seg, add.bus, add.devfn);
     return pci_add_device(sbdf, add.flags & XEN_PCI_DEV_VIRTFN ? PCI_SBDF(add.seg, add.physfn.bus, add.physfn.devfn) : sbdf);
 }
+
 static s64 op_pci_remove(struct domain *, gva_t arg) { return for_device(arg, true, pci_remove_device); }
 static s64 op_manage_pci_add(struct domain *, gva_t arg) { return for_device(arg, false, add_plain); }
 static s64 op_manage_pci_remove(struct domain *, gva_t arg) { return for_device(arg, false, pci_remove_device); }

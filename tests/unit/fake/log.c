@@ -5,12 +5,18 @@
 
 char log_text[128 << 10];
 
-void printk(const char *fmt, ...)
+void log_append(const char *fmt, va_list args)
 {
     size_t n = strlen(log_text);
+
+    vsnprintf(log_text + n, sizeof(log_text) - n, fmt, args);
+}
+
+void printk(const char *fmt, ...)
+{
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(log_text + n, sizeof(log_text) - n, fmt, args);
+    log_append(fmt, args);
     va_end(args);
 }
