@@ -91,7 +91,7 @@ void evtchn_unbind_virq(struct domain *d, const struct evtchn *chn)
 static void send_on(struct vcpu *v, u32 virq)
 {
     u64 flags = spin_lock_irqsave(&v->virq_lock);
-    u32 port = v->virq_port[virq];
+    u32 port = read_once(v->virq_port[virq]);      /* bound under the domain's lock alone; unbound under both */
 
     if (port)
         evtchn_deliver(v->domain, evtchn_at(v->domain, port));

@@ -109,6 +109,29 @@ static void channels_of_all_kinds(void **state)
     race(live);
 }
 
+/* One CPU binds and closes what the others send. */
+static void bind_or_send(unsigned cpu)
+{
+    fake_set_cpu(cpu);
+    fake_run(one, cpu);
+    for (unsigned i = 0; i < 4 * ROUNDS; i++) {
+        if (cpu) {
+            send_guest_vcpu_virq(one->vcpu[0], VIRQ_TIMER);
+        } else {
+            int port = evtchn_bind_virq(one, VIRQ_TIMER, 0);
+
+            assert_true(port > 0);
+            assert_int_equal(evtchn_close(one, (u32)port), 0);
+        }
+    }
+}
+
+static void a_virq_is_bound_while_it_is_sent(void **state)
+{
+    (void)state;
+    race(bind_or_send);
+}
+
 /* A domain dies while others send to it and bind its offers. */
 static void die_or_live(unsigned cpu)
 {
@@ -203,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate_setup_teardown(channels_of_all_kinds, event_setup, event_teardown, &WORD_64),
         cmocka_unit_test_prestate_setup_teardown(a_domain_dies_among_senders, event_setup, event_teardown, &WORD_32),
+        cmocka_unit_test_prestate_setup_teardown(a_virq_is_bound_while_it_is_sent, event_setup, event_teardown, &WORD_64),
         cmocka_unit_test_prestate_setup_teardown(fifo_channels, event_setup, event_teardown, &WORD_64),
         cmocka_unit_test_prestate_setup_teardown(channels_are_reset_among_their_users, event_setup, event_teardown, &WORD_64),
     };

@@ -289,8 +289,8 @@ proctype interrupt()
     bool is_fifo;
 
     LOCK(virq_lock);                //@ virq.c:send_on 1 spin_lock_irqsave(&v->virq_lock)
-    if :: virq_port -> deliver(V) :: else fi;
-    UNLOCK(virq_lock)               //@ virq.c:send_on 2 spin_unlock_irqrestore(&v->virq_lock,flags)
+    if :: virq_port -> deliver(V) :: else fi;   //@ virq.c:send_on 2 read_once(v->virq_port[virq])
+    UNLOCK(virq_lock)               //@ virq.c:send_on 3 spin_unlock_irqrestore(&v->virq_lock,flags)
 }
 
 #ifdef DEATH
