@@ -24,12 +24,19 @@ void evtchn_notify(struct vcpu *v)
 }
 
 /* Port 0 stands for several: wake it and let it look again. */
+static bool waits_for(const struct vcpu *v, u32 port)
+{
+    u32 polled = read_once(v->poll_port);
+
+    return polled == 0 || polled == port;
+}
+
 void evtchn_wake_waiting(struct domain *d, u32 port)
 {
     struct vcpu *v;
 
     for_each_vcpu(d, v)
-        if (read_once(v->poll_active) && (v->poll_port == 0 || v->poll_port == port) && xchg(&v->poll_active, false))
+        if (read_once(v->poll_active) && waits_for(v, port) && xchg(&v->poll_active, false))
             vcpu_unblock(v);
 }
 

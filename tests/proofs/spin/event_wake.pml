@@ -49,7 +49,7 @@ inline wake_pollers(port)
     if
     :: watched ->                //@ event/event.h:evtchn_wake_pollers 1 read_once(d->event_watch)
         ok = poll_active;           //@ event/deliver.c:evtchn_wake_waiting 1 read_once(v->poll_active)
-        if :: ok -> ok = poll_port == 0 || poll_port == port :: else fi;
+        if :: ok -> ok = poll_port == 0 || poll_port == port :: else fi;   //@ event/deliver.c:waits_for 1 read_once(v->poll_port)
         if :: ok -> atomic { ok = poll_active; poll_active = false } :: else fi;        //@ event/deliver.c:evtchn_wake_waiting 2 xchg(&v->poll_active,false)
         if :: ok -> vcpu_unblock() :: else fi
     :: else
