@@ -55,12 +55,12 @@ static bool is_table(const struct domain *d, mfn_t m)
     return is;
 }
 
-/* From m on, up to the end of its region: most frames are no tables. */
-static u64 next_table(u64 m)
+/* The last frame before the next table, or of m's region: most are no tables. */
+static u64 pass_over(u64 m)
 {
     u64 last = min(m | 511, nr_frames - 1);
 
-    while (m < last && !says_table(mfn_kept(m)))
+    while (m < last && !says_table(mfn_kept(m + 1)))
         m++;
     return m;
 }
@@ -74,9 +74,11 @@ int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m))
         steps_add(64);
         if (!d->regions || !domain_has_region(d, m)) {
             m |= 511;
+        } else if (!is_table(d, mfn_kept(m))) {
+            m = pass_over(m);
         } else {
-            d->arch.store_at = m = next_table(m);
-            if (is_table(d, mfn_kept(m)) && (rc = look(d, mfn_kept(m))) != 0)
+            rc = look(d, mfn_kept(m));
+            if (rc)
                 break;
         }
         if (preempt_needed())
