@@ -881,6 +881,36 @@ static void no_report_makes_a_fault_the_guests(void **state)
     assert_true(mended);
 }
 
+/* A frame of another's that the domain may write, as a backend's grant: no page of its own is dirty for it, whatever number the frame has there. */
+static void writes_to_others_frames_mark_nothing(void **state)
+{
+    struct dirty_report r = wanted(true, ROOM);
+    u32 error = PF_WRITE | PF_PRESENT | (dom->arch.word == ABI_32 ? 0 : PF_USER);
+    struct domain *other = frames_domain(2, fmt->id);
+    mfn_t m = frames_new(other);
+
+    (void)state;
+    m2p_set(m, 9);
+    start_log(0);
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 0, pte_make(m, RW), other, 0), 0);
+    pt_unlock(dom);
+    assert_int_equal(make_report(dom, &r), 0);
+    frame_words(mirror_of(dom, table[1]))[0] &= ~(u64)PTE_RW;
+    assert_true(mirror_fault(&vcpu, vcpu.arch.root_kernel, address_of(0), error));
+    assert_true(cpu_may_write(0));
+    r = wanted(true, ROOM);
+    assert_int_equal(make_report(dom, &r), 0);
+    assert_int_equal(r.dirty, 0);
+    assert_true(cpu_may_write(0));
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, table[1], 0, 0, dom, 0), 0);
+    pt_unlock(dom);
+    check();
+    while (pt_relinquish(other))
+        ;
+}
+
 static bool has_device;
 
 struct pci_dev *pci_find_owned(u16 domid)
@@ -1285,6 +1315,7 @@ int main(void)
         IN_ALL(tables_are_reported),
         IN_ALL(descriptor_tables_are_reported),
         IN_ALL(reports),
+        IN_ALL(writes_to_others_frames_mark_nothing),
         IN_ALL(the_last_report_has_what_others_may_write),
         IN_BOTH(an_end_that_gave_way_is_followed_by_a_beginning),
         IN_ALL(a_domain_that_dies_is_not_logged),
