@@ -11,37 +11,15 @@
 #include <pvisor/steps.h>
 #include "internal.h"
 
-#define ROW_BITS (PAGE_SIZE * 8)
-
 u32 nr_dirty_logs;
 
 /* --- Bits --- */
 
-/* NULL: there is no room for pfn. */
-static u64 *word_of(struct dirty_log *log, u64 pfn)
-{
-    return pfn < log->nr ? &log->row[pfn / ROW_BITS][pfn % ROW_BITS / 64u] : NULL;
-}
-
-static always_inline void mark(struct dirty_log *log, u64 pfn)
-{
-    u64 *w = word_of(log, pfn);
-
-    if (w)
-        atomic_or(w, 1UL << pfn % 64u);
-}
-
-void dirty_log_mark(struct domain *d, mfn_t m) { mark(d->arch.log, m2p_get(m)); }
-
-void log_first_write(struct domain *d, mfn_t m)
-{
-    d->arch.log->nr_faults++;
-    mark(d->arch.log, ((const u64 *)M2P_RW_START)[m.v]);
-}
+void dirty_log_mark(struct domain *d, mfn_t m) { log_mark(d->arch.log, m2p_get(m)); }
 
 bool dirty_log_has(const struct domain *d, mfn_t m)
 {
-    u64 pfn = m2p_get(m), *w = word_of(d->arch.log, pfn);
+    u64 pfn = m2p_get(m), *w = log_word(d->arch.log, pfn);
 
     return !w || read_once(*w) >> pfn % 64u & 1;
 }
@@ -83,7 +61,7 @@ void frame_log_dirty(mfn_t m)
 static int make_log(struct domain *d, u64 nr)
 {
     struct dirty_log *log = d->arch.log;
-    u64 rows = DIV_ROUND_UP(nr, ROW_BITS);
+    u64 rows = DIV_ROUND_UP(nr, LOG_ROW_BITS);
 
     if (!log) {
         log = xzalloc_bytes(sizeof(*log) + rows * sizeof(*log->row));
@@ -92,7 +70,7 @@ static int make_log(struct domain *d, u64 nr)
         log->nr = ROUND_UP(nr, 64u);    /* whole words: what is beyond is in no report but as written */
         d->arch.log = log;
     }
-    for (; log->rows_made < DIV_ROUND_UP(log->nr, ROW_BITS); log->rows_made++) {
+    for (; log->rows_made < DIV_ROUND_UP(log->nr, LOG_ROW_BITS); log->rows_made++) {
         if (preempt_needed())
             return -RESTART;
         log->row[log->rows_made] = alloc_pages(0);
@@ -216,7 +194,7 @@ int dirty_log_stop(struct domain *d)
 
 u64 dirty_log_take(struct dirty_log *log, u64 pfn, u64 nr, bool clean)
 {
-    u64 *w = word_of(log, pfn), mask = ~0UL >> (64u - nr), known = !w || log->lost ? mask : 0;
+    u64 *w = log_word(log, pfn), mask = ~0UL >> (64u - nr), known = !w || log->lost ? mask : 0;
 
     if (!w || !(read_once(*w) & mask))
         return known;

@@ -5,6 +5,7 @@
 #ifndef PT_INTERNAL_H
 #define PT_INTERNAL_H
 
+#include <asm/atomic.h>
 #include <asm/dirty.h>
 #include <asm/dma.h>
 #include <asm/frame_ref.h>
@@ -42,10 +43,34 @@ static always_inline bool type_try_change(mfn_t m, u32 *was, u32 to)
 static always_inline void type_change(mfn_t m, u32 to) { write_once(frame_types[m.v], to); }
 
 /* --- dirty.c --- */
+#define LOG_ROW_BITS (PAGE_SIZE * 8)
+
+/* NULL: there is no room for pfn. */
+static inline u64 *log_word(struct dirty_log *log, u64 pfn)
+{
+    return pfn < log->nr ? &log->row[pfn / LOG_ROW_BITS][pfn % LOG_ROW_BITS / 64u] : NULL;
+}
+
+static always_inline void log_mark(struct dirty_log *log, u64 pfn)
+{
+    u64 *w = log_word(log, pfn);
+
+    if (w)
+        atomic_or(w, 1UL << pfn % 64u);
+}
+
+/* A twin of a leaf that names m, d's own, is about to be writable. */
+static always_inline void log_first_write(struct domain *d, mfn_t m)
+{
+    struct dirty_log *log = d->arch.log;
+
+    log->nr_faults++;
+    log_mark(log, ((const u64 *)M2P_RW_START)[m.v]);
+}
+
 /* The frame of leaf e is in the log, or need not be; of the former table m's mirror gets a note. */
 bool may_write_unlogged(const struct domain *d, mfn_t m, u64 e);
-void log_dirty_leaf(struct domain *d, u64 e);                /* a twin of e is about to be writable */
-void log_first_write(struct domain *d, mfn_t m);             /* the same, of a frame of d's own, which is logged */
+void log_dirty_leaf(struct domain *d, u64 e);                /* a twin of e is about to be writable, if e's frame is d's and logged */
 
 /* --- mirror.c --- */
 /*

@@ -107,10 +107,12 @@ static u32 *slot_of(const struct domain *d, mfn_t m)
 /* Of what is being mirrored, a table may have none yet. */
 static bool has_block(const struct domain *d, mfn_t m) { return slot_of(d, m); }
 
-static char *block_of(const struct domain *d, mfn_t m)
-{
-    return mfn_to_virt(mfn_kept(d->arch.mirror[m.v >> 10][m.v & 1023]));
-}
+/* Of a table that has one: its first frame's number, and where it is. */
+static u32 block_number(const struct domain *d, mfn_t m) { return d->arch.mirror[m.v >> 10][m.v & 1023]; }
+static char *block_of(const struct domain *d, mfn_t m) { return mfn_to_virt(mfn_kept(block_number(d, m))); }
+
+/* A block's note, in the word of its first frame: it permits writes that no report has taken out of the log since. */
+static inline void note_permits(u32 block, bool it_does) { write_once(frame_notes[block], it_does); }
 
 /* A block's first frame of the view at level k. */
 static char *view_at(const struct pt_format *f, char *block, unsigned k)
@@ -326,7 +328,7 @@ void mirror_free_dead(u32 link)
 
 static bool is_walked(u64 e) { return (e & (PTE_P | PTE_A)) == (PTE_P | PTE_A); }
 
-void mirror_note_permits(const struct domain *d, mfn_t m) { write_once(frame_notes[d->arch.mirror[m.v >> 10][m.v & 1023]], 1); }
+void mirror_note_permits(const struct domain *d, mfn_t m) { note_permits(block_number(d, m), true); }
 
 static u64 leaf_twin(const struct domain *d, mfn_t m, u64 e)
 {
@@ -384,7 +386,7 @@ u64 *mirror_take_leaves(const struct domain *d, mfn_t m)
 {
     if (fw_type(frame_types[m.v]) != FT_L1 || !has_block(d, m))
         return NULL;
-    write_once(frame_notes[d->arch.mirror[m.v >> 10][m.v & 1023]], 0);
+    note_permits(block_number(d, m), false);
     return (u64 *)block_of(d, m);
 }
 
@@ -547,8 +549,10 @@ static always_inline bool is_first_write(const struct domain *d, const struct le
 /* A report that takes the frame out of the log just now, without the lock, finds the note once it has the lock, and takes this back. */
 static always_inline void permit_write(const struct domain *d, mfn_t m, unsigned idx, u64 e)
 {
-    write_once(((u64 *)block_of(d, m))[idx], e);
-    mirror_note_permits(d, m);
+    u32 block = block_number(d, m);
+
+    write_once(((u64 *)mfn_to_virt(mfn_kept(block)))[idx], e);
+    note_permits(block, true);
 }
 
 /* mirror_fault() of what needs no more than a look; false: it needs more. */

@@ -55,7 +55,7 @@ end:
     od
 }
 
-inline mark(page) { word = word | page }        //@ pt/dirty.c:mark 1 atomic_or(w,1UL<<pfn%64u)
+inline mark(page) { word = word | page }        //@ pt/internal.h:log_mark 1 atomic_or(w,1UL<<pfn%64u)
 
 /* leaf_twin(): an entry that says dirty, so the log decides. */
 inline store_twin()
@@ -66,7 +66,7 @@ inline store_twin()
     permits = word & PAGE;                      //@ pt/dirty.c:dirty_log_has 1 read_once(*w)
 #endif
 #ifndef WITHOUT_NOTE
-    noted = noted || permits;                   //@ mirror.c:mirror_note_permits 1 write_once(frame_notes[d->arch.mirror[m.v>>10][m.v&1023]],1)
+    noted = noted || permits;                   //@ mirror.c:note_permits 1 write_once(frame_notes[block],it_does)
 #endif
     twin = permits                              //@ mirror.c:mirror_twins 1 write_once(((u64*)block)[idx],level==1?leaf_twin(d,m,e):e&PTE_P?(e&(PTE_MFN_MASK|PTE_P|PTE_US|PTE_NX))|PTE_A:0)
 }
@@ -88,7 +88,7 @@ proctype cpu(byte c)
         mark(PAGE);
         if
         :: store_twin()
-        :: twin = true;                         //@ mirror.c:permit_write 1 write_once(((u64*)block_of(d,m))[idx],e)
+        :: twin = true;                         //@ mirror.c:permit_write 1 write_once(((u64*)mfn_to_virt(mfn_kept(block)))[idx],e)
            noted = true
         fi;
         UNLOCK(pt_lock);                        //@ mirror.c:mirror_fault 2 pt_unlock(d)
@@ -152,7 +152,7 @@ inline withdraw()
 #endif
     if
     :: noted ->                                 //@ mirror.c:next_noted 1 read_once(frame_notes[row[i]])
-        noted = false;                          //@ mirror.c:mirror_take_leaves 2 write_once(frame_notes[d->arch.mirror[m.v>>10][m.v&1023]],0)
+        noted = false;                          /* mirror_take_leaves() */
         if
         :: twin ->                              //@ pt/dirty.c:withdraw 1 read_once(twins[i])
             taking_back = true                  //@ pt/dirty.c:withdraw 2 write_once(twins[i],e&~PTE_RW)
