@@ -150,12 +150,10 @@ run: build/disk.img
 
 # The whole-system tests; T=name runs those whose name contains it (pytest -k).
 PYTEST_ARGS ?= -n 2 --dist loadscope --durations=40 --durations-min=10
-# Not part of every run, because they take long (docs/testing.md). By name: make test T=smp_long
-LONG_TESTS = $(addprefix --ignore=,test_smp_long.py test_fresh.py test_installed_long.py test_debian13_more.py test_bochs.py \
-	test_migrate_long.py test_migrate_machines.py test_driver_domains.py test_passthrough_more.py)
+# WHOLE=1: also what is marked long, which takes hours (docs/testing.md).
 export HYPERVISOR
 test-system: images $(hypervisor_file)
-	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(LONG_TESTS))
+	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(if $(WHOLE),,-m 'not long'))
 
 # Every suite, or the tests whose name contains T; the last line is "N passed, N failed".
 test: images $(hypervisor_file)

@@ -12,6 +12,8 @@ import rig
 sys.path.insert(0, str(rig.TOP / "tests/guests"))
 import bochs
 
+pytestmark = pytest.mark.long
+
 
 class Bochs(rig.Machine):
     """Without disks and network; its serial line is the terminal that it is started on, its screen's is another."""

@@ -8,6 +8,8 @@ from test_network import *       # noqa: F401, F403
 from test_pvgrub import *        # noqa: F401, F403
 from test_tracing import test_xentrace_records_chosen_events_alone, test_xentrace_records_what_xenalyze_reads     # noqa: F401
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def dom0(debian13_dom0):

@@ -10,6 +10,8 @@ import pytest
 import rig
 from test_iommu import DEVICES
 
+pytestmark = pytest.mark.long
+
 CARD, DISK = "00:11.0", "00:12.0"
 DISK_BYTES = 16 << 20
 # Frames that a backend maps by grants are out of its devices' reach (docs/pci.md): all that its kernel gives to devices goes by a buffer.

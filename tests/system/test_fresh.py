@@ -9,6 +9,8 @@ import pytest
 
 import rig
 
+pytestmark = pytest.mark.long
+
 PLACE = "opt/pvisor"
 # Every file and directory, but those of the build and what the kernel shows.
 LIST = r"find / -xdev \( -path /opt/pvisor/build -o -path /proc -o -path /sys -o -path /tmp \) -prune -o -print | sort"

@@ -10,6 +10,8 @@ import rig
 from installed import (DISKS, FIRST_BOOT, KERNELS, RELEASES, machine, reach_shell, shut_down_virt, start_virt, starts_all_services, state,
                        virsh, virsh_line, write)
 
+pytestmark = pytest.mark.long
+
 LOADER = "/root/pv-loader-x86_64"
 PV_GRUB = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
 

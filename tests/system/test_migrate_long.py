@@ -11,6 +11,8 @@ import pytest
 import rig
 from test_migrate import migrate
 
+pytestmark = pytest.mark.long
+
 SEEDS = range(int(os.environ.get("SEEDS", "10")))
 NIC = {"vif": ["bridge=xenbr0"], "extra": "rig.ip=10.0.2.21"}
 

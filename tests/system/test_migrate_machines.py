@@ -12,6 +12,8 @@ import rig
 from test_migrate_long import NIC, goes_on, send_lines, stream
 from test_suspend import expect_lives
 
+pytestmark = pytest.mark.long
+
 PORT = 4444
 # (CPU, hypervisor) of the two. A guest that has begun on the older CPU can be on both.
 PAIRS = {"equal": [(rig.INTEL, None), (rig.INTEL, None)], "unequal": [(rig.INTEL, None), ("Nehalem", None)],

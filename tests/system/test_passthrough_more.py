@@ -11,6 +11,8 @@ import rig
 from test_iommu import DEVICES
 from test_passthrough import WORDS, fetch, interrupts, ping
 
+pytestmark = pytest.mark.long
+
 CARD, AHCI, USB, BLOCK = "00:11.0", "00:12.0", "00:13.0", "00:14.0"
 MODERN = "disable-legacy=on,iommu_platform=on"
 NAMES = {"ahci": "sda", "usb": "sdb", "virtio": "vda"}

@@ -12,6 +12,8 @@ import debugger
 import rig
 from smp import HPTOOL, LONG_STORM, STOP, Guests, build, free_pages, no_complaints, storm
 
+pytestmark = pytest.mark.long
+
 LIVES = int(os.environ.get("LIVES", "200"))
 
 
