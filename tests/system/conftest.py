@@ -1,5 +1,7 @@
 """Fixtures. dom0 and domu serve most tests: one machine, booted through GRUB, shared by all tests of a process."""
 import subprocess
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +11,33 @@ PARTITION_MIB = 32
 
 
 # These take longest: they begin first, so that two processes end at about the same time.
-LONG_MODULES = ["test_installed", "test_debian13_toolstack", "test_boot", "test_smp", "test_guest_io", "test_bad_input", "test_formats"]
+FIRST_MODULES = ["test_installed", "test_debian13_toolstack", "test_boot", "test_smp", "test_guest_io", "test_bad_input", "test_formats"]
 
 
-def pytest_collection_modifyitems(items):
+def is_named(item, module, test, which="*"):
+    """By a line of long.txt; a test without parameters, or with whatever, by its name alone."""
+    name, _, values = item.name.removesuffix("]").partition("[")
+    return item.path.stem == "test_" + module and fnmatchcase(name, "test_" + test) and fnmatchcase(values, which)
+
+
+def mark_long(config, items):
+    whole_modules = {item.path.stem for item in items} if not any("::" in arg for arg in config.args) else ()
+    for line in (Path(__file__).parent / "long.txt").read_text().splitlines():
+        words = line.partition("#")[0].split()
+        named = [item for item in items if words and is_named(item, *words)]
+        for item in named:
+            item.add_marker(pytest.mark.long)
+        if words and not named and "test_" + words[0] in whole_modules:
+            raise pytest.UsageError(f"long.txt: no test answers to '{line}'")
+
+
+@pytest.hookimpl(tryfirst=True)         # before -m chooses
+def pytest_collection_modifyitems(config, items):
+    mark_long(config, items)
+
     def place(item):
         name = item.path.stem
-        return LONG_MODULES.index(name) if name in LONG_MODULES else len(LONG_MODULES)
+        return FIRST_MODULES.index(name) if name in FIRST_MODULES else len(FIRST_MODULES)
     items.sort(key=place)
     if not rig.is_debian(rig.hypervisor_path()):
         return
