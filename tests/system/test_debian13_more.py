@@ -5,6 +5,7 @@ from test_block import *         # noqa: F401, F403
 from test_lifecycle import *     # noqa: F401, F403
 from test_migrate import *       # noqa: F401, F403
 from test_network import *       # noqa: F401, F403
+from test_power import *         # noqa: F401, F403
 from test_pvgrub import *        # noqa: F401, F403
 from test_tracing import test_xentrace_records_chosen_events_alone, test_xentrace_records_what_xenalyze_reads     # noqa: F401
 

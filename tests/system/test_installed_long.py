@@ -80,6 +80,8 @@ COMMANDS = {
     "block-list": ("xl block-list guest", r"^51712 +0 "),
     "xentop": ("xentop -b -i 1", r"^ +guest "),
     "xenstore": ("xenstore-ls /local/domain/$(xl domid guest) | head -n 40", r"type = \"xenconsoled\""),
+    "xenpm": ("xenpm get-cpuidle-states && xenpm get-cpu-topology; timeout -s INT 3 xenpm start; true", r"C1"),
+    "xentrace": ("xentrace -D -e sched -T 1 /root/trace && [ -s /root/trace ]", r""),
     "xenhypfs": ("xenhypfs ls /", r"buildinfo"),
     "xen-diag": ("{tools}/xen-diag gnttab_query_size 0", r"nr_frames=\d+, max_nr_frames=\d+"),
     "xenctx": ("{tools}/xenctx -a $(xl domid guest)", r"cr0: "),
