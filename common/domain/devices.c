@@ -66,6 +66,31 @@ static int check_taker(const struct domain *d, const struct pci_dev *dev)
     return 0;
 }
 
+/*
+ * Who drives a card can reset the virtual functions that it has made, or take them away, under whoever has them. So a domain gets either
+ * only while the other is its own too, or still where everybody's devices are dom0's to manage: the card dom0's or nobody's, the virtual
+ * functions nobody's.
+ */
+static int check_parent(u16 domid, const struct pci_dev *dev)
+{
+    const struct pci_dev *parent = dev->parent == dev->sbdf ? NULL : pci_find(dev->parent);
+
+    if (!parent || parent->owner == dom0->id || parent->owner == DOMID_IO || parent->owner == domid)
+        return 0;
+    return refuse(-EBUSY, PCI_FMT " cannot be domain %u's: " PCI_FMT ", which makes it, is domain %u's", PCI_ARGS(dev->sbdf), domid,
+                  PCI_ARGS(parent->sbdf), parent->owner);
+}
+
+static int check_family(u16 domid, const struct pci_dev *dev)
+{
+    const struct pci_dev *others = pci_find_others_virtual(dev->sbdf, domid);
+
+    if (others)
+        return refuse(-EBUSY, PCI_FMT " cannot be domain %u's: " PCI_FMT ", which it makes, is domain %u's", PCI_ARGS(dev->sbdf), domid,
+                      PCI_ARGS(others->sbdf), others->owner);
+    return check_parent(domid, dev);
+}
+
 int device_test(u32 sbdf) { return check_device(pci_find(sbdf), sbdf); }
 
 /* --- Moves --- */
@@ -101,6 +126,8 @@ int device_assign(struct domain *d, u32 sbdf)
 
     if (!rc)
         rc = check_taker(d, dev);
+    if (!rc && d)
+        rc = check_family(d->id, dev);
     if (rc)
         return rc;
     if (d && !why_not_kept(dev))
@@ -133,15 +160,18 @@ static void take_back(struct domain *d, struct pci_dev *dev)
 int device_deassign(struct domain *d, u32 sbdf)
 {
     struct pci_dev *dev = pci_find(sbdf);
+    int rc;
 
     if (!dev || (dev->owner != (d ? d->id : DOMID_IO) && (d || dev->owner != dom0->id)))
         return refuse(-ENODEV, PCI_FMT " is not there, or not %s's", PCI_ARGS(sbdf), d ? "this domain" : "nobody");
     if (d && d->is_hardware)
         return refuse(-EINVAL, PCI_FMT " is dom0's", PCI_ARGS(sbdf));
-    if (!d)
-        return hand_over(dev, SPACE_DOM0, dom0->id);
-    take_back(d, dev);
-    return 0;
+    if (d) {
+        take_back(d, dev);
+        return 0;
+    }
+    rc = check_parent(dom0->id, dev);
+    return rc ? rc : hand_over(dev, SPACE_DOM0, dom0->id);
 }
 
 int devices_release(struct domain *d)

@@ -1,5 +1,6 @@
 /* The list of PCI functions: found by a scan at boot, completed by what dom0 reports. */
 #include <public/errno.h>
+#include <public/xen.h>
 #include <pvisor/acpi.h>
 #include <pvisor/cmdline.h>
 #include <pvisor/console.h>
@@ -99,6 +100,23 @@ struct pci_dev *pci_find_owned(u16 domid)
     spin_lock(&list_lock);
     list_for_each(dev, &pci_devices, link)
         if (dev->owner == domid)
+            found = dev;
+    spin_unlock(&list_lock);
+    return found;
+}
+
+static bool is_virtual_of(const struct pci_dev *dev, u32 parent)
+{
+    return dev->parent == parent && dev->sbdf != parent && !read_once(dev->gone);
+}
+
+struct pci_dev *pci_find_others_virtual(u32 parent, u16 domid)
+{
+    struct pci_dev *dev, *found = NULL;
+
+    spin_lock(&list_lock);
+    list_for_each(dev, &pci_devices, link)
+        if (is_virtual_of(dev, parent) && dev->owner != domid && dev->owner != DOMID_IO)
             found = dev;
     spin_unlock(&list_lock);
     return found;

@@ -17,10 +17,12 @@ void devices_say(void);
 int device_test(u32 sbdf);
 /*
  * The function is d's from here on, or, d NULL, nobody's. It was dom0's or nobody's, and none of its messages is mapped. What device_test()
- * says; -EINVAL: d was not made for devices, or is dom0; -EBUSY, -ENOSPC, -ENOMEM; -ERESTART_HYPERCALL.
+ * says; -EINVAL: d was not made for devices, or is dom0; -EBUSY, also where a virtual function and the card that makes it would become
+ * different domains'; -ENOSPC, -ENOMEM; -ERESTART_HYPERCALL.
  */
 int device_assign(struct domain *d, u32 sbdf);
-/* From d to nobody, or, d NULL, from nobody back to dom0. -ENODEV: it is not d's; of dom0's it is no error that nobody had it. */
+/* From d to nobody, or, d NULL, from nobody back to dom0. -ENODEV: it is not d's; of dom0's it is no error that nobody had it. -EBUSY: it
+ * is a virtual function of what is not dom0's now, nor nobody's. */
 int device_deassign(struct domain *d, u32 sbdf);
 /* All of a dying domain's, and what they reach. 0 or -ERESTART_HYPERCALL. */
 int devices_release(struct domain *d);

@@ -74,6 +74,8 @@ u64 pci_bar_address(u32 sbdf, unsigned n);
 struct pci_dev *pci_find(u32 sbdf);
 /* One that is this domain's, gone or not; NULL. */
 struct pci_dev *pci_find_owned(u16 domid);
+/* A virtual function that this one has made and that is neither the domain's nor nobody's; NULL. */
+struct pci_dev *pci_find_others_virtual(u32 parent, u16 domid);
 /* pci-unsafe= names it, or any: it may be given away though no IOMMU keeps it from others' memory. */
 bool pci_is_unsafe(u32 sbdf);
 bool pci_any_unsafe(void);

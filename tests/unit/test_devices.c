@@ -21,13 +21,14 @@
 
 void abort(void) noreturn_fn;
 
-/* --- The machine: two functions and a bridge; what is done to them is said in a line --- */
+/* --- The machine: two functions, the first of which has made another, and a bridge; what is done to them is said in a line --- */
 
 #define CARD   PCI_SBDF(0, 0, 3 << 3)
 #define OTHER  PCI_SBDF(0, 0, 4 << 3)
 #define BRIDGE PCI_SBDF(0, 0, 0)
+#define MADE   PCI_SBDF(0, 0, 16 << 3)
 
-static struct pci_dev devs[3];
+static struct pci_dev devs[4];
 static u32 unsafe;
 static const char *cannot;          /* what iommu_why_not() says */
 static u16 command;
@@ -81,6 +82,11 @@ struct pci_dev *pci_find_owned(u16 domid)
     return NULL;
 }
 
+struct pci_dev *pci_find_others_virtual(u32 parent, u16 domid)
+{
+    return parent == CARD && devs[3].owner != domid && devs[3].owner != DOMID_IO ? &devs[3] : NULL;
+}
+
 bool pci_is_unsafe(u32 sbdf) { return unsafe && sbdf == unsafe; }
 bool pci_any_unsafe(void) { return unsafe; }
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes) { return (void)sbdf, (void)bytes, reg == PCI_COMMAND ? command : 0; }
@@ -108,9 +114,10 @@ void pirq_unmap_device(struct domain *d, u32 sbdf)
 static int setup(void **state)
 {
     (void)state;
-    devs[0] = (struct pci_dev){ .sbdf = CARD, .class_code = 0x020000 };
-    devs[1] = (struct pci_dev){ .sbdf = OTHER, .class_code = 0x010802 };
-    devs[2] = (struct pci_dev){ .sbdf = BRIDGE, .class_code = 0x060000 };
+    devs[0] = (struct pci_dev){ .sbdf = CARD, .parent = CARD, .class_code = 0x020000 };
+    devs[1] = (struct pci_dev){ .sbdf = OTHER, .parent = OTHER, .class_code = 0x010802 };
+    devs[2] = (struct pci_dev){ .sbdf = BRIDGE, .parent = BRIDGE, .class_code = 0x060000 };
+    devs[3] = (struct pci_dev){ .sbdf = MADE, .parent = CARD, .class_code = 0x020000, .owner = DOMID_IO };
     taker = (struct domain){ .id = 5, .createflags = XEN_DOMCTL_CDF_iommu };
     second = (struct domain){ .id = 6, .createflags = XEN_DOMCTL_CDF_iommu };
     iommu_on = true;
@@ -262,6 +269,40 @@ static void one_that_answers_no_more_is_taken_back(void **state)
     did("");
 }
 
+/* The second domain could be reset by the first. */
+static void a_card_and_what_it_makes_are_one_domains(void **state)
+{
+    (void)state;
+    assert_int_equal(device_assign(&second, MADE), 0);
+    assert_int_equal(device_assign(&taker, CARD), -EBUSY);
+    assert_non_null(strstr(log_text, "0000:00:03.0 cannot be domain 5's: 0000:00:10.0, which it makes, is domain 6's"));
+    assert_int_equal(devs[0].owner, 0);
+    assert_int_equal(device_assign(&second, CARD), 0);
+    assert_int_equal(device_deassign(&second, MADE), 0);
+    log_clear();
+    assert_int_equal(device_assign(&taker, MADE), -EBUSY);
+    assert_non_null(strstr(log_text, "0000:00:10.0 cannot be domain 5's: 0000:00:03.0, which makes it, is domain 6's"));
+    assert_int_equal(devs[3].owner, DOMID_IO);
+    assert_int_equal(device_assign(&second, MADE), 0);
+}
+
+/* It manages everybody's devices; and its own are not to be reset by others either. */
+static void what_dom0_keeps_of_a_card(void **state)
+{
+    (void)state;
+    devs[3].owner = 0;
+    assert_int_equal(device_assign(&taker, CARD), -EBUSY);
+    assert_non_null(strstr(log_text, "0000:00:10.0, which it makes, is domain 0's"));
+    assert_int_equal(device_assign(&taker, MADE), 0);
+    assert_int_equal(device_assign(NULL, CARD), 0);
+    assert_int_equal(device_deassign(&taker, MADE), 0);
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_int_equal(device_deassign(NULL, MADE), -EBUSY);
+    assert_int_equal(devs[3].owner, DOMID_IO);
+    assert_int_equal(device_deassign(&taker, CARD), 0);
+    assert_int_equal(device_deassign(NULL, MADE), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup(some_are_not_given, setup), cmocka_unit_test_setup(some_do_not_get_any, setup),
         cmocka_unit_test_setup(a_space_may_take_time_or_not_be_had, setup), cmocka_unit_test_setup(the_end_takes_all_back, setup),
         cmocka_unit_test_setup(without_an_iommu, setup), cmocka_unit_test_setup(one_that_answers_no_more_is_taken_back, setup),
+        cmocka_unit_test_setup(a_card_and_what_it_makes_are_one_domains, setup), cmocka_unit_test_setup(what_dom0_keeps_of_a_card, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

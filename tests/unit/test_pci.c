@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <public/errno.h>
+#include <public/xen.h>
 #include <pvisor/console.h>
 #include <pvisor/frame.h>
 #include <pvisor/pci.h>
@@ -135,11 +136,32 @@ static void a_virtual_function_is_known_by_its_parent(void **state)
     assert_null(pci_find(VIRTUAL));
 }
 
+static void whose_the_virtual_functions_of_a_card_are(void **state)
+{
+    struct pci_dev *dev;
+
+    (void)state;
+    switched_on = true;
+    add(CARD);
+    assert_null(pci_find_others_virtual(CARD, 7));
+    assert_int_equal(pci_add_device(VIRTUAL, CARD), 0);
+    dev = pci_find(VIRTUAL);
+    assert_ptr_equal(pci_find_others_virtual(CARD, 7), dev);
+    assert_null(pci_find_others_virtual(CARD, 0));
+    assert_null(pci_find_others_virtual(ON_BUS_0, 7));
+    dev->owner = DOMID_IO;
+    assert_null(pci_find_others_virtual(CARD, 7));
+    dev->owner = 0;
+    assert_int_equal(pci_remove_device(VIRTUAL), 0);
+    assert_null(pci_find_others_virtual(CARD, 7));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_others_have_is_not_asked_again), cmocka_unit_test(what_is_dom0s_is_asked_again),
         cmocka_unit_test(what_is_not_there_is_not_added), cmocka_unit_test(a_virtual_function_is_known_by_its_parent),
+        cmocka_unit_test(whose_the_virtual_functions_of_a_card_are),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
