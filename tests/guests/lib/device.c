@@ -18,6 +18,8 @@ static const char *path_of(const char *directory, const char *name)
 
 const char *device_read(const struct device *d, const char *name) { return store_read(path_of(d->front, name)); }
 
+const char *device_back_read(const struct device *d, const char *name) { return store_read(path_of(d->back, name)); }
+
 u64 device_back_number(const struct device *d, const char *name, u64 otherwise)
 {
     return store_number(path_of(d->back, name), otherwise);

@@ -18,6 +18,7 @@ struct device {
 /* The first device of a kind, "vbd" or "vif". False if there is none. watch: a number for its watch. */
 bool device_find(struct device *d, const char *kind, unsigned watch);
 const char *device_read(const struct device *d, const char *name);        /* of the frontend's directory */
+const char *device_back_read(const struct device *d, const char *name);   /* of the backend's */
 u64 device_back_number(const struct device *d, const char *name, u64 otherwise);
 void device_write(const struct device *d, const char *name, const char *value);
 void device_write_number(const struct device *d, const char *name, u32 value);

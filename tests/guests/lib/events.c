@@ -141,6 +141,14 @@ long bind_interdomain(domid_t remote, unsigned remote_port)
     return rc ? rc : (long)op.local_port;
 }
 
+long bind_pirq(unsigned pirq, unsigned flags)
+{
+    struct evtchn_bind_pirq op = { .pirq = pirq, .flags = flags };
+    long rc = event_channel_op(EVTCHNOP_bind_pirq, &op);
+
+    return rc ? rc : (long)op.port;
+}
+
 long close_port(unsigned port)
 {
     struct evtchn_close op = { .port = port };

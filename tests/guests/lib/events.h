@@ -35,6 +35,8 @@ long bind_virq(unsigned virq, unsigned vcpu);
 long bind_ipi(unsigned vcpu);
 long alloc_unbound(domid_t domain, domid_t remote);
 long bind_interdomain(domid_t remote, unsigned remote_port);
+/* Of an interrupt; flags: BIND_PIRQ__*. */
+long bind_pirq(unsigned pirq, unsigned flags);
 long close_port(unsigned port);
 long send_port(unsigned port);
 long port_status(unsigned port, struct evtchn_status *status);
