@@ -126,7 +126,7 @@ def small_boots(hypervisor, options, wanted, progress, scratch):
 
 # --- Linux ---
 
-def linux(hypervisor, options, scratch, words):
+def linux(hypervisor, options, scratch, words, devices=(), hypervisor_words=""):
     """The command line of a machine with Debian's Linux and tools/bench/work-dom0, without a hypervisor if that is None."""
     words = f"quiet rdinit=/bench {options.linux_words} bench.memory={LINUX_MIB} {words}"
     kernel, initrd = (machine.need(CACHE / name, "make bench-images") for name in ("kernel/vmlinuz", "bench-dom0.cpio"))
@@ -134,7 +134,7 @@ def linux(hypervisor, options, scratch, words):
     if hypervisor.elf is None:
         return machine.machine(options, LINUX_MIB, kernel, f"console=ttyS0 {words}", str(initrd), extra)
     module = f"{kernel} console=hvc0 {words}".replace(",", ",,")
-    return machine.qemu(hypervisor, [module, initrd], MACHINE_MIB, f"{LINUX_MIB}M", options, extra)
+    return machine.qemu(hypervisor, [module, initrd], MACHINE_MIB, f"{LINUX_MIB}M", options, [*extra, *devices], words=hypervisor_words)
 
 
 Mark = namedtuple("Mark", "id hypervisor other")
