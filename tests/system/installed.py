@@ -80,5 +80,7 @@ def start_virt(dom0):
 
 
 def shut_down_virt(dom0):
+    """Until libvirt has let go of it: it says "shut off" before it destroys the domain, which has its id until then."""
     virsh(dom0, "shutdown virt", 120)
-    dom0.wait_until(f"[ \"$({virsh_line('domstate virt')})\" = 'shut off' ]", 300)
+    dom0.wait_until(f"[ \"$({virsh_line('domid virt')})\" = - ]", 300)
+    assert state(dom0) == "shut off"
