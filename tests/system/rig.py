@@ -127,6 +127,14 @@ class Disk:
         return ["-drive", drive, *controller, "-device", device]
 
 
+def end(child):
+    """pexpect kills it in the end, and gives a tenth of a second for its death: a busy host takes longer."""
+    try:
+        child.close(force=True)
+    except pexpect.ExceptionPexpect:
+        os.waitpid(child.pid, 0)
+
+
 class Machine:
     """One QEMU run. Use as a context manager: entering starts it, leaving kills it.
 
@@ -182,7 +190,7 @@ class Machine:
     def close(self):
         if self.child:
             live_machines.remove(self)
-            self.child.close(force=True)
+            end(self.child)
             self.child = None
             self.log.close()
             self.scratch.cleanup()

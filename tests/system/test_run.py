@@ -35,4 +35,4 @@ def test_make_run_ends_at_dom0s_shell_with_a_guest(machine):
             child.sendline("poweroff -f")
             child.expect(pexpect.EOF)
         finally:
-            child.close(force=True)
+            rig.end(child)
