@@ -9,11 +9,12 @@ RELEASES = {"bookworm": rig.DEBIAN12, "trixie": rig.DEBIAN13}
 KERNELS = {"bookworm": "6.1.", "trixie": "6.12."}
 DISKS = {"bookworm": "/dev/vdb", "trixie": "/dev/vdc"}          # of domUs, as dom0 sees them
 FIRST_BOOT = 600
-# How a domU of libvirt's is described: its vCPUs, as many as the machine has CPUs, and its disk.
+# How a domU of libvirt's is described: its vCPUs, as many as the machine has CPUs, what else it may have, and its disk.
 XML = """<domain type="xen">
   <name>virt</name><memory unit="MiB">320</memory><currentMemory unit="MiB">320</currentMemory><vcpu>%d</vcpu>
   <bootloader>pygrub</bootloader>
   <os><type arch="x86_64" machine="xenpv">linux</type></os>
+  <features>%s</features>
   <devices>
     <disk type="block" device="disk"><driver name="phy"/><source dev="%s"/><target dev="xvda" bus="xen"/></disk>
     <interface type="bridge"><source bridge="xenbr0"/></interface>
@@ -24,14 +25,14 @@ XML = """<domain type="xen">
 
 
 @contextlib.contextmanager
-def machine(suite, name, cpus, **settings):
-    """The machine with that release in dom0, at a shell of root's; settings: of rig.Machine."""
+def machine(suite, name, cpus, extra=(), **settings):
+    """The machine with that release in dom0, at a shell of root's; extra: words for QEMU; settings: of rig.Machine."""
     # Some ten minutes, for which nobody else is to wait.
     rig.build_images(*(f"debian-{each}/root.ext4" for each in RELEASES), apart="lock-debian")
     place = rig.CACHE / f"debian-{suite}"
     disks = [rig.Disk(place / "root.ext4")] + [rig.Disk(rig.CACHE / f"debian-{each}/guest.ext4") for each in DISKS]
     with rig.Machine(name=f"{name}-{suite}", release=RELEASES[suite], kernel=place / "vmlinuz", initrd=place / "initrd.img", cpus=cpus,
-                     memory=2560, disks=disks, extra=["-snapshot"], code=256, in_turns=True,
+                     memory=2560, disks=disks, extra=["-snapshot", *extra], code=256, in_turns=True,
                      cmdline=f"dom0_mem=1024M,max:1024M xen-version={RELEASES[suite].xen}",
                      dom0_args="root=LABEL=root net.ifnames=0 mitigations=off", **settings) as dom0:
         dom0.suite = suite
@@ -67,10 +68,10 @@ def state(dom0, name="virt"):
     return virsh(dom0, f"domstate {name}").strip()
 
 
-def start_virt(dom0):
+def start_virt(dom0, features=""):
     """A domain of libvirt's, virt, of dom0's release, started by pygrub from its own disk and come to its shell."""
     dom0.ok("systemctl start libvirtd", 300)
-    write(dom0, "/root/virt.xml", XML % (dom0.cpus, DISKS[dom0.suite]))
+    write(dom0, "/root/virt.xml", XML % (dom0.cpus, features, DISKS[dom0.suite]))
     virsh(dom0, "define /root/virt.xml")
     domain = rig.Domain(dom0, "virt")
     before = domain.times_ready()

@@ -12,6 +12,9 @@ from installed import (DISKS, FIRST_BOOT, KERNELS, RELEASES, machine, reach_shel
 
 pytestmark = pytest.mark.long
 
+# A card that a domU is given.
+CARD = "00:13.0"
+GIVEN = ["-device", "intel-iommu,intremap=on", "-netdev", "user,id=given", "-device", f"e1000e,netdev=given,addr=0x{CARD[3:5]}"]
 LOADER = "/root/pv-loader-x86_64"
 PV_GRUB = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
 
@@ -19,7 +22,7 @@ PV_GRUB = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
 @pytest.fixture(scope="module", params=list(RELEASES))
 def dom0(request):
     rig.make("loader")
-    with machine(request.param, "installed-long", cpus=2, reboots=True) as dom0:
+    with machine(request.param, "installed-long", cpus=2, reboots=True, extra=GIVEN) as dom0:
         rig.put(dom0, rig.LOADER64, LOADER)
         yield dom0
 
@@ -360,6 +363,39 @@ def test_virsh_shuts_down_and_destroys(dom0, virt):
     virsh(dom0, "start virt", 300)
     virsh(dom0, "destroy virt", 120)
     assert state(dom0) == "shut off"
+    virsh(dom0, "undefine virt")
+
+
+HOSTDEV = f"""<hostdev mode="subsystem" type="pci" managed="no">
+  <source><address domain="0x0000" bus="0x00" slot="0x{CARD[3:5]}" function="0x0"/></source>
+</hostdev>"""
+
+
+def test_virsh_gives_a_pci_device(dom0):
+    """To a domain that was made for devices, and back to dom0's driver. That it is dom0's again the hypervisor learns from xl alone."""
+    node = f"pci_0000_{CARD.replace(':', '_').replace('.', '_')}"
+    driver = f"basename $(readlink /sys/bus/pci/devices/0000:{CARD}/driver)"
+    dom0.ok("modprobe xen-pciback")
+    virt = start_virt(dom0, '<xen><passthrough state="on"/></xen>')
+    virsh(dom0, f"nodedev-detach {node}", 120)
+    assert dom0.ok(driver) == "pciback"
+    write(dom0, "/root/card.xml", HOSTDEV)
+    virsh(dom0, "attach-device virt /root/card.xml", 120)
+    assert CARD in dom0.ok("xl pci-list virt")
+    virt.ok("for i in $(seq 40); do [ -e /sys/class/net/eth1 ] && break; sleep 0.5; done; ip link set eth1 up; "
+            "ip address add 10.0.2.77/24 dev eth1; ip route flush dev eth0; "
+            "for i in $(seq 20); do ping -c 1 -W 1 -I eth1 10.0.2.2 >/dev/null && break; sleep 0.5; done; ping -c 3 -I eth1 10.0.2.2", 120)
+    virsh(dom0, "detach-device virt /root/card.xml", 120)
+    assert not virt.ok("ls /sys/bus/pci/devices").split()
+    dom0.ok(f"xl pci-assignable-remove {CARD}", 120)
+    virsh(dom0, f"nodedev-reattach {node}", 120)
+    assert dom0.ok(driver) == "e1000e"
+    name = dom0.ok(f"ls /sys/bus/pci/devices/0000:{CARD}/net")
+    dom0.ok(f"ip link set {name} up")
+    dom0.wait_until(f"[ $(cat /sys/class/net/{name}/carrier) = 1 ]")
+    dom0.wait_until(f"grep -Eq '^ *[0-9]+: +([0-9]+ +)*[1-9][0-9]* .*{name}' /proc/interrupts")
+    assert f"0000:{CARD} of nobody" not in dom0.transcript() and f"{CARD} is not domain 0's" not in dom0.transcript()
+    virsh(dom0, "destroy virt", 120)
     virsh(dom0, "undefine virt")
 
 
