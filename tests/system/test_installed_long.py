@@ -366,6 +366,8 @@ def test_virsh_shuts_down_and_destroys(dom0, virt):
     virsh(dom0, "undefine virt")
 
 
+# Linux 6.12 does not learn machine addresses for devices that come later, unless its map of memory has room for them.
+FEATURES = {"bookworm": '<xen><passthrough state="on"/></xen>', "trixie": '<xen><e820_host state="on"/><passthrough state="on"/></xen>'}
 HOSTDEV = f"""<hostdev mode="subsystem" type="pci" managed="no">
   <source><address domain="0x0000" bus="0x00" slot="0x{CARD[3:5]}" function="0x0"/></source>
 </hostdev>"""
@@ -376,7 +378,7 @@ def test_virsh_gives_a_pci_device(dom0):
     node = f"pci_0000_{CARD.replace(':', '_').replace('.', '_')}"
     driver = f"basename $(readlink /sys/bus/pci/devices/0000:{CARD}/driver)"
     dom0.ok("modprobe xen-pciback")
-    virt = start_virt(dom0, '<xen><passthrough state="on"/></xen>')
+    virt = start_virt(dom0, FEATURES[dom0.suite])
     virsh(dom0, f"nodedev-detach {node}", 120)
     assert dom0.ok(driver) == "pciback"
     write(dom0, "/root/card.xml", HOSTDEV)
