@@ -4,7 +4,7 @@
  *
  * Each run is a process, as the program is: it ends where that ends.
  */
-// SOURCES: tools/save-helper/save.c tools/save-helper/restore.c tools/save-helper/guest.c tools/save-helper/stream.c
+// SOURCES: tools/save-helper/save.c tools/save-helper/restore.c tools/save-helper/read.c tools/save-helper/state.c tools/save-helper/guest.c tools/save-helper/stream.c
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,8 +2,7 @@
 #ifndef SAVE_HELPER_GUEST_H
 #define SAVE_HELPER_GUEST_H
 
-#include "stream.h"
-#include "xen.h"
+#include "read.h"
 
 #include <xen/foreign/x86_32.h>
 
@@ -41,14 +40,6 @@ struct guest guest_with(uint32_t nr);
 
 /* The numbers of frames in vCPU id's context, but CR3's, become what other() makes of them. Ends the program if its GDT is too large. */
 void translate_context(uint32_t id, context_t *c, uint32_t (*other)(uint64_t number, const char *what));
-
-static inline uint32_t table_level(uint32_t kind) { return (kind & XEN_DOMCTL_PFINFO_LTABTYPE_MASK) >> XEN_DOMCTL_PFINFO_LTAB_SHIFT; }
-static inline bool has_page(uint32_t kind) { return kind < XEN_DOMCTL_PFINFO_BROKEN; }
-/* Kinds that a non-PAE guest's frames may have: data, tables of two levels, pinned or not, and none at all. */
-static inline bool is_known(uint32_t kind)
-{
-    return kind == XEN_DOMCTL_PFINFO_XTAB || kind == XEN_DOMCTL_PFINFO_NOTAB || table_level(kind) == 1 || table_level(kind) == 2;
-}
 
 void save(const struct job *j) __attribute__((noreturn));
 void restore(const struct job *j) __attribute__((noreturn));

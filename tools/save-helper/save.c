@@ -77,7 +77,7 @@ static void learn(uint32_t pfn)
 {
     uint32_t *frame = &guest.frame[pfn], kind = guest.kind[pfn];
 
-    if (!is_known(kind))
+    if (!is_known(kind, NONPAE_LEVELS))
         fail(EINVAL, "frame %#x, the guest's number %#x, is of a kind that a non-PAE guest's cannot be: %#x", *frame, pfn, kind);
     if (kind == XEN_DOMCTL_PFINFO_XTAB) {
         *frame = NO_FRAME;

@@ -152,7 +152,7 @@ void stream_get_head(void)
              STREAM_VERSION);
     if (h.type != DOMAIN_PV || h.page_shift != 12)
         fail(EINVAL, "a domain of type %u with pages of 2^%u bytes: expected type %u, 2^12 bytes", h.type, h.page_shift, DOMAIN_PV);
-    say(XTL_INFO, "a 32-bit non-PAE domain from Xen %u.%u", h.xen_major, h.xen_minor);
+    say(XTL_INFO, "a saved domain from Xen %u.%u", h.xen_major, h.xen_minor);
 }
 
 /* --- Records --- */
