@@ -28,18 +28,12 @@ struct guest {
 #define ENTRY_AS(e, nr)  (((e) & 0xfffu) | (nr) << 12)
 
 #define LIST_PAGES(nr)   (((nr) + ENTRIES - 1) / ENTRIES)       /* of nr frames' list */
-#define GDT_FRAMES(ents) (((ents) + 511) / 512)
-#define MAX_GDT_ENTRIES  (14 * 512)
-
 typedef struct vcpu_guest_context_x86_32 context_t;
 
 /* nr times this number. */
 uint32_t *numbers(uint32_t nr, uint32_t value);
 /* Room for nr of its numbers, no frame having one yet. */
 struct guest guest_with(uint32_t nr);
-
-/* The numbers of frames in vCPU id's context, but CR3's, become what other() makes of them. Ends the program if its GDT is too large. */
-void translate_context(uint32_t id, context_t *c, uint32_t (*other)(uint64_t number, const char *what));
 
 void save(const struct job *j) __attribute__((noreturn));
 void restore(const struct job *j) __attribute__((noreturn));

@@ -48,10 +48,10 @@ static void take_info(struct reader *r, const struct record *record)
 
     want(!r->saved.has_info, "X86_PV_INFO");
     want_size(record, sizeof(*pv), "X86_PV_INFO");
+    r->info(pv);
     if (pv->width != r->format.width || pv->levels != r->format.levels)
         fail(EINVAL, "words of %u bytes and %u levels of page tables: expected %u and %u", pv->width, pv->levels, r->format.width,
              r->format.levels);
-    r->info();
     r->saved.has_info = true;
 }
 
@@ -178,6 +178,12 @@ void read_record(struct reader *r, const struct record *record)
         fail(EINVAL, "the stream has a record of type %#x, which is unknown for such a domain", record->type);
 }
 
+void read_end(const struct reader *r)
+{
+    if (!r->saved.list.size || !r->saved.shared.size || !r->saved.vcpu[0].context.size)
+        fail(EINVAL, "the stream ends without X86_PV_P2M_FRAMES, SHARED_INFO or the context of vCPU 0");
+}
+
 void read_stream(struct reader *r)
 {
     struct record record;
@@ -188,6 +194,5 @@ void read_stream(struct reader *r)
         free(record.data);
     }
     free(record.data);
-    if (!r->saved.list.size || !r->saved.shared.size || !r->saved.vcpu[0].context.size)
-        fail(EINVAL, "the stream ends without X86_PV_P2M_FRAMES, SHARED_INFO or the context of vCPU 0");
+    read_end(r);
 }

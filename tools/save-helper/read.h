@@ -27,14 +27,14 @@ struct saved {
 };
 
 struct reader {
-    /* What is expected of the domain. */
+    /* What is expected of the domain; info(), which is called with the format that it has, may set it. */
     struct pv_info format;
     size_t context_size;    /* of a vCPU */
     uint32_t max_pfns;
-    uint32_t nr_vcpus;      /* may be set by the time that info() returns */
+    uint32_t nr_vcpus;
+    void (*info)(const struct pv_info *pv);
 
-    /* These are called when the format, all that the domain is made with, and the number of its frames are known. */
-    void (*info)(void);
+    /* These are called when all that the domain is made with, and the number of its frames, are known. */
     void (*static_data)(const struct saved *s);
     void (*frames)(const struct saved *s);
     /* Pages: numbers below nr_pfns and kinds that such a domain's frames may have; one page for each kind that has one. */
@@ -44,7 +44,11 @@ struct reader {
 };
 
 /* nr frames' list takes so many pages. */
-static inline uint32_t list_pages(const struct reader *r, uint32_t nr) { return (uint32_t)(((uint64_t)nr * r->format.width + PAGE - 1) / PAGE); }
+static inline uint32_t list_pages(const struct reader *r, uint32_t nr)
+{
+    return (uint32_t)(((uint64_t)nr * r->format.width + PAGE - 1) / PAGE);
+}
+
 
 static inline uint32_t table_level(uint32_t kind) { return (kind & XEN_DOMCTL_PFINFO_LTABTYPE_MASK) >> XEN_DOMCTL_PFINFO_LTAB_SHIFT; }
 static inline bool has_page(uint32_t kind) { return kind < XEN_DOMCTL_PFINFO_BROKEN; }
@@ -56,6 +60,8 @@ static inline bool is_known(uint32_t kind, unsigned levels)
 
 /* One record that is not END. */
 void read_record(struct reader *r, const struct record *record);
+/* None must be missing. */
+void read_end(const struct reader *r);
 /* From the domain's headers to its END. */
 void read_stream(struct reader *r);
 

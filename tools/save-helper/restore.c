@@ -19,7 +19,7 @@
 #define MISSING_CPUID 1u        /* as libxl is told of what the stream does not have */
 #define MISSING_MSR   2u
 
-static void take_info(void);
+static void take_info(const struct pv_info *pv);
 static void take_static_data(const struct saved *s);
 static void take_frames(const struct saved *s);
 static void take_pages(const struct page_data *p, const uint8_t *pages);
@@ -43,8 +43,10 @@ static uint32_t data_frame(uint64_t pfn, const char *what)
 
 /* --- What the domain is made with --- */
 
-static void take_info(void)
+static void take_info(const struct pv_info *pv)
 {
+    if (pv->width != NONPAE_WIDTH || pv->levels != NONPAE_LEVELS)
+        return;                 /* which is an error */
     xen_become_non_pae();
     info = xen_domain_info();
     if (info.max_vcpu_id >= MAX_VCPUS)
@@ -185,7 +187,7 @@ static void write_list(void)
     xen_unmap(pages, nr);
 }
 
-static struct rings write_start_info(const struct job *j, uint32_t pfn)
+static struct rings write_start_info(const struct job *j, uint64_t pfn)
 {
     uint32_t frame = data_frame(pfn, "start info");
     void *page = xen_map(&frame, 1, PROT_READ | PROT_WRITE, "start info");
@@ -198,22 +200,18 @@ static struct rings write_start_info(const struct job *j, uint32_t pfn)
 
 /* --- vCPUs --- */
 
-static void localise_context(uint32_t id, context_t *c)
+static uint32_t root_frame(uint64_t pfn)
 {
-    uint32_t root = xen_cr3_to_pfn_x86_32(c->ctrlreg[3]);
-
-    translate_context(id, c, data_frame);
-    if (root >= guest.nr_pfns || guest.frame[root] == NO_FRAME || table_level(guest.kind[root]) != 2)
-        fail(ERANGE, "the CR3 of vCPU %u names the guest's frame %#x, expected a table of level 2", id, root);
-    c->ctrlreg[3] = xen_pfn_to_cr3_x86_32(guest.frame[root]);
-    c->flags |= VGCF_online;
+    if (pfn >= guest.nr_pfns || guest.frame[pfn] == NO_FRAME || table_level(guest.kind[pfn]) != 2)
+        fail(ERANGE, "a vCPU's CR3 names the guest's frame %#llx, expected a table of level 2", (unsigned long long)pfn);
+    return guest.frame[pfn];
 }
 
 static void set_vcpus(void)
 {
     for (uint32_t id = 0; id < reader.nr_vcpus; id++) {
         if (reader.saved.vcpu[id].context.size)
-            localise_context(id, reader.saved.vcpu[id].context.bytes);
+            fill_context(reader.saved.vcpu[id].context.bytes, &layout32, id, data_frame, root_frame);
         set_vcpu(&reader.saved, id);
     }
 }
@@ -227,7 +225,7 @@ void restore(const struct job *j)
     read_stream(&reader);
     set_tsc(&reader.saved);
     for_tables(0, localise_some);
-    r = write_start_info(j, ((const context_t *)reader.saved.vcpu[0].context.bytes)->user_regs.edx);
+    r = write_start_info(j, start_info_of(reader.saved.vcpu[0].context.bytes, &layout32));
     write_list();
     write_shared_info((uint32_t)info.shared_info_frame);
     for_tables(XEN_DOMCTL_PFINFO_LPINTAB, pin_some);

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "guest.h"
+#include "state.h"
 #include "talk.h"
 
 #include <xen/sched.h>
@@ -223,6 +224,18 @@ static void put_shared_info(void)
     stream_put(REC_SHARED_INFO, page, PAGE, NULL, 0);
 }
 
+/* The frames in vCPU id's context become the guest's own numbers. */
+static void normalise_context(uint32_t id, context_t *c)
+{
+    if (!id)
+        c->user_regs.edx = pfn_of(c->user_regs.edx, "start info, in edx");
+    if (c->gdt_ents > MAX_GDT_ENTRIES)
+        fail(ERANGE, "vCPU %u has a GDT of %u entries, expected at most %u", id, c->gdt_ents, MAX_GDT_ENTRIES);
+    for (unsigned i = 0; i < GDT_FRAMES(c->gdt_ents); i++)
+        c->gdt_frames[i] = pfn_of(c->gdt_frames[i], "a vCPU's GDT");
+    c->ctrlreg[3] = xen_pfn_to_cr3_x86_32(pfn_of(xen_cr3_to_pfn_x86_32(c->ctrlreg[3]), "a vCPU's CR3"));
+}
+
 static void put_context(uint32_t id)
 {
     struct vcpu_head head = { .vcpu = id };
@@ -233,8 +246,7 @@ static void put_context(uint32_t id)
         c = xen_buffer(sizeof(vcpu_guest_context_t));
     set_xen_guest_handle(op.u.vcpucontext.ctxt, (void *)c);
     xen_control(&op, XEN_DOMCTL_getvcpucontext, "give a vCPU's context");
-    translate_context(id, c, pfn_of);
-    c->ctrlreg[3] = xen_pfn_to_cr3_x86_32(pfn_of(xen_cr3_to_pfn_x86_32(c->ctrlreg[3]), "a vCPU's CR3"));
+    normalise_context(id, c);
     stream_put(REC_VCPU_BASIC, &head, sizeof(head), c, sizeof(*c));
 }
 

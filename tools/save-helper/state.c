@@ -1,7 +1,10 @@
 #include "state.h"
 
+#include <errno.h>
 #include <string.h>
 #include <xen/foreign/x86_32.h>
+
+#include "talk.h"
 
 /* --- What the hypervisor keeps --- */
 
@@ -92,7 +95,7 @@ void set_vcpu(const struct saved *s, uint32_t id)
 
 /* --- The two pages --- */
 
-#define LAYOUT(size, shared, vcpu, arch_part, start)                                                                                    \
+#define LAYOUT(size, shared, vcpu, arch_part, start, context, reg)                                                                      \
     {                                                                                                                                   \
         .word = size, .selector = offsetof(struct vcpu, evtchn_pending_sel), .vcpu_info = sizeof(struct vcpu),                          \
         .pending = offsetof(struct shared, evtchn_pending), .mask = offsetof(struct shared, evtchn_mask), .bits = (size) * (size) * 8,  \
@@ -102,10 +105,14 @@ void set_vcpu(const struct saved *s, uint32_t id)
         .flags = offsetof(struct start, flags), .store = offsetof(struct start, store_mfn),                                             \
         .store_port = offsetof(struct start, store_evtchn), .console = offsetof(struct start, console.domU.mfn),                        \
         .console_port = offsetof(struct start, console.domU.evtchn),                                                                    \
+        .vcpu_flags = offsetof(struct context, flags), .third = offsetof(struct context, user_regs.reg),                                \
+        .gdt = offsetof(struct context, gdt_frames), .nr_gdt = offsetof(struct context, gdt_ents),                                      \
+        .cr = offsetof(struct context, ctrlreg),                                                                                        \
     }
 
-const struct layout layout32 = LAYOUT(4, shared_info_x86_32, vcpu_info_x86_32, arch_shared_info_x86_32, start_info_x86_32);
-const struct layout layout64 = LAYOUT(8, shared_info, vcpu_info, arch_shared_info, start_info);
+const struct layout layout32 = LAYOUT(4, shared_info_x86_32, vcpu_info_x86_32, arch_shared_info_x86_32, start_info_x86_32,
+                                       vcpu_guest_context_x86_32, edx);
+const struct layout layout64 = LAYOUT(8, shared_info, vcpu_info, arch_shared_info, start_info, vcpu_guest_context, rdx);
 
 static void put_word(void *page, unsigned at, uint64_t value, unsigned size) { memcpy((char *)page + at, &value, size); }
 
@@ -145,4 +152,41 @@ struct rings fill_start_info(void *page, const struct layout *l, uint32_t nr_pag
     put_word(page, l->shared_info, shared_info, l->word);
     put_word(page, l->flags, 0, sizeof(uint32_t));
     return r;
+}
+
+/* --- A vCPU's context --- */
+
+uint64_t start_info_of(const void *context, const struct layout *l) { return get_word(context, l->third, l->word); }
+
+static uint64_t root_in(uint64_t cr3, const struct layout *l) { return l->word == 4 ? xen_cr3_to_pfn_x86_32((uint32_t)cr3) : cr3 >> 12; }
+
+static uint64_t cr3_for(uint32_t frame, const struct layout *l)
+{
+    return l->word == 4 ? xen_pfn_to_cr3_x86_32(frame) : (uint64_t)frame << 12;
+}
+
+/* A register of the context that names a frame by other names than frames have elsewhere. */
+static void fill_root(void *context, const struct layout *l, unsigned number, uint32_t (*root_of)(uint64_t pfn))
+{
+    unsigned at = l->cr + number * l->word;
+
+    put_word(context, at, cr3_for(root_of(root_in(get_word(context, at, l->word), l)), l), l->word);
+}
+
+void fill_context(void *context, const struct layout *l, uint32_t id, uint32_t (*frame_of)(uint64_t pfn, const char *what),
+                  uint32_t (*root_of)(uint64_t pfn))
+{
+    uint64_t entries = get_word(context, l->nr_gdt, l->word);
+
+    if (!id)
+        put_word(context, l->third, frame_of(start_info_of(context, l), "start info, in a register"), l->word);
+    if (entries > MAX_GDT_ENTRIES)
+        fail(ERANGE, "vCPU %u has a GDT of %llu entries, expected at most %u", id, (unsigned long long)entries, MAX_GDT_ENTRIES);
+    for (unsigned i = 0; i < GDT_FRAMES(entries); i++)
+        put_word(context, l->gdt + i * l->word, frame_of(get_word(context, l->gdt + i * l->word, l->word), "a vCPU's GDT"), l->word);
+    fill_root(context, l, 3, root_of);
+    /* The root of user mode, of 64-bit guests. The stream has bit 0 set where there is one. */
+    if (l->word == 8 && get_word(context, l->cr + 8, 8) & 1)
+        fill_root(context, l, 1, root_of);
+    put_word(context, l->vcpu_flags, get_word(context, l->vcpu_flags, l->word) | VGCF_online, l->word);
 }

@@ -1,15 +1,17 @@
 #include "xen.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <xen/event_channel.h>
 #include <xen/grant_table.h>
 #include <xen/memory.h>
 #include <xen/version.h>
 #include <xencall.h>
 #include <xenforeignmemory.h>
 
-#include "stream.h"
+#include "read.h"
 #include "talk.h"
 #include <public/pvisor.h>
 
@@ -99,14 +101,17 @@ void xen_kinds(const uint32_t *frames, uint32_t *kinds, unsigned nr)
 
 void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what)
 {
-    xen_pfn_t list[MAX_BATCH];
+    xen_pfn_t *list = malloc(nr * sizeof(*list));
     void *p;
 
+    if (!list)
+        fail(ENOMEM, "no memory for %u frames' numbers", nr);
     for (unsigned i = 0; i < nr; i++)
         list[i] = frames[i];
     p = xenforeignmemory_map(memory, domid, prot, nr, list, NULL);
     if (!p)
         fail(errno, "cannot map %u frames of domain %u, the first of them %#x: %s", nr, domid, frames[0], what);
+    free(list);
     return p;
 }
 
@@ -124,23 +129,32 @@ void xen_become_non_pae(void)
         fail(errno, "domain %u cannot become a 32-bit non-PAE one; is the hypervisor pvisor?", domid);
 }
 
-void xen_populate(uint32_t *frames, unsigned nr)
+unsigned xen_try_populate(uint64_t *frames, unsigned nr, unsigned order)
 {
-    struct xen_memory_reservation *r = xencall_alloc_buffer(calls, sizeof(*r));
-    uint64_t *list = shared_list;
+    struct xen_memory_reservation *r = xen_buffer(sizeof(*r));
+    uint64_t *list = xen_buffer(nr * sizeof(*list));
     long done;
 
-    if (!r)
-        fail(ENOMEM, "no memory for a call to the hypervisor");
+    memcpy(list, frames, nr * sizeof(*list));
+    *r = (struct xen_memory_reservation){ .nr_extents = nr, .extent_order = order, .domid = (domid_t)domid };
+    set_xen_guest_handle(r->extent_start, list);
+    done = xencall2L(calls, __HYPERVISOR_memory_op, XENMEM_populate_physmap, (uintptr_t)r);
+    memcpy(frames, list, nr * sizeof(*list));
+    xencall_free_buffer(calls, list);
+    xencall_free_buffer(calls, r);
+    return done < 0 ? 0 : (unsigned)done;
+}
+
+void xen_populate(uint32_t *frames, unsigned nr)
+{
+    uint64_t list[MAX_BATCH];
+    unsigned done;
+
     for (unsigned i = 0; i < nr; i++)
         list[i] = frames[i];
-    *r = (struct xen_memory_reservation){ .nr_extents = nr, .domid = (domid_t)domid };
-    set_xen_guest_handle(r->extent_start, shared_list);
-    done = xencall2L(calls, __HYPERVISOR_memory_op, XENMEM_populate_physmap, (uintptr_t)r);
-    xencall_free_buffer(calls, r);
-    if (done != (long)nr)
-        fail(done < 0 ? errno : ENOMEM, "the hypervisor gives domain %u only %ld of %u frames; they must lie below 4 GiB", domid,
-             done < 0 ? 0 : done, nr);
+    done = xen_try_populate(list, nr, 0);
+    if (done != nr)
+        fail(ENOMEM, "the hypervisor gives domain %u only %u of %u frames; they must lie below 4 GiB", domid, done, nr);
     for (unsigned i = 0; i < nr; i++) {
         if (list[i] >= MAX_FRAMES)
             fail(ERANGE, "domain %u has got frame %#llx, which lies above 4 GiB", domid, (unsigned long long)list[i]);
@@ -153,7 +167,7 @@ void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr)
     struct mmuext_op *list = xen_buffer(nr * sizeof(*list));
 
     for (unsigned i = 0; i < nr; i++) {
-        list[i].cmd = kinds[i] == XEN_DOMCTL_PFINFO_L1TAB ? MMUEXT_PIN_L1_TABLE : MMUEXT_PIN_L2_TABLE;
+        list[i].cmd = MMUEXT_PIN_L1_TABLE + table_level(kinds[i]) - 1;
         list[i].arg1.mfn = frames[i];
     }
     if (xencall4(calls, __HYPERVISOR_mmuext_op, (uintptr_t)list, nr, 0, domid) < 0)
@@ -174,4 +188,35 @@ void xen_grant(unsigned entry, uint16_t to, uint32_t frame)
     table = at;
     table[entry] = (grant_entry_v1_t){ .flags = GTF_permit_access, .domid = to, .frame = frame };
     xenforeignmemory_unmap_resource(memory, resource);
+}
+
+uint32_t xen_create(const struct xen_domctl_createdomain *config)
+{
+    struct xen_domctl op = { .u.createdomain = *config };
+
+    if (control(&op, XEN_DOMCTL_createdomain))
+        fail(errno, "the hypervisor makes no domain");
+    domid = op.domain;
+    return domid;
+}
+
+uint32_t xen_new_port(uint16_t remote)
+{
+    struct evtchn_alloc_unbound *op = xen_buffer(sizeof(*op));
+    uint32_t port;
+
+    *op = (struct evtchn_alloc_unbound){ .dom = (domid_t)domid, .remote_dom = remote };
+    if (xencall2(calls, __HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound, (uintptr_t)op))
+        fail(errno, "domain %u gets no event channel", domid);
+    port = op->port;
+    xencall_free_buffer(calls, op);
+    return port;
+}
+
+void xen_destroy(void)
+{
+    struct xen_domctl op = { 0 };
+
+    while (control(&op, XEN_DOMCTL_destroydomain) && errno == EAGAIN)
+        ;
 }

@@ -1,8 +1,8 @@
 /*
- * What is asked of the hypervisor about the one domain that is saved or restored. Only libraries of a stable interface are used, and
+ * What is asked of the hypervisor about the one domain that is saved, restored or made. Only libraries of a stable interface are used, and
  * control calls of the version of the headers that this was built with: pvisor serves those of all releases from 4.17 on.
  *
- * But for xen_open(), xen_version() and xen_is_non_pae(), what fails here ends the program, by fail().
+ * But for xen_open(), xen_version(), xen_is_non_pae(), xen_try_populate() and xen_destroy(), what fails here ends the program, by fail().
  */
 #ifndef SAVE_HELPER_XEN_H
 #define SAVE_HELPER_XEN_H
@@ -21,7 +21,9 @@
 #define MAX_FRAMES (1u << 20)
 #define NO_FRAME   0xffffffffu      /* as guests' lists have it */
 
+/* domid: NO_DOMAIN if it is to be made. */
 bool xen_open(uint32_t domid);
+#define NO_DOMAIN 0xffffu
 /* Major and minor, 16 bits each; negative: there is no hypervisor. */
 int xen_version(void);
 /* Does pvisor say that the domain's tables are non-PAE? */
@@ -37,15 +39,24 @@ struct xen_domctl_getdomaininfo xen_domain_info(void);
 /* Kinds (XEN_DOMCTL_PFINFO_*) of frames, in place; nr is at most MAX_BATCH. */
 void xen_kinds(const uint32_t *frames, uint32_t *kinds, unsigned nr);
 
-/* nr frames side by side. what: whose, for the log. */
+/* nr frames, however many, side by side. what: whose, for the log. */
 void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what);
 void xen_unmap(void *pages, unsigned nr);
 
 /* Restoring. frames: the guest's numbers of nr frames that are wanted, in their places the frames that it got. */
 void xen_become_non_pae(void);
 void xen_populate(uint32_t *frames, unsigned nr);
+/* Extents of 2^order frames: as above. How many there are now; what went wrong with the rest is not said. */
+unsigned xen_try_populate(uint64_t *frames, unsigned nr, unsigned order);
 void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr);
 /* Entries of the domain's grant table that are there before it asks for it: it grants that frame to that domain. */
 void xen_grant(unsigned entry, uint16_t domid, uint32_t frame);
+
+/* Making a domain, which all that is above is about from then on; it is paused. Its number. */
+uint32_t xen_create(const struct xen_domctl_createdomain *config);
+/* A port of its that the other domain can bind. */
+uint32_t xen_new_port(uint16_t remote);
+/* Its end. */
+void xen_destroy(void);
 
 #endif
