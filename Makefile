@@ -7,12 +7,13 @@ OUT ?= build
 B := $(OUT)/$(BUILD)
 PVISOR := $(OUT)/xen.gz
 
-# What the environment says of flags is for programs of the host (tools/inspect, tools/save-helper); other makes below this one get none.
+# What the environment says of flags is for programs of the host (tools/inspect, tools/save-helper, tools/template); other makes below this
+# one get none.
 HOST_CFLAGS := $(CPPFLAGS) $(CFLAGS)
 unexport CFLAGS
 
 .PHONY: all clean
-all: $(PVISOR) loader inspect save-helper
+all: $(PVISOR) loader inspect save-helper template
 
 CFLAGS := -std=gnu11 -ffreestanding -fno-strict-aliasing -mno-red-zone -mgeneral-regs-only \
 	-fpie -fvisibility=hidden -fno-stack-protector -mindirect-branch=thunk-extern -mindirect-branch-register \
@@ -105,7 +106,7 @@ $(PVISOR): $(B)/pvisor $(OUT)/kind
 
 clean:
 	rm -rf $(OUT)/release $(OUT)/debug $(OUT)/long $(OUT)/closed $(OUT)/kind $(OUT)/xen $(OUT)/xen.gz $(OUT)/xen-syms \
-		$(OUT)/loader $(OUT)/host $(OUT)/pvisor-inspect $(OUT)/pvisor-save-helper $(OUT)/man $(OUT)/deb $(OUT)/*.deb
+		$(OUT)/loader $(OUT)/host $(OUT)/pvisor-inspect $(OUT)/pvisor-save-helper $(OUT)/pvisor-template $(OUT)/man $(OUT)/deb $(OUT)/*.deb
 
 -include tools/targets.mk
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -185,22 +185,28 @@ inspect:
 save-helper:
 	@$(MAKE) -s --no-print-directory -C tools/save-helper OUT=$(abspath build) CFLAGS="$(HOST_CFLAGS)"
 
+# Begins domains again and again from a saved one: docs/migration.md.
+template:
+	@$(MAKE) -s --no-print-directory -C tools/template OUT=$(abspath build) CFLAGS="$(HOST_CFLAGS)"
+
 # Onto a Debian machine. DESTDIR: a directory to install below, for packages. Then: update-grub.
 # The hypervisor's name is one that GRUB's /etc/grub.d/20_linux_xen finds, /boot/xen-VERSION.gz; as there is no Xen 0, Debian's own
 # hypervisor stays above it in the menu. What a former version left under its name goes.
 installed_xen := boot/xen-$(PVISOR_VERSION)-pvisor.gz
 menu_settings := etc/default/grub.d/zz-pvisor.cfg
 INSTALLED := $(installed_xen) usr/lib/pvisor/pv-loader-x86_64 usr/lib/pvisor/pv-loader-i386 usr/lib/pvisor/grub-settings usr/bin/pvisor-inspect \
-	usr/lib/pvisor/make-pv-grub usr/lib/pvisor/pv-grub.cfg usr/lib/pvisor/pvisor-save-helper $(menu_settings)
+	usr/lib/pvisor/make-pv-grub usr/lib/pvisor/pv-grub.cfg usr/lib/pvisor/pvisor-save-helper usr/lib/pvisor/pvisor-template \
+	$(menu_settings)
 former = $(filter-out $(DESTDIR)/$(installed_xen),$(wildcard $(addprefix $(DESTDIR)/,boot/xen-*-pvisor.gz boot/xen-pvisor.gz etc/default/grub.d/pvisor.cfg)))
 
-install: $(PVISOR) loader inspect save-helper
+install: $(PVISOR) loader inspect save-helper template
 	@install -D -m 644 $(PVISOR) $(DESTDIR)/$(installed_xen)
 	@for word in x86_64 i386; do install -D -m 644 build/loader/pv-loader-$$word $(DESTDIR)/usr/lib/pvisor/pv-loader-$$word; done
 	@install -D -m 755 tools/loader/grub/make-pv-grub $(DESTDIR)/usr/lib/pvisor/make-pv-grub
 	@install -D -m 644 tools/loader/grub/grub.cfg $(DESTDIR)/usr/lib/pvisor/pv-grub.cfg
 	@install -D -m 755 build/pvisor-inspect $(DESTDIR)/usr/bin/pvisor-inspect
 	@install -D -m 755 build/pvisor-save-helper $(DESTDIR)/usr/lib/pvisor/pvisor-save-helper
+	@install -D -m 755 build/pvisor-template $(DESTDIR)/usr/lib/pvisor/pvisor-template
 	@install -D -m 644 tools/grub/grub-settings $(DESTDIR)/usr/lib/pvisor/grub-settings
 	@[ -e $(DESTDIR)/$(menu_settings) ] || install -D -m 644 tools/grub/zz-pvisor.cfg $(DESTDIR)/$(menu_settings)
 	@echo "installed:$(patsubst %, $(DESTDIR)/%,$(INSTALLED))"
@@ -231,4 +237,4 @@ setup:
 	@tools/setup
 
 FORCE:
-.PHONY: images installed-images bench-images loader inspect save-helper man deb install uninstall run setup test test-system check bench verify FORCE
+.PHONY: images installed-images bench-images loader inspect save-helper template man deb install uninstall run setup test test-system check bench verify FORCE

@@ -68,7 +68,7 @@ def files(directory):
 SETTINGS = "etc/default/grub.d/zz-pvisor.cfg"
 INSTALLED = [f"boot/{NAME}", SETTINGS, "usr/bin/pvisor-inspect", "usr/lib/pvisor/grub-settings",
              "usr/lib/pvisor/make-pv-grub", "usr/lib/pvisor/pv-grub.cfg", "usr/lib/pvisor/pv-loader-i386",
-             "usr/lib/pvisor/pv-loader-x86_64", "usr/lib/pvisor/pvisor-save-helper"]
+             "usr/lib/pvisor/pv-loader-x86_64", "usr/lib/pvisor/pvisor-save-helper", "usr/lib/pvisor/pvisor-template"]
 
 
 def test_uninstall_leaves_nothing(scratch):

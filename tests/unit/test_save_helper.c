@@ -1,10 +1,9 @@
 /*
  * tools/save-helper over a hypervisor of arrays: a guest that is saved and restored is what it was, in other frames; and whatever a stream
  * has in it, the reader restores something or says why not, and touches nothing that it should not.
- *
- * Each run is a process, as the program is: it ends where that ends.
  */
-// SOURCES: tools/save-helper/save.c tools/save-helper/restore.c tools/save-helper/read.c tools/save-helper/state.c tools/save-helper/guest.c tools/save-helper/stream.c
+// SOURCES: tools/save-helper/save.c tools/save-helper/restore.c tools/save-helper/guest.c tests/unit/fake/tools.c
+// SOURCES: tools/save-helper/read.c tools/save-helper/state.c tools/save-helper/stream.c
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,38 +12,25 @@
 #include <cmocka.h>
 #undef fail         /* the program has one of its own */
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "../../tools/save-helper/guest.h"
-#include "../../tools/save-helper/talk.h"
+#include "fake/tools.h"
 
 #include <xen/grant_table.h>
 #include <xen/sched.h>
 
-enum { DONE = 0, WRONG = 1, REFUSED = 3 };      /* how a run ends; anything else is a crash */
-#define EXPECT(x) do { if (!(x)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); _exit(WRONG); } } while (0)
-
 /* --- The guest: its own numbers --- */
 
 enum pfn { START_INFO, STORE, CONSOLE, LIST_TOP, LIST_MIDDLE, LIST, ROOT, TABLE, OTHER_ROOT, GDT, DATA, BALLOONED = 30, NR_PFNS = 40 };
-#define SHARED_INFO 0x3f0u      /* a frame */
-#define NR_FRAMES   0x400u
 #define ABSENT      0xdeadbee0u /* an entry that is not present */
 
-static uint8_t memory[NR_FRAMES][PAGE];
 static uint32_t kind_of[NR_FRAMES];     /* of those that are the domain's */
-static bool owned[NR_FRAMES], pinned[NR_FRAMES];
-static bool is_non_pae, has_policy, has_context;
-static struct { uint16_t domid; uint32_t frame; } granted[8];
-static uint32_t next_frame;
-static context_t context;
+static bool is_non_pae;
+static context_t *const its_context = (context_t *)&context;
 
 static uint32_t saved_frame(uint32_t pfn) { return pfn == BALLOONED ? NO_FRAME : 0x100 + pfn * 7 % NR_PFNS; }
 static uint32_t *words(uint32_t frame) { return (uint32_t *)memory[frame]; }
@@ -75,11 +61,11 @@ static void fill_list(void)
 
 static void fill_context(void)
 {
-    context.user_regs.edx = saved_frame(START_INFO);
-    context.gdt_frames[0] = saved_frame(GDT);
-    context.gdt_ents = 100;
-    context.ctrlreg[3] = xen_pfn_to_cr3_x86_32(saved_frame(ROOT));
-    context.kernel_sp = 0xc0101000;
+    its_context->user_regs.edx = saved_frame(START_INFO);
+    its_context->gdt_frames[0] = saved_frame(GDT);
+    its_context->gdt_ents = 100;
+    its_context->ctrlreg[3] = xen_pfn_to_cr3_x86_32(saved_frame(ROOT));
+    its_context->kernel_sp = 0xc0101000;
 }
 
 static void make_guest(void)
@@ -107,7 +93,6 @@ static void make_guest(void)
 /* --- The hypervisor --- */
 
 int xen_version(void) { return 4 << 16 | 17; }
-void *xen_buffer(size_t size) { return calloc(1, size); }
 
 struct xen_domctl_getdomaininfo xen_domain_info(void)
 {
@@ -115,7 +100,7 @@ struct xen_domctl_getdomaininfo xen_domain_info(void)
                                               .flags = XEN_DOMINF_shutdown | SHUTDOWN_suspend << XEN_DOMINF_shutdownshift };
 }
 
-static void describe(struct xen_domctl *op, uint32_t cmd)
+void describe(struct xen_domctl *op, uint32_t cmd)
 {
     static const uint8_t some[600] = "state";
 
@@ -125,7 +110,7 @@ static void describe(struct xen_domctl *op, uint32_t cmd)
     } else if (cmd == XEN_DOMCTL_getvcpuinfo) {
         op->u.getvcpuinfo.online = 1;
     } else if (cmd == XEN_DOMCTL_getvcpucontext) {
-        memcpy(op->u.vcpucontext.ctxt.p, &context, sizeof(context));
+        memcpy(op->u.vcpucontext.ctxt.p, its_context, sizeof(*its_context));
     } else if (cmd == XEN_DOMCTL_get_ext_vcpucontext) {
         op->u.ext_vcpucontext.size = 32;
     } else if (cmd == XEN_DOMCTL_getvcpuextstate) {
@@ -138,62 +123,10 @@ static void describe(struct xen_domctl *op, uint32_t cmd)
     }
 }
 
-/* It reads what it is told to read: the sanitizer sees whether that is there. */
-static void take(const struct xen_domctl *op, uint32_t cmd)
-{
-    if (cmd == XEN_DOMCTL_set_cpu_policy) {
-        has_policy = op->u.cpu_policy.nr_leaves == 2 && op->u.cpu_policy.nr_msrs == 1;
-        free(memcpy(malloc(op->u.cpu_policy.nr_leaves * sizeof(xen_cpuid_leaf_t) + 1), op->u.cpu_policy.leaves.p,
-                    op->u.cpu_policy.nr_leaves * sizeof(xen_cpuid_leaf_t)));
-    } else if (cmd == XEN_DOMCTL_setvcpucontext) {
-        memcpy(&context, op->u.vcpucontext.ctxt.p, sizeof(context));
-        has_context = true;
-    } else if (cmd == XEN_DOMCTL_setvcpuextstate) {
-        free(memcpy(malloc(op->u.vcpuextstate.size + 1), op->u.vcpuextstate.buffer.p, op->u.vcpuextstate.size));
-    } else if (cmd == XEN_DOMCTL_set_vcpu_msrs) {
-        free(memcpy(malloc(op->u.vcpu_msrs.msr_count * sizeof(xen_domctl_vcpu_msr_t) + 1), op->u.vcpu_msrs.msrs.p,
-                    op->u.vcpu_msrs.msr_count * sizeof(xen_domctl_vcpu_msr_t)));
-    }
-}
-
-void xen_control(struct xen_domctl *op, uint32_t cmd, const char *what)
-{
-    (void)what;
-    describe(op, cmd);
-    take(op, cmd);
-}
-
 void xen_kinds(const uint32_t *frames, uint32_t *kinds, unsigned nr)
 {
     for (unsigned i = 0; i < nr; i++)
         kinds[i] = frames[i] < NR_FRAMES && owned[frames[i]] ? kind_of[frames[i]] : XEN_DOMCTL_PFINFO_XTAB;
-}
-
-/* Copies: what was written comes back when they are unmapped, in the order in which it was mapped. */
-static struct { uint8_t *pages; uint32_t frames[MAX_BATCH]; int prot; } mapped;
-
-void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what)
-{
-    EXPECT(nr && nr <= MAX_BATCH && !mapped.pages);
-    mapped.pages = malloc((size_t)nr * PAGE);
-    mapped.prot = prot;
-    memcpy(mapped.frames, frames, nr * sizeof(*frames));
-    for (unsigned i = 0; i < nr; i++) {
-        if (frames[i] >= NR_FRAMES || (!owned[frames[i]] && frames[i] != SHARED_INFO))
-            fail(EINVAL, "%s: frame %#x is not the domain's", what, frames[i]);
-        EXPECT(!(prot & PROT_WRITE) || !pinned[frames[i]]);
-        memcpy(mapped.pages + (size_t)i * PAGE, memory[frames[i]], PAGE);
-    }
-    return mapped.pages;
-}
-
-void xen_unmap(void *pages, unsigned nr)
-{
-    EXPECT(pages == mapped.pages);
-    for (unsigned i = 0; i < nr && mapped.prot & PROT_WRITE; i++)
-        memcpy(memory[mapped.frames[i]], mapped.pages + (size_t)i * PAGE, PAGE);
-    free(mapped.pages);
-    mapped.pages = NULL;
 }
 
 void xen_become_non_pae(void)
@@ -203,38 +136,11 @@ void xen_become_non_pae(void)
     next_frame = SHARED_INFO;
 }
 
-void xen_populate(uint32_t *frames, unsigned nr)
-{
-    EXPECT(is_non_pae && nr && nr <= MAX_BATCH);
-    for (unsigned i = 0; i < nr; i++) {
-        if (next_frame == 1)
-            fail(ENOMEM, "no frames");
-        frames[i] = --next_frame;
-        owned[frames[i]] = true;
-    }
-}
-
-void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr)
-{
-    for (unsigned i = 0; i < nr; i++) {
-        EXPECT(owned[frames[i]] && (kinds[i] == XEN_DOMCTL_PFINFO_L1TAB || kinds[i] == XEN_DOMCTL_PFINFO_L2TAB));
-        pinned[frames[i]] = true;
-    }
-}
-
-void xen_grant(unsigned entry, uint16_t domid, uint32_t frame)
-{
-    EXPECT(entry < 8 && owned[frame]);
-    granted[entry].domid = domid;
-    granted[entry].frame = frame;
-}
-
 /* --- libxl --- */
 
 static bool checks_result;
 static void check_guest(void);
 
-void say(xentoollog_level level, const char *format, ...) { (void)level, (void)format; }
 void say_progress(const char *what, unsigned long done, unsigned long total) { (void)what, (void)done, (void)total; }
 bool ask_to_suspend(void) { return true; }
 bool say_static_data_done(unsigned missing) { EXPECT(missing < 4); return true; }
@@ -246,19 +152,6 @@ void say_complete(void)
     if (checks_result)
         check_guest();
     _exit(DONE);
-}
-
-void fail(int error, const char *format, ...)
-{
-    va_list arguments;
-
-    va_start(arguments, format);
-    if (getenv("VERBOSE")) {
-        vfprintf(stderr, format, arguments);
-        fprintf(stderr, " (%d)\n", error);
-    }
-    va_end(arguments);
-    _exit(REFUSED);
 }
 
 /* --- What a restored guest is --- */
@@ -310,23 +203,12 @@ static void check_guest(void)
         }
     check_tables();
     check_infos();
-    EXPECT(has_policy && has_context && context.user_regs.edx == frame_now(START_INFO));
-    EXPECT(context.gdt_frames[0] == frame_now(GDT) && context.gdt_ents == 100 && context.flags & VGCF_online);
-    EXPECT(context.ctrlreg[3] == xen_pfn_to_cr3_x86_32(frame_now(ROOT)) && context.kernel_sp == 0xc0101000);
+    EXPECT(has_policy && has_context && its_context->user_regs.edx == frame_now(START_INFO));
+    EXPECT(its_context->gdt_frames[0] == frame_now(GDT) && its_context->gdt_ents == 100 && its_context->flags & VGCF_online);
+    EXPECT(its_context->ctrlreg[3] == xen_pfn_to_cr3_x86_32(frame_now(ROOT)) && its_context->kernel_sp == 0xc0101000);
 }
 
 /* --- Runs --- */
-
-static int run(void (*fn)(int fd), int fd)
-{
-    pid_t child = fork();
-    int status;
-
-    if (!child)
-        fn(fd);
-    assert_true(waitpid(child, &status, 0) == child && WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
 
 static void save_run(int fd)
 {
@@ -340,26 +222,16 @@ static void restore_run(int fd)
     struct job j = { .is_restore = true, .fd = fd, .domid = 7, .store_port = 11, .store_domid = 21, .console_port = 12,
                      .console_domid = 22 };
 
-    memset(memory, 0, sizeof(memory));
-    memset(owned, 0, sizeof(owned));
-    memset(&context, 0, sizeof(context));
+    forget_domain();
     restore(&j);
 }
 
 static uint8_t *stream;
 static size_t stream_size;
 
-static int file_of(const uint8_t *bytes, size_t size)
-{
-    int fd = memfd_create("stream", 0);
-
-    assert_true(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && !lseek(fd, 0, SEEK_SET));
-    return fd;
-}
-
 static int restored(const uint8_t *bytes, size_t size)
 {
-    int fd = file_of(bytes, size), result = run(restore_run, fd);
+    int fd = file_of(bytes, size), result = run_apart(restore_run, fd);
 
     close(fd);
     return result;
@@ -370,8 +242,9 @@ static int save_once(void **state)
     int fd = memfd_create("saved", 0);
 
     (void)state;
+    make_memory();
     make_guest();
-    assert_int_equal(run(save_run, fd), DONE);
+    assert_int_equal(run_apart(save_run, fd), DONE);
     stream_size = (size_t)lseek(fd, 0, SEEK_END);
     stream = malloc(stream_size);
     assert_int_equal(pread(fd, stream, stream_size, 0), stream_size);
@@ -414,8 +287,7 @@ static void whatever_is_in_it(void **state)
         int result;
 
         memcpy(bytes, stream, stream_size);
-        for (unsigned n = 1 + (unsigned)rand() % 3; n--;)
-            bytes[some_place()] = (uint8_t)(rand() % 3 ? rand() : rand() % 2 ? 0 : 0xff);
+        spoil(bytes, some_place);
         result = restored(bytes, stream_size);
         assert_true(result == DONE || result == REFUSED);
         done += result == DONE;
@@ -433,7 +305,7 @@ static void expect_not_saved(uint32_t *word, uint32_t value)
     int fd = memfd_create("saved", 0);
 
     *word = value;
-    assert_int_equal(run(save_run, fd), REFUSED);
+    assert_int_equal(run_apart(save_run, fd), REFUSED);
     *word = before;
     close(fd);
 }
@@ -450,13 +322,13 @@ static void what_a_guest_says_of_itself_is_looked_at(void **state)
         expect_not_saved(words(saved_frame(LIST_MIDDLE)), frames[i]);
         expect_not_saved(words(saved_frame(TABLE)) + 3, frames[i] << 12 | 1);
         expect_not_saved(words(saved_frame(LIST)) + DATA, frames[i]);       /* the tables name it still */
-        expect_not_saved(&context.user_regs.edx, frames[i]);
-        expect_not_saved(&context.gdt_frames[0], frames[i]);
-        expect_not_saved(&context.ctrlreg[3], xen_pfn_to_cr3_x86_32(frames[i] & 0xfffffff));
+        expect_not_saved(&its_context->user_regs.edx, frames[i]);
+        expect_not_saved(&its_context->gdt_frames[0], frames[i]);
+        expect_not_saved(&its_context->ctrlreg[3], xen_pfn_to_cr3_x86_32(frames[i] & 0xfffffff));
     }
     expect_not_saved(&s->arch.max_pfn, 0);
     expect_not_saved(&s->arch.max_pfn, MAX_FRAMES + 1);
-    expect_not_saved(&context.gdt_ents, 8192);
+    expect_not_saved(&its_context->gdt_ents, 8192);
     expect_not_saved(words(saved_frame(LIST)) + DATA, saved_frame(DATA + 1));
     expect_not_saved(&kind_of[saved_frame(DATA)], XEN_DOMCTL_PFINFO_L3TAB);
 }

@@ -105,7 +105,7 @@ static void put_bytes(const void *bytes, size_t size)
     }
 }
 
-static void get_bytes(void *bytes, size_t size, const char *what)
+void stream_get_bytes(void *bytes, size_t size, const char *what)
 {
     char *p = bytes;
 
@@ -143,7 +143,7 @@ void stream_get_head(void)
 {
     struct stream_head h;
 
-    get_bytes(&h, sizeof(h), "the headers");
+    stream_get_bytes(&h, sizeof(h), "the headers");
     if (h.marker != ~0ULL || h.id != htonl(STREAM_ID))
         fail(EINVAL, "this is no saved domain: it begins with %#llx and %#x, expected all ones and %#x", (unsigned long long)h.marker,
              ntohl(h.id), STREAM_ID);
@@ -174,13 +174,13 @@ struct record stream_get(void)
     struct record r;
     size_t padded;
 
-    get_bytes(&h, sizeof(h), "a record's head");
+    stream_get_bytes(&h, sizeof(h), "a record's head");
     if (h.length > MAX_LENGTH)
         fail(EINVAL, "a record of type %#x has %u bytes, expected at most %u", h.type, h.length, MAX_LENGTH);
     padded = (h.length + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     r = (struct record){ h.type, h.length, malloc(padded + 1) };
     if (!r.data)
         fail(ENOMEM, "no memory for a record of %u bytes", h.length);
-    get_bytes(r.data, padded, "a record");
+    stream_get_bytes(r.data, padded, "a record");
     return r;
 }

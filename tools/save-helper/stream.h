@@ -64,6 +64,8 @@ bool stream_is_non_pae(int fd);
 void stream_begin(int fd);
 void stream_put_head(uint32_t xen_version);
 void stream_put(uint32_t type, const void *head, size_t head_size, const void *body, size_t body_size);
+/* what: for the log, if there are not so many. */
+void stream_get_bytes(void *bytes, size_t size, const char *what);
 /* Says which release the stream is from. */
 void stream_get_head(void);
 struct record stream_get(void);

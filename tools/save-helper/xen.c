@@ -175,19 +175,76 @@ void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr)
     xencall_free_buffer(calls, list);
 }
 
-void xen_grant(unsigned entry, uint16_t to, uint32_t frame)
+#define GRANTS_OF_PAGE (PAGE / sizeof(grant_entry_v1_t))
+
+struct grants {
+    xenforeignmemory_resource_handle *resource;
+    grant_entry_v1_t *entry;
+};
+
+/* The domain's grant table, which has nr entries at least by then. */
+static struct grants map_grants(unsigned nr)
 {
     void *at = NULL;
-    xenforeignmemory_resource_handle *resource;
-    grant_entry_v1_t *table;
+    struct grants g = {
+        .resource = xenforeignmemory_map_resource(memory, (domid_t)domid, XENMEM_resource_grant_table,
+                                                  XENMEM_resource_grant_table_id_shared, 0, (nr + GRANTS_OF_PAGE - 1) / GRANTS_OF_PAGE,
+                                                  &at, PROT_READ | PROT_WRITE, 0),
+    };
 
-    resource = xenforeignmemory_map_resource(memory, (domid_t)domid, XENMEM_resource_grant_table, XENMEM_resource_grant_table_id_shared,
-                                             0, 1, &at, PROT_READ | PROT_WRITE, 0);
-    if (!resource)
-        fail(errno, "cannot map the grant table of domain %u", domid);
-    table = at;
-    table[entry] = (grant_entry_v1_t){ .flags = GTF_permit_access, .domid = to, .frame = frame };
-    xenforeignmemory_unmap_resource(memory, resource);
+    if (!g.resource)
+        fail(errno, "cannot map the grant table of domain %u, with %u entries", domid, nr);
+    g.entry = at;
+    return g;
+}
+
+static void unmap_grants(const struct grants *g) { xenforeignmemory_unmap_resource(memory, g->resource); }
+
+void xen_grant(unsigned entry, uint16_t to, uint32_t frame)
+{
+    struct grants g = map_grants(entry + 1);
+
+    g.entry[entry] = (grant_entry_v1_t){ .flags = GTF_permit_access, .domid = to, .frame = frame };
+    unmap_grants(&g);
+}
+
+void xen_grant_to_read(unsigned entry, const uint32_t *frames, unsigned nr)
+{
+    struct grants g = map_grants(entry + nr);
+
+    for (unsigned i = 0; i < nr; i++)
+        g.entry[entry + i] = (grant_entry_v1_t){ .flags = GTF_permit_access | GTF_readonly, .frame = frames[i] };
+    unmap_grants(&g);
+}
+
+#define COPIES (GRANTS_OF_PAGE - FREE_GRANT)    /* at once: the domain's entries of one page are used again and again */
+
+static void copy_some(struct gnttab_copy *list, grant_entry_v1_t *ours, uint16_t from, unsigned entry, const uint32_t *frames, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++) {
+        ours[i] = (grant_entry_v1_t){ .flags = GTF_permit_access, .frame = frames[i] };
+        list[i] = (struct gnttab_copy){
+            .source = { .u.ref = entry + i, .domid = from }, .dest = { .u.ref = FREE_GRANT + i, .domid = (domid_t)domid }, .len = PAGE,
+            .flags = GNTCOPY_source_gref | GNTCOPY_dest_gref,
+        };
+    }
+    if (xencall3(calls, __HYPERVISOR_grant_table_op, GNTTABOP_copy, (uintptr_t)list, nr))
+        fail(errno, "the hypervisor refuses to copy %u frames of domain %u", nr, from);
+    for (unsigned i = 0; i < nr; i++)
+        if (list[i].status != GNTST_okay)
+            fail(EIO, "frame %u that domain %u keeps cannot be copied (%d)", entry + i, from, list[i].status);
+}
+
+void xen_copy_granted(uint16_t from, unsigned entry, const uint32_t *frames, unsigned nr)
+{
+    struct gnttab_copy *list = xen_buffer(COPIES * sizeof(*list));
+    struct grants g = map_grants(1);
+
+    for (unsigned at = 0; at < nr; at += COPIES)
+        copy_some(list, g.entry + FREE_GRANT, from, entry + at, frames + at, nr - at < COPIES ? nr - at : COPIES);
+    memset(g.entry + FREE_GRANT, 0, COPIES * sizeof(*g.entry));
+    unmap_grants(&g);
+    xencall_free_buffer(calls, list);
 }
 
 uint32_t xen_create(const struct xen_domctl_createdomain *config)
@@ -219,4 +276,14 @@ void xen_destroy(void)
 
     while (control(&op, XEN_DOMCTL_destroydomain) && errno == EAGAIN)
         ;
+}
+
+int xen_shutdown_reason(void)
+{
+    struct xen_domctl op = { 0 };
+    const struct xen_domctl_getdomaininfo *info = &op.u.getdomaininfo;
+
+    if (control(&op, XEN_DOMCTL_getdomaininfo) || info->domain != domid || info->flags & XEN_DOMINF_dying)
+        return IS_GONE;
+    return info->flags & XEN_DOMINF_shutdown ? (int)(info->flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask) : RUNS_ON;
 }

@@ -2,7 +2,8 @@
  * What is asked of the hypervisor about the one domain that is saved, restored or made. Only libraries of a stable interface are used, and
  * control calls of the version of the headers that this was built with: pvisor serves those of all releases from 4.17 on.
  *
- * But for xen_open(), xen_version(), xen_is_non_pae(), xen_try_populate() and xen_destroy(), what fails here ends the program, by fail().
+ * But for xen_open(), xen_version(), xen_is_non_pae(), xen_try_populate(),
+ * xen_destroy() and xen_shutdown_reason(), what fails here ends the program, by fail().
  */
 #ifndef SAVE_HELPER_XEN_H
 #define SAVE_HELPER_XEN_H
@@ -51,6 +52,11 @@ unsigned xen_try_populate(uint64_t *frames, unsigned nr, unsigned order);
 void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr);
 /* Entries of the domain's grant table that are there before it asks for it: it grants that frame to that domain. */
 void xen_grant(unsigned entry, uint16_t domid, uint32_t frame);
+/* The domain lets us read these frames, by entries from this one on. */
+void xen_grant_to_read(unsigned entry, const uint32_t *frames, unsigned nr);
+/* nr frames of the domain, which does not run, become copies of what another lets us read by entries from this one on. */
+void xen_copy_granted(uint16_t from, unsigned entry, const uint32_t *frames, unsigned nr);
+#define FREE_GRANT 8u           /* the first entry that nobody has a use for in a domain without a life */
 
 /* Making a domain, which all that is above is about from then on; it is paused. Its number. */
 uint32_t xen_create(const struct xen_domctl_createdomain *config);
@@ -58,5 +64,10 @@ uint32_t xen_create(const struct xen_domctl_createdomain *config);
 uint32_t xen_new_port(uint16_t remote);
 /* Its end. */
 void xen_destroy(void);
+
+/* Why it has shut itself down (SHUTDOWN_*), or else these. */
+int xen_shutdown_reason(void);
+#define RUNS_ON  (-1)
+#define IS_GONE  (-2)
 
 #endif

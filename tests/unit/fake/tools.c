@@ -1,0 +1,250 @@
+#define _GNU_SOURCE
+#include "tools.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+uint8_t (*memory)[PAGE];
+bool owned[NR_FRAMES], pinned[NR_FRAMES];
+uint32_t pinned_as[NR_FRAMES];
+struct granted granted[8];
+bool has_policy, has_context;
+union any_context context;
+const uint8_t *kept;
+uint32_t readable[NR_FRAMES];
+unsigned extents[10], largest = 9;
+uint32_t next_frame;
+
+static int frames_fd = -1;
+
+/* What is mapped; the first without pages is free. */
+static struct mapping {
+    uint8_t *pages;
+    unsigned nr;
+    int prot;
+    uint32_t frames[NR_FRAMES];
+} mappings[64];
+
+/* Frames are a file's, so that one can be mapped twice, as frames can; those with nothing in them take no memory. */
+void make_memory(void)
+{
+    int fd = memfd_create("frames", 0);
+    void *now;
+
+    EXPECT(fd >= 0 && !ftruncate(fd, NR_FRAMES * PAGE));
+    now = mmap(memory, NR_FRAMES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | (memory ? MAP_FIXED : 0), fd, 0);
+    EXPECT(now != MAP_FAILED);
+    memory = now;
+    frames_fd = fd;
+}
+
+/* A process's own, with what was in them before. */
+static void part_memory(void)
+{
+    int before = frames_fd;
+
+    make_memory();
+    for (off_t at = 0, end; (at = lseek(before, at, SEEK_DATA)) >= 0; at = end) {
+        end = lseek(before, at, SEEK_HOLE);
+        EXPECT(pread(before, (uint8_t *)memory + at, (size_t)(end - at), at) == end - at);
+    }
+}
+
+void forget_domain(void)
+{
+    make_memory();
+    memset(owned, 0, sizeof(owned));
+    memset(pinned, 0, sizeof(pinned));
+    memset(&context, 0, sizeof(context));
+    next_frame = 0;
+}
+
+/* --- Runs --- */
+
+int run_apart(void (*fn)(int argument), int argument)
+{
+    pid_t child = fork();
+    int status;
+
+    if (!child) {
+        part_memory();
+        fn(argument);
+    }
+    if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+        return -1;
+    return WEXITSTATUS(status);
+}
+
+int file_of(const uint8_t *bytes, size_t size)
+{
+    int fd = memfd_create("stream", 0);
+
+    EXPECT(fd >= 0 && write(fd, bytes, size) == (ssize_t)size && !lseek(fd, 0, SEEK_SET));
+    return fd;
+}
+
+void spoil(uint8_t *bytes, size_t (*where)(void))
+{
+    for (unsigned n = 1 + (unsigned)rand() % 3; n--;)
+        bytes[where()] = (uint8_t)(rand() % 3 ? rand() : rand() % 2 ? 0 : 0xff);
+}
+
+void say(xentoollog_level level, const char *format, ...) { (void)level, (void)format; }
+
+void fail(int error, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    if (getenv("VERBOSE")) {
+        vfprintf(stderr, format, arguments);
+        fprintf(stderr, " (%d)\n", error);
+    }
+    va_end(arguments);
+    _exit(REFUSED);
+}
+
+/* --- The hypervisor --- */
+
+void *xen_buffer(size_t size) { return calloc(1, size); }
+
+static struct mapping *mapping_of(const void *pages)
+{
+    for (unsigned i = 0; i < sizeof(mappings) / sizeof(mappings[0]); i++)
+        if (mappings[i].pages == pages)
+            return &mappings[i];
+    EXPECT(!"a mapping");
+    return NULL;
+}
+
+void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what)
+{
+    struct mapping *m = mapping_of(NULL);
+
+    EXPECT(nr && nr <= NR_FRAMES);
+    m->pages = mmap(NULL, (size_t)nr * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    m->nr = nr;
+    m->prot = prot;
+    for (unsigned i = 0; i < nr; i++) {
+        if (frames[i] >= NR_FRAMES || (!owned[frames[i]] && frames[i] != SHARED_INFO))
+            fail(EINVAL, "%s: frame %#x is not the domain's", what, frames[i]);
+        EXPECT(!(prot & PROT_WRITE) || !pinned[frames[i]]);
+        EXPECT(mmap(m->pages + (size_t)i * PAGE, PAGE, prot, MAP_SHARED | MAP_FIXED, frames_fd, (off_t)frames[i] * PAGE) != MAP_FAILED);
+        m->frames[i] = frames[i];
+    }
+    return m->pages;
+}
+
+void xen_unmap(void *pages, unsigned nr)
+{
+    struct mapping *m = mapping_of(pages);
+
+    EXPECT(m->nr == nr && !munmap(pages, (size_t)nr * PAGE));
+    m->pages = NULL;
+}
+
+void forget_mappings(void)
+{
+    for (unsigned i = 0; i < sizeof(mappings) / sizeof(mappings[0]); i++)
+        if (mappings[i].pages)
+            xen_unmap(mappings[i].pages, mappings[i].nr);
+}
+
+bool is_mapped_for_writing(uint32_t frame)
+{
+    for (unsigned i = 0; i < sizeof(mappings) / sizeof(mappings[0]); i++)
+        for (unsigned n = 0; mappings[i].pages && mappings[i].prot & PROT_WRITE && n < mappings[i].nr; n++)
+            if (mappings[i].frames[n] == frame)
+                return true;
+    return false;
+}
+
+unsigned xen_try_populate(uint64_t *frames, unsigned nr, unsigned order)
+{
+    EXPECT(next_frame && nr && nr <= MAX_BATCH && order < 10);
+    for (unsigned i = 0; i < nr; i++) {
+        if (order > largest || next_frame <= 1u << order)
+            return i;
+        next_frame -= 1u << order;
+        frames[i] = next_frame;
+        memset(owned + next_frame, true, 1u << order);
+        extents[order]++;
+    }
+    return nr;
+}
+
+void xen_populate(uint32_t *frames, unsigned nr)
+{
+    uint64_t list[MAX_BATCH];
+
+    for (unsigned i = 0; i < nr; i++)
+        list[i] = frames[i];
+    if (xen_try_populate(list, nr, 0) != nr)
+        fail(ENOMEM, "no frames");
+    for (unsigned i = 0; i < nr; i++)
+        frames[i] = (uint32_t)list[i];
+}
+
+void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++) {
+        EXPECT(owned[frames[i]] && !is_mapped_for_writing(frames[i]) && table_level(kinds[i]) >= 1 && table_level(kinds[i]) <= 4);
+        pinned[frames[i]] = true;
+        pinned_as[frames[i]] = kinds[i];
+    }
+}
+
+void xen_grant(unsigned entry, uint16_t domid, uint32_t frame)
+{
+    EXPECT(entry < 8 && owned[frame]);
+    granted[entry] = (struct granted){ domid, frame };
+}
+
+void xen_grant_to_read(unsigned entry, const uint32_t *frames, unsigned nr)
+{
+    EXPECT(entry >= FREE_GRANT && entry + nr <= NR_FRAMES);
+    for (unsigned i = 0; i < nr; i++) {
+        EXPECT(owned[frames[i]]);
+        readable[entry + i] = frames[i];
+    }
+}
+
+void xen_copy_granted(uint16_t from, unsigned entry, const uint32_t *frames, unsigned nr)
+{
+    EXPECT(from && kept);
+    for (unsigned i = 0; i < nr; i++) {
+        EXPECT(owned[frames[i]] && !is_mapped_for_writing(frames[i]));
+        memcpy(memory[frames[i]], kept + (size_t)(entry + i - FREE_GRANT) * PAGE, PAGE);
+    }
+}
+
+/* --- What it is told of a domain --- */
+
+/* It reads what it is told to read: the sanitizer sees whether that is there. */
+static void read_all(const void *from, size_t size) { free(memcpy(malloc(size + 1), from, size)); }
+
+static void take(const struct xen_domctl *op, uint32_t cmd)
+{
+    if (cmd == XEN_DOMCTL_set_cpu_policy) {
+        has_policy = op->u.cpu_policy.nr_leaves == 2 && op->u.cpu_policy.nr_msrs == 1;
+        read_all(op->u.cpu_policy.leaves.p, op->u.cpu_policy.nr_leaves * sizeof(xen_cpuid_leaf_t));
+    } else if (cmd == XEN_DOMCTL_setvcpucontext) {
+        memcpy(&context, op->u.vcpucontext.ctxt.p, sizeof(context));
+        has_context = true;
+    } else if (cmd == XEN_DOMCTL_setvcpuextstate) {
+        read_all(op->u.vcpuextstate.buffer.p, op->u.vcpuextstate.size);
+    } else if (cmd == XEN_DOMCTL_set_vcpu_msrs) {
+        read_all(op->u.vcpu_msrs.msrs.p, op->u.vcpu_msrs.msr_count * sizeof(xen_domctl_vcpu_msr_t));
+    }
+}
+
+void xen_control(struct xen_domctl *op, uint32_t cmd, const char *what)
+{
+    (void)what;
+    describe(op, cmd);
+    take(op, cmd);
+}

@@ -1,0 +1,49 @@
+/*
+ * For programs of dom0's (tools/save-helper, tools/template): a hypervisor of arrays with one domain, in the place of save-helper/xen.c,
+ * and what is said goes nowhere. Each run of the program is a process, as the program is, with memory of its own: it ends where that ends.
+ */
+#ifndef FAKE_TOOLS_H
+#define FAKE_TOOLS_H
+
+#include "../../../tools/save-helper/read.h"
+#include "../../../tools/save-helper/talk.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+enum { DONE = 0, WRONG = 1, REFUSED = 3 };      /* how a run ends; anything else is a crash */
+#define EXPECT(x) do { if (!(x)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); _exit(WRONG); } } while (0)
+
+#define SHARED_INFO 0x3f0u      /* a frame */
+#define NR_FRAMES   0x400u
+
+extern uint8_t (*memory)[PAGE];                 /* by frame, once make_memory() was called */
+extern bool owned[NR_FRAMES], pinned[NR_FRAMES];
+extern uint32_t pinned_as[NR_FRAMES];           /* kind */
+extern struct granted { uint16_t domid; uint32_t frame; } granted[8];
+extern bool has_policy, has_context;
+extern union any_context { uint8_t bytes[sizeof(vcpu_guest_context_t)]; vcpu_guest_context_t c64; } context;
+extern const uint8_t *kept;                     /* another domain's pages, which it lets us read by its entries from FREE_GRANT on */
+extern uint32_t readable[NR_FRAMES];            /* by entry: frames that the domain lets us read */
+extern unsigned extents[10];                    /* that the domain has got, by order */
+extern unsigned largest;                        /* no extents of a higher order are there */
+extern uint32_t next_frame;                     /* those below it are free; 0: it is too early for a domain to have memory */
+
+void make_memory(void);
+/* What the end of a process does. */
+void forget_mappings(void);
+bool is_mapped_for_writing(uint32_t frame);
+/* The test's: what its domain says of itself if it is asked, and a look at what it is told. */
+void describe(struct xen_domctl *op, uint32_t cmd);
+
+/* No domain: what a run begins with that makes one. */
+void forget_domain(void);
+
+/* How fn(argument) ends in a process of its own. */
+int run_apart(void (*fn)(int argument), int argument);
+/* A file with these bytes, at its beginning. */
+int file_of(const uint8_t *bytes, size_t size);
+/* Some bytes of it change; where() says where. */
+void spoil(uint8_t *bytes, size_t (*where)(void));
+
+#endif
