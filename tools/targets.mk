@@ -110,9 +110,11 @@ $(cache)/bench-domu.cpio: $(bench_tools)/domu.list $(bench_tools)/work-domu $(ca
 	@echo "image: $@"
 	@$(ramdisk) $(cache)/root $(image_tools)/domu.list $< $@
 $(cache)/bench-dom0.cpio: $(bench_tools)/dom0.list $(bench_tools)/work-dom0 $(cache)/bench-domu.cpio $(cache)/dirty-log $(cache)/dom0.cpio \
-		build/guests/idle-pt64 build/guests/pair-pt64
+		build/guests/idle-pt64 build/guests/pair-pt64 build/pvisor-template
 	@echo "image: $@"
 	@$(ramdisk) $(cache)/root $(image_tools)/dom0.list $< $@
+build/pvisor-template: FORCE
+	@$(MAKE) -s --no-print-directory template
 bench-images: $(cache)/bench-dom0.cpio $(cache)/count.so
 
 # The disk of `make run`: GRUB with the hypervisor and dom0's kernel, dom0's root, the guest's disk.

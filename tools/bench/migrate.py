@@ -3,14 +3,12 @@
 tools/bench/logged.c works in Debian's Linux as a domU and is the link; tools/bench/dirty-log.c keeps the log from dom0. One CPU does all of
 it, sender and receiver too, so a domain's time at rest has what the tools do in it. Debian's Xen has no shadow paging and refuses.
 """
-from collections import namedtuple
 from statistics import mean
 
 import primitives
-import report
 import systems
+from figures import Figure
 
-Figure = namedtuple("Figure", "what unit limit less_is_better", defaults=(None, True))
 PREFIX = "migrate:"
 RATES = (0, 10)     # MB/s that are written meanwhile
 MEMORY = 512 << 20
@@ -84,29 +82,3 @@ def run(hypervisor, options, wanted, progress, scratch):
         fault = primitives.run(hypervisor, options, ["page_fault"], progress)
         figures["first_write_ratio"] = figures["first_write"] / fault["page_fault"]
     return {PREFIX + name: figure for name, figure in figures.items() if PREFIX + name in wanted}
-
-
-def met(name, value):
-    figure = NAMES[name]
-    return None if figure.limit is None or value is None else value <= figure.limit if figure.less_is_better else value >= figure.limit
-
-
-def goal(figure):
-    return "-" if figure.limit is None else f"{'<=' if figure.less_is_better else '>='} {report.number(figure.limit)}"
-
-
-def cell(hypervisor, value):
-    return "refused" if hypervisor == "Xen" and value is None else report.number(value)
-
-
-def table(found, names):
-    """found: {hypervisor: {benchmark: figure}}."""
-    hypervisors = [h for h in ("ours", "Xen") if h in found]
-    body = [[f"{NAMES[name].what} [{NAMES[name].unit}]", *(cell(h, found[h].get(name)) for h in hypervisors), goal(NAMES[name]),
-             "MISSED" if met(name, found.get("ours", {}).get(name)) is False else ""] for name in names]
-    return report.columns([["", *hypervisors, "goal", ""], *body])
-
-
-def as_json(found, names):
-    return [{"name": name, **NAMES[name]._asdict(), **{h: found[h].get(name) for h in found},
-             "met": met(name, found.get("ours", {}).get(name))} for name in names]

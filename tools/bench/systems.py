@@ -126,7 +126,7 @@ def small_boots(hypervisor, options, wanted, progress, scratch):
 
 # --- Linux ---
 
-def linux(hypervisor, options, scratch, words, devices=(), hypervisor_words=""):
+def linux(hypervisor, options, scratch, words, devices=(), hypervisor_words="", dom0_mib=LINUX_MIB):
     """The command line of a machine with Debian's Linux and tools/bench/work-dom0, without a hypervisor if that is None."""
     words = f"quiet rdinit=/bench {options.linux_words} bench.memory={LINUX_MIB} {words}"
     kernel, initrd = (machine.need(CACHE / name, "make bench-images") for name in ("kernel/vmlinuz", "bench-dom0.cpio"))
@@ -134,7 +134,7 @@ def linux(hypervisor, options, scratch, words, devices=(), hypervisor_words=""):
     if hypervisor.elf is None:
         return machine.machine(options, LINUX_MIB, kernel, f"console=ttyS0 {words}", str(initrd), extra)
     module = f"{kernel} console=hvc0 {words}".replace(",", ",,")
-    return machine.qemu(hypervisor, [module, initrd], MACHINE_MIB, f"{LINUX_MIB}M", options, [*extra, *devices], words=hypervisor_words)
+    return machine.qemu(hypervisor, [module, initrd], MACHINE_MIB, f"{dom0_mib}M", options, [*extra, *devices], words=hypervisor_words)
 
 
 Mark = namedtuple("Mark", "id hypervisor other")
@@ -162,7 +162,7 @@ def converse(command, options, progress):
             yield place, match[1], match[2], match[3].split()
             if match[2] == "end":
                 return
-        elif "panic" in line or line.startswith(("xl:", "libxl:", "work:", "FAIL")):
+        elif "panic" in line or line.startswith(("xl:", "libxl:", "work:", "pvisor-template:", "FAIL")):
             progress(line, keep=True)
     progress("the machine stopped before its end", keep=True)
 
