@@ -524,6 +524,7 @@ class Outside:
 LOADER = TOP / "build/loader/pv-loader-i386"
 LOADER64 = TOP / "build/loader/pv-loader-x86_64"
 SAVE_HELPER = TOP / "build/pvisor-save-helper"
+TEMPLATE = TOP / "build/pvisor-template"
 
 
 def kernel_settings(kernel, form):
