@@ -8,7 +8,7 @@ import rig
 import test_suspend
 from test_suspend import guest          # a fixture
 
-pytestmark = pytest.mark.pvisor_only
+pytestmark = [pytest.mark.pvisor_only, pytest.mark.long]
 TEMPLATE = "/run/guest.template"
 TOOL = f"/run/{rig.TEMPLATE.name}"
 DISK_BYTES = 1 << 20
