@@ -442,35 +442,20 @@ static void a_saved_domain_that_ends_early_is_refused(void **state)
 
 #define ROUNDS 80
 
-static size_t spoilt_size;
-
 /* Where numbers are and not pages, mostly. */
-static size_t some_place(void)
+static size_t some_place(size_t size)
 {
-    size_t front = (size_t)rand() % (rand() % 2 ? 64 : 1200), back = spoilt_size - 1 - (size_t)rand() % 15000;
+    size_t front = (size_t)rand() % (rand() % 2 ? 64 : 1200), back = size - 1 - (size_t)rand() % 15000;
 
-    return rand() % 8 == 0 ? (size_t)rand() % spoilt_size : rand() % 2 ? front : back;
+    return rand() % 8 == 0 ? (size_t)rand() % size : rand() % 2 ? front : back;
 }
 
 static void expect_done_or_refused(int (*run)(const uint8_t *bytes, size_t size), const uint8_t *from, size_t size)
 {
-    uint8_t *bytes = malloc(size);
-    unsigned done = 0, refused = 0;
+    struct ends ends = run_spoilt(run, from, size, some_place, ROUNDS);
 
-    spoilt_size = size;
-    srand(1);
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        int result;
-
-        memcpy(bytes, from, size);
-        spoil(bytes, some_place);
-        result = run(bytes, size);
-        assert_true(result == DONE || result == REFUSED);
-        done += result == DONE;
-        refused += result == REFUSED;
-    }
-    assert_true(done > ROUNDS / 20 && refused > ROUNDS / 5);
-    free(bytes);
+    assert_int_equal(ends.others, 0);
+    assert_true(ends.done > ROUNDS / 20 && ends.refused > ROUNDS / 5);
 }
 
 static int make_and_load(const uint8_t *bytes, size_t size)

@@ -114,6 +114,19 @@ static void read_records(struct template *t, const uint8_t *records)
     t->saved = &reader.saved;
 }
 
+void template_read(const struct template *t, void *to, size_t size, uint64_t at)
+{
+    for (uint8_t *p = to; size;) {
+        ssize_t n = pread(t->fd, p, size, (off_t)at);
+
+        if (n <= 0)
+            fail(n ? errno : EPIPE, "cannot read the template");
+        p += n;
+        at += (size_t)n;
+        size -= (size_t)n;
+    }
+}
+
 /* What follows the pages. */
 static const uint8_t *read_rest(const struct template *t, size_t size)
 {
@@ -121,13 +134,7 @@ static const uint8_t *read_rest(const struct template *t, size_t size)
 
     if (!rest)
         fail(ENOMEM, "no memory for %zu bytes of the template", size);
-    for (size_t at = 0; at < size;) {
-        ssize_t n = pread(t->fd, rest + at, size - at, (off_t)(content_at(&t->head) + at));
-
-        if (n <= 0)
-            fail(n ? errno : EPIPE, "cannot read the template");
-        at += (size_t)n;
-    }
+    template_read(t, rest, size, content_at(&t->head));
     return rest;
 }
 

@@ -56,6 +56,8 @@ struct template {
 
 /* Ends the program if there is anything in the file that a template cannot have. Once in a program's life. */
 void template_open(struct template *t, const char *path);
+/* size bytes at that place of the file; ends the program if they are not there. */
+void template_read(const struct template *t, void *to, size_t size, uint64_t at);
 
 /* Where things are in the file. */
 #define DATA_AT ((uint64_t)PAGE)

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "template.h"
 
@@ -102,19 +101,6 @@ static void populate(void)
 
 /* --- Pages --- */
 
-static void read_pages(uint8_t *to, size_t size, uint64_t at)
-{
-    while (size) {
-        ssize_t n = pread(template->fd, to, size, (off_t)at);
-
-        if (n <= 0)
-            fail(n ? errno : EPIPE, "cannot read the template");
-        to += n;
-        at += (size_t)n;
-        size -= (size_t)n;
-    }
-}
-
 /* Frames of up to RUN pages that are in the file one after the other; done() is given where they are mapped. */
 struct run {
     uint32_t pfn[RUN], frame[RUN];
@@ -129,7 +115,7 @@ static void fill_run(const struct run *r)
 {
     uint8_t *pages = xen_map(r->frame, r->nr, PROT_READ | PROT_WRITE, r->what);
 
-    read_pages(pages, (size_t)r->nr * PAGE, r->at);
+    template_read(template, pages, (size_t)r->nr * PAGE, r->at);
     r->done(r, pages);
 }
 

@@ -109,7 +109,8 @@ static bool has_block(const struct domain *d, mfn_t m) { return slot_of(d, m); }
 
 /* Of a table that has one: its first frame's number, and where it is. */
 static u32 block_number(const struct domain *d, mfn_t m) { return d->arch.mirror[m.v >> 10][m.v & 1023]; }
-static char *block_of(const struct domain *d, mfn_t m) { return mfn_to_virt(mfn_kept(block_number(d, m))); }
+static char *block_at(u32 block) { return mfn_to_virt(mfn_kept(block)); }
+static char *block_of(const struct domain *d, mfn_t m) { return block_at(block_number(d, m)); }
 
 /* A block's note, in the word of its first frame: it permits writes that no report has taken out of the log since. */
 static inline void note_permits(u32 block, bool it_does) { write_once(frame_notes[block], it_does); }
@@ -384,10 +385,13 @@ void mirror_store(struct domain *d, mfn_t m, unsigned level, unsigned idx, u64 e
 
 u64 *mirror_take_leaves(const struct domain *d, mfn_t m)
 {
+    u32 block;
+
     if (fw_type(frame_types[m.v]) != FT_L1 || !has_block(d, m))
         return NULL;
-    note_permits(block_number(d, m), false);
-    return (u64 *)block_of(d, m);
+    block = block_number(d, m);
+    note_permits(block, false);
+    return (u64 *)block_at(block);
 }
 
 /* Of a row's slots from i on. Most are empty, and most lines of them. */
@@ -551,7 +555,7 @@ static always_inline void permit_write(const struct domain *d, mfn_t m, unsigned
 {
     u32 block = block_number(d, m);
 
-    write_once(((u64 *)mfn_to_virt(mfn_kept(block)))[idx], e);
+    write_once(((u64 *)block_at(block))[idx], e);
     note_permits(block, true);
 }
 

@@ -66,8 +66,7 @@ static bool request(struct pci_op *op)
     __atomic_fetch_or(&shared->flags, WE_ASK, __ATOMIC_SEQ_CST);
     send_port(port);
     for (u32 seen = upcall_count; read_once(shared->flags) & WE_ASK; seen = upcall_count)
-        if (read_once(shared->flags) & WE_ASK)
-            wait_event(seen, FOREVER);
+        wait_event(seen, FOREVER);
     *op = shared->op;
     return !op->err;
 }

@@ -88,7 +88,7 @@ proctype cpu(byte c)
         mark(PAGE);
         if
         :: store_twin()
-        :: twin = true;                         //@ mirror.c:permit_write 1 write_once(((u64*)mfn_to_virt(mfn_kept(block)))[idx],e)
+        :: twin = true;                         //@ mirror.c:permit_write 1 write_once(((u64*)block_at(block))[idx],e)
            noted = true
         fi;
         UNLOCK(pt_lock);                        //@ mirror.c:mirror_fault 2 pt_unlock(d)

@@ -87,10 +87,31 @@ int file_of(const uint8_t *bytes, size_t size)
     return fd;
 }
 
-void spoil(uint8_t *bytes, size_t (*where)(void))
+static void spoil(uint8_t *bytes, size_t size, size_t (*where)(size_t size))
 {
     for (unsigned n = 1 + (unsigned)rand() % 3; n--;)
-        bytes[where()] = (uint8_t)(rand() % 3 ? rand() : rand() % 2 ? 0 : 0xff);
+        bytes[where(size)] = (uint8_t)(rand() % 3 ? rand() : rand() % 2 ? 0 : 0xff);
+}
+
+struct ends run_spoilt(int (*run)(const uint8_t *bytes, size_t size), const uint8_t *from, size_t size, size_t (*where)(size_t size),
+                       unsigned times)
+{
+    uint8_t *bytes = malloc(size);
+    struct ends ends = { 0 };
+
+    srand(1);
+    while (times--) {
+        int result;
+
+        memcpy(bytes, from, size);
+        spoil(bytes, size, where);
+        result = run(bytes, size);
+        ends.done += result == DONE;
+        ends.refused += result == REFUSED;
+        ends.others += result != DONE && result != REFUSED;
+    }
+    free(bytes);
+    return ends;
 }
 
 void say(xentoollog_level level, const char *format, ...) { (void)level, (void)format; }

@@ -43,7 +43,9 @@ void forget_domain(void);
 int run_apart(void (*fn)(int argument), int argument);
 /* A file with these bytes, at its beginning. */
 int file_of(const uint8_t *bytes, size_t size);
-/* Some bytes of it change; where() says where. */
-void spoil(uint8_t *bytes, size_t (*where)(void));
+/* How often of so many times run() ends how, with what is at from when some bytes of it have changed; where() says where. */
+struct ends { unsigned done, refused, others; };
+struct ends run_spoilt(int (*run)(const uint8_t *bytes, size_t size), const uint8_t *from, size_t size, size_t (*where)(size_t size),
+                       unsigned times);
 
 #endif
