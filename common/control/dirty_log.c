@@ -48,7 +48,7 @@ static int note_held(struct domain *d)
         if (preempt_needed())
             return -ERESTART_HYPERCALL;
     }
-    return 0;
+    return dirty_log_mark_viewed(d);
 }
 
 static bool is_same(const struct dirty_report *a, const struct dirty_report *b)
@@ -71,7 +71,8 @@ static int begin_report(struct domain *d, const struct dirty_report *r)
     if (log->under_way.op)
         return 0;
     log->under_way = *r;
-    log->granted_at = 0;
+    log->granted_at = log->viewer = 0;
+    log->viewer_at = 0;
     log->at = log->dirty = 0;
     d->arch.log_taken |= r->clean;
     return 0;

@@ -32,6 +32,8 @@ struct dirty_log {
     bool made_first;            /* since before the domain was mirrored: no twin of its is older */
     struct dirty_report under_way;      /* the report that gave way; op 0: none did */
     u32 granted_at;             /* how far it has come: in frames of the grant table, */
+    u32 viewer;                 /* in domains that may have the memory mapped, and in the frames of that one, */
+    u64 viewer_at;
     u64 at, dirty;              /* and in numbers; and what it has found */
     u64 *row[];
 };
@@ -54,6 +56,7 @@ u64 dirty_log_take(struct dirty_log *log, u64 pfn, u64 nr, bool clean);
 int dirty_log_withdraw(struct domain *d);               /* 0, -ERESTART_HYPERCALL, -ENOMEM: it does not hold */
 bool dirty_log_holds(const struct domain *d);           /* the store is still what it needs */
 void dirty_log_mark_vcpus(struct domain *d);            /* what d's vCPUs have registered, which does not run */
+int dirty_log_mark_viewed(struct domain *d);            /* what others' page tables let them write: 0 or -ERESTART_HYPERCALL */
 
 static inline bool dirty_log_is_kept(const struct domain *d) { return read_once(d->arch.logging); }
 

@@ -96,7 +96,7 @@ struct arch_domain {
     u32 mirror_dead;               /* list of mirrors that wait for a flush: pt/mirror.c */
     u32 nr_mirror_dead;            /* since the last flush on their account */
     u64 nr_mirror_frames;          /* of mirrors that are in use */
-    u64 nr_tables;
+    u64 nr_tables, nr_outward;     /* of them, those with FR_OUTWARD (asm/pt.h) */
     struct known_table { mfn_t mfn; const char *page; } known_l1, known_mirrored_l1;    /* pt_in_known_l1(), no_known_table */
     bool names_roots;              /* a level-4 table of its has, or had, an entry for one: mm/isolation.c */
     u64 table_limit;               /* not 0: promotion and demotion do not give way, so there may be no more: pv/format_switch.c */

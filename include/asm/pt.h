@@ -56,7 +56,8 @@
  *        |                                   v
  *        +---- after a flush ---- count 0 <--frame_final_put()-- owner, count of what still uses it
  *
- *   The owner and COUNTED change under the owner's page_lock, with its accounts; ALLOCATED and the count by atomic operations, by anybody.
+ *   The owner and COUNTED change under the owner's page_lock, with its accounts; ALLOCATED and the count by atomic operations, by anybody;
+ *   OUTWARD under the owner's pt_lock, from the first such entry until the frame is a table no more.
  *
  * The type word: what a frame that has an owner is in use as. A type that nobody counts any more stays until the next one takes its place,
  * so that this one flushes what CPUs may still know of it.
@@ -79,6 +80,7 @@
 #define FR_OWNER_SHIFT 32
 #define FR_ALLOCATED   (1UL << 48)
 #define FR_COUNTED     (1UL << 49)
+#define FR_OUTWARD     (1UL << 50)      /* a level-1 table in which an entry was stored by which its domain writes another's memory */
 #define FW_TYPE_SHIFT 29
 static inline enum frame_type fw_type(u32 w) { return (enum frame_type)(w >> FW_TYPE_SHIFT); }
 #define frame_refs  ((u64 *)FRAME_REF_START)

@@ -692,6 +692,58 @@ static void a_way_that_permits_no_writes_is_the_guests(void **state)
         }
 }
 
+/* In domid order: d's own id comes first, whose walk is none. */
+static struct domain *viewer;
+
+struct domain *domain_get_next(u32 domid) { return viewer && domid <= viewer->id ? domain_get_owner(domid <= dom->id ? dom->id : viewer->id) : NULL; }
+
+static void view(mfn_t m, unsigned i, u64 e)
+{
+    pt_lock(viewer);
+    assert_int_equal(pt_update_leaf(viewer, m, i, e, e ? dom : viewer, 0), 0);
+    pt_unlock(viewer);
+    leave_hypervisor();
+}
+
+static mfn_t viewers_table(void)
+{
+    mfn_t m = frames_new(viewer);
+
+    pt_lock(viewer);
+    assert_int_equal(pt_get_table(viewer, m, 1), 0);
+    pt_unlock(viewer);
+    return m;
+}
+
+static void give_up_view(mfn_t m)
+{
+    pt_lock(viewer);
+    assert_int_equal(pt_put_table(viewer, m), 0);
+    pt_unlock(viewer);
+    leave_hypervisor();
+}
+
+static void end_viewer(void)
+{
+    while (pt_relinquish(viewer))
+        ;
+    leave_hypervisor();
+    mirror_free_domain(viewer);
+    viewer = NULL;
+}
+
+/* It maps a page, or lets go of one, and writes to one of those that it has. */
+static void viewer_writes(mfn_t m)
+{
+    unsigned i = (unsigned)random_below(DATA);
+    bool has = load(m, i) & PTE_P;
+
+    if (has)
+        frame_words(data[i])[11]++;
+    if (!random_below(2))
+        view(m, i, has ? 0 : pte_make(data[i], RW));
+}
+
 /* The receiver's copy: of what was reported, once the report has ended. Between two steps of it the guest goes on. */
 static u64 copy[DATA][512];
 
@@ -700,6 +752,7 @@ static void send_round(unsigned give_way, bool guest_runs)
     struct dirty_report r = wanted(true, ROOM);
     int rc;
 
+    r.final = !guest_runs;
     memset(bitmap, 0, sizeof(bitmap));
     do {
         preempt_at(give_way, true);
@@ -728,7 +781,11 @@ static void expect_equal_memory(void)
 
 static void nothing_is_missed(void **state)
 {
+    mfn_t views;
+
     (void)state;
+    viewer = frames_domain(2, fmt->id);
+    views = viewers_table();
     for (unsigned run = 0; run < 100; run++) {
         start_log(run % 7);
         for (unsigned i = 0; i < DATA; i++)
@@ -745,6 +802,7 @@ static void nothing_is_missed(void **state)
                     frame_words(m)[9]++;
                     frame_put_writable(m);
                 }
+                viewer_writes(views);
             }
             send_round((run + round) % 5, true);
         }
@@ -754,6 +812,8 @@ static void nothing_is_missed(void **state)
             ;
         check();
     }
+    give_up_view(views);
+    end_viewer();
 }
 
 /* A report of fewer pages than a word of the log holds leaves the rest in it. */
@@ -918,6 +978,58 @@ struct pci_dev *pci_find_owned(u16 domid)
     static struct pci_dev device;
 
     return has_device && domid == dom->id ? &device : NULL;
+}
+
+/* So many pages are in a report, whose walk gives way at each place. */
+static unsigned reported(bool final)
+{
+    struct dirty_report r = wanted(true, ROOM);
+    int rc;
+
+    r.final = final;
+    do {
+        preempt_at(1, true);
+        rc = make_report(dom, &r);
+    } while (rc == AGAIN);
+    preempt_at(0, false);
+    assert_int_equal(rc, 0);
+    return (unsigned)r.dirty;
+}
+
+/*
+ * The control domain's tools have pages of the domain mapped, and nobody says when they write: while they may, the last report has these, and
+ * so has the first after they gave them up. A page that they only read is in none.
+ */
+static void the_last_report_has_what_is_mapped_by_others(void **state)
+{
+    mfn_t m[2];
+
+    (void)state;
+    viewer = frames_domain(2, fmt->id);
+    for (unsigned i = 0; i < 2; i++)
+        m[i] = viewers_table();
+    view(m[0], 3, pte_make(data[3], RW));       /* before there is a log */
+    view(m[0], 4, pte_make(data[4], RW & ~(u64)PTE_RW));
+    assert_int_equal(viewer->arch.nr_outward, 1);
+    start_log(0);
+    (void)reported(false);
+    view(m[1], 0, pte_make(data[5], RW));
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(reported(false), 0);
+        assert_int_equal(reported(true), 2);
+        assert_true(is_set(3) && is_set(5));
+    }
+    view(m[1], 0, 0);
+    assert_int_equal(reported(false), 1);
+    assert_true(is_set(5));
+    assert_int_equal(reported(true), 1);
+    give_up_view(m[0]);
+    assert_int_equal(reported(true), 1);
+    assert_true(is_set(3));
+    give_up_view(m[1]);
+    assert_int_equal(viewer->arch.nr_outward, 0);
+    assert_int_equal(reported(true), 0);
+    end_viewer();
 }
 
 static void expect_busy(struct dirty_report r) { assert_int_equal(make_report(dom, &r), -EBUSY); }
@@ -1316,6 +1428,7 @@ int main(void)
         IN_ALL(descriptor_tables_are_reported),
         IN_ALL(reports),
         IN_ALL(writes_to_others_frames_mark_nothing),
+        IN_ALL(the_last_report_has_what_is_mapped_by_others),
         IN_ALL(the_last_report_has_what_others_may_write),
         IN_BOTH(an_end_that_gave_way_is_followed_by_a_beginning),
         IN_ALL(a_domain_that_dies_is_not_logged),

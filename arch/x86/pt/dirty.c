@@ -228,3 +228,81 @@ void dirty_log_mark_vcpus(struct domain *d)
     if (d->arch.pirq_eoi_map)
         dirty_log_mark(d, d->arch.pirq_eoi_mfn);
 }
+
+/* --- What others have mapped --- */
+
+/* m: a table of s's with FR_OUTWARD. */
+static void note_viewed(const struct domain *s, mfn_t m, struct domain *d)
+{
+    const struct pt_format *f = s->arch.fmt;
+    unsigned nr = table_checked(f, frame_types[m.v]);
+
+    for (unsigned i = 0; i < nr; i++) {
+        u64 e = pt_load(f, mfn_to_virt(m), i);
+
+        if ((e & (PTE_P | PTE_RW)) == (PTE_P | PTE_RW) && is_own(d, pte_mfn(e)))
+            dirty_log_mark(d, pte_mfn(e));
+    }
+    steps_add(64);
+}
+
+static bool is_outward(const struct domain *s, u64 m)
+{
+    u64 w = read_once(frame_refs[m]);
+
+    return w & FR_OUTWARD && frame_ref_owner(w) == s->id;
+}
+
+/* The last frame of m's region, or before the next such table in it. */
+static u64 pass_over_inward(const struct domain *s, u64 m)
+{
+    u64 last = min(m | 511, nr_frames - 1);
+
+    if (!domain_has_region(s, m))
+        return last;
+    while (m < last && !is_outward(s, m + 1))
+        m++;
+    return m;
+}
+
+/*
+ * s's pt_lock is held. An entry that s has let go of since the beginning, or moved to where the walk has been, is in the log:
+ * put_others_leaf().
+ */
+static int note_viewed_by(const struct domain *s, struct domain *d)
+{
+    u64 *m = &d->arch.log->viewer_at;
+
+    while (s->arch.nr_outward && s->regions && *m < nr_frames) {
+        if (domain_has_region(s, *m) && is_outward(s, *m))
+            note_viewed(s, mfn_kept(*m), d);
+        *m = pass_over_inward(s, *m) + 1;
+        steps_add(8);
+        if (preempt_needed())
+            return -RESTART;
+    }
+    return 0;
+}
+
+int dirty_log_mark_viewed(struct domain *d)
+{
+    struct dirty_log *log = d->arch.log;
+    struct domain *s;
+    int rc = 0;
+
+    while (!rc && (s = domain_get_next(log->viewer)) != NULL) {
+        if (s->id != log->viewer)
+            log->viewer_at = 0;
+        log->viewer = s->id;
+        pt_lock(s);
+        if (s != d)
+            rc = note_viewed_by(s, d);
+        pt_unlock(s);
+        if (!rc) {
+            log->viewer++;
+            log->viewer_at = 0;
+        }
+        domain_put(s);
+    }
+    return rc;
+}

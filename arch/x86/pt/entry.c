@@ -57,8 +57,21 @@ __attribute__((noinline)) void put_others_leaf(struct domain *d, u64 e)
 {
     mfn_t m = pte_mfn(e);
 
-    if (mfn_valid(m))
-        frame_put_foreign(d, m, e & PTE_RW);
+    if (!mfn_valid(m))
+        return;
+    /* Who looks for such entries under the lock finds it, or finds it noted. (And once more when no CPU knows it: frame_put_writable().) */
+    if (e & PTE_RW && unlikely(read_once(nr_dirty_logs)))
+        frame_log_dirty(m);
+    frame_put_foreign(d, m, e & PTE_RW);
+}
+
+/* e, which is about to be stored in table m, maps what is not d's. */
+static __attribute__((noinline)) void note_outward(struct domain *d, mfn_t m, u64 e)
+{
+    if (!(e & PTE_RW) || !mfn_valid(pte_mfn(e)) || read_once(frame_refs[m.v]) & FR_OUTWARD)
+        return;
+    atomic_or(&frame_refs[m.v], FR_OUTWARD);
+    d->arch.nr_outward++;
 }
 
 __attribute__((cold, noinline)) int absent_exposes(struct domain *d, u64 e)
@@ -242,6 +255,8 @@ static always_inline int replace_leaf(struct domain *d, void *p, u64 e, u64 old,
         int rc = get_leaf(d, f, &e, owner);
         if (unlikely(rc))
             return rc;
+        if (unlikely(owner != d))
+            note_outward(d, m, e);
     } else if (l1tf_exposes(d, e)) {
         return absent_exposes(d, e);
     }

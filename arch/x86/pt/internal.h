@@ -84,6 +84,7 @@ int mirror_for_each_noted(struct domain *d, int (*look)(struct domain *d, mfn_t 
 /* --- table.c --- */
 unsigned table_level(u32 w);                                 /* of a frame that is a table, whole or on the way, by its type word */
 unsigned table_progress(const struct pt_format *f, u32 w);   /* how many entries of a partial table hold references */
+unsigned table_checked(const struct pt_format *f, u32 w);    /* of a table, whole or on the way */
 int get_table(struct domain *d, mfn_t m, unsigned level, u32 hv);      /* pt_get_table(); hv: FW_HV or 0 */
 
 /* --- entry.c --- */

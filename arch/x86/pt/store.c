@@ -96,7 +96,7 @@ static int fill_mirror(struct domain *d, mfn_t m)
 {
     const struct pt_format *f = d->arch.fmt;
     u32 w = frame_types[m.v];
-    unsigned level = table_level(w), nr = w & FW_PARTIAL ? table_progress(f, w) : f->level[level].nr_entries;
+    unsigned level = table_level(w), nr = table_checked(f, w);
 
     for (unsigned i = 0; i < nr; i++)
         if (!is_hv_slot(f, level, w, i))

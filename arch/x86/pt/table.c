@@ -31,6 +31,11 @@ unsigned table_progress(const struct pt_format *f, u32 w)
     return n;
 }
 
+unsigned table_checked(const struct pt_format *f, u32 w)
+{
+    return w & FW_PARTIAL ? table_progress(f, w) : f->level[table_level(w)].nr_entries;
+}
+
 static bool give_way(const struct domain *d) { return preempt_needed() && !d->arch.table_limit; }
 
 /* --- Tables on the way --- */
@@ -89,12 +94,20 @@ static void forget_l1(struct domain *d, mfn_t m)
         d->arch.known_mirrored_l1 = no_known_table;
 }
 
+static __attribute__((cold, noinline)) void outward_end(struct domain *d, mfn_t m)
+{
+    atomic_and(&frame_refs[m.v], ~FR_OUTWARD);
+    d->arch.nr_outward--;
+}
+
 /* The type stays, without a count, so that the frame's next use in another type begins with a flush. */
 static void retire(struct domain *d, mfn_t m, unsigned level)
 {
     d->arch.nr_tables--;
     if (d->arch.mirror)
         mirror_free(d, m, level);
+    if (unlikely(read_once(frame_refs[m.v]) & FR_OUTWARD))
+        outward_end(d, m);
     note_stale(&d->arch);
     type_change(m, FW_TYPE(FT_L1 + level - 1));
     log_dirty(d, m);
