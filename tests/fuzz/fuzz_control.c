@@ -11,6 +11,7 @@
 // SOURCES: common/control/memory.c common/control/policy.c common/control/sysctl.c common/control/vcpu.c common/control/vcpu_state.c
 // SOURCES: common/platform/platform.c common/platform/resource.c common/platform/processor.c common/rangeset.c common/domain/rights.c
 // SOURCES: common/platform/microcode.c common/control/pm.c arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c
+// SOURCES: arch/x86/cpu/spec_choose.c
 #include <pvisor/cpu_policy.h>
 #include <pvisor/rangeset.h>
 
@@ -51,6 +52,7 @@ u64 dirty_log_take(struct dirty_log *log, u64 pfn, u64 nr, bool clean) { (void)l
 int dirty_log_withdraw(struct domain *d) { (void)d; return 0; }
 bool dirty_log_holds(const struct domain *d) { (void)d; return false; }
 void dirty_log_mark_vcpus(struct domain *d) { (void)d; }
+int dirty_log_mark_viewed(struct domain *d) { (void)d; return 0; }
 bool gnttab_for_writable(struct domain *d, u32 i, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)i, (void)fn; return false; }
 void evtchn_for_frames(struct domain *d, void (*fn)(struct domain *d, mfn_t m)) { (void)d, (void)fn; }
 u64 domain_nr_gpfns(const struct domain *d) { (void)d; return 0; }
@@ -104,6 +106,7 @@ void tsc_get_info(const struct domain *d, u32 *mode, u64 *elapsed, u32 *khz, u32
     (void)d;
     *mode = *khz = *incarnation = 0, *elapsed = 0;
 }
+bool cpu_is_zen_1(const struct cpu_host *h) { (void)h; return false; }
 u64 tsc_khz(void) { return 2500000; }
 s64 sched_sysctl(struct xen_sysctl_scheduler_op *op) { return op->cmd; }
 s64 sched_domctl(struct domain *d, struct xen_domctl_scheduler_op *op) { (void)d; return op->cmd; }

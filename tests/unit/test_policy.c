@@ -1,6 +1,7 @@
 /* CPU policies: masks against the public header, serialising and setting, refusals, CPUID. */
 // SOURCES: tests/unit/fake/log.c
-// SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c common/lib/xen_version.c common/lib/text.c
+// SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c
+// SOURCES: arch/x86/cpu/spec_choose.c common/lib/xen_version.c common/lib/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,6 +33,7 @@ void guest_log(const char *fmt, ...)
     log_append(fmt, args);
     va_end(args);
 }
+bool cpu_is_zen_1(const struct cpu_host *h) { (void)h; return false; }
 u64 tsc_khz(void) { return 2500000; }
 u64 fpu_xcr0(const struct vcpu *v) { (void)v; return xcr0; }
 
@@ -222,6 +224,24 @@ static void what_a_guest_does_not_miss_is_dropped(void **state)
     assert_false(policy_has(dom.cpuid, X86_FEATURE_DBEXT));
 }
 
+/* Where Xen ran it a guest of an old CPU was told, by a register that the CPU does not have, what the CPU is spared. */
+static void what_xen_has_said_of_an_old_cpu_is_so(void **state)
+{
+    struct xen_msr_entry spared = { .idx = 0x10a, .val = 1UL << 26 | 1UL << 27 | 1UL << 2 };
+    struct xen_msr_entry more = { .idx = 0x10a, .val = 1UL << 26 | 1 };
+    struct xen_cpuid_leaf has = { 7, 0, 0, 0, 0, 1u << 29 };
+    struct cpu_policy_error e;
+
+    (void)state;
+    assert_false(policy_has(dom.cpuid, X86_FEATURE_ARCH_CAPS));
+    assert_int_equal(cpu_policy_set(&dom, &has, 1, &more, 1, &e), -EINVAL);
+    assert_non_null(strstr(log_text, ": RDCL_NO"));
+    assert_int_equal(cpu_policy_set(&dom, &has, 1, &spared, 1, &e), 0);
+    assert_true(policy_has(dom.cpuid, X86_FEATURE_ARCH_CAPS));
+    assert_int_equal(dom.cpuid->arch_caps, 1UL << 26 | 1UL << 27);
+    assert_int_equal(guest_cpuid(&vcpu, 7, 0).d >> 29 & 1, 1);
+}
+
 static void another_vendor_is_refused(void **state)
 {
     struct cpu_policy_error e;
@@ -309,7 +329,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(masks_match_the_public_header), T(default_is_within_max), T(round_trip_changes_nothing),
         T(set_is_checked), T(what_needs_a_feature_goes_with_it), T(features_that_are_missing_are_named),
-        T(all_features_at_once_are_missing), T(what_a_guest_does_not_miss_is_dropped), T(another_vendor_is_refused),
+        T(all_features_at_once_are_missing), T(what_a_guest_does_not_miss_is_dropped), T(what_xen_has_said_of_an_old_cpu_is_so),
+        T(another_vendor_is_refused),
         T(small_guests_have_no_long_mode), T(hypervisor_leaves), T(dynamic_bits), T(only_pv_is_here),
     };
 

@@ -208,6 +208,33 @@ static void what_is_left_open_is_named(void **state)
     }
 }
 
+static void spared_by_age_and_model(void **state)
+{
+    enum { GDS = 1, RFDS = 2, ITS = 4 };
+    static const struct { u8 vendor, model; bool avx2, eibrs; unsigned spared; } cases[] = {
+        { VENDOR_INTEL, 0x1a, false, false, GDS | RFDS | ITS },     /* Nehalem */
+        { VENDOR_INTEL, 0x5e, true, false, RFDS | ITS },            /* Skylake */
+        { VENDOR_INTEL, 0x6a, true, true, RFDS },                   /* Ice Lake */
+        { VENDOR_INTEL, 0x5c, false, false, GDS | ITS },            /* Goldmont */
+        { VENDOR_INTEL, 0x97, true, true, ITS },                    /* Alder Lake */
+        { VENDOR_AMD, 0x01, false, false, 0 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct cpu_host h = { .vendor = cases[i].vendor, .family = 6, .model = cases[i].model };
+        u64 is, expected = (cases[i].spared & GDS ? 1UL << 26 : 0) | (cases[i].spared & RFDS ? 1UL << 27 : 0) |
+                           (cases[i].spared & ITS ? 1UL << 62 : 0);
+
+        if (cases[i].avx2)
+            give(&h, X86_FEATURE_AVX2);
+        if (cases[i].eibrs)
+            give(&h, X86_FEATURE_EIBRS);
+        is = spec_spared(&h);
+        assert_int_equal(is, expected);
+    }
+}
+
 static void locks_have_fences(void **state)
 {
     struct cpu_host h = cpu(VENDOR_OTHER);
@@ -361,6 +388,7 @@ int main(void)
         cmocka_unit_test(histories_and_returns_have_controls),
         cmocka_unit_test(zen_1_has_its_divider_overwritten),
         cmocka_unit_test(what_is_left_open_is_named),
+        cmocka_unit_test(spared_by_age_and_model),
         cmocka_unit_test(locks_have_fences),
         cmocka_unit_test(no_turns_all_off),
         cmocka_unit_test(an_intel_cpu_is_isolated_unless_it_is_spared),

@@ -695,7 +695,10 @@ static void a_way_that_permits_no_writes_is_the_guests(void **state)
 /* In domid order: d's own id comes first, whose walk is none. */
 static struct domain *viewer;
 
-struct domain *domain_get_next(u32 domid) { return viewer && domid <= viewer->id ? domain_get_owner(domid <= dom->id ? dom->id : viewer->id) : NULL; }
+struct domain *domain_get_next(u32 domid)
+{
+    return viewer && domid <= viewer->id ? domain_get_owner(domid <= dom->id ? dom->id : viewer->id) : NULL;
+}
 
 static void view(mfn_t m, unsigned i, u64 e)
 {
@@ -997,8 +1000,8 @@ static unsigned reported(bool final)
 }
 
 /*
- * The control domain's tools have pages of the domain mapped, and nobody says when they write: while they may, the last report has these, and
- * so has the first after they gave them up. A page that they only read is in none.
+ * The control domain's tools have pages of the domain mapped, and nobody says when they write: while they may, the last report has these,
+ * and so has the first after they gave them up. A page that they only read is in none.
  */
 static void the_last_report_has_what_is_mapped_by_others(void **state)
 {

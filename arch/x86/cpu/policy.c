@@ -6,6 +6,7 @@
  * as leaves; policy_update() makes the featureset from them, cuts it to what is allowed, and puts it back.
  */
 #include <asm/features.h>
+#include <asm/spec.h>
 #include <public/cpuid.h>
 #include <public/errno.h>
 #include <public/sysctl.h>
@@ -283,6 +284,24 @@ static void __init hide_leaves(struct cpu_policy *p)
     p->extd[0x21].b = p->extd[0x21].d = 0;
 }
 
+/*
+ * IA32_ARCH_CAPABILITIES where the CPU has none: Xen gives it to guests on all of Intel's, with what such a CPU is spared, and they bring
+ * it with them. By default ours get none.
+ */
+static void __init offer_arch_caps(struct cpu_policy *p, u32 *allowed)
+{
+    u64 spared = spec_spared(&cpu_host);
+
+    if (cpu_host.vendor != VENDOR_INTEL)
+        return;
+    p->basic[0].a = max(p->basic[0].a, 7u);
+    *policy_feature_word(p, FEATURESET_7d0) |= FBIT(ARCH_CAPS);
+    p->arch_caps |= spared;
+    allowed[FEATURESET_7d0] |= FBIT(ARCH_CAPS);
+    allowed[FEATURESET_m10Al] |= (u32)spared;
+    allowed[FEATURESET_m10Ah] |= (u32)(spared >> 32);
+}
+
 static void __init make_pv(struct cpu_policy *p, bool on_request)
 {
     u32 allowed[FEATURESET_WORDS];
@@ -293,6 +312,8 @@ static void __init make_pv(struct cpu_policy *p, bool on_request)
         allowed[w] = (((pv_default_mask[w] | (on_request ? pv_request_mask[w] : 0)) & ~pv_withheld[w])
                       | host_facts[w]);
     p->basic[1].c |= FBIT(HYPERVISOR);
+    if (on_request)
+        offer_arch_caps(p, allowed);
     policy_update(p, allowed);
 }
 

@@ -2,6 +2,8 @@
 #include <asm/features.h>
 #include <asm/spec.h>
 
+#define ARCH_CAPS_BIT(f) (1UL << (X86_FEATURE_##f - FEATURESET_m10Al * 32))
+
 static bool granted(enum spec_wish wish, bool needed) { return wish == SPEC_AUTO ? needed : wish == SPEC_ON; }
 
 /* Is there something in the CPU's buffers for a guest to find that VERW clears, with the microcode that it has? */
@@ -51,6 +53,29 @@ static bool selects_targets(const struct cpu_host *h)
 
     return h->vendor == VENDOR_INTEL && h->family == 6 && is_any_of(h->model, models, ARRAY_SIZE(models)) &&
            feature_in(h->feat, X86_FEATURE_EIBRS) && !feature_in(h->feat, X86_FEATURE_ITS_NO);
+}
+
+/* Intel's list: Atoms from Goldmont on, and what has such cores beside others. */
+static bool shows_registers(const struct cpu_host *h)
+{
+    static const u8 models[] = { 0x5c, 0x5f, 0x7a, 0x86, 0x8a, 0x96, 0x97, 0x9a, 0x9c, 0xb7, 0xba, 0xbe, 0xbf };
+
+    return h->family == 6 && is_any_of(h->model, models, ARRAY_SIZE(models));
+}
+
+u64 spec_spared(const struct cpu_host *h)
+{
+    u64 bits = 0;
+
+    if (h->vendor != VENDOR_INTEL)
+        return 0;
+    if (!feature_in(h->feat, X86_FEATURE_AVX2))
+        bits |= ARCH_CAPS_BIT(GDS_NO);
+    if (!shows_registers(h))
+        bits |= ARCH_CAPS_BIT(RFDS_NO);
+    if (!selects_targets(h))
+        bits |= ARCH_CAPS_BIT(ITS_NO);
+    return bits;
 }
 
 const char *spec_left_open(const struct cpu_host *h, unsigned *next)

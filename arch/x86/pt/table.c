@@ -94,8 +94,10 @@ static void forget_l1(struct domain *d, mfn_t m)
         d->arch.known_mirrored_l1 = no_known_table;
 }
 
-static __attribute__((cold, noinline)) void outward_end(struct domain *d, mfn_t m)
+static void end_outward(struct domain *d, mfn_t m)
 {
+    if (likely(!(read_once(frame_refs[m.v]) & FR_OUTWARD)))
+        return;
     atomic_and(&frame_refs[m.v], ~FR_OUTWARD);
     d->arch.nr_outward--;
 }
@@ -106,8 +108,7 @@ static void retire(struct domain *d, mfn_t m, unsigned level)
     d->arch.nr_tables--;
     if (d->arch.mirror)
         mirror_free(d, m, level);
-    if (unlikely(read_once(frame_refs[m.v]) & FR_OUTWARD))
-        outward_end(d, m);
+    end_outward(d, m);
     note_stale(&d->arch);
     type_change(m, FW_TYPE(FT_L1 + level - 1));
     log_dirty(d, m);

@@ -284,6 +284,7 @@ u64 compat_m2p_l2e(unsigned nth) { return any_u64(0, ~0UL); }
 void compat_m2p_set(u64 m, u64 gpfn) { }
 bool any_ram(void) { return any_bool(); }
 struct domain *domain_get_owner(u32 domid) { return any_bool() ? &dom : any_bool() ? &other : NULL; }
+struct domain *domain_get_next(u32 domid) { return domain_get_owner(domid); }
 void domain_put(struct domain *d) { }
 bool spin_is_held(const spinlock_t *l) { return true; }
 bool rangeset_is_empty(const struct rangeset *r) { return any_bool(); }

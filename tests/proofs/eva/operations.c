@@ -232,6 +232,8 @@ OPERATION(log_report)
     dirty_log_mark_vcpus(&dom);
 }
 
+OPERATION(log_viewed) { (void)dirty_log_mark_viewed(&dom); }
+
 OPERATION(log_marks) { frame_log_dirty(any_frame()); }
 
 /* --- Frames: frame.c --- */
