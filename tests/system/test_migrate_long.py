@@ -75,6 +75,20 @@ def test_under_load(dom0, domu, cpus):
         assert guest.ok("nproc") == str(cpus)
 
 
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_what_has_come_is_verified(dom0, domu, cpus):
+    """By --debug all memory is sent once more while the domain stands still, and the receiver compares: nothing has been missed."""
+    dom0.ok("truncate -s 8M /tmp/disk")
+    guest = domu(vcpus=cpus, disk=["/tmp/disk,raw,xvda,rw"], **NIC).create()
+    for load in (WRITE, CLOCK):
+        guest.ok(load)
+    guest.ok("while ! [ -s /tmp/did.blocks -a -s /tmp/did.clock ]; do sleep 1; done", 90)
+    for _ in range(3):
+        said = dom0.ok("xl -vvv migrate --debug -s '' domu 'xl -vvv migrate-receive' 2>&1", 600)
+        assert "Frames verify" in said and "erify pfn" not in said, said
+        goes_on(guest)
+
+
 # By -e the receiver is gone when the domain has come, so whoever is called so is at it. They are found by a word of their command line.
 MIGRATE = "xl migrate -s '' domu 'xl migrate-receive -e'"
 ENDS = {"receiver": "migrate-receiv[e]", "sender": "migrat[e]"}

@@ -18,9 +18,15 @@ def test_save_and_restore_keep_memory_and_devices(dom0, domu):
     assert dom0.ok("head -c 1999872 /tmp/disk | sha256sum").split() == domain.ok("head -c 1999872 /tmp/data | sha256sum").split()
 
 
-def test_save_with_checkpoint_leaves_the_domain_running(dom0, domu):
+def test_a_checkpoint_leaves_the_domain_running_and_is_restored_paused(dom0, domu):
     domain = disk_domain(dom0, domu)
     domid = domain.domid()
-    dom0.ok("xl save -c domu /tmp/saved; rm /tmp/saved", 120)
+    domain.ok("echo before > /tmp/when")
+    dom0.ok("xl save -c domu /tmp/saved", 120)
     assert domain.domid() == domid
-    assert "still here" in domain.ok("echo still here")
+    domain.ok("echo after > /tmp/when")
+    domain.destroy()
+    dom0.ok("xl restore -p /tmp/saved; rm /tmp/saved", 120)
+    assert domain.state() == "p"
+    dom0.ok("xl unpause domu")
+    assert domain.ok("cat /tmp/when").split()[-1] == "before"
