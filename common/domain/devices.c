@@ -11,6 +11,10 @@
 #include <pvisor/pci.h>
 #include <pvisor/printk.h>
 #include <pvisor/softirq.h>
+#include <pvisor/spinlock.h>
+
+/* No function changes hands, comes or goes but under this lock: what is found of a parent's owner holds until that is acted upon. */
+static spinlock_t lock = SPINLOCK_INIT(RANK_DEVICES);
 
 bool devices_can_be_given(void) { return iommu_on || pci_any_unsafe(); }
 
@@ -71,14 +75,14 @@ static int check_taker(const struct domain *d, const struct pci_dev *dev)
  * only while the other is its own too, or still where everybody's devices are dom0's to manage: the card dom0's or nobody's, the virtual
  * functions nobody's.
  */
-static int check_parent(u16 domid, const struct pci_dev *dev)
+static int check_parent(u16 domid, u32 sbdf, u32 maker)
 {
-    const struct pci_dev *parent = dev->parent == dev->sbdf ? NULL : pci_find(dev->parent);
+    const struct pci_dev *parent = maker == sbdf ? NULL : pci_find(maker);
 
     if (!parent || parent->owner == dom0->id || parent->owner == DOMID_IO || parent->owner == domid)
         return 0;
-    return refuse(-EBUSY, PCI_FMT " cannot be domain %u's: " PCI_FMT ", which makes it, is domain %u's", PCI_ARGS(dev->sbdf), domid,
-                  PCI_ARGS(parent->sbdf), parent->owner);
+    return refuse(-EBUSY, PCI_FMT " cannot be domain %u's: " PCI_FMT ", which makes it, is domain %u's", PCI_ARGS(sbdf), domid,
+                  PCI_ARGS(maker), parent->owner);
 }
 
 static int check_family(u16 domid, const struct pci_dev *dev)
@@ -88,10 +92,18 @@ static int check_family(u16 domid, const struct pci_dev *dev)
     if (others)
         return refuse(-EBUSY, PCI_FMT " cannot be domain %u's: " PCI_FMT ", which it makes, is domain %u's", PCI_ARGS(dev->sbdf), domid,
                       PCI_ARGS(others->sbdf), others->owner);
-    return check_parent(domid, dev);
+    return check_parent(domid, dev->sbdf, dev->parent);
 }
 
-int device_test(u32 sbdf) { return check_device(pci_find(sbdf), sbdf); }
+int device_test(u32 sbdf)
+{
+    int rc;
+
+    spin_lock(&lock);
+    rc = check_device(pci_find(sbdf), sbdf);
+    spin_unlock(&lock);
+    return rc;
+}
 
 /* --- Moves --- */
 
@@ -119,7 +131,8 @@ static void say_what_it_may(const struct domain *d, const struct pci_dev *dev)
         printk(LOG_WARNING PCI_FMT ": domain %u can raise any interrupt with it: interrupts are not remapped\n", PCI_ARGS(sbdf), d->id);
 }
 
-int device_assign(struct domain *d, u32 sbdf)
+/* The lock is held. */
+static int assign(struct domain *d, u32 sbdf)
 {
     struct pci_dev *dev = pci_find(sbdf);
     int rc = check_device(dev, sbdf), space = SPACE_NOBODY;
@@ -144,6 +157,16 @@ int device_assign(struct domain *d, u32 sbdf)
     return 0;
 }
 
+int device_assign(struct domain *d, u32 sbdf)
+{
+    int rc;
+
+    spin_lock(&lock);
+    rc = assign(d, sbdf);
+    spin_unlock(&lock);
+    return rc;
+}
+
 /* It writes to no memory any more, which matters where no IOMMU keeps it from what was d's, and no interrupt of it comes to d. */
 static void take_back(struct domain *d, struct pci_dev *dev)
 {
@@ -157,7 +180,8 @@ static void take_back(struct domain *d, struct pci_dev *dev)
     pirq_unmap_device(d, dev->sbdf);
 }
 
-int device_deassign(struct domain *d, u32 sbdf)
+/* The lock is held. */
+static int deassign(struct domain *d, u32 sbdf)
 {
     struct pci_dev *dev = pci_find(sbdf);
     int rc;
@@ -170,18 +194,85 @@ int device_deassign(struct domain *d, u32 sbdf)
         take_back(d, dev);
         return 0;
     }
-    rc = check_parent(dom0->id, dev);
+    rc = check_parent(dom0->id, sbdf, dev->parent);
     return rc ? rc : hand_over(dev, SPACE_DOM0, dom0->id);
+}
+
+int device_deassign(struct domain *d, u32 sbdf)
+{
+    int rc;
+
+    spin_lock(&lock);
+    rc = deassign(d, sbdf);
+    spin_unlock(&lock);
+    return rc;
+}
+
+static bool take_one_back(struct domain *d)
+{
+    struct pci_dev *dev;
+
+    spin_lock(&lock);
+    dev = pci_find_owned(d->id);
+    if (dev)
+        take_back(d, dev);
+    spin_unlock(&lock);
+    return dev;
 }
 
 int devices_release(struct domain *d)
 {
-    struct pci_dev *dev;
-
-    while ((dev = pci_find_owned(d->id)) != NULL) {
-        take_back(d, dev);
+    while (take_one_back(d))
         if (preempt_needed())
             return -ERESTART_HYPERCALL;
-    }
     return dma_space_drop(d);
+}
+
+/* --- What dom0 finds and loses --- */
+
+/* It reaches nothing, and has no messages. Without memory for that it is not there at all. */
+static int keep_from_dom0(struct pci_dev *dev)
+{
+    int rc = hand_over(dev, SPACE_NOBODY, DOMID_IO);
+
+    pirq_unmap_device(dom0, dev->sbdf);
+    if (rc)
+        (void)pci_remove_device(dev->sbdf);
+    else
+        printk(LOG_WARNING PCI_FMT " is nobody's: dom0 can use it after 'xl pci-assignable-remove'\n", PCI_ARGS(dev->sbdf));
+    return rc;
+}
+
+/* The lock is held. What another has already stays as it is, and so does what it is. */
+static int found(u32 sbdf, u32 parent)
+{
+    struct pci_dev *dev = pci_find(sbdf);
+    bool is_new = !dev || dev->owner == dom0->id;
+    int rc = pci_add_device(sbdf, parent, is_new && check_parent(dom0->id, sbdf, parent));
+
+    dev = pci_find(sbdf);
+    return rc || !is_new || dev->owner == dom0->id ? rc : keep_from_dom0(dev);
+}
+
+int device_found(u32 sbdf, u32 parent)
+{
+    int rc;
+
+    spin_lock(&lock);
+    rc = found(sbdf, parent);
+    spin_unlock(&lock);
+    return rc;
+}
+
+/* First it is gone, so that no message of it is mapped any more. */
+int device_lost(u32 sbdf)
+{
+    int rc;
+
+    spin_lock(&lock);
+    rc = pci_remove_device(sbdf);
+    if (!rc)
+        pirq_unmap_device(dom0, sbdf);
+    spin_unlock(&lock);
+    return rc;
 }

@@ -146,9 +146,31 @@ static u32 kind_of(const struct pci_dev *dev)
     return dev->parents_sriov ? pci_read(dev->parent, dev->parents_sriov + SRIOV_DEVICE, 2) << 16 | (id & 0xffff) : id;
 }
 
-static bool answers(u32 sbdf, u32 parent)
+static bool makes_any(u32 sbdf)
 {
-    return parent == sbdf ? pci_read(sbdf, PCI_VENDOR_ID, 2) != 0xffff : pci_find(parent) && pci_read(sbdf, PCI_CLASS_REVISION, 4) != ~0u;
+    struct pci_dev *dev;
+    bool found = false;
+
+    spin_lock(&list_lock);
+    list_for_each(dev, &pci_devices, link)
+        found = found || is_virtual_of(dev, sbdf);
+    spin_unlock(&list_lock);
+    return found;
+}
+
+/* Families have two generations, so that who looks at a function's parent has seen all that can take it away. */
+static int check_claim(u32 sbdf, u32 parent)
+{
+    const struct pci_dev *maker = pci_find(parent);
+
+    if (parent == sbdf)
+        return pci_read(sbdf, PCI_VENDOR_ID, 2) != 0xffff ? 0 : -ENODEV;
+    if (!maker || pci_read(sbdf, PCI_CLASS_REVISION, 4) == ~0u)
+        return -ENODEV;
+    if (maker->parent != parent || makes_any(sbdf))
+        return refuse(-EINVAL, PCI_FMT " cannot be made by " PCI_FMT ": that one is made itself, or this one makes others", PCI_ARGS(sbdf),
+                      PCI_ARGS(parent));
+    return 0;
 }
 
 static void read_identity(struct pci_dev *dev, u32 parent)
@@ -169,20 +191,25 @@ static void read_identity(struct pci_dev *dev, u32 parent)
 }
 
 /* What a function is must not change while that is built upon; and one that is another's, or off, says what it likes. */
-static bool is_settled(const struct pci_dev *dev) { return !dev->gone && (read_once(dev->owner) || dev->nr_msi || dev->nr_msix); }
+static bool is_settled(const struct pci_dev *dev) { return read_once(dev->owner) || dev->nr_msi || dev->nr_msix; }
 
-int pci_add_device(u32 sbdf, u32 parent)
+int pci_add_device(u32 sbdf, u32 parent, bool nobodys)
 {
-    struct pci_dev *dev;
+    struct pci_dev *dev = pci_find(sbdf);
+    int rc;
 
     pci_map_bus(sbdf);
-    if (!pci_find(sbdf) && !answers(sbdf, parent))
-        return -ENODEV;
+    if (dev && is_settled(dev))
+        return dev->parent == parent ? 0 : refuse(-EBUSY, PCI_FMT " is in use, and has another parent", PCI_ARGS(sbdf));
+    rc = check_claim(sbdf, parent);
+    if (rc)
+        return rc;
     dev = entry_of(sbdf);
     if (!dev)
         return -ENOMEM;
-    if (!is_settled(dev))
-        read_identity(dev, parent);
+    read_identity(dev, parent);
+    if (nobodys)
+        write_once(dev->owner, DOMID_IO);
     write_once(dev->gone, false);
     return 0;
 }
@@ -191,16 +218,17 @@ int pci_remove_device(u32 sbdf)
 {
     struct pci_dev *dev = pci_find(sbdf);
 
-    if (dev && read_once(dev->owner))
-        return refuse(-EBUSY, PCI_FMT " is not dom0's: take it back first", PCI_ARGS(sbdf));
-    if (dev && !dev->nr_msi && !dev->nr_msix)
-        write_once(dev->gone, true);
-    return dev ? 0 : -ENODEV;
+    if (!dev)
+        return -ENODEV;
+    if (dev->owner && dev->owner != DOMID_IO)
+        return refuse(-EBUSY, PCI_FMT " is domain %u's: take it back first", PCI_ARGS(sbdf), dev->owner);
+    write_once(dev->gone, true);
+    return 0;
 }
 
 static unsigned scan_function(u32 sbdf)
 {
-    if (pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff || pci_add_device(sbdf, sbdf))
+    if (pci_read(sbdf, PCI_VENDOR_ID, 2) == 0xffff || pci_add_device(sbdf, sbdf, false))
         return 0;
     if (pci_is_hidden(sbdf))
         printk("PCI " PCI_FMT " is hidden from dom0\n", PCI_ARGS(sbdf));

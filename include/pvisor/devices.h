@@ -1,6 +1,7 @@
 /*
  * PCI functions that are given to domains. A function works for one domain at a time, whose frames it reaches and whose pirqs it may have:
- * dom0 from the start, another, or nobody, in whose hands it is between two domains and reaches nothing. All under the control lock.
+ * dom0 from the start, another, or nobody, in whose hands it is between two domains and reaches nothing. A lock of its own makes one step of
+ * the looks at owners and what is done then; all but device_found() and device_lost() are called under the control lock, too.
  */
 #ifndef PVISOR_DEVICES_H
 #define PVISOR_DEVICES_H
@@ -24,6 +25,13 @@ int device_assign(struct domain *d, u32 sbdf);
 /* From d to nobody, or, d NULL, from nobody back to dom0. -ENODEV: it is not d's; of dom0's it is no error that nobody had it. -EBUSY: it
  * is a virtual function of what is not dom0's now, nor nobody's. */
 int device_deassign(struct domain *d, u32 sbdf);
+/*
+ * dom0 has found a function: pci_add_device() says what may be wrong. It is dom0's then; but nobody's, with a line in the log, if it was so
+ * when dom0 lost it, or if its parent is not dom0's now, nor nobody's: device_deassign() gives it to dom0.
+ */
+int device_found(u32 sbdf, u32 parent);
+/* dom0 has lost one, whose messages it has no more. -ENODEV; -EBUSY: it is a domU's. What was nobody's is so when it comes again. */
+int device_lost(u32 sbdf);
 /* All of a dying domain's, and what they reach. 0 or -ERESTART_HYPERCALL. */
 int devices_release(struct domain *d);
 

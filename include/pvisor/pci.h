@@ -44,7 +44,7 @@ struct pci_dev {
     u32 class_code;         /* 24 bits */
     u8 header_type;
     bool hidden;            /* physdev_dom0_hide=: absent for dom0 */
-    u16 owner;              /* the domain whose interrupts and memory it uses: dom0, another, or DOMID_IO: nobody, under the control lock */
+    u16 owner;              /* the domain whose interrupts and memory it uses: dom0, another, or DOMID_IO: nobody (pvisor/devices.h) */
     bool gone;              /* dom0 lost it; pci_find()'s callers hold nothing, so the entry stays, for the next that comes there */
     bool apart;             /* an IOMMU has moved it, and it is not back in dom0's space: it can be moved whatever it says of itself now */
     bool named_by_bridge;   /* on an old bus behind a bridge: requests have names of the bridge's choice, on the same bus */
@@ -80,11 +80,13 @@ struct pci_dev *pci_find_others_virtual(u32 parent, u16 domid);
 bool pci_is_unsafe(u32 sbdf);
 bool pci_any_unsafe(void);
 /*
- * dom0 found (or lost) a device: -ENODEV if nothing answers there, -ENOMEM; -EBUSY: it is another's. Repeated adding is no error, and has
- * the function asked again what it is, if it is dom0's and has no messages: in another's hands it may say anything.
- * parent: of a virtual function the one that makes it, else sbdf.
+ * There is a function: -ENODEV if nothing answers, -ENOMEM. Repeated adding is no error, and has the function asked again what it is, if it
+ * is dom0's and has no messages: in another's hands it may say anything.
+ * parent: of a virtual function the one that makes it, else sbdf; -ENODEV: there is no such; -EINVAL: that one is made itself, or makes
+ * others; -EBUSY: it is another's, or has messages, and had another parent. nobodys: it is to be nobody's, unless it is another's.
  */
-int pci_add_device(u32 sbdf, u32 parent);
+int pci_add_device(u32 sbdf, u32 parent, bool nobodys);
+/* It is not there any more. What was nobody's is so when it is added again. -ENODEV; -EBUSY: it is a domU's. */
 int pci_remove_device(u32 sbdf);
 /* For XEN_SYSCTL_pcitopoinfo and the debug key 'Q'. */
 extern struct list pci_devices;

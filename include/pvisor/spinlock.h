@@ -14,6 +14,7 @@ enum lock_rank {
     RANK_CONTROL,      /* one control call (domctl, sysctl) at a time */
     RANK_DOMAIN,       /* a domain's life cycle: vCPU table, shutdown, pause */
     RANK_DOMLIST,      /* the list and hash of domains */
+    RANK_DEVICES,      /* whose PCI functions are */
     RANK_PIRQ,         /* a domain's pirq table */
     RANK_PCI,          /* PCI devices and configuration space */
     RANK_PT,           /* one domain's page-table updates */

@@ -216,6 +216,24 @@ TEST(devices_that_were_reset)
     CHECK_EQ(physdev_op(PHYSDEVOP_pci_device_reset, &reset), -ENODEV);
 }
 
+/* Of the host bridge, which is nobody's virtual function. */
+TEST(parents_of_devices)
+{
+    struct physdev_pci_device_add add = { .flags = XEN_PCI_DEV_VIRTFN };
+    struct physdev_manage_pci_ext old = { .is_virtfn = 1 };
+
+    if (!is_dom0())
+        SKIP("dom0 has the devices");
+    CHECK_SAYS(EINVAL, "0000:00:00.0 that makes itself", physdev_op(PHYSDEVOP_pci_device_add, &add));
+    CHECK_SAYS(EINVAL, "0000:00:00.0 that makes itself", physdev_op(PHYSDEVOP_manage_pci_add_ext, &old));
+    add.physfn.bus = old.physfn.bus = 0xfe;     /* where nothing is */
+    CHECK_EQ(physdev_op(PHYSDEVOP_pci_device_add, &add), -ENODEV);
+    CHECK_EQ(physdev_op(PHYSDEVOP_manage_pci_add_ext, &old), -ENODEV);
+    add.flags = old.is_virtfn = 0;
+    CHECK_OK(physdev_op(PHYSDEVOP_pci_device_add, &add));
+    CHECK_OK(physdev_op(PHYSDEVOP_manage_pci_add_ext, &old));
+}
+
 TEST(no_memory_low_enough)
 {
     word extent = spare_pfn(0);

@@ -17,6 +17,7 @@
 #include <pvisor/lib.h>
 #include <pvisor/pci.h>
 #include <pvisor/printk.h>
+#include <pvisor/spinlock.h>
 #include "fake/log.h"
 
 void abort(void) noreturn_fn;
@@ -87,6 +88,10 @@ struct pci_dev *pci_find_others_virtual(u32 parent, u16 domid)
     return parent == CARD && devs[3].owner != domid && devs[3].owner != DOMID_IO ? &devs[3] : NULL;
 }
 
+int pci_add_device(u32 sbdf, u32 parent, bool nobodys) { return (void)sbdf, (void)parent, (void)nobodys, -ENODEV; }
+int pci_remove_device(u32 sbdf) { return (void)sbdf, -ENODEV; }
+void spin_lock(spinlock_t *l) { (void)l; }
+void spin_unlock(spinlock_t *l) { (void)l; }
 bool pci_is_unsafe(u32 sbdf) { return unsafe && sbdf == unsafe; }
 bool pci_any_unsafe(void) { return unsafe; }
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes) { return (void)sbdf, (void)bytes, reg == PCI_COMMAND ? command : 0; }

@@ -60,7 +60,7 @@ char *strchr(const char *s, int c) { return *s == c ? (char *)s : NULL; }
 
 static const struct pci_dev *add(u32 sbdf)
 {
-    assert_int_equal(pci_add_device(sbdf, sbdf), 0);
+    assert_int_equal(pci_add_device(sbdf, sbdf, false), 0);
     return pci_find(sbdf);
 }
 
@@ -109,7 +109,7 @@ static void what_is_not_there_is_not_added(void **state)
 {
     (void)state;
     absent = true;
-    assert_int_equal(pci_add_device(PCI_SBDF(0, 5, 0), PCI_SBDF(0, 5, 0)), -ENODEV);
+    assert_int_equal(pci_add_device(PCI_SBDF(0, 5, 0), PCI_SBDF(0, 5, 0), false), -ENODEV);
     absent = false;
 }
 
@@ -122,11 +122,11 @@ static void a_virtual_function_is_known_by_its_parent(void **state)
     express = true;
     add(CARD);
     switched_on = false;
-    assert_int_equal(pci_add_device(VIRTUAL, CARD), -ENODEV);
+    assert_int_equal(pci_add_device(VIRTUAL, CARD, false), -ENODEV);
     switched_on = true;
-    assert_int_equal(pci_add_device(VIRTUAL, VIRTUAL), -ENODEV);
-    assert_int_equal(pci_add_device(VIRTUAL, PCI_SBDF(0, 3, 0)), -ENODEV);
-    assert_int_equal(pci_add_device(VIRTUAL, CARD), 0);
+    assert_int_equal(pci_add_device(VIRTUAL, VIRTUAL, false), -ENODEV);
+    assert_int_equal(pci_add_device(VIRTUAL, PCI_SBDF(0, 3, 0), false), -ENODEV);
+    assert_int_equal(pci_add_device(VIRTUAL, CARD, false), 0);
     dev = pci_find(VIRTUAL);
     assert_int_equal(dev->parent, CARD);
     assert_int_equal(dev->vendor, 0x8086);
@@ -134,6 +134,60 @@ static void a_virtual_function_is_known_by_its_parent(void **state)
     assert_int_equal(dev->class_code, 0x020000);
     assert_int_equal(pci_remove_device(VIRTUAL), 0);
     assert_null(pci_find(VIRTUAL));
+}
+
+/* Whoever looks at a function's parent has seen all that can take it away. And what is dom0's may not be said to be another's anew. */
+static void families_have_two_generations(void **state)
+{
+    const u32 child = PCI_SBDF(0, 2, 0x11 << 3), second = PCI_SBDF(0, 2, 4 << 3);
+    struct pci_dev *dev;
+
+    (void)state;
+    switched_on = true;
+    add(CARD);
+    add(second);
+    assert_int_equal(pci_add_device(VIRTUAL, CARD, false), 0);
+    assert_int_equal(pci_add_device(child, VIRTUAL, false), -EINVAL);
+    assert_null(pci_find(child));
+    assert_int_equal(pci_add_device(CARD, second, false), -EINVAL);
+    assert_int_equal(pci_find(CARD)->parent, CARD);
+    dev = pci_find(VIRTUAL);
+    assert_int_equal(pci_add_device(VIRTUAL, VIRTUAL, false), -ENODEV);
+    assert_int_equal(pci_add_device(VIRTUAL, PCI_SBDF(0, 3, 0), false), -ENODEV);
+    assert_int_equal(dev->parent, CARD);
+    dev->owner = 7;
+    assert_int_equal(pci_add_device(VIRTUAL, second, false), -EBUSY);
+    assert_int_equal(dev->parent, CARD);
+    dev->owner = 0;
+    assert_int_equal(pci_add_device(VIRTUAL, second, false), 0);
+    assert_int_equal(dev->parent, second);
+    assert_int_equal(pci_remove_device(VIRTUAL), 0);
+    assert_int_equal(pci_remove_device(second), 0);
+}
+
+/* Another card is in the slot, and the domain that had the one before may have told it what to do. */
+static void what_was_nobodys_is_asked_again_and_nobodys(void **state)
+{
+    struct pci_dev *dev;
+
+    (void)state;
+    express = true;
+    add(CARD);
+    dev = pci_find(CARD);
+    dev->owner = 7;
+    assert_int_equal(pci_remove_device(CARD), -EBUSY);
+    dev->owner = DOMID_IO;
+    assert_int_equal(pci_remove_device(CARD), 0);
+    assert_null(pci_find(CARD));
+    express = false;
+    assert_ptr_equal(add(CARD), dev);
+    assert_int_equal(dev->owner, DOMID_IO);
+    assert_true(dev->named_by_bridge);
+    dev->owner = 0;
+    express = true;
+    assert_int_equal(pci_add_device(CARD, CARD, true), 0);
+    assert_int_equal(dev->owner, DOMID_IO);
+    dev->owner = 0;
 }
 
 static void whose_the_virtual_functions_of_a_card_are(void **state)
@@ -144,7 +198,7 @@ static void whose_the_virtual_functions_of_a_card_are(void **state)
     switched_on = true;
     add(CARD);
     assert_null(pci_find_others_virtual(CARD, 7));
-    assert_int_equal(pci_add_device(VIRTUAL, CARD), 0);
+    assert_int_equal(pci_add_device(VIRTUAL, CARD, false), 0);
     dev = pci_find(VIRTUAL);
     assert_ptr_equal(pci_find_others_virtual(CARD, 7), dev);
     assert_null(pci_find_others_virtual(CARD, 0));
@@ -161,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_others_have_is_not_asked_again), cmocka_unit_test(what_is_dom0s_is_asked_again),
         cmocka_unit_test(what_is_not_there_is_not_added), cmocka_unit_test(a_virtual_function_is_known_by_its_parent),
+        cmocka_unit_test(families_have_two_generations), cmocka_unit_test(what_was_nobodys_is_asked_again_and_nobodys),
         cmocka_unit_test(whose_the_virtual_functions_of_a_card_are),
     };
 

@@ -4,6 +4,7 @@
 #include <public/errno.h>
 #include <public/physdev.h>
 #include <pvisor/acpi.h>
+#include <pvisor/devices.h>
 #include <pvisor/domain.h>
 #include <pvisor/evtchn.h>
 #include <pvisor/guest.h>
@@ -264,21 +265,35 @@ static int msix_owner(u32 sbdf)
     return dev && dev->msix_cap ? 0 : -ENODEV;
 }
 
-static int add_plain(u32 sbdf) { return pci_add_device(sbdf, sbdf); }
+static int add_plain(u32 sbdf) { return device_found(sbdf, sbdf); }
+
+static int add_any(u32 sbdf, bool is_virtual, u32 maker)
+{
+    if (is_virtual && maker == sbdf)
+        return refuse(-EINVAL, "a virtual function " PCI_FMT " that makes itself", PCI_ARGS(sbdf));
+    return device_found(sbdf, is_virtual ? maker : sbdf);
+}
 
 static s64 op_pci_add(struct domain *, gva_t arg)
 {
     struct physdev_pci_device_add add;
-    u32 sbdf;
 
     READ(arg, add);
-    sbdf = PCI_SBDF(add.seg, add.bus, add.devfn);
-    return pci_add_device(sbdf, add.flags & XEN_PCI_DEV_VIRTFN ? PCI_SBDF(add.seg, add.physfn.bus, add.physfn.devfn) : sbdf);
+    return add_any(PCI_SBDF(add.seg, add.bus, add.devfn), add.flags & XEN_PCI_DEV_VIRTFN,
+                   PCI_SBDF(add.seg, add.physfn.bus, add.physfn.devfn));
 }
 
-static s64 op_pci_remove(struct domain *, gva_t arg) { return for_device(arg, true, pci_remove_device); }
+static s64 op_manage_pci_add_ext(struct domain *, gva_t arg)
+{
+    struct physdev_manage_pci_ext add;
+
+    READ(arg, add);
+    return add_any(PCI_SBDF(0, add.bus, add.devfn), add.is_virtfn, PCI_SBDF(0, add.physfn.bus, add.physfn.devfn));
+}
+
+static s64 op_pci_remove(struct domain *, gva_t arg) { return for_device(arg, true, device_lost); }
 static s64 op_manage_pci_add(struct domain *, gva_t arg) { return for_device(arg, false, add_plain); }
-static s64 op_manage_pci_remove(struct domain *, gva_t arg) { return for_device(arg, false, pci_remove_device); }
+static s64 op_manage_pci_remove(struct domain *, gva_t arg) { return for_device(arg, false, device_lost); }
 static s64 op_restore_msi(struct domain *, gva_t arg) { return for_device(arg, false, msi_restore); }
 static s64 op_restore_msi_ext(struct domain *, gva_t arg) { return for_device(arg, true, msi_restore); }
 static s64 op_msix_owner(struct domain *, gva_t arg) { return for_device(arg, true, msix_owner); }
@@ -341,7 +356,7 @@ static const struct physdev_command {
     [PHYSDEVOP_manage_pci_remove] = { op_manage_pci_remove, true, false },
     [PHYSDEVOP_pirq_eoi_gmfn_v1] = { op_eoi_gmfn_v1, false, false },
     [PHYSDEVOP_restore_msi] = { op_restore_msi, true, false },
-    [PHYSDEVOP_manage_pci_add_ext] = { op_manage_pci_add, true, false },
+    [PHYSDEVOP_manage_pci_add_ext] = { op_manage_pci_add_ext, true, false },
     [PHYSDEVOP_setup_gsi] = { op_setup_gsi, true, false },
     [PHYSDEVOP_get_free_pirq] = { op_get_free_pirq, true, false },
     [PHYSDEVOP_pci_mmcfg_reserved] = { op_mmcfg_reserved, true, false },
