@@ -22,23 +22,30 @@ def devices(disk):
             "-netdev", "user,id=old", "-device", "e1000,netdev=old,addr=0x13"]
 
 
-def start(iommu, disk, cmdline):
+def start(iommu, disk, cmdline, release=rig.DEBIAN12):
     unit = ["-device", DEVICES[iommu]] if iommu else []
     disk.write_bytes(bytes(range(256)) * (DISK_BYTES // 256))
-    return rig.Machine(name=f"passthrough-{iommu}", cmdline=cmdline, extra=unit + devices(disk), nic=None,
-                       dom0_args=f"xen-pciback.hide=(0000:{CARD})(0000:{DISK})")
+    return rig.Machine(name=f"passthrough-{iommu}-{release.xen}", cmdline=f"xen-version={release.xen} {cmdline}", extra=unit + devices(disk),
+                       nic=None, dom0_args=f"xen-pciback.hide=(0000:{CARD})(0000:{DISK})", release=release)
 
 
 def domain(vm, name, functions):
     return rig.Domain(vm, name, memory=256, pci=functions, extra=WORDS)
 
 
-@pytest.fixture(scope="module", params=DEVICES)
+# With Debian 12 in dom0 and the domUs, and, by name, with Debian 13: xl of 4.20, and Linux 6.12.
+MACHINES = [pytest.param((iommu, rig.DEBIAN12), id=iommu) for iommu in DEVICES]
+MACHINES.append(pytest.param(("intel-iommu", rig.DEBIAN13), id="debian13", marks=pytest.mark.long))
+
+
+@pytest.fixture(scope="module", params=MACHINES)
 def machine(request, tmp_path_factory):
+    iommu, release = request.param
+    rig.build_images(*(path.relative_to(rig.CACHE) for path in (release.dom0, release.domu)))
     disk = tmp_path_factory.mktemp("passthrough") / "disk"
-    with start(request.param, disk, "") as vm:
+    with start(iommu, disk, "", release) as vm:
         vm.wait_for_dom0()
-        vm.iommu, vm.disk = request.param, disk
+        vm.iommu, vm.disk = iommu, disk
         yield vm
 
 
