@@ -2,7 +2,7 @@
 // SOURCES: arch/x86/pt/dma.c
 // SOURCES: tests/unit/fake/machine.c tests/unit/fake/frames.c common/abi.c arch/x86/mm/heap.c
 // SOURCES: arch/x86/mm/frames.c arch/x86/pt/frame.c arch/x86/pt/format.c arch/x86/pt/table.c arch/x86/pt/entry.c arch/x86/pt/walk.c
-// SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c
+// SOURCES: arch/x86/pt/quick.c arch/x86/pt/mirror.c arch/x86/pt/grant.c
 // SOURCES: tests/unit/fake/invariant.c tests/unit/fake/clause.c arch/x86/pt/invariant.c arch/x86/pt/mirror_invariant.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,9 @@
 
 #include <asm/dma.h>
 #include <public/errno.h>
+#include <public/grant_table.h>
+#include <pvisor/frame.h>
+#include <pvisor/gnttab.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/lib.h>
 #include "fake/fake.h"
@@ -159,6 +162,64 @@ static void as_many_as_units_tell_apart(void **state)
     assert_int_equal(dma_space_drop(&third), 0);
 }
 
+/* An entry of domain 1's, by a grant whose references are taken: true if it is there. */
+static bool map_granted(mfn_t l1, unsigned n, mfn_t m, u32 flags)
+{
+    struct pv_grant_walk walk = { .region = ~0UL, .pte_flags = PTE_P | PTE_US };
+    int status;
+
+    pt_lock(dom);
+    status = pv_grant_map(&walk, mfn_to_maddr(l1).v + 8 * n, m, flags | GNTMAP_contains_pte);
+    pt_unlock(dom);
+    return status == GNTST_okay && pte_mfn(frame_words(l1)[n]).v == m.v;
+}
+
+/* Both have devices: the mapper's reach neither frame, for which it has entries; the granter's what they reached before. */
+static void what_is_granted_stays_its_owners(void **state)
+{
+    mfn_t l1 = frames_new(dom);
+
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    assert_int_equal(pt_get_table(dom, l1, 1), 0);
+    assert_int_equal(frame_get_writable(writable, other), 0);
+    assert_true(frame_get(unused, other));
+    assert_true(map_granted(l1, 0, writable, 0) && map_granted(l1, 1, unused, GNTMAP_readonly));
+    frames_look_devices(ARENA_FIRST, ARENA_END);
+    assert_false(iommu_reaches(SPACE_FIRST_DOMU, writable.v) || iommu_reaches(SPACE_FIRST_DOMU, unused.v));
+    assert_true(reached(writable) && !reached(unused));
+    frame_put_writable(writable);               /* the granter's own use of it ends, the grant's holds its type */
+    assert_int_not_equal(pt_get_table(other, writable, 1), 0);
+    assert_true(reached(writable));
+    assert_int_equal(pt_put_table(dom, l1), 0);
+    leave_hypervisor();
+    assert_int_equal(pt_get_table(other, writable, 1), 0);
+    assert_false(reached(writable));
+}
+
+/* Until the last mapping by a grant ends a frame that was given up is its owner's; then it is out of reach before the heap has it. */
+static void what_is_given_up_is_out_of_reach_before_another_gets_it(void **state)
+{
+    u64 in_heap;
+
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    frame_put_writable(writable);
+    assert_int_equal(frame_get_writable(writable, other), 0);   /* by a grant */
+    assert_true(domain_release_frame(other, writable));         /* decrease_reservation */
+    assert_true(reached(writable));
+    assert_int_equal(frame_get_writable(unused, other), 0);
+    frame_put_writable(unused);
+    assert_true(reached(unused) && domain_withdraw_frame(other, unused));   /* exchange */
+    in_heap = heap_free_frames();
+    domain_free_withdrawn(other, unused);
+    frame_put_writable(writable);
+    assert_false(reached(writable) || reached(unused));
+    assert_int_equal(heap_free_frames(), in_heap);
+    leave_hypervisor();
+    assert_int_equal(heap_free_frames(), in_heap + 2);
+}
+
 static unsigned guest_lines;
 void guest_log(const char *fmt, ...) { guest_lines += fmt != NULL; }
 
@@ -186,6 +247,8 @@ int main(void)
         cmocka_unit_test_setup(follows_while_it_is_made, setup), cmocka_unit_test_setup(ends_with_the_last_device, setup),
         cmocka_unit_test_setup(nothing_comes_back_while_it_ends, setup),
         cmocka_unit_test_setup(shared_frames_are_reached_as_they_come, setup), cmocka_unit_test_setup(as_many_as_units_tell_apart, setup),
+        cmocka_unit_test_setup(what_is_granted_stays_its_owners, setup),
+        cmocka_unit_test_setup(what_is_given_up_is_out_of_reach_before_another_gets_it, setup),
         cmocka_unit_test_setup(a_frame_without_memory_for_its_table, setup),
     };
 
