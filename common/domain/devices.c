@@ -120,6 +120,44 @@ static int hand_over(struct pci_dev *dev, unsigned space, u16 owner)
     return 0;
 }
 
+/* Its registers are in the page tables of who had it, until the end of that one. */
+static void say_who_had_it(const struct pci_dev *dev, u16 domid)
+{
+    struct domain *had = dev->had && dev->had != domid ? domain_get(dev->had) : NULL;
+
+    if (!had)
+        return;
+    if (!had->dying)
+        printk(LOG_WARNING PCI_FMT ": domain %u, which had it, keeps what it has mapped of its registers until its end\n",
+               PCI_ARGS(dev->sbdf), had->id);
+    domain_put(had);
+}
+
+static bool redirects(const struct pci_dev *dev)
+{
+    u16 at = pci_find_extended_capability(dev->sbdf, PCI_EXT_ACS);
+
+    return at && (pci_read(dev->sbdf, at + ACS_CONTROL, 2) & ACS_REDIRECTS) == ACS_REDIRECTS;
+}
+
+/* What one function has made is kept apart by it. */
+static bool is_near(const struct pci_dev *dev, const struct pci_dev *other)
+{
+    return dev->parent == dev->sbdf && other->parent == other->sbdf && !(redirects(dev) && redirects(other));
+}
+
+/* Functions of one device may reach each other's registers, which no IOMMU sees. */
+static void say_who_is_near(const struct domain *d, const struct pci_dev *dev)
+{
+    for (u32 fn = 0; fn < 8; fn++) {
+        const struct pci_dev *other = pci_find((dev->sbdf & ~7u) | fn);
+
+        if (other && other->owner != d->id && other->owner != DOMID_IO && is_near(dev, other))
+            printk(LOG_WARNING PCI_FMT ": domain %u may reach " PCI_FMT " by it, which is domain %u's: they are one device, without ACS\n",
+                   PCI_ARGS(dev->sbdf), d->id, PCI_ARGS(other->sbdf), other->owner);
+    }
+}
+
 static void say_what_it_may(const struct domain *d, const struct pci_dev *dev)
 {
     const char *why = why_not_kept(dev);
@@ -129,6 +167,9 @@ static void say_what_it_may(const struct domain *d, const struct pci_dev *dev)
         printk(LOG_WARNING PCI_FMT ": domain %u can read and write ALL memory through it (pci-unsafe; %s)\n", PCI_ARGS(sbdf), d->id, why);
     else if (!iommu_remaps())
         printk(LOG_WARNING PCI_FMT ": domain %u can raise any interrupt with it: interrupts are not remapped\n", PCI_ARGS(sbdf), d->id);
+    if (!why)
+        say_who_is_near(d, dev);
+    say_who_had_it(dev, d->id);
 }
 
 /* The lock is held. */
@@ -192,10 +233,15 @@ static int deassign(struct domain *d, u32 sbdf)
         return refuse(-EINVAL, PCI_FMT " is dom0's", PCI_ARGS(sbdf));
     if (d) {
         take_back(d, dev);
+        dev->had = d->id;
         return 0;
     }
     rc = check_parent(dom0->id, sbdf, dev->parent);
-    return rc ? rc : hand_over(dev, SPACE_DOM0, dom0->id);
+    if (!rc)
+        rc = hand_over(dev, SPACE_DOM0, dom0->id);
+    if (!rc)
+        say_who_had_it(dev, dom0->id);
+    return rc;
 }
 
 int device_deassign(struct domain *d, u32 sbdf)

@@ -36,6 +36,11 @@ struct domain;
 #define SRIOV_CONTROL_MEMORY (1u << 3)      /* those others answer to memory accesses */
 #define SRIOV_DEVICE 0x1a                   /* what they are */
 
+/* What functions of one device want of each other goes by way of the port, and so by the IOMMU (Access Control Services, 7.7.8). */
+#define PCI_EXT_ACS 0x0d
+#define ACS_CONTROL 6
+#define ACS_REDIRECTS 0x000c                /* requests, and what completes them */
+
 struct pci_dev {
     struct list link;
     u32 sbdf;
@@ -45,6 +50,7 @@ struct pci_dev {
     u8 header_type;
     bool hidden;            /* physdev_dom0_hide=: absent for dom0 */
     u16 owner;              /* the domain whose interrupts and memory it uses: dom0, another, or DOMID_IO: nobody (pvisor/devices.h) */
+    u16 had;                /* the last domU from which it was taken during that one's life; 0: none */
     bool gone;              /* dom0 lost it; pci_find()'s callers hold nothing, so the entry stays, for the next that comes there */
     bool apart;             /* an IOMMU has moved it, and it is not back in dom0's space: it can be moved whatever it says of itself now */
     bool named_by_bridge;   /* on an old bus behind a bridge: requests have names of the bridge's choice, on the same bus */

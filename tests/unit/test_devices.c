@@ -29,7 +29,8 @@ void abort(void) noreturn_fn;
 #define BRIDGE PCI_SBDF(0, 0, 0)
 #define MADE   PCI_SBDF(0, 0, 16 << 3)
 
-static struct pci_dev devs[4];
+static struct pci_dev devs[5];
+static u16 acs;                     /* what functions that have the capability switch on; 0: none has it */
 static u32 unsafe;
 static const char *cannot;          /* what iommu_why_not() says */
 static u16 command;
@@ -94,7 +95,13 @@ void spin_lock(spinlock_t *l) { (void)l; }
 void spin_unlock(spinlock_t *l) { (void)l; }
 bool pci_is_unsafe(u32 sbdf) { return unsafe && sbdf == unsafe; }
 bool pci_any_unsafe(void) { return unsafe; }
-u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes) { return (void)sbdf, (void)bytes, reg == PCI_COMMAND ? command : 0; }
+u16 pci_find_extended_capability(u32 sbdf, u16 id) { return (void)sbdf, acs && id == PCI_EXT_ACS ? 0x200 : 0; }
+
+u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
+{
+    (void)sbdf, (void)bytes;
+    return reg == PCI_COMMAND ? command : reg == 0x200 + ACS_CONTROL ? acs : 0;
+}
 
 void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value)
 {
@@ -105,6 +112,8 @@ void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value)
 
 const char *iommu_why_not(u32 sbdf) { return (void)sbdf, iommu_on ? cannot : "no IOMMU is used"; }
 bool iommu_remaps(void) { return true; }
+struct domain *domain_get(u32 id) { return id == taker.id ? &taker : NULL; }
+void domain_put(struct domain *d) { assert_ptr_equal(d, &taker); }
 int iommu_move(u32 sbdf, unsigned space) { return tell("move %x to %u ", sbdf, space), 0; }
 int dma_space(const struct domain *d) { return tell("space of %u ", d->id), space_answer; }
 int dma_space_drop(const struct domain *d) { return tell("drop %u ", d->id), 0; }
@@ -123,6 +132,8 @@ static int setup(void **state)
     devs[1] = (struct pci_dev){ .sbdf = OTHER, .parent = OTHER, .class_code = 0x010802 };
     devs[2] = (struct pci_dev){ .sbdf = BRIDGE, .parent = BRIDGE, .class_code = 0x060000 };
     devs[3] = (struct pci_dev){ .sbdf = MADE, .parent = CARD, .class_code = 0x020000, .owner = DOMID_IO };
+    devs[4] = (struct pci_dev){ .sbdf = ~0u, .owner = DOMID_IO };
+    acs = 0;
     taker = (struct domain){ .id = 5, .createflags = XEN_DOMCTL_CDF_iommu };
     second = (struct domain){ .id = 6, .createflags = XEN_DOMCTL_CDF_iommu };
     iommu_on = true;
@@ -308,6 +319,50 @@ static void what_dom0_keeps_of_a_card(void **state)
     assert_int_equal(device_deassign(NULL, MADE), 0);
 }
 
+/* The card has another function, which is dom0's, nobody's or the domain's. */
+static void functions_of_one_device_may_reach_each_other(void **state)
+{
+    static const u16 owner[] = { 0, DOMID_IO, 5, 0, 0 }, redirected[] = { 0, 0, 0, ACS_REDIRECTS, 4 };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(owner); i++) {
+        devs[4] = (struct pci_dev){ .sbdf = CARD | 1, .parent = CARD | 1, .owner = owner[i] };
+        acs = redirected[i];
+        log_clear();
+        assert_int_equal(device_assign(&taker, CARD), 0);
+        assert_int_equal(!strstr(log_text, "0000:00:03.0: domain 5 may reach 0000:00:03.1 by it, which is domain 0's"), i && i < 4);
+        assert_int_equal(device_deassign(&taker, CARD), 0);
+    }
+    devs[4] = (struct pci_dev){ .sbdf = CARD | 1, .parent = CARD };
+    acs = 0;
+    log_clear();
+    assert_int_equal(device_assign(&taker, CARD | 1), 0);
+    assert_null(strstr(log_text, "may reach"));
+}
+
+/* A domain keeps what it has mapped; after its end nobody has it. */
+static void who_had_one_may_still_reach_its_registers(void **state)
+{
+    const char *line = "0000:00:03.0: domain 5, which had it, keeps what it has mapped";
+
+    (void)state;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_int_equal(device_deassign(&taker, CARD), 0);
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_int_equal(device_deassign(&taker, CARD), 0);
+    assert_null(strstr(log_text, "which had it"));
+    assert_int_equal(device_deassign(NULL, CARD), 0);
+    assert_non_null(strstr(log_text, line));
+    log_clear();
+    assert_int_equal(device_assign(&second, CARD), 0);
+    assert_non_null(strstr(log_text, line));
+    assert_int_equal(devices_release(&second), 0);
+    log_clear();
+    taker.dying = DOMAIN_DYING;
+    assert_int_equal(device_deassign(NULL, CARD), 0);
+    assert_null(strstr(log_text, "which had it"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +371,8 @@ int main(void)
         cmocka_unit_test_setup(a_space_may_take_time_or_not_be_had, setup), cmocka_unit_test_setup(the_end_takes_all_back, setup),
         cmocka_unit_test_setup(without_an_iommu, setup), cmocka_unit_test_setup(one_that_answers_no_more_is_taken_back, setup),
         cmocka_unit_test_setup(a_card_and_what_it_makes_are_one_domains, setup), cmocka_unit_test_setup(what_dom0_keeps_of_a_card, setup),
+        cmocka_unit_test_setup(functions_of_one_device_may_reach_each_other, setup),
+        cmocka_unit_test_setup(who_had_one_may_still_reach_its_registers, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
