@@ -85,10 +85,22 @@ static int check_parent(u16 domid, u32 sbdf, u32 maker)
                   PCI_ARGS(maker), parent->owner);
 }
 
+/* What a card has made and nobody has found works with dom0's tables, whoever tells it what to do. */
+static bool has_made_more(const struct pci_dev *dev)
+{
+    u16 at = dev->parent == dev->sbdf ? pci_find_extended_capability(dev->sbdf, PCI_EXT_SRIOV) : 0;
+
+    return at && pci_read(dev->sbdf, at + SRIOV_CONTROL, 2) & SRIOV_CONTROL_ON &&
+           pci_read(dev->sbdf, at + SRIOV_NUMBER, 2) > pci_nr_virtual(dev->sbdf);
+}
+
 static int check_family(u16 domid, const struct pci_dev *dev)
 {
     const struct pci_dev *others = pci_find_others_virtual(dev->sbdf, domid);
 
+    if (has_made_more(dev))
+        return refuse(-EBUSY, PCI_FMT " cannot be domain %u's: it has made virtual functions that dom0 has not found", PCI_ARGS(dev->sbdf),
+                      domid);
     if (others)
         return refuse(-EBUSY, PCI_FMT " cannot be domain %u's: " PCI_FMT ", which it makes, is domain %u's", PCI_ARGS(dev->sbdf), domid,
                       PCI_ARGS(others->sbdf), others->owner);

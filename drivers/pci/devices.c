@@ -122,6 +122,18 @@ struct pci_dev *pci_find_others_virtual(u32 parent, u16 domid)
     return found;
 }
 
+unsigned pci_nr_virtual(u32 parent)
+{
+    struct pci_dev *dev;
+    unsigned nr = 0;
+
+    spin_lock(&list_lock);
+    list_for_each(dev, &pci_devices, link)
+        nr += is_virtual_of(dev, parent);
+    spin_unlock(&list_lock);
+    return nr;
+}
+
 /* The entry of a function; NULL: no memory for a new one. */
 static struct pci_dev *entry_of(u32 sbdf)
 {
@@ -146,18 +158,6 @@ static u32 kind_of(const struct pci_dev *dev)
     return dev->parents_sriov ? pci_read(dev->parent, dev->parents_sriov + SRIOV_DEVICE, 2) << 16 | (id & 0xffff) : id;
 }
 
-static bool makes_any(u32 sbdf)
-{
-    struct pci_dev *dev;
-    bool found = false;
-
-    spin_lock(&list_lock);
-    list_for_each(dev, &pci_devices, link)
-        found = found || is_virtual_of(dev, sbdf);
-    spin_unlock(&list_lock);
-    return found;
-}
-
 /* Families have two generations, so that who looks at a function's parent has seen all that can take it away. */
 static int check_claim(u32 sbdf, u32 parent)
 {
@@ -167,7 +167,7 @@ static int check_claim(u32 sbdf, u32 parent)
         return pci_read(sbdf, PCI_VENDOR_ID, 2) != 0xffff ? 0 : -ENODEV;
     if (!maker || pci_read(sbdf, PCI_CLASS_REVISION, 4) == ~0u)
         return -ENODEV;
-    if (maker->parent != parent || makes_any(sbdf))
+    if (maker->parent != parent || pci_nr_virtual(sbdf))
         return refuse(-EINVAL, PCI_FMT " cannot be made by " PCI_FMT ": that one is made itself, or this one makes others", PCI_ARGS(sbdf),
                       PCI_ARGS(parent));
     return 0;

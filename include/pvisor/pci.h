@@ -33,7 +33,9 @@ struct domain;
 /* A capability from register 256 on, by which a function makes others of itself (PCI Express Base Specification 9.3.3). */
 #define PCI_EXT_SRIOV 0x10
 #define SRIOV_CONTROL 0x08
+#define SRIOV_CONTROL_ON (1u << 0)          /* there are as many of them as SRIOV_NUMBER says */
 #define SRIOV_CONTROL_MEMORY (1u << 3)      /* those others answer to memory accesses */
+#define SRIOV_NUMBER 0x10
 #define SRIOV_DEVICE 0x1a                   /* what they are */
 
 /* What functions of one device want of each other goes by way of the port, and so by the IOMMU (Access Control Services, 7.7.8). */
@@ -82,6 +84,8 @@ struct pci_dev *pci_find(u32 sbdf);
 struct pci_dev *pci_find_owned(u16 domid);
 /* A virtual function that this one has made and that is neither the domain's nor nobody's; NULL. */
 struct pci_dev *pci_find_others_virtual(u32 parent, u16 domid);
+/* How many virtual functions of this one are known. */
+unsigned pci_nr_virtual(u32 parent);
 /* pci-unsafe= names it, or any: it may be given away though no IOMMU keeps it from others' memory. */
 bool pci_is_unsafe(u32 sbdf);
 bool pci_any_unsafe(void);

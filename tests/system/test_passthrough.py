@@ -25,8 +25,8 @@ def devices(disk):
 def start(iommu, disk, cmdline, release=rig.DEBIAN12):
     unit = ["-device", DEVICES[iommu]] if iommu else []
     disk.write_bytes(bytes(range(256)) * (DISK_BYTES // 256))
-    return rig.Machine(name=f"passthrough-{iommu}-{release.xen}", cmdline=f"xen-version={release.xen} {cmdline}", extra=unit + devices(disk),
-                       nic=None, dom0_args=f"xen-pciback.hide=(0000:{CARD})(0000:{DISK})", release=release)
+    return rig.Machine(name=f"passthrough-{iommu}-{release.xen}", release=release, cmdline=f"xen-version={release.xen} {cmdline}",
+                       extra=unit + devices(disk), nic=None, dom0_args=f"xen-pciback.hide=(0000:{CARD})(0000:{DISK})")
 
 
 def domain(vm, name, functions):

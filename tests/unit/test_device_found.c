@@ -28,12 +28,14 @@ void abort(void) noreturn_fn;
 
 #define CARD    PCI_SBDF(0, 1, 0)
 #define VIRTUAL PCI_SBDF(0, 1, 16 << 3)
+#define SRIOV   0x160
 
 static struct domain hardware = { .id = 0, .is_hardware = true }, taker;
 struct domain *dom0 = &hardware;
 bool iommu_on = true;
 static int space_of_virtual;
 static bool no_memory, is_locked;
+static u16 has_made;                /* so many functions the card has, by its own word, while that is not 0 */
 static void (*other_cpu)(void);     /* what it does as soon as it can, once */
 
 static void let_other_cpu(void)
@@ -61,6 +63,8 @@ void spin_unlock(spinlock_t *l)
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
 {
     let_other_cpu();
+    if (sbdf == CARD && has_made && reg >= SRIOV)
+        return reg == SRIOV + SRIOV_CONTROL ? SRIOV_CONTROL_ON : reg == SRIOV + SRIOV_NUMBER ? has_made : 0;
     return sbdf == VIRTUAL && reg == PCI_VENDOR_ID ? ~0u >> (32 - 8 * bytes) : reg == PCI_CLASS_REVISION ? 0x02000000 : 0;
 }
 
@@ -108,7 +112,7 @@ void guest_log(const char *fmt, ...)
 
 void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value) { (void)sbdf, (void)reg, (void)bytes, (void)value; }
 u8 pci_find_capability(u32 sbdf, u8 id) { return (void)sbdf, id == PCI_CAP_EXPRESS ? 0x40 : 0; }
-u16 pci_find_extended_capability(u32 sbdf, u16 id) { return (void)id, sbdf == CARD ? 0x160 : 0; }
+u16 pci_find_extended_capability(u32 sbdf, u16 id) { return sbdf == CARD && id == PCI_EXT_SRIOV ? SRIOV : 0; }
 void pci_map_bus(u32 sbdf) { (void)sbdf; }
 bool preempt_needed(void) { return false; }
 const char *iommu_why_not(u32 sbdf) { return pci_find(sbdf) ? NULL : "it is not there"; }
@@ -127,6 +131,7 @@ static int setup(void **state)
     list_init(&pci_devices);
     taker = (struct domain){ .id = 5, .createflags = XEN_DOMCTL_CDF_iommu };
     no_memory = false;
+    has_made = 0;
     other_cpu = NULL;
     space_of_virtual = SPACE_DOM0;
     assert_int_equal(device_found(CARD, CARD), 0);
@@ -197,6 +202,22 @@ static void a_card_that_changes_hands_meanwhile(void **state)
     assert_int_equal(owner(VIRTUAL), DOMID_IO);
 }
 
+/* Such have dom0's tables, and who has the card might tell them what to do. */
+static void a_card_with_functions_that_dom0_has_not_found(void **state)
+{
+    (void)state;
+    assert_int_equal(device_found(VIRTUAL, CARD), 0);
+    assert_int_equal(device_assign(NULL, VIRTUAL), 0);
+    has_made = 2;
+    assert_int_equal(device_assign(&taker, CARD), -EBUSY);
+    assert_non_null(strstr(log_text, "0000:01:00.0 cannot be domain 5's: it has made virtual functions that dom0 has not found"));
+    has_made = 1;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_int_equal(device_deassign(&taker, CARD), 0);
+    assert_int_equal(device_lost(VIRTUAL), 0);
+    assert_int_equal(device_assign(&taker, CARD), -EBUSY);
+}
+
 /* It would be in dom0's space: so it is not there. */
 static void without_memory_for_the_quarantine(void **state)
 {
@@ -241,6 +262,7 @@ int main(void)
         cmocka_unit_test_setup(what_was_dom0s_before_is_no_exception, setup),
         cmocka_unit_test_setup(what_dom0s_or_nobodys_card_makes_is_dom0s, setup),
         cmocka_unit_test_setup(a_card_that_changes_hands_meanwhile, setup),
+        cmocka_unit_test_setup(a_card_with_functions_that_dom0_has_not_found, setup),
         cmocka_unit_test_setup(without_memory_for_the_quarantine, setup), cmocka_unit_test_setup(what_dom0_loses, setup),
     };
 
