@@ -1,7 +1,7 @@
 /*
  * PCI functions that are given to domains. A function works for one domain at a time, whose frames it reaches and whose pirqs it may have:
- * dom0 from the start, another, or nobody, in whose hands it is between two domains and reaches nothing. A lock makes one step of the looks at
- * owners and what is done then; all but device_found() and device_lost() are called under the control lock, too.
+ * dom0 from the start, another, or nobody, in whose hands it is between two domains and reaches nothing. A lock makes one step of the
+ * looks at owners and what is done then; all but device_found() and device_lost() are called under the control lock, too.
  */
 #ifndef PVISOR_DEVICES_H
 #define PVISOR_DEVICES_H
