@@ -24,22 +24,33 @@ XML = """<domain type="xen">
 """
 
 
-@contextlib.contextmanager
-def machine(suite, name, cpus, extra=(), **settings):
-    """The machine with that release in dom0, at a shell of root's; extra: words for QEMU; settings: of rig.Machine."""
+def whole(suite, name, cpus, extra=(), disks=(), **settings):
+    """The machine with that release in dom0, not started. extra: words for QEMU; disks: behind its own, from /dev/vdd on; settings: of
+    rig.Machine. What is written to disks that others do not have is gone when it ends."""
     # Some ten minutes, for which nobody else is to wait.
     rig.build_images(*(f"debian-{each}/root.ext4" for each in RELEASES), apart="lock-debian")
     place = rig.CACHE / f"debian-{suite}"
-    disks = [rig.Disk(place / "root.ext4")] + [rig.Disk(rig.CACHE / f"debian-{each}/guest.ext4") for each in DISKS]
-    with rig.Machine(name=f"{name}-{suite}", release=RELEASES[suite], kernel=place / "vmlinuz", initrd=place / "initrd.img", cpus=cpus,
-                     memory=2560, disks=disks, extra=["-snapshot", *extra], code=256, in_turns=True,
-                     cmdline=f"dom0_mem=1024M,max:1024M xen-version={RELEASES[suite].xen}",
-                     dom0_args="root=LABEL=root net.ifnames=0 mitigations=off", **settings) as dom0:
-        dom0.suite = suite
+    own = [rig.Disk(place / "root.ext4")] + [rig.Disk(rig.CACHE / f"debian-{each}/guest.ext4") for each in DISKS]
+    dom0 = rig.Machine(name=f"{name}-{suite}", release=RELEASES[suite], kernel=place / "vmlinuz", initrd=place / "initrd.img", cpus=cpus,
+                       memory=2560, disks=[*own, *disks], extra=["-snapshot", *extra], code=256, in_turns=True,
+                       cmdline=f"dom0_mem=1024M,max:1024M xen-version={RELEASES[suite].xen}",
+                       dom0_args="root=LABEL=root net.ifnames=0 mitigations=off", **settings)
+    dom0.suite = suite
+    return dom0
+
+
+@contextlib.contextmanager
+def machine(*what, **settings):
+    """whole(), at a shell of root's."""
+    with whole(*what, **settings) as dom0:
         reach_shell(dom0)
-        rig.put(dom0, rig.TOP / "tools/image/guest-run", "/usr/bin/guest-run")
-        dom0.ok("chmod +x /usr/bin/guest-run")
+        put_guest_run(dom0)
         yield dom0
+
+
+def put_guest_run(dom0):
+    rig.put(dom0, rig.TOP / "tools/image/guest-run", "/usr/bin/guest-run")
+    dom0.ok("chmod +x /usr/bin/guest-run")
 
 
 def reach_shell(dom0):

@@ -118,7 +118,7 @@ class Disk:
 
     def arguments(self, number, boot=False):
         drive = f"file={self.path},if=none,id=disk{number},format={self.format},cache=unsafe"
-        drive += ",file.locking=off" if self.shared else ""
+        drive += ",file.locking=off,snapshot=off" if self.shared else ""
         device = {"virtio": f"virtio-blk-pci,drive=disk{number}",
                   "nvme": f"nvme,drive=disk{number},serial=disk{number}",
                   "ahci": f"ide-hd,drive=disk{number},bus=ahci{number}.0"}[self.kind]
