@@ -1,5 +1,5 @@
-"""virsh migrate from one whole installation of Debian to another of the same release: two QEMUs with a wire and a disk that both have, as in
-test_migrate_machines.py, and libvirtd's TCP socket in the place of ssh. By name only: make test T=virsh_migrate.
+"""virsh migrate from one whole installation of Debian to another of the same release: two QEMUs with a wire and a disk that both have, as
+in test_migrate_machines.py, and libvirtd's TCP socket in the place of ssh. By name only: make test T=virsh_migrate.
 """
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -167,9 +167,9 @@ def stays(source, target, words):
 
 
 def put_right(vm):
-    """What libvirt's driver for Xen leaves behind, on any hypervisor, when a migration fails before memory is sent. Without --p2p it does not
-    end the domain's job, which ends with libvirtd. With it, it has the tools resume a domain that is not suspended, which they refuse, and
-    takes the domain for paused."""
+    """What libvirt's driver for Xen leaves behind, on any hypervisor, when a migration fails before memory is sent. Without --p2p it does
+    not end the domain's job, which ends with libvirtd. With it, it has the tools resume a domain that is not suspended, which they refuse,
+    and takes the domain for paused."""
     vm.ok("systemctl restart libvirtd", 120)
     if state(vm) == "paused":
         virsh(vm, "resume virt")
