@@ -1,4 +1,5 @@
 /* What debug keys tell about domains: q all of them, e event channels, g grant tables, m memory. */
+#include <asm/dirty.h>
 #include <asm/pt_format.h>
 #include <pvisor/console.h>
 #include <pvisor/domain.h>
@@ -30,9 +31,9 @@ static void dump_domain(struct domain *d)
 {
     struct vcpu *v;
 
-    printk("d%u: %s, %lu of at most %lu pages, %lu shared frames, %lu tables, %u references%s%s\n", d->id,
+    printk("d%u: %s, %lu of at most %lu pages, %lu shared frames, %lu tables, %u references%s%s%s\n", d->id,
            d->arch.fmt->name, d->tot_pages, d->max_pages, d->shared_frames, d->arch.nr_tables, d->refs,
-           d->is_shut_down ? ", shut down" : "", d->dying ? ", dying" : "");
+           dirty_log_is_kept(d) ? ", writes are logged" : "", d->is_shut_down ? ", shut down" : "", d->dying ? ", dying" : "");
     for_each_vcpu(d, v)
         dump_vcpu(v);
 }

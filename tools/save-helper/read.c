@@ -157,6 +157,13 @@ static void take_pages(struct reader *r, const struct record *record)
     r->pages(p, (const uint8_t *)(p->word + p->count));
 }
 
+static void take_verify(struct reader *r, const struct record *record)
+{
+    want(r->verify && r->saved.list.size, "VERIFY");
+    want_size(record, 0, "VERIFY");
+    r->verify();
+}
+
 static const struct {
     uint32_t type;
     void (*take)(struct reader *r, const struct record *record);
@@ -165,6 +172,7 @@ static const struct {
     { REC_STATIC_DATA_END, take_static_data_end }, { REC_P2M_FRAMES, take_list }, { REC_PAGE_DATA, take_pages },
     { REC_TSC_INFO, take_tsc }, { REC_SHARED_INFO, take_shared_info }, { REC_VCPU_BASIC, take_vcpu },
     { REC_VCPU_EXTENDED, take_vcpu }, { REC_VCPU_XSAVE, take_vcpu }, { REC_VCPU_MSRS, take_vcpu },
+    { REC_VERIFY, take_verify },
 };
 
 void read_record(struct reader *r, const struct record *record)

@@ -39,6 +39,8 @@ struct reader {
     void (*frames)(const struct saved *s);
     /* Pages: numbers below nr_pfns and kinds that such a domain's frames may have; one page for each kind that has one. */
     void (*pages)(const struct page_data *p, const uint8_t *pages);
+    /* From now on pages are those that there should be. NULL: no stream of this kind says so. */
+    void (*verify)(void);
 
     struct saved saved;
 };

@@ -3,7 +3,9 @@
  * domain the hypervisor looks at, as it does at all guests' doing.
  *
  * Pages of tables are written as they come, and made what they were when all frames are known; then tables are pinned, which makes them
- * tables, and nobody may write them any more.
+ * tables, and nobody may write them any more. Of a guest that ran when it was saved pages come again and again: the last that the stream
+ * says of one counts, and whether it is data, a table or none at all. However long a stream is, no frame is more than one of the guest's
+ * numbers, and what is kept of a number is of one size.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,12 +25,16 @@ static void take_info(const struct pv_info *pv);
 static void take_static_data(const struct saved *s);
 static void take_frames(const struct saved *s);
 static void take_pages(const struct page_data *p, const uint8_t *pages);
+static void take_verify(void);
 
 static struct guest guest;
 static struct reader reader = {
     .format = { .width = NONPAE_WIDTH, .levels = NONPAE_LEVELS }, .context_size = sizeof(context_t), .max_pfns = MAX_FRAMES,
-    .info = take_info, .static_data = take_static_data, .frames = take_frames, .pages = take_pages,
+    .info = take_info, .static_data = take_static_data, .frames = take_frames, .pages = take_pages, .verify = take_verify,
 };
+static bool is_verifying;
+static uint32_t nr_different;
+#define MOST_SAID 100u          /* of those that differ */
 static struct xen_domctl_getdomaininfo info;    /* once the stream's format is known */
 
 /* The frame of a page of data. */
@@ -65,20 +71,42 @@ static void take_frames(const struct saved *s) { guest = guest_with(s->nr_pfns);
 
 /* --- Memory --- */
 
-/* Gives each of these numbers a frame. One that is there twice, now or before, is nothing that we write. */
+/* Gives a frame to each of these numbers that has none. One may be there twice. */
 static void populate(const uint32_t *pfns, unsigned nr)
 {
-    uint32_t frames[MAX_BATCH];
+    uint32_t new[MAX_BATCH], frames[MAX_BATCH];
+    unsigned n = 0;
 
     for (unsigned i = 0; i < nr; i++) {
         if (guest.frame[pfns[i]] != NO_FRAME)
-            fail(EINVAL, "the stream has the guest's frame %#x twice", pfns[i]);
+            continue;
         guest.frame[pfns[i]] = 0;
+        new[n++] = pfns[i];
     }
-    memcpy(frames, pfns, nr * sizeof(*frames));
-    xen_populate(frames, nr);
-    for (unsigned i = 0; i < nr; i++)
-        guest.frame[pfns[i]] = frames[i];
+    if (!n)
+        return;
+    memcpy(frames, new, n * sizeof(*frames));
+    xen_populate(frames, n);
+    for (unsigned i = 0; i < n; i++)
+        guest.frame[new[i]] = frames[i];
+}
+
+/* What has become none of its frames since it came: the guest has it no more. */
+static void give_up(const struct page_data *p)
+{
+    uint32_t frames[MAX_BATCH];
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i < p->count; i++) {
+        uint32_t pfn = (uint32_t)PAGE_PFN(p->word[i]);
+
+        if (has_page(guest.kind[pfn]) || guest.frame[pfn] == NO_FRAME)
+            continue;
+        frames[nr++] = guest.frame[pfn];
+        guest.frame[pfn] = NO_FRAME;
+    }
+    if (nr)
+        xen_give_up(frames, nr);
 }
 
 static void *map_pfns(const uint32_t *pfns, unsigned nr, const char *what)
@@ -90,11 +118,30 @@ static void *map_pfns(const uint32_t *pfns, unsigned nr, const char *what)
     return xen_map(frames, nr, PROT_READ | PROT_WRITE, what);
 }
 
+static void compare(const uint32_t *pfns, const uint8_t *pages, const uint8_t *from, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++)
+        if (memcmp(pages + (size_t)i * PAGE, from + (size_t)i * PAGE, PAGE) && nr_different++ < MOST_SAID)
+            say(XTL_ERROR, "the guest's frame %#x, of kind %#x, is not what it was", pfns[i], guest.kind[pfns[i]]);
+}
+
+static void take_some(const uint32_t *pfns, const uint8_t *from, unsigned nr)
+{
+    void *pages;
+
+    populate(pfns, nr);
+    pages = map_pfns(pfns, nr, "its memory");
+    if (is_verifying)
+        compare(pfns, pages, from, nr);
+    else
+        memcpy(pages, from, (size_t)nr * PAGE);
+    xen_unmap(pages, nr);
+}
+
 static void take_pages(const struct page_data *p, const uint8_t *from)
 {
     uint32_t pfns[MAX_BATCH];
     unsigned nr = 0;
-    void *pages;
 
     for (unsigned i = 0; i < p->count; i++) {
         uint32_t pfn = (uint32_t)PAGE_PFN(p->word[i]);
@@ -103,12 +150,18 @@ static void take_pages(const struct page_data *p, const uint8_t *from)
         if (has_page(guest.kind[pfn]))
             pfns[nr++] = pfn;
     }
-    if (!nr)
-        return;
-    populate(pfns, nr);
-    pages = map_pfns(pfns, nr, "its memory");
-    memcpy(pages, from, (size_t)nr * PAGE);
-    xen_unmap(pages, nr);
+    if (nr)
+        take_some(pfns, from, nr);
+    give_up(p);
+}
+
+/* Pages that come are compared from now on; it is said which differ, as the tools do. */
+static void take_verify(void) { is_verifying = true; }
+
+static void say_verified(void)
+{
+    if (is_verifying)
+        say(nr_different ? XTL_ERROR : XTL_INFO, "of the guest's frames that were compared, %u are not what they were", nr_different);
 }
 
 /* --- What names frames --- */
@@ -223,6 +276,7 @@ void restore(const struct job *j)
     promise_restore_results();
     stream_begin(j->fd);
     read_stream(&reader);
+    say_verified();
     set_tsc(&reader.saved);
     for_tables(0, localise_some);
     r = write_start_info(j, start_info_of(reader.saved.vcpu[0].context.bytes, &layout32));

@@ -1,19 +1,19 @@
-/* A non-PAE domain into the stream. It stands still while its memory is sent: even if it is to be a migration, it is sent once. */
+/* A non-PAE domain into the stream. Its memory is sent while it stands still, or first in rounds while it runs: a migration. */
 #include <errno.h>
-#include <stdlib.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include "guest.h"
+#include "memory.h"
 #include "state.h"
 #include "talk.h"
 
 #include <xen/sched.h>
 
-#define FLAG_LIVE 1u
+#define FLAG_LIVE  1u
+#define FLAG_DEBUG 2u       /* xl migrate --debug */
 
-static struct guest guest;
-static struct shared_info_x86_32 shared;
 static struct xen_domctl_getdomaininfo info;
 
 /* --- Standing still --- */
@@ -27,84 +27,6 @@ static void suspend(void)
         (info.flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask) != SHUTDOWN_suspend)
         fail(EINVAL, "the domain has not suspended itself: its flags are %#x", info.flags);
     say(XTL_INFO, "the domain is suspended");
-}
-
-/* --- Its frames --- */
-
-static uint32_t pfn_of(uint64_t frame, const char *what)
-{
-    if (frame >= MAX_FRAMES || guest.pfn[frame] == NO_FRAME)
-        fail(ERANGE, "%s: frame %#llx is not in the guest's list of its frames", what, (unsigned long long)frame);
-    return guest.pfn[frame];
-}
-
-static void read_shared_info(void)
-{
-    uint32_t frame = (uint32_t)info.shared_info_frame;
-    void *page = xen_map(&frame, 1, PROT_READ, "shared info");
-
-    memcpy(&shared, page, sizeof(shared));
-    xen_unmap(page, 1);
-}
-
-/* The list's own pages are named by a page, and that by another, which has one such as there can be no more frames. */
-static void find_list(uint32_t list[ENTRIES])
-{
-    uint32_t top = shared.arch.pfn_to_mfn_frame_list_list, *page;
-
-    if (!shared.arch.max_pfn || shared.arch.max_pfn > MAX_FRAMES)
-        fail(ERANGE, "the guest says that it has %u frames, expected 1 to %u", shared.arch.max_pfn, MAX_FRAMES);
-    if (!top || top >= MAX_FRAMES)
-        fail(ERANGE, "the guest says that frame %#x names the list of its frames (shared info, pfn_to_mfn_frame_list_list)", top);
-    page = xen_map(&top, 1, PROT_READ, "list of the lists of its frames");
-    top = page[0];
-    xen_unmap(page, 1);
-    page = xen_map(&top, 1, PROT_READ, "list of the pages of the list of its frames");
-    memcpy(list, page, PAGE);
-    xen_unmap(page, 1);
-}
-
-static void read_list(const uint32_t *list)
-{
-    unsigned nr = LIST_PAGES(guest.nr_pfns);
-    void *pages = xen_map(list, nr, PROT_READ, "list of its frames");
-
-    memcpy(guest.frame, pages, guest.nr_pfns * sizeof(*guest.frame));
-    xen_unmap(pages, nr);
-}
-
-/* What is not the domain's is none of its frames: what it has ballooned out, or mapped of others. */
-static void learn(uint32_t pfn)
-{
-    uint32_t *frame = &guest.frame[pfn], kind = guest.kind[pfn];
-
-    if (!is_known(kind, NONPAE_LEVELS))
-        fail(EINVAL, "frame %#x, the guest's number %#x, is of a kind that a non-PAE guest's cannot be: %#x", *frame, pfn, kind);
-    if (kind == XEN_DOMCTL_PFINFO_XTAB) {
-        *frame = NO_FRAME;
-        return;
-    }
-    if (guest.pfn[*frame] != NO_FRAME)
-        fail(EINVAL, "the guest's list has frame %#x twice, as %#x and %#x", *frame, guest.pfn[*frame], pfn);
-    guest.pfn[*frame] = pfn;
-}
-
-static void find_frames(uint32_t list[ENTRIES])
-{
-    find_list(list);
-    guest = guest_with(shared.arch.max_pfn);
-    guest.pfn = numbers(MAX_FRAMES, NO_FRAME);
-    read_list(list);
-    for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn++)
-        if (guest.frame[pfn] >= MAX_FRAMES)
-            guest.frame[pfn] = NO_FRAME;
-    for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn += MAX_BATCH) {
-        uint32_t left = guest.nr_pfns - pfn;
-
-        xen_kinds(guest.frame + pfn, guest.kind + pfn, left < MAX_BATCH ? left : MAX_BATCH);
-    }
-    for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn++)
-        learn(pfn);
 }
 
 /* --- What the new domain is made with --- */
@@ -138,70 +60,91 @@ static void put_static_data(void)
 
 /* --- Memory --- */
 
-static void put_list(const uint32_t *list)
+static void put_standing(void)
 {
-    struct p2m_frames head = { .end = guest.nr_pfns - 1 };
-    uint64_t pfns[ENTRIES];
-
-    for (unsigned i = 0; i < LIST_PAGES(guest.nr_pfns); i++)
-        pfns[i] = pfn_of(list[i], "the list of frames lies in one that is");
-    stream_put(REC_P2M_FRAMES, &head, sizeof(head), pfns, LIST_PAGES(guest.nr_pfns) * sizeof(*pfns));
+    suspend();
+    memory_begin((uint32_t)info.shared_info_frame, false);
+    memory_send("Frames");
 }
 
-/* Entries with the guest's own numbers in place of frames. */
-static void copy_table(uint32_t *to, const uint32_t *from, unsigned level)
-{
-    for (unsigned i = 0; i < ENTRIES; i++) {
-        uint32_t e = level == 2 && i >= OURS ? 0 : from[i];
+/*
+ * Until a round had few frames to send, or there were many rounds: as the tools decide. What is left in the log then goes while the guest
+ * stands still.
+ */
+#define ROUNDS     5u
+#define FEW_FRAMES 50u
 
-        to[i] = e & ENTRY_PRESENT ? ENTRY_AS(e, pfn_of(ENTRY_FRAME(e), "a page table's entry")) : e;
+static void put_rounds(void)
+{
+    for (unsigned round = 1;; round++) {
+        char title[32];
+        struct sent s;
+
+        snprintf(title, sizeof(title), "Frames, round %u", round);
+        s = memory_send(title);
+        say(XTL_INFO, "round %u while the guest runs: %u frames, %u of them left for later", round, s.frames, s.later);
+        if (round == ROUNDS || s.frames < FEW_FRAMES)
+            return;
+        memory_want_written();
     }
 }
 
-static void copy_page(uint8_t *to, const uint8_t *from, uint32_t kind)
+/* Of a guest that stands still the reader compares with what it has. */
+static void put_again(void)
 {
-    if (table_level(kind))
-        copy_table((uint32_t *)to, (const uint32_t *)from, table_level(kind));
-    else
-        memcpy(to, from, PAGE);
+    stream_put(REC_VERIFY, NULL, 0, NULL, 0);
+    memory_want_all();
+    memory_send("Frames, once more");
 }
 
-static void put_pages(uint32_t first, unsigned count)
+/*
+ * libxl ends a save that it wants no more by SIGTERM, a terminal by the others: then nothing can be written any more, which is an error as
+ * others. Who is killed leaves the log on; the next one ends it (xen_begin_log()).
+ */
+static int unwritable;
+
+static void give_up(int signal)
 {
-    static struct { struct page_data head; uint64_t word[MAX_BATCH]; } names;
-    static uint8_t copies[MAX_BATCH][PAGE];
-    uint32_t frames[MAX_BATCH], kinds[MAX_BATCH];
-    unsigned nr = 0;
-    uint8_t *pages;
-
-    names.head.count = count;
-    for (unsigned i = 0; i < count; i++) {
-        uint32_t kind = guest.kind[first + i];
-
-        names.word[i] = PAGE_WORD(first + i, kind);
-        if (has_page(kind)) {
-            frames[nr] = guest.frame[first + i];
-            kinds[nr++] = kind;
-        }
-    }
-    if (nr) {
-        pages = xen_map(frames, nr, PROT_READ, "its memory");
-        for (unsigned i = 0; i < nr; i++)
-            copy_page(copies[i], pages + (size_t)i * PAGE, kinds[i]);
-        xen_unmap(pages, nr);
-    }
-    stream_put(REC_PAGE_DATA, &names, sizeof(names.head) + count * sizeof(*names.word), copies, (size_t)nr * PAGE);
+    (void)signal;
+    stream_give_up(unwritable);
+    talk_give_up(unwritable);
 }
 
-static void put_memory(void)
+static void begin_log(void)
 {
-    for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn += MAX_BATCH) {
-        uint32_t left = guest.nr_pfns - pfn;
+    static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
+    struct sigaction action = { .sa_handler = give_up };
 
-        say_progress("Frames", pfn, guest.nr_pfns);
-        put_pages(pfn, left < MAX_BATCH ? left : MAX_BATCH);
-    }
-    say_progress("Frames", guest.nr_pfns, guest.nr_pfns);
+    unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+        if (unwritable < 0 || sigaction(ends[i], &action, NULL))
+            fail(errno, "cannot be told to end");
+    at_end(xen_end_log);
+    xen_begin_log();
+}
+
+static void end_log(void)
+{
+    xen_end_log();
+    at_end(NULL);
+}
+
+static void put_live(bool is_verified)
+{
+    struct sent s;
+
+    info = xen_domain_info();
+    begin_log();
+    memory_begin((uint32_t)info.shared_info_frame, true);
+    put_rounds();
+    suspend();
+    memory_stands_still((uint32_t)info.shared_info_frame);
+    memory_want_written();
+    s = memory_send("Frames, the last round");
+    say(XTL_INFO, "the last round: %u frames", s.frames);
+    if (is_verified)
+        put_again();
+    end_log();
 }
 
 /* --- What is not memory --- */
@@ -220,7 +163,7 @@ static void put_shared_info(void)
 {
     static uint8_t page[PAGE];
 
-    memcpy(page, &shared, sizeof(shared));
+    memcpy(page, memory_shared_info(), sizeof(*memory_shared_info()));
     stream_put(REC_SHARED_INFO, page, PAGE, NULL, 0);
 }
 
@@ -228,12 +171,12 @@ static void put_shared_info(void)
 static void normalise_context(uint32_t id, context_t *c)
 {
     if (!id)
-        c->user_regs.edx = pfn_of(c->user_regs.edx, "start info, in edx");
+        c->user_regs.edx = memory_pfn_of(c->user_regs.edx, "start info, in edx");
     if (c->gdt_ents > MAX_GDT_ENTRIES)
         fail(ERANGE, "vCPU %u has a GDT of %u entries, expected at most %u", id, c->gdt_ents, MAX_GDT_ENTRIES);
     for (unsigned i = 0; i < GDT_FRAMES(c->gdt_ents); i++)
-        c->gdt_frames[i] = pfn_of(c->gdt_frames[i], "a vCPU's GDT");
-    c->ctrlreg[3] = xen_pfn_to_cr3_x86_32(pfn_of(xen_cr3_to_pfn_x86_32(c->ctrlreg[3]), "a vCPU's CR3"));
+        c->gdt_frames[i] = memory_pfn_of(c->gdt_frames[i], "a vCPU's GDT");
+    c->ctrlreg[3] = xen_pfn_to_cr3_x86_32(memory_pfn_of(xen_cr3_to_pfn_x86_32(c->ctrlreg[3]), "a vCPU's CR3"));
 }
 
 static void put_context(uint32_t id)
@@ -312,19 +255,14 @@ static void put_vcpus(void)
 
 void save(const struct job *j)
 {
-    static uint32_t list[ENTRIES];
-
-    if (j->flags & FLAG_LIVE)
-        say(XTL_WARN, "a non-PAE guest's memory is copied while it stands still");
     /* First, so that the other end knows at once what comes, however long the guest takes. */
     stream_begin(j->fd);
     stream_put_head((uint32_t)xen_version());
     put_static_data();
-    suspend();
-    read_shared_info();
-    find_frames(list);
-    put_list(list);
-    put_memory();
+    if (j->flags & FLAG_LIVE)
+        put_live(j->flags & FLAG_DEBUG);
+    else
+        put_standing();
     put_tsc();
     put_shared_info();
     put_vcpus();

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,6 +18,7 @@
 #define MAX_LENGTH (8u << 20)       /* of a record: MAX_BATCH pages are half of it */
 
 static int stream_fd;
+static volatile sig_atomic_t is_given_up;
 
 /* --- Looking at the first bytes --- */
 
@@ -97,7 +99,7 @@ static void put_bytes(const void *bytes, size_t size)
         if (n < 0 && errno == EAGAIN)
             wait_for(POLLOUT);
         else if (n < 0 && errno != EINTR)
-            fail(errno, "cannot write to the stream");
+            fail(is_given_up ? 0 : errno, is_given_up ? "libxl wants no more of it" : "cannot write to the stream");
         if (n > 0) {
             p += n;
             size -= (size_t)n;
@@ -126,6 +128,15 @@ void stream_get_bytes(void *bytes, size_t size, const char *what)
 }
 
 void stream_begin(int fd) { stream_fd = fd; }
+
+void stream_give_up(int fd)
+{
+    int error = errno;
+
+    is_given_up = true;
+    (void)dup2(fd, stream_fd);
+    errno = error;
+}
 
 /* --- The headers --- */
 

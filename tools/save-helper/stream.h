@@ -29,7 +29,8 @@ struct stream_head {
 
 enum record_type {
     REC_END = 0, REC_PAGE_DATA = 1, REC_PV_INFO = 2, REC_P2M_FRAMES = 3, REC_VCPU_BASIC = 4, REC_VCPU_EXTENDED = 5, REC_VCPU_XSAVE = 6,
-    REC_SHARED_INFO = 7, REC_TSC_INFO = 8, REC_VCPU_MSRS = 12, REC_STATIC_DATA_END = 16, REC_CPUID_POLICY = 17, REC_MSR_POLICY = 18,
+    REC_SHARED_INFO = 7, REC_TSC_INFO = 8, REC_VCPU_MSRS = 12, REC_VERIFY = 13, REC_STATIC_DATA_END = 16,
+    REC_CPUID_POLICY = 17, REC_MSR_POLICY = 18,
 };
 #define REC_OPTIONAL 0x80000000u    /* who does not know it may leave it out */
 
@@ -63,6 +64,8 @@ bool stream_is_non_pae(int fd);
 
 void stream_begin(int fd);
 void stream_put_head(uint32_t xen_version);
+/* For handlers of signals: who writes from now on fails. fd can be read alone. */
+void stream_give_up(int fd);
 void stream_put(uint32_t type, const void *head, size_t head_size, const void *body, size_t body_size);
 /* what: for the log, if there are not so many. */
 void stream_get_bytes(void *bytes, size_t size, const char *what);

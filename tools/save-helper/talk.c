@@ -1,5 +1,6 @@
 #include "talk.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,32 @@ static struct {
 } __attribute__((packed)) message;
 
 static bool owes_results;
+static void (*to_put_right)(void);
+
+void at_end(void (*fn)(void)) { to_put_right = fn; }
+
+void talk_give_up(int fd)
+{
+    int error = errno;
+
+    (void)dup2(fd, STDIN_FILENO);
+    errno = error;
+}
+
+static void put_right(void)
+{
+    void (*fn)(void) = to_put_right;
+
+    to_put_right = NULL;
+    if (fn)
+        fn();
+}
+
+static void __attribute__((noreturn)) leave(int status)
+{
+    put_right();
+    exit(status);
+}
 
 static void begin(enum message type)
 {
@@ -53,7 +80,7 @@ static void send(void)
         ssize_t n = write(STDOUT_FILENO, p, left);
 
         if (n <= 0)
-            exit(EXIT_FAILURE);
+            leave(EXIT_FAILURE);
         p += n;
         left -= (size_t)n;
     }
@@ -68,7 +95,7 @@ static int answer(void)
         ssize_t n = read(STDIN_FILENO, (char *)&value + have, sizeof(value) - have);
 
         if (n <= 0)
-            exit(EXIT_FAILURE);
+            leave(EXIT_FAILURE);
         have += (size_t)n;
     }
     return value;
@@ -141,13 +168,14 @@ void promise_restore_results(void) { owes_results = true; }
 
 static void complete(int result, int error)
 {
+    put_right();
     if (owes_results)
         say_restore_results(0, 0);
     begin(MSG_COMPLETE);
     add_u32((uint32_t)result);
     add_u32((uint32_t)error);
     (void)answer();
-    exit(EXIT_SUCCESS);     /* the result has been said */
+    leave(EXIT_SUCCESS);    /* the result has been said */
 }
 
 void say_complete(void)

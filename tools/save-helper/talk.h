@@ -30,6 +30,12 @@ void say_restore_results(uint64_t store_frame, uint64_t console_frame);
 /* From now on libxl expects results before the end, whatever that is. */
 void promise_restore_results(void);
 
+/* What is to be put right before the program ends, however it ends here: before libxl hears of it, or when that is gone. NULL: nothing. */
+void at_end(void (*fn)(void));
+
+/* For handlers of signals: no answers are awaited from now on. fd has none to read. */
+void talk_give_up(int fd);
+
 /* The end: all is done, or it is not and the log gets the reason. error: an errno, or 0 where it would say nothing. */
 void say_complete(void) __attribute__((noreturn));
 void fail(int error, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));

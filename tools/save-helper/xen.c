@@ -99,7 +99,8 @@ void xen_kinds(const uint32_t *frames, uint32_t *kinds, unsigned nr)
         kinds[i] = (uint32_t)list[i];
 }
 
-void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what)
+/* errors: one for each frame, or NULL, and none may be missing. */
+static void *map(const uint32_t *frames, unsigned nr, int prot, int *errors, const char *what)
 {
     xen_pfn_t *list = malloc(nr * sizeof(*list));
     void *p;
@@ -108,10 +109,26 @@ void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what)
         fail(ENOMEM, "no memory for %u frames' numbers", nr);
     for (unsigned i = 0; i < nr; i++)
         list[i] = frames[i];
-    p = xenforeignmemory_map(memory, domid, prot, nr, list, NULL);
+    p = xenforeignmemory_map(memory, domid, prot, nr, list, errors);
     if (!p)
         fail(errno, "cannot map %u frames of domain %u, the first of them %#x: %s", nr, domid, frames[0], what);
     free(list);
+    return p;
+}
+
+void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what) { return map(frames, nr, prot, NULL, what); }
+
+void *xen_map_there(const uint32_t *frames, unsigned nr, bool *there, const char *what)
+{
+    int *errors = calloc(nr, sizeof(*errors));
+    void *p;
+
+    if (!errors)
+        fail(ENOMEM, "no memory for %u frames' errors", nr);
+    p = map(frames, nr, PROT_READ, errors, what);
+    for (unsigned i = 0; i < nr; i++)
+        there[i] = !errors[i];
+    free(errors);
     return p;
 }
 
@@ -119,6 +136,43 @@ void xen_unmap(void *pages, unsigned nr)
 {
     if (xenforeignmemory_unmap(memory, pages, nr))
         fail(errno, "cannot unmap %u frames of domain %u", nr, domid);
+}
+
+static int log_control(struct xen_domctl *op, uint32_t what)
+{
+    op->u.shadow_op.op = what;
+    return control(op, XEN_DOMCTL_shadow_op);
+}
+
+void xen_begin_log(void)
+{
+    struct xen_domctl op = { 0 };
+
+    if (!log_control(&op, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY))
+        return;
+    if (errno == EBUSY) {
+        xen_end_log();
+        op = (struct xen_domctl){ 0 };
+        if (!log_control(&op, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY))
+            return;
+    }
+    fail(errno, "domain %u: the hypervisor refuses to log what is written to its memory (xl dmesg says why)", domid);
+}
+
+void xen_take_log(uint64_t *bits, uint32_t nr, bool is_last)
+{
+    struct xen_domctl op = { .u.shadow_op = { .mode = is_last ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0, .pages = nr } };
+
+    set_xen_guest_handle(op.u.shadow_op.dirty_bitmap, (uint8_t *)bits);
+    if (log_control(&op, XEN_DOMCTL_SHADOW_OP_CLEAN))
+        fail(errno, "domain %u: the hypervisor refuses to say what was written to its memory (xl dmesg says why)", domid);
+}
+
+void xen_end_log(void)
+{
+    struct xen_domctl op = { 0 };
+
+    (void)log_control(&op, XEN_DOMCTL_SHADOW_OP_OFF);
 }
 
 void xen_become_non_pae(void)
@@ -143,6 +197,23 @@ unsigned xen_try_populate(uint64_t *frames, unsigned nr, unsigned order)
     xencall_free_buffer(calls, list);
     xencall_free_buffer(calls, r);
     return done < 0 ? 0 : (unsigned)done;
+}
+
+void xen_give_up(const uint32_t *frames, unsigned nr)
+{
+    struct xen_memory_reservation *r = xen_buffer(sizeof(*r));
+    xen_pfn_t *list = xen_buffer(nr * sizeof(*list));
+    long done;
+
+    for (unsigned i = 0; i < nr; i++)
+        list[i] = frames[i];
+    *r = (struct xen_memory_reservation){ .nr_extents = nr, .domid = (domid_t)domid };
+    set_xen_guest_handle(r->extent_start, list);
+    done = xencall2L(calls, __HYPERVISOR_memory_op, XENMEM_decrease_reservation, (uintptr_t)r);
+    if (done != (long)nr)
+        fail(done < 0 ? errno : EINVAL, "domain %u cannot give up %u frames, the first of them %#x", domid, nr, frames[0]);
+    xencall_free_buffer(calls, list);
+    xencall_free_buffer(calls, r);
 }
 
 void xen_populate(uint32_t *frames, unsigned nr)

@@ -2,7 +2,7 @@
  * What is asked of the hypervisor about the one domain that is saved, restored or made. Only libraries of a stable interface are used, and
  * control calls of the version of the headers that this was built with: pvisor serves those of all releases from 4.17 on.
  *
- * But for xen_open(), xen_version(), xen_is_non_pae(), xen_try_populate(),
+ * But for xen_open(), xen_version(), xen_is_non_pae(), xen_try_populate(), xen_map_there(), xen_end_log(),
  * xen_destroy() and xen_shutdown_reason(), what fails here ends the program, by fail().
  */
 #ifndef SAVE_HELPER_XEN_H
@@ -42,13 +42,27 @@ void xen_kinds(const uint32_t *frames, uint32_t *kinds, unsigned nr);
 
 /* nr frames, however many, side by side. what: whose, for the log. */
 void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what);
+/* The same, of a guest that runs and may have given some of them up: there[i] says whether it has not; no others are mapped. */
+void *xen_map_there(const uint32_t *frames, unsigned nr, bool *there, const char *what);
 void xen_unmap(void *pages, unsigned nr);
+
+/* The log of what is written to the domain's memory. Whoever began one that stands in the way, and was killed, does not end it any more. */
+void xen_begin_log(void);
+/*
+ * The guest's numbers below nr that were written since, a bit for each, in memory that xen_buffer() gave; they are in the log no more.
+ * is_last: the domain stands still, and what others can write without a word is among them.
+ */
+void xen_take_log(uint64_t *bits, uint32_t nr, bool is_last);
+/* Also if there is none. */
+void xen_end_log(void);
 
 /* Restoring. frames: the guest's numbers of nr frames that are wanted, in their places the frames that it got. */
 void xen_become_non_pae(void);
 void xen_populate(uint32_t *frames, unsigned nr);
 /* Extents of 2^order frames: as above. How many there are now; what went wrong with the rest is not said. */
 unsigned xen_try_populate(uint64_t *frames, unsigned nr, unsigned order);
+/* They are the domain's no more. */
+void xen_give_up(const uint32_t *frames, unsigned nr);
 void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr);
 /* Entries of the domain's grant table that are there before it asks for it: it grants that frame to that domain. */
 void xen_grant(unsigned entry, uint16_t domid, uint32_t frame);

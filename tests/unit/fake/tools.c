@@ -19,7 +19,15 @@ uint32_t readable[NR_FRAMES];
 unsigned extents[10], largest = 9;
 uint32_t next_frame;
 
+void (*before_call)(unsigned nr);
+unsigned nr_calls, failing_call, nr_reports, errors_said;
+bool *log_is_on;
+bool written[NR_FRAMES], written_silently[NR_FRAMES];
+
 static int frames_fd = -1;
+static uint32_t given_up[NR_FRAMES];
+static unsigned nr_given_up;
+static void (*to_put_right)(void);
 
 /* What is mapped; the first without pages is free. */
 static struct mapping {
@@ -40,6 +48,9 @@ void make_memory(void)
     EXPECT(now != MAP_FAILED);
     memory = now;
     frames_fd = fd;
+    if (!log_is_on)
+        log_is_on = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    EXPECT((void *)log_is_on != MAP_FAILED);
 }
 
 /* A process's own, with what was in them before. */
@@ -60,7 +71,7 @@ void forget_domain(void)
     memset(owned, 0, sizeof(owned));
     memset(pinned, 0, sizeof(pinned));
     memset(&context, 0, sizeof(context));
-    next_frame = 0;
+    next_frame = nr_given_up = 0;
 }
 
 /* --- Runs --- */
@@ -114,7 +125,26 @@ struct ends run_spoilt(int (*run)(const uint8_t *bytes, size_t size), const uint
     return ends;
 }
 
-void say(xentoollog_level level, const char *format, ...) { (void)level, (void)format; }
+void say(xentoollog_level level, const char *format, ...)
+{
+    (void)format;
+    errors_said += level == XTL_ERROR;
+}
+
+void at_end(void (*fn)(void)) { to_put_right = fn; }
+
+void put_right(void)
+{
+    void (*fn)(void) = to_put_right;
+
+    to_put_right = NULL;
+    failing_call = 0;
+    before_call = NULL;
+    if (fn)
+        fn();
+}
+
+void talk_give_up(int fd) { (void)fd; }
 
 void fail(int error, const char *format, ...)
 {
@@ -126,10 +156,19 @@ void fail(int error, const char *format, ...)
         fprintf(stderr, " (%d)\n", error);
     }
     va_end(arguments);
+    put_right();
     _exit(REFUSED);
 }
 
 /* --- The hypervisor --- */
+
+void count_call(void)
+{
+    if (before_call)
+        before_call(nr_calls + 1);
+    if (++nr_calls == failing_call)
+        fail(EIO, "call %u fails", nr_calls);
+}
 
 void *xen_buffer(size_t size) { return calloc(1, size); }
 
@@ -142,16 +181,25 @@ static struct mapping *mapping_of(const void *pages)
     return NULL;
 }
 
-void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what)
+static bool is_there(uint32_t frame) { return frame < NR_FRAMES && (owned[frame] || frame == SHARED_INFO); }
+
+/* there: NULL if none may be missing. */
+static void *map(const uint32_t *frames, unsigned nr, int prot, bool *there, const char *what)
 {
     struct mapping *m = mapping_of(NULL);
 
+    count_call();
     EXPECT(nr && nr <= NR_FRAMES);
     m->pages = mmap(NULL, (size_t)nr * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     m->nr = nr;
     m->prot = prot;
     for (unsigned i = 0; i < nr; i++) {
-        if (frames[i] >= NR_FRAMES || (!owned[frames[i]] && frames[i] != SHARED_INFO))
+        m->frames[i] = NO_FRAME;
+        if (there)
+            there[i] = is_there(frames[i]);
+        if (there && !there[i])
+            continue;
+        if (!is_there(frames[i]))
             fail(EINVAL, "%s: frame %#x is not the domain's", what, frames[i]);
         EXPECT(!(prot & PROT_WRITE) || !pinned[frames[i]]);
         EXPECT(mmap(m->pages + (size_t)i * PAGE, PAGE, prot, MAP_SHARED | MAP_FIXED, frames_fd, (off_t)frames[i] * PAGE) != MAP_FAILED);
@@ -159,6 +207,10 @@ void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what)
     }
     return m->pages;
 }
+
+void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what) { return map(frames, nr, prot, NULL, what); }
+
+void *xen_map_there(const uint32_t *frames, unsigned nr, bool *there, const char *what) { return map(frames, nr, PROT_READ, there, what); }
 
 void xen_unmap(void *pages, unsigned nr)
 {
@@ -186,8 +238,14 @@ bool is_mapped_for_writing(uint32_t frame)
 
 unsigned xen_try_populate(uint64_t *frames, unsigned nr, unsigned order)
 {
+    count_call();
     EXPECT(next_frame && nr && nr <= MAX_BATCH && order < 10);
     for (unsigned i = 0; i < nr; i++) {
+        if (!order && nr_given_up) {
+            frames[i] = given_up[--nr_given_up];
+            owned[frames[i]] = true;
+            continue;
+        }
         if (order > largest || next_frame <= 1u << order)
             return i;
         next_frame -= 1u << order;
@@ -210,8 +268,50 @@ void xen_populate(uint32_t *frames, unsigned nr)
         frames[i] = (uint32_t)list[i];
 }
 
+void xen_give_up(const uint32_t *frames, unsigned nr)
+{
+    count_call();
+    EXPECT(nr && nr <= MAX_BATCH);
+    for (unsigned i = 0; i < nr; i++) {
+        EXPECT(owned[frames[i]] && !pinned[frames[i]] && !is_mapped_for_writing(frames[i]));
+        owned[frames[i]] = false;
+        memset(memory[frames[i]], 0, PAGE);
+        given_up[nr_given_up++] = frames[i];
+    }
+}
+
+/* --- The log --- */
+
+void xen_begin_log(void)
+{
+    count_call();
+    EXPECT(!*log_is_on);
+    *log_is_on = true;
+    memset(written, 0, sizeof(written));
+}
+
+void xen_take_log(uint64_t *bits, uint32_t nr, bool is_last)
+{
+    count_call();
+    EXPECT(*log_is_on);
+    nr_reports++;
+    memset(bits, 0, (nr + 7) / 8);
+    for (uint32_t pfn = 0; pfn < nr; pfn++) {
+        if (written[pfn] || (is_last && written_silently[pfn]))
+            bits[pfn / 64] |= 1ULL << pfn % 64;
+        written[pfn] = false;
+    }
+}
+
+void xen_end_log(void)
+{
+    count_call();
+    *log_is_on = false;
+}
+
 void xen_pin(const uint32_t *frames, const uint32_t *kinds, unsigned nr)
 {
+    count_call();
     for (unsigned i = 0; i < nr; i++) {
         EXPECT(owned[frames[i]] && !is_mapped_for_writing(frames[i]) && table_level(kinds[i]) >= 1 && table_level(kinds[i]) <= 4);
         pinned[frames[i]] = true;
@@ -253,7 +353,7 @@ static void take(const struct xen_domctl *op, uint32_t cmd)
     if (cmd == XEN_DOMCTL_set_cpu_policy) {
         has_policy = op->u.cpu_policy.nr_leaves == 2 && op->u.cpu_policy.nr_msrs == 1;
         read_all(op->u.cpu_policy.leaves.p, op->u.cpu_policy.nr_leaves * sizeof(xen_cpuid_leaf_t));
-    } else if (cmd == XEN_DOMCTL_setvcpucontext) {
+    } else if (cmd == XEN_DOMCTL_setvcpucontext && !op->u.vcpucontext.vcpu) {
         memcpy(&context, op->u.vcpucontext.ctxt.p, sizeof(context));
         has_context = true;
     } else if (cmd == XEN_DOMCTL_setvcpuextstate) {
@@ -266,6 +366,7 @@ static void take(const struct xen_domctl *op, uint32_t cmd)
 void xen_control(struct xen_domctl *op, uint32_t cmd, const char *what)
 {
     (void)what;
+    count_call();
     describe(op, cmd);
     take(op, cmd);
 }

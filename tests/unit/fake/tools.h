@@ -29,12 +29,25 @@ extern unsigned extents[10];                    /* that the domain has got, by o
 extern unsigned largest;                        /* no extents of a higher order are there */
 extern uint32_t next_frame;                     /* those below it are free; 0: it is too early for a domain to have memory */
 
+/* Calls of the hypervisor: before each the test may do something, such as let the guest run; the one of this number, from 1 on, fails. */
+extern void (*before_call)(unsigned nr);
+extern unsigned nr_calls, failing_call;
+void count_call(void);      /* by those that the test has itself */
+
+/* The log of writes: whether it is on, of any process's; and by the guest's numbers what was written, which is the test's to say. */
+extern bool *log_is_on;
+extern bool written[NR_FRAMES], written_silently[NR_FRAMES];     /* silently: the last report has it */
+extern unsigned nr_reports, errors_said;
+
 void make_memory(void);
 /* What the end of a process does. */
 void forget_mappings(void);
 bool is_mapped_for_writing(uint32_t frame);
 /* The test's: what its domain says of itself if it is asked, and a look at what it is told. */
 void describe(struct xen_domctl *op, uint32_t cmd);
+
+/* What ends by fail() has put right what was to be. */
+void put_right(void);
 
 /* No domain: what a run begins with that makes one. */
 void forget_domain(void);
