@@ -1,7 +1,9 @@
 /*
- * A domU that is saved, restored and migrated, as kernels of Xen 3's time were (lib/suspend.h). It writes to its memory and changes its
- * page tables all the time, and looks after each life whether all is as it left it. What it has seen it writes to data/lives in its
- * directory of the store: how often it went on as a new domain, how often as the old one, how many pages were wrong.
+ * A domU that is saved, restored and migrated, as kernels of Xen 3's time were (lib/suspend.h). It writes to its memory, changes entries of
+ * its page tables, makes tables of pages and pages of tables, and gives memory back and takes it, all the time, and looks after each life
+ * whether all is as it left it. With vcpus=2 the second one works, too, and stays up meanwhile, in a loop.
+ * What it has seen it writes to data/lives in its directory of the store: how often it went on as a new domain, how often as the old one,
+ * how many pages were wrong.
  */
 #include "clock.h"
 #include "console.h"
@@ -12,6 +14,7 @@
 #include "string.h"
 #include "suspend.h"
 #include "test.h"
+#include "vcpus.h"
 #include "xenstore.h"
 
 #define PAGES 1024
@@ -36,15 +39,124 @@ static bool is_right(unsigned i, const u8 *at)
     return !memcmp(at, expected, sizeof(expected));
 }
 
-/* A page's contents, and an entry: another page is shown in some slot of the window. */
-static void work(void)
+/* A page's contents, and an entry: another page is shown in some slot of the window. Each vCPU has every second page and slot. */
+static void work(unsigned vcpu, u32 random)
 {
-    unsigned slot = (unsigned)(random_u64() % MAPPED), i = (unsigned)(random_u64() % PAGES);
+    unsigned slot = (random >> 8) % (MAPPED / 2) * 2 + vcpu, i = (random >> 16) % (PAGES / 2) * 2 + vcpu;
 
-    write_page((unsigned)(random_u64() % PAGES));
-    CHECK_OK(map_at(window(slot), virt_to_mfn(page[i]), random_u64() % 2 ? PTE_DATA : PTE_READ));
+    write_page(i);
+    i = random % (PAGES / 2) * 2 + vcpu;
+    CHECK_OK(map_at(window(slot), virt_to_mfn(page[i]), random >> 31 ? PTE_DATA : PTE_READ));
     shown[slot] = i + 1;
 }
+
+/* --- Pages that become tables, and are pages again ----------------------------------------------------------------------------------- */
+
+#define TURNING 16
+#define IN_TABLE 7u             /* the entry that one has */
+
+static struct { u8 *at; bool is_table; u32 seed; unsigned names; } turning[TURNING];
+
+static bool is_as_turned(unsigned i)
+{
+    static u8 expected[4096];
+    const void *at = turning[i].at;
+
+    if (turning[i].is_table)
+        return pte_get(at, IN_TABLE) == pte_make(virt_to_mfn(page[turning[i].names]), PTE_READ) && !pte_get(at, IN_TABLE + 1);
+    data_fill(turning[i].seed, 0, expected, sizeof(expected));
+    return !memcmp(at, expected, sizeof(expected));
+}
+
+static void make_data(unsigned i)
+{
+    if (turning[i].is_table) {
+        CHECK_OK(unpin(turning[i].at));
+        make_writable(turning[i].at);
+    }
+    turning[i].is_table = false;
+    data_fill(++turning[i].seed, 0, turning[i].at, 4096);
+}
+
+static void make_table(unsigned i, u32 random)
+{
+    turning[i].names = random % PAGES;
+    memset(turning[i].at, 0, 4096);
+    ((pte_raw *)turning[i].at)[IN_TABLE] = (pte_raw)pte_make(virt_to_mfn(page[turning[i].names]), PTE_READ);
+    make_readonly(turning[i].at);
+    CHECK_OK(pin(turning[i].at, 1));
+    turning[i].is_table = true;
+}
+
+static void turn(u32 random)
+{
+    unsigned i = (random >> 24) % TURNING;
+
+    if (turning[i].is_table)
+        make_data(i);
+    else
+        make_table(i, random);
+}
+
+/* --- Memory that comes and goes ------------------------------------------------------------------------------------------------------ */
+
+#define LOOSE 16
+#define GONE  (~(word)0)
+
+static struct { bool is_gone; u32 seed; } loose[LOOSE];         /* of the last frames, which nothing maps but the window */
+
+static void *loose_at(unsigned i) { return window(MAPPED + i); }
+
+static bool reserve(unsigned cmd, word *frame)
+{
+    GUEST(xen_memory_reservation) r = { .extent_start = P(frame), .nr_extents = 1, .domid = DOMID_SELF };
+
+    return CHECK_EQ(memory_op(cmd, &r), 1);
+}
+
+static void lose(unsigned i)
+{
+    word frame = p2m[spare_pfn(i)];
+
+    CHECK_OK(unmap_at(loose_at(i)));
+    p2m[spare_pfn(i)] = GONE;
+    loose[i].is_gone = reserve(XENMEM_decrease_reservation, &frame);
+}
+
+/* The entry is there first, the number after it. The tools may have given one that was lost a frame, which is as good. */
+static void gain(unsigned i)
+{
+    word frame = spare_pfn(i);
+
+    if (p2m[spare_pfn(i)] != GONE)
+        frame = p2m[spare_pfn(i)];
+    else if (!reserve(XENMEM_populate_physmap, &frame))
+        return;
+    CHECK_OK(map_at(loose_at(i), frame, PTE_DATA));
+    data_fill(++loose[i].seed, 0, loose_at(i), 4096);
+    p2m[spare_pfn(i)] = frame;
+    loose[i].is_gone = false;
+}
+
+static void come_or_go(u32 random)
+{
+    unsigned i = (random >> 20) % LOOSE;
+
+    if (loose[i].is_gone)
+        gain(i);
+    else
+        lose(i);
+}
+
+static bool is_loose_right(unsigned i)
+{
+    static u8 expected[4096];
+
+    data_fill(loose[i].seed, 0, expected, sizeof(expected));
+    return loose[i].is_gone || !memcmp(loose_at(i), expected, sizeof(expected));
+}
+
+/* --- After a life -------------------------------------------------------------------------------------------------------------------- */
 
 static void look_at_pages(void)
 {
@@ -54,6 +166,10 @@ static void look_at_pages(void)
         wrong += !is_right(i, page[i]);
     for (unsigned slot = 0; slot < MAPPED; slot++)
         wrong += shown[slot] && !is_right(shown[slot] - 1, window(slot));
+    for (unsigned i = 0; i < TURNING; i++)
+        wrong += !is_as_turned(i);
+    for (unsigned i = 0; i < LOOSE; i++)
+        wrong += !is_loose_right(i);
     if (wrong != before)
         printf("suspend: %u pages are wrong\n", wrong - before);
 }
@@ -127,6 +243,49 @@ static void look_at_registers(void)
     CHECK_EQ(xmm0(), 0x87654321);
 }
 
+/* --- The second vCPU ----------------------------------------------------------------------------------------------------------------- */
+
+#define SECOND_LIMIT 0x3456
+
+static void *second_gdt;
+static bool is_second_up, is_held, is_holding;      /* is_held: it shall stop where it touches nothing; is_holding: it does */
+
+static void second_main(void)
+{
+    word gdt = virt_to_mfn(second_gdt);
+    u32 random = 1;
+
+    CHECK_OK(set_gdt(&gdt, 512));
+    for (;; random = random * 1664525 + 1013904223) {
+        GUEST(sched_poll) poll = { .timeout = system_time() + TICK };
+
+        CHECK_EQ(limit_of(IN_GDT), SECOND_LIMIT);
+        work(1, random);
+        while (read_once(is_held)) {
+            write_once(is_holding, true);
+            sched_op(SCHEDOP_yield, NULL);
+        }
+        write_once(is_holding, false);
+        sched_op(SCHEDOP_poll, &poll);
+    }
+}
+
+static void start_second(void)
+{
+    second_gdt = descriptors(SECOND_LIMIT);
+    REQUIRE_OK(vcpu_start(1, second_main));
+    is_second_up = true;
+}
+
+/* It holds still, between two things that it does, or goes on. */
+static void hold_second(bool held)
+{
+    write_once(is_held, held);
+    barrier();
+    while (is_second_up && read_once(is_holding) != held)
+        sched_op(SCHEDOP_yield, NULL);
+}
+
 /* --- Lives --------------------------------------------------------------------------------------------------------------------------- */
 
 static void tell(void)
@@ -143,6 +302,7 @@ static void live_on(void)
     bool is_new;
 
     CHECK(store_write("control/shutdown", ""));
+    hold_second(true);
     is_new = suspend(cmdline_is("call", "old"));
     *(is_new ? &new_lives : &old_lives) += 1;
     if (is_new)
@@ -150,6 +310,7 @@ static void live_on(void)
     look_at_pages();
     look_at_tables(ours);
     look_at_registers();
+    hold_second(false);
     printf("suspend: life %u, %u\n", new_lives, old_lives);
     tell();
 }
@@ -166,25 +327,47 @@ static void obey(void)
         is_over = true;
 }
 
-TEST(live)
+static void work_on_all(void)
 {
-    store_init();
+    u32 random = (u32)random_u64();
+
+    work(0, random);
+    turn(random);
+    come_or_go(random);
+}
+
+static void begin(void)
+{
     suspend_init();
     for (unsigned i = 0; i < PAGES; i++) {
         page[i] = page_alloc();
         write_page(i);
     }
+    for (unsigned i = 0; i < TURNING; i++) {
+        turning[i].at = page_alloc();
+        make_data(i);
+    }
+    for (unsigned i = 0; i < LOOSE; i++)
+        gain(i);
     set_registers();
     look_at_registers();
     other = copy_top();
     REQUIRE_OK(pin(other, top_level()));
+    if (cmdline_is("vcpus", "2"))
+        start_second();
+}
+
+TEST(live)
+{
+    store_init();
+    begin();
     REQUIRE(store_watch("control/shutdown", WATCH_SHUTDOWN));
     tell();
     printf("suspend: ready\n");
     while (!is_over) {
         u32 seen = upcall_count;
 
-        work();
+        work_on_all();
         if (store_fired(WATCH_SHUTDOWN))
             obey();
         else

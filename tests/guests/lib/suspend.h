@@ -1,7 +1,8 @@
 /*
  * Save, restore and migration as guests of Xen 3's time take part in them (public/xen.h, sched.h; libxenguest's save of PV guests; NetBSD's
  * xen_suspend_domain()): start_info's frame in the shutdown's third register, frame numbers in it that are the domain's own meanwhile,
- * the lists that name the p2m's frames, and all that is made again afterwards. One vCPU.
+ * the lists that name the p2m's frames, and all that is made again afterwards. By vCPU 0; others
+ * may be up, and touch neither shared_info nor the p2m meanwhile.
  */
 #ifndef GUEST_SUSPEND_H
 #define GUEST_SUSPEND_H
