@@ -1,6 +1,7 @@
 """tools/template: a saved domain is the beginning of many, which go on from there, each with a name, a disk and a card of its own."""
 import re
 import struct
+import subprocess
 
 import pytest
 
@@ -167,6 +168,52 @@ def test_of_either_format(dom0, guest, tool, form):
     test_suspend.expect_lives(dom0, "1 0 0")
     dom0.ok("xl shutdown domu")
     dom0.wait_until("! xl domid domu 2>/dev/null", 60)
+
+
+@pytest.fixture
+def little(dom0, guest, tool):
+    """A template of the test kernel's."""
+    guest("pt64")
+    test_suspend.save(dom0)
+    dom0.ok(f"{tool} make /tmp/saved /run/little; rm /tmp/saved", 120)
+    yield "/run/little"
+    dom0.run("xl destroy domu; rm /run/little")
+
+
+def test_of_those_that_begin_at_once_one_has_the_name(dom0, little, tool):
+    said = dom0.ok(f"for i in 1 2 3 4; do {tool} start {little} --name domu > /tmp/said.$i 2>&1 & done; wait; cat /tmp/said.*; "
+                   "rm /tmp/said.*", 240)
+    assert said.count("domu is domain") == 1 and said.count("there is a domain domu") == 3, said
+    assert len(said.splitlines()) == 4, said
+    assert dom0.ok("xl list | grep -c '^domu '") == "1"
+    test_suspend.expect_lives(dom0, "1 0 0")
+
+
+# Made part of the program: its second process cannot be begun, which waits for the domain's end.
+NO_SECOND = """#include <errno.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+int fork(void)
+{
+    static int nr;
+
+    if (!nr++)
+        return (int)syscall(SYS_fork);
+    errno = EAGAIN;
+    return -1;
+}
+"""
+
+
+def test_says_that_nobody_waits_for_its_end(dom0, little, tool, scratch):
+    (scratch / "second.c").write_text(NO_SECOND)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", scratch / "second.so", scratch / "second.c"], check=True)
+    rig.put(dom0, scratch / "second.so", "/tmp/second.so")
+    said = dom0.ok(f"LD_PRELOAD=/tmp/second.so {tool} start {little} --name domu 2>&1; rm /tmp/second.so", 120)
+    domid = dom0.ok("xl domid domu")
+    assert "domu is domain" in said and f"nobody waits for its end to clear up behind it: after it has ended, xl destroy {domid} does" in said
+    test_suspend.expect_lives(dom0, "1 0 0")
+    assert dom0.run(f"pidof {rig.TEMPLATE.name}").status
 
 
 def test_console_is_the_domains(dom0, copies):

@@ -3,6 +3,7 @@
  * domain, which costs less than to unmap it, and nothing of it is mapped when frames become tables: now, or when the domain runs.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,14 @@
 #define GRANTS_OF_FRAME 512u
 
 static struct job *made;
+static pid_t loader;            /* the process that fills its memory */
 
 static void undo(void)
 {
+    if (loader > 0) {
+        kill(loader, SIGKILL);  /* or it would say what goes wrong with a domain that is no more */
+        waitpid(loader, NULL, 0);
+    }
     xen_destroy();
     store_forget(made);
     settings_forget(made);
@@ -71,17 +77,15 @@ static void prepare(const struct template *t, struct job *j)
 }
 
 /* In a process of its own; j: as load_memory() wants it, or NULL for load_kept(). */
-static pid_t begin_to_load(const struct template *t, struct job *j)
+static void begin_to_load(const struct template *t, struct job *j)
 {
-    pid_t child;
-
     load_begin(t);
     fflush(NULL);
-    child = fork();
-    if (child < 0)
+    loader = fork();
+    if (loader < 0)
         fail(errno, "cannot begin a process");
-    if (child)
-        return child;
+    if (loader)
+        return;
     on_failure(NULL);
     if (!xen_open(made->domid))
         fail(errno, "no way to the hypervisor");
@@ -92,13 +96,14 @@ static pid_t begin_to_load(const struct template *t, struct job *j)
     _exit(EXIT_SUCCESS);
 }
 
-static void await_loaded(pid_t child)
+static void await_loaded(void)
 {
     int status;
 
-    while (waitpid(child, &status, 0) < 0)
+    while (waitpid(loader, &status, 0) < 0)
         if (errno != EINTR)
             fail(errno, "cannot wait for a process");
+    loader = 0;
     if (!WIFEXITED(status) || WEXITSTATUS(status))
         fail(0, "the domain's memory could not be filled");
 }
@@ -119,18 +124,42 @@ static void await_devices(const struct job *j)
     }
 }
 
+static void say_nobody_waits(void)
+{
+    say(XTL_WARN, "%s, domain %u, runs, but nobody waits for its end to clear up behind it: after it has ended, xl destroy %u does", made->name,
+        made->domid, made->domid);
+}
+
+static void leave_standard_files(void)
+{
+    if (chdir("/") || !freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout))
+        fail(errno, "cannot go into the background");
+    if (!freopen("/dev/null", "w", stderr))
+        _exit(EXIT_FAILURE);
+}
+
 /* Who waits for the domain's end, in the background, has xl clear up behind it. The template may go meanwhile. */
 static void leave_somebody(const struct template *t, const struct job *j)
 {
     char number[16];
+    pid_t child;
 
-    if (fork() || setsid() < 0)
+    fflush(NULL);
+    child = fork();
+    if (child < 0) {
+        say(XTL_WARN, "cannot begin a process: %s", strerror(errno));
+        say_nobody_waits();
+    }
+    if (child)
         return;
-    on_failure(NULL);
+    on_failure(say_nobody_waits);
     close(t->fd);
-    if (chdir("/") || !freopen("/dev/null", "r", stdin) || !freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr))
-        _exit(EXIT_FAILURE);
-    if (!xen_open(j->domid) || !store_await_end(j))
+    setsid();
+    if (!xen_open(j->domid))
+        fail(errno, "no way to the hypervisor");
+    store_watch_end();
+    leave_standard_files();
+    if (!store_await_end(j))
         _exit(EXIT_SUCCESS);
     snprintf(number, sizeof(number), "%u", j->domid);
     execlp("xl", "xl", "destroy", number, NULL);
@@ -159,7 +188,8 @@ void template_keep(const struct template *t, struct job *j)
     begin(j);
     create(j, 1, FREE_GRANT + t->head.nr_data);
     allow_memory((uint64_t)t->head.nr_data * (PAGE / 1024));
-    await_loaded(begin_to_load(&kept, NULL));
+    begin_to_load(&kept, NULL);
+    await_loaded();
     store_write_domain(j, &kept);
     store_write_keeper(j, t);
     on_failure(NULL);
@@ -170,7 +200,6 @@ void template_start(const struct template *t, struct job *settings)
 {
     struct job *j = mmap(NULL, sizeof(*j), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);     /* the other process sets some */
     struct xen_domctl op = { 0 };
-    pid_t child;
 
     if (j == MAP_FAILED)
         fail(errno, "no memory");
@@ -179,11 +208,11 @@ void template_start(const struct template *t, struct job *settings)
     j->keeper = store_find_keeper(t);
     create(j, t->head.nr_vcpus, 0);
     prepare(t, j);
-    child = begin_to_load(t, j);
+    begin_to_load(t, j);
     store_write_domain(j, t);
     store_write_devices(j);
     settings_write(j, t);
-    await_loaded(child);
+    await_loaded();
     load_vcpus(j);
     store_introduce(j);
     await_devices(j);

@@ -104,7 +104,7 @@ static bool is(const char *directory, const char *name, const char *value)
 static void for_each(const char *directory, void (*fn)(const struct job *j, const char *path), const struct job *j)
 {
     unsigned nr = 0;
-    char path[256], **names = xs_directory(store, XBT_NULL, directory, &nr);
+    char path[256], **names = xs_directory(store, transaction, directory, &nr);
 
     for (unsigned i = 0; names && i < nr; i++) {
         snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
@@ -130,11 +130,19 @@ static void check_disk(const struct job *j, const char *path)
 
 static void check_disks_of(const struct job *j, const char *path) { for_each(path, check_disk, j); }
 
-void store_check(const struct job *j)
+static void check_names(const struct job *j) { for_each("/local/domain", check_name, j); }
+
+static void check_disks(const struct job *j)
 {
-    for_each("/local/domain", check_name, j);
     if (j->nr_disks)
         for_each("/local/domain/0/backend/vbd", check_disks_of, j);
+}
+
+/* Before a domain is made in vain. What is found to be free is claimed later, where it is looked at once more, in the same transaction. */
+void store_check(const struct job *j)
+{
+    check_names(j);
+    check_disks(j);
 }
 
 /* --- The domain --- */
@@ -194,6 +202,7 @@ static void put_domain(const void *argument)
     const struct description *d = argument;
     char home[64];
 
+    check_names(d->job);
     domain_path(home, sizeof(home), d->job);
     make_node(home, "", 0, d->job->domid);
     put_names(d->job, home);
@@ -331,6 +340,7 @@ static void put_devices(const void *argument)
 {
     const struct job *j = argument;
 
+    check_disks(j);
     for (unsigned i = 0; i < j->nr_disks; i++)
         put_disk(j, &j->disks[i]);
     for (unsigned i = 0; i < j->nr_cards; i++)
@@ -422,14 +432,18 @@ static bool is_forgotten(const struct job *j)
     return !is(home, "vm", vm);
 }
 
+void store_watch_end(void)
+{
+    store_open();           /* a connection of this process */
+    if (!xs_watch(store, "@releaseDomain", "end"))
+        fail(errno, "xenstore does not tell of domains' ends");
+}
+
 /* Who suspends itself is being saved, and its end is up to who saves it. */
 bool store_await_end(const struct job *j)
 {
     int reason;
 
-    store_open();           /* a connection of this process */
-    if (!xs_watch(store, "@releaseDomain", "end"))
-        return false;
     while ((reason = xen_shutdown_reason()) == RUNS_ON || reason == SHUTDOWN_suspend)
         await_change(0);
     return reason != IS_GONE && !is_forgotten(j);

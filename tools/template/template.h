@@ -66,7 +66,10 @@ void card_join(const struct job *j, unsigned number);
 
 /* store.c: the nodes in xenstore by which a domain is known, to the tools, to the backends and to itself. */
 void store_open(void);
-/* Ends the program if a domain has the name, or if one may write to the same disk. */
+/*
+ * Ends the program if a domain has the name, or if one may write to the same disk; so do store_write_domain() and store_write_devices(), in
+ * one step with the writing.
+ */
 void store_check(const struct job *j);
 void store_write_domain(const struct job *j, const struct template *t);
 /* That it keeps the template; and who does, or 0. */
@@ -78,7 +81,8 @@ void store_introduce(const struct job *j);
 /* Until the backend of a device is ready for the guest: path as backend_path() has it. */
 void store_await_backend(const char *path);
 void store_connected(const char *path);
-/* False: somebody has cleared up behind the domain. */
+/* The end of the domain, by a process that was begun for it. await: false: somebody has cleared up behind the domain. */
+void store_watch_end(void);
 bool store_await_end(const struct job *j);
 void store_forget(const struct job *j);
 /* kind: "vbd" or "vif". */
