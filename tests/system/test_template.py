@@ -211,7 +211,8 @@ def test_says_that_nobody_waits_for_its_end(dom0, little, tool, scratch):
     rig.put(dom0, scratch / "second.so", "/tmp/second.so")
     said = dom0.ok(f"LD_PRELOAD=/tmp/second.so {tool} start {little} --name domu 2>&1; rm /tmp/second.so", 120)
     domid = dom0.ok("xl domid domu")
-    assert "domu is domain" in said and f"nobody waits for its end to clear up behind it: after it has ended, xl destroy {domid} does" in said
+    assert "domu is domain" in said, said
+    assert f"nobody waits for its end to clear up behind it: after it has ended, xl destroy {domid} does" in said, said
     test_suspend.expect_lives(dom0, "1 0 0")
     assert dom0.run(f"pidof {rig.TEMPLATE.name}").status
 

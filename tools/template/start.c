@@ -126,8 +126,8 @@ static void await_devices(const struct job *j)
 
 static void say_nobody_waits(void)
 {
-    say(XTL_WARN, "%s, domain %u, runs, but nobody waits for its end to clear up behind it: after it has ended, xl destroy %u does", made->name,
-        made->domid, made->domid);
+    say(XTL_WARN, "%s, domain %u, is there, but nobody waits for its end to clear up behind it: after it has ended, xl destroy %u does",
+        made->name, made->domid, made->domid);
 }
 
 static void leave_standard_files(void)
