@@ -67,8 +67,8 @@ def is_logged(dom0):
 @pytest.mark.parametrize("call", ["new", "old"])
 def test_lives_on(dom0, guest, form, call):
     """Saved and restored, saved and gone on with, and sent to the same host while it runs."""
-    domain = guest(form, f"call={call}")
     helper = OURS if form == "pt32" or (form, call) == ("pt32p", "new") else ""
+    domain = guest(form, f"call={call}" + (" memory=moves" if form == "pt32" else ""))
     save(dom0, helper=helper)
     restore(dom0, helper)
     expect_lives(dom0, "1 0 0")
@@ -89,7 +89,7 @@ def test_lives_on(dom0, guest, form, call):
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_without_pae_it_is_migrated_while_it_runs(dom0, guest, cpus):
     """In rounds, each of which has what was written meanwhile and not more; and all that it was is there afterwards."""
-    guest("pt32", f"vcpus={cpus}", vcpus=cpus)
+    guest("pt32", f"vcpus={cpus} memory=moves", vcpus=cpus)
     for life in (1, 2):
         said = migrate(dom0, "--debug")
         sent = rounds(said)
@@ -108,7 +108,7 @@ BOTH = f"while [ $(pidof {rig.SAVE_HELPER.name} | wc -w) -lt 2 ]; do sleep 0.1; 
 @pytest.mark.pvisor_only
 def test_without_pae_a_migration_that_fails_leaves_it_running_and_not_logged(dom0, guest):
     """And it is migrated after all."""
-    domain = guest("pt32")
+    domain = guest("pt32", "memory=moves")
     domid = domain.domid()
     for receiver, meanwhile in ((CUT, "true"), (f"env {OURS} xl migrate-receive", BOTH)):
         failed = dom0.run(f"({meanwhile}) & {OURS} xl migrate -s '' domu '{receiver}' 2>&1", 240)

@@ -1,7 +1,7 @@
 /*
  * A domU that is saved, restored and migrated, as kernels of Xen 3's time were (lib/suspend.h). It writes to its memory, changes entries of
- * its page tables, makes tables of pages and pages of tables, and gives memory back and takes it, all the time, and looks after each life
- * whether all is as it left it. With vcpus=2 the second one works, too, and stays up meanwhile, in a loop.
+ * its page tables, makes tables of pages and pages of tables, and, with memory=moves, gives memory back and takes it, all the time, and
+ * looks after each life whether all is as it left it. With vcpus=2 the second one works, too, and stays up meanwhile, in a loop.
  * What it has seen it writes to data/lives in its directory of the store: how often it went on as a new domain, how often as the old one,
  * how many pages were wrong.
  */
@@ -103,6 +103,12 @@ static void turn(u32 random)
 
 /* --- Memory that comes and goes ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * With memory=moves. The tools' own helper ends a migration that comes upon such a frame between two of its calls ("Mapping of pfn ...
+ * failed"), so theirs are tried without.
+ */
+static bool memory_moves;
+
 #define LOOSE 16
 #define GONE  (~(word)0)
 
@@ -171,7 +177,7 @@ static void look_at_pages(void)
         wrong += shown[slot] && !is_right(shown[slot] - 1, window(slot));
     for (unsigned i = 0; i < TURNING; i++)
         wrong += !is_as_turned(i);
-    for (unsigned i = 0; i < LOOSE; i++)
+    for (unsigned i = 0; memory_moves && i < LOOSE; i++)
         wrong += !is_loose_right(i);
     if (wrong != before)
         printf("suspend: %u pages are wrong\n", wrong - before);
@@ -336,7 +342,8 @@ static void work_on_all(void)
 
     work(0, random);
     turn(random);
-    come_or_go(random);
+    if (memory_moves)
+        come_or_go(random);
 }
 
 static void begin(void)
@@ -350,7 +357,8 @@ static void begin(void)
         turning[i].at = page_alloc();
         make_data(i);
     }
-    for (unsigned i = 0; i < LOOSE; i++)
+    memory_moves = cmdline_is("memory", "moves");
+    for (unsigned i = 0; memory_moves && i < LOOSE; i++)
         gain(i);
     set_registers();
     look_at_registers();
