@@ -323,6 +323,63 @@ static void entry_is_in_a_table_of_ours_at_one_moment(void **state)
     assert_true(n > 1);
 }
 
+/* --- An entry that is moved to where a grant was ---------------------------------------------------------------- */
+
+u32 nr_dirty_logs;
+static bool logged;     /* the frame that is viewed */
+
+void frame_log_dirty(mfn_t m) { logged |= mfn_eq(m, granted[0]); }
+
+static bool is_outward(mfn_t m) { return fake_refs[m.v] & FR_OUTWARD; }
+
+/* As a toolstack's view of a guest's page: no grant's. It is in the second table, where its first page is. */
+static void map_others(u64 flags)
+{
+    pt_lock(dom);
+    assert_int_equal(pt_update_leaf(dom, l1[1], 0, pte_make(granted[0], flags), granter, 0), 0);
+    pt_unlock(dom);
+}
+
+/* A grant's entry in the first table goes, and what is in the second's takes its place. */
+static void replace_granted(void)
+{
+    struct pv_grant_walk walk;
+
+    take(granted[1], false);
+    pv_grant_begin(&walk, 0);
+    assert_int_equal(pv_grant_map(&walk, 0, granted[1], 0), GNTST_okay);
+    assert_int_equal(pv_grant_unmap(&walk, 0, granted[1], 1UL << dom->arch.fmt->level[2].shift, 0), GNTST_okay);
+    pv_grant_end();
+    give_back(granted[1], false);
+}
+
+static void moves(u64 flags)
+{
+    bool writes = flags & PTE_RW;
+
+    begin();
+    logged = false;
+    map_others(flags);
+    nr_dirty_logs = 1;
+    replace_granted();
+    nr_dirty_logs = 0;
+    assert_int_equal(pte_mfn(pt_load(dom->arch.fmt, frame_words(l1[0]), 0)).v, granted[0].v);
+    assert_int_equal(is_outward(l1[0]), writes);
+    assert_int_equal(dom->arch.nr_outward, writes ? 2 : 0);
+    assert_int_equal(logged, writes);
+    mirrors_look(dom);
+    end();
+    assert_int_equal(dom->arch.nr_outward, 0);
+}
+
+/* The last report of what the granter's memory has gone through finds the tables by their mark, and what moves meanwhile in the log. */
+static void a_view_that_moves_is_found(void **state)
+{
+    format_id = *(enum pt_format_id *)*state;
+    moves(RW);
+    moves(RW & ~(u64)PTE_RW);
+}
+
 static enum pt_format_id formats[] = { PT64, PT32P, PT32 };
 
 int main(void)
@@ -331,6 +388,9 @@ int main(void)
         { "both_ways_agree (64-bit)", both_ways_agree, NULL, NULL, &formats[0] },
         { "both_ways_agree (PAE)", both_ways_agree, NULL, NULL, &formats[1] },
         { "both_ways_agree (non-PAE)", both_ways_agree, NULL, NULL, &formats[2] },
+        { "a_view_that_moves_is_found (64-bit)", a_view_that_moves_is_found, NULL, NULL, &formats[0] },
+        { "a_view_that_moves_is_found (PAE)", a_view_that_moves_is_found, NULL, NULL, &formats[1] },
+        { "a_view_that_moves_is_found (non-PAE)", a_view_that_moves_is_found, NULL, NULL, &formats[2] },
         { "entry_is_in_a_table_of_ours_at_one_moment", entry_is_in_a_table_of_ours_at_one_moment, NULL, NULL, &formats[0] },
     };
 

@@ -1037,6 +1037,25 @@ static void the_last_report_has_what_is_mapped_by_others(void **state)
     end_viewer();
 }
 
+/* The look at one that has nothing mapped takes no longer than it may, either: there can be thousands. */
+static void the_last_report_gives_way_between_domains(void **state)
+{
+    struct dirty_report r = wanted(true, ROOM);
+
+    (void)state;
+    viewer = frames_domain(2, fmt->id);
+    start_log(0);
+    r.final = true;
+    preempt_at(1, true);
+    assert_int_equal(make_report(dom, &r), AGAIN);
+    assert_int_equal(dom->arch.log->viewer, dom->id + 1);
+    assert_int_equal(make_report(dom, &r), AGAIN);
+    assert_int_equal(dom->arch.log->viewer, viewer->id + 1);
+    preempt_at(0, false);
+    assert_int_equal(make_report(dom, &r), 0);
+    end_viewer();
+}
+
 static void expect_busy(struct dirty_report r) { assert_int_equal(make_report(dom, &r), -EBUSY); }
 
 static void reports(void **state)
@@ -1434,6 +1453,7 @@ int main(void)
         IN_ALL(reports),
         IN_ALL(writes_to_others_frames_mark_nothing),
         IN_ALL(the_last_report_has_what_is_mapped_by_others),
+        IN_ALL(the_last_report_gives_way_between_domains),
         IN_ALL(the_last_report_has_what_others_may_write),
         IN_BOTH(an_end_that_gave_way_is_followed_by_a_beginning),
         IN_ALL(a_domain_that_dies_is_not_logged),

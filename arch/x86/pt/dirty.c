@@ -267,7 +267,7 @@ static u64 pass_over_inward(const struct domain *s, u64 m)
 
 /*
  * s's pt_lock is held. An entry that s has let go of since the beginning, or moved to where the walk has been, is in the log:
- * put_others_leaf().
+ * put_others_leaf(), leaf_moves().
  */
 static int note_viewed_by(const struct domain *s, struct domain *d)
 {
@@ -303,6 +303,9 @@ int dirty_log_mark_viewed(struct domain *d)
             log->viewer_at = 0;
         }
         domain_put(s);
+        steps_add(16);
+        if (!rc && preempt_needed())
+            rc = -RESTART;
     }
     return rc;
 }

@@ -53,15 +53,21 @@ __attribute__((noinline)) int get_other_leaf(const struct domain *d, const struc
     return refuse(-EINVAL, "cannot map frame %#lx: owner d%u, wanted d%u", m.v, frame_owner_id(m), owner->id);
 }
 
+/* e, which maps another's frame m, leaves its place: who looks for such entries under the lock finds it there, or finds m in the log. */
+static void log_others_leaf(u64 e, mfn_t m)
+{
+    if (e & PTE_RW && unlikely(read_once(nr_dirty_logs)))
+        frame_log_dirty(m);
+}
+
+/* The log hears of it once more when no CPU knows the entry: frame_put_writable(). */
 __attribute__((noinline)) void put_others_leaf(struct domain *d, u64 e)
 {
     mfn_t m = pte_mfn(e);
 
     if (!mfn_valid(m))
         return;
-    /* Who looks for such entries under the lock finds it, or finds it noted. (And once more when no CPU knows it: frame_put_writable().) */
-    if (e & PTE_RW && unlikely(read_once(nr_dirty_logs)))
-        frame_log_dirty(m);
+    log_others_leaf(e, m);
     frame_put_foreign(d, m, e & PTE_RW);
 }
 
@@ -72,6 +78,16 @@ static __attribute__((noinline)) void note_outward(struct domain *d, mfn_t m, u6
         return;
     atomic_or(&frame_refs[m.v], FR_OUTWARD);
     d->arch.nr_outward++;
+}
+
+void leaf_moves(struct domain *d, mfn_t to, u64 e)
+{
+    mfn_t m = pte_mfn(e);
+
+    if (!(e & PTE_P) || !mfn_valid(m) || is_own(d, m))
+        return;
+    note_outward(d, to, e);
+    log_others_leaf(e, m);
 }
 
 __attribute__((cold, noinline)) int absent_exposes(struct domain *d, u64 e)

@@ -142,6 +142,7 @@ static __attribute__((noinline)) int grant_unmap_any(struct pv_grant_walk *walk,
             (mfn_eq(new_table, table) && new_idx == idx))
             return GNTST_bad_virt_addr;
         new_entry = pt_load(d->arch.fmt, mfn_to_virt(new_table), new_idx);
+        leaf_moves(d, table, new_entry);
         pt_store(d, new_table, 1, new_idx, 0);
     }
     pt_store(d, table, 1, idx, new_entry);

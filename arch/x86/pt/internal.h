@@ -94,6 +94,7 @@ int absent_exposes(struct domain *d, u64 e);     /* what l1tf_exposes() says so 
 /* What get_leaf() does not see every day: e's frame could not be had. */
 int get_other_leaf(const struct domain *d, const struct domain *owner, u64 *e);
 void put_others_leaf(struct domain *d, u64 e);
+void leaf_moves(struct domain *d, mfn_t to, u64 e);      /* whatever leaf e is, another table of d's is about to have it instead */
 /* References that upper entry e, number idx of a table, needs; *e becomes what is to be stored. */
 int get_node(struct domain *d, const struct pt_format *f, unsigned level, mfn_t table, unsigned idx, u64 *e);
 /* The general way of replacing a leaf of d's at p, which was old. */
