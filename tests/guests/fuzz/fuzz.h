@@ -87,7 +87,6 @@ struct model {
     struct held_map map[NR_HELD];
     domid_t other[NR_OTHERS];
     word status_frame;
-    bool user_root_changed;     /* or perhaps: who enters user mode must set it */
 };
 extern struct model model;
 bool model_init(void);

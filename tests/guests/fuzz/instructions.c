@@ -148,9 +148,7 @@ static void ready_for_user(void)
 {
     user_steps = 0;
     user_stack_restore();
-    if (model.user_root_changed)
-        user_install();
-    model.user_root_changed = false;
+    user_install();     /* whatever calls, of this vCPU's or changed by another, have made the user root */
 }
 
 /* But for IRET, by which QEMU has user mode enter virtual-8086 mode in long mode, too, where no CPU has it: any_frame() tries its flags. */

@@ -162,7 +162,6 @@ static void make_ext(struct fuzz *z, GUEST(mmuext_op) *op)
         break;
     default: break;
     }
-    model.user_root_changed |= op->cmd == MMUEXT_NEW_USER_BASEPTR;
     if (op->cmd == MMUEXT_NEW_BASEPTR)
         op->cmd = MMUEXT_TLB_FLUSH_LOCAL;
 }
