@@ -1,5 +1,5 @@
 /* Functions that dom0 finds and loses, while others change hands on another CPU: whose they are then. test_devices.c has how they do. */
-// SOURCES: tests/unit/fake/log.c common/domain/devices.c drivers/pci/devices.c
+// SOURCES: tests/unit/fake/guest_log.c tests/unit/fake/log.c common/domain/devices.c drivers/pci/devices.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -97,17 +97,6 @@ void panic(const char *fmt, ...)
 {
     fail_msg("%s", fmt);
     abort();
-}
-
-void guest_log(const char *fmt, ...)
-{
-    char line[256];
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(line, sizeof(line), fmt, args);
-    va_end(args);
-    printk("%s\n", line);
 }
 
 void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value) { (void)sbdf, (void)reg, (void)bytes, (void)value; }

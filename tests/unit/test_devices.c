@@ -1,5 +1,5 @@
 /* Whose PCI functions are: what is given and taken back, in which order, and what is refused. */
-// SOURCES: tests/unit/fake/log.c common/domain/devices.c
+// SOURCES: tests/unit/fake/guest_log.c tests/unit/fake/log.c common/domain/devices.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,17 +49,6 @@ static void tell(const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(done + strlen(done), sizeof(done) - strlen(done), fmt, args);
     va_end(args);
-}
-
-void guest_log(const char *fmt, ...)
-{
-    char line[256];
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(line, sizeof(line), fmt, args);
-    va_end(args);
-    printk("%s\n", line);
 }
 
 void panic(const char *fmt, ...)

@@ -80,10 +80,7 @@ static int save_once(void **state)
     make_memory();
     make_guest();
     assert_int_equal(run_apart(save_run, fd), DONE);
-    stream_size = (size_t)lseek(fd, 0, SEEK_END);
-    stream = malloc(stream_size);
-    assert_int_equal(pread(fd, stream, stream_size, 0), stream_size);
-    close(fd);
+    stream = stream_from(fd, &stream_size);
     return 0;
 }
 

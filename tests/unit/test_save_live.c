@@ -542,10 +542,7 @@ static void pages_are_compared_if_libxl_says_so(void **state)
     (void)state;
     save_flags = LIVE | DEBUG_TOO;
     assert_int_equal(saved_live(&fd), DONE);
-    size = (size_t)lseek(fd, 0, SEEK_END);
-    bytes = malloc(size);
-    assert_int_equal(pread(fd, bytes, size, 0), size);
-    close(fd);
+    bytes = stream_from(fd, &size);
     on_complete = check_errors;
     expects_errors = false;
     assert_int_equal(restored(bytes, size), DONE);
@@ -582,10 +579,7 @@ static void save_plain(void)
 
     save_flags = 0;
     assert_int_equal(run_apart(plain_run, fd), DONE);
-    plain.size = (size_t)lseek(fd, 0, SEEK_END);
-    plain.bytes = malloc(plain.size);
-    assert_int_equal(pread(fd, plain.bytes, plain.size, 0), plain.size);
-    close(fd);
+    plain.bytes = stream_from(fd, &plain.size);
     plain.pages_at = sizeof(struct stream_head);
     while (record_at(plain.pages_at)->type != REC_PAGE_DATA)
         plain.pages_at += sizeof(struct record_head) + (record_at(plain.pages_at)->length + 7) / 8 * 8;
@@ -686,10 +680,7 @@ static void whatever_is_in_a_stream_of_rounds(void **state)
     (void)state;
     save_flags = LIVE | DEBUG_TOO;
     assert_int_equal(saved_live(&fd), DONE);
-    size = (size_t)lseek(fd, 0, SEEK_END);
-    bytes = malloc(size);
-    assert_int_equal(pread(fd, bytes, size, 0), size);
-    close(fd);
+    bytes = stream_from(fd, &size);
     ends = run_spoilt(restored, bytes, size, some_place, 50);
     assert_int_equal(ends.others, 0);
     assert_true(ends.done > 3 && ends.refused > 3);

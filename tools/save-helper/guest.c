@@ -20,3 +20,21 @@ struct guest guest_with(uint32_t nr)
 {
     return (struct guest){ .nr_pfns = nr, .frame = numbers(nr, NO_FRAME), .kind = numbers(nr, XEN_DOMCTL_PFINFO_XTAB) };
 }
+
+void in_batches(const struct guest *g, bool (*is_one)(uint32_t pfn), void (*fn)(const uint32_t *pfns, unsigned nr))
+{
+    uint32_t pfns[MAX_BATCH];
+    unsigned nr = 0;
+
+    for (uint32_t pfn = 0; pfn < g->nr_pfns; pfn++) {
+        if (!is_one(pfn))
+            continue;
+        pfns[nr++] = pfn;
+        if (nr == MAX_BATCH) {
+            fn(pfns, nr);
+            nr = 0;
+        }
+    }
+    if (nr)
+        fn(pfns, nr);
+}

@@ -35,6 +35,9 @@ uint32_t *numbers(uint32_t nr, uint32_t value);
 /* Room for nr of its numbers, no frame having one yet. */
 struct guest guest_with(uint32_t nr);
 
+/* fn is given up to MAX_BATCH at a time of the numbers that are such ones when it is their turn. */
+void in_batches(const struct guest *g, bool (*is_one)(uint32_t pfn), void (*fn)(const uint32_t *pfns, unsigned nr));
+
 void save(const struct job *j) __attribute__((noreturn));
 void restore(const struct job *j) __attribute__((noreturn));
 

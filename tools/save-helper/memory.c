@@ -27,24 +27,7 @@ static bool has(const uint64_t *set, uint32_t pfn) { return set[pfn / 64] >> pfn
 static void add(uint64_t *set, uint32_t pfn) { set[pfn / 64] |= 1ULL << pfn % 64; }
 static void drop(uint64_t *set, uint32_t pfn) { set[pfn / 64] &= ~(1ULL << pfn % 64); }
 
-/* fn is given up to MAX_BATCH at a time of those that are wanted, of which it may drop some. */
-static void for_wanted(void (*fn)(const uint32_t *pfns, unsigned nr))
-{
-    uint32_t pfns[MAX_BATCH];
-    unsigned nr = 0;
-
-    for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn++) {
-        if (!has(wanted, pfn))
-            continue;
-        pfns[nr++] = pfn;
-        if (nr == MAX_BATCH) {
-            fn(pfns, nr);
-            nr = 0;
-        }
-    }
-    if (nr)
-        fn(pfns, nr);
-}
+static bool is_wanted(uint32_t pfn) { return has(wanted, pfn); }
 
 static void leave_for_later(uint32_t pfn)
 {
@@ -175,7 +158,7 @@ static void look_at_list(void)
         forget(pfn);
         add(wanted, pfn);
     }
-    for_wanted(learn_some);
+    in_batches(&guest, is_wanted, learn_some);
     for (uint32_t pfn = 0; is_renumbered && pfn < guest.nr_pfns; pfn++)
         if (guest.frame[pfn] != NO_FRAME && table_level(guest.kind[pfn]))
             add(wanted, pfn);
@@ -316,7 +299,7 @@ struct sent memory_send(const char *what)
     say_list();
     for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn++)
         nr_to_send += has(wanted, pfn);
-    for_wanted(put_some);
+    in_batches(&guest, is_wanted, put_some);
     say_progress(title, nr_to_send, nr_to_send);
     memset(wanted, 0, SET_BYTES(guest.nr_pfns));
     return (struct sent){ nr_to_send, nr_later };

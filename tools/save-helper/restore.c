@@ -179,24 +179,8 @@ static void localise(uint32_t *table, uint32_t pfn)
     }
 }
 
-/* fn is given up to MAX_BATCH numbers at a time of those whose kind has all of these bits and is a table's. */
-static void for_tables(uint32_t bits, void (*fn)(const uint32_t *pfns, unsigned nr))
-{
-    uint32_t pfns[MAX_BATCH];
-    unsigned nr = 0;
-
-    for (uint32_t pfn = 0; pfn < guest.nr_pfns; pfn++) {
-        if (!has_page(guest.kind[pfn]) || !table_level(guest.kind[pfn]) || (guest.kind[pfn] & bits) != bits)
-            continue;
-        pfns[nr++] = pfn;
-        if (nr == MAX_BATCH) {
-            fn(pfns, nr);
-            nr = 0;
-        }
-    }
-    if (nr)
-        fn(pfns, nr);
-}
+static bool is_table(uint32_t pfn) { return has_page(guest.kind[pfn]) && table_level(guest.kind[pfn]); }
+static bool is_pinned(uint32_t pfn) { return is_table(pfn) && guest.kind[pfn] & XEN_DOMCTL_PFINFO_LPINTAB; }
 
 static void localise_some(const uint32_t *pfns, unsigned nr)
 {
@@ -278,11 +262,11 @@ void restore(const struct job *j)
     read_stream(&reader);
     say_verified();
     set_tsc(&reader.saved);
-    for_tables(0, localise_some);
+    in_batches(&guest, is_table, localise_some);
     r = write_start_info(j, start_info_of(reader.saved.vcpu[0].context.bytes, &layout32));
     write_list();
     write_shared_info((uint32_t)info.shared_info_frame);
-    for_tables(XEN_DOMCTL_PFINFO_LPINTAB, pin_some);
+    in_batches(&guest, is_pinned, pin_some);
     set_vcpus();
     xen_grant(GNTTAB_RESERVED_CONSOLE, (uint16_t)j->console_domid, r.console);
     xen_grant(GNTTAB_RESERVED_XENSTORE, (uint16_t)j->store_domid, r.store);

@@ -1,6 +1,12 @@
 #include "saved_guest.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
 
 #include <xen/grant_table.h>
 #include <xen/sched.h>
@@ -182,4 +188,15 @@ int restored(const uint8_t *bytes, size_t size)
 
     close(fd);
     return result;
+}
+
+uint8_t *stream_from(int fd, size_t *size)
+{
+    uint8_t *bytes;
+
+    *size = (size_t)lseek(fd, 0, SEEK_END);
+    bytes = malloc(*size);
+    assert_int_equal(pread(fd, bytes, *size, 0), *size);
+    close(fd);
+    return bytes;
 }

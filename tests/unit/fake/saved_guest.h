@@ -26,5 +26,7 @@ uint32_t *words(uint32_t frame);
 void save_run(int fd);
 void restore_run(int fd);
 int restored(const uint8_t *bytes, size_t size);
+/* All that was written to fd, which is closed; to be freed. */
+uint8_t *stream_from(int fd, size_t *size);
 
 #endif
