@@ -155,6 +155,7 @@ PYTEST_ARGS ?= -n 2 --dist loadscope --durations=40 --durations-min=10
 # WHOLE=1: also what is marked long, which takes hours (docs/testing.md).
 export HYPERVISOR
 test-system: images $(hypervisor_file)
+	@tests/system/collects
 	@cd tests/system && /usr/bin/python3 -m pytest -v $(if $(T),-k '$(T)',$(PYTEST_ARGS) $(if $(WHOLE),,-m 'not long'))
 
 # Every suite, or the tests whose name contains T; the last line is "N passed, N failed".
