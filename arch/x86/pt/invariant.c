@@ -8,6 +8,7 @@
  *   accounts     are of as many frames as the domain has
  *   entries      have no flags that the domain may not set; they name the domain's own frames, device memory that it may use (or might,
  *                before that was taken back), or what it has been granted
+ *   views        in which other than by a grant its domain writes others' frames, are marked and counted (FR_OUTWARD)
  *   devices      reach a frame (where they are told so: asm/dma.h) exactly while it is dom0's and of type writable
  *   tables       of each level lead to the level below, or read-only to their own; the hypervisor's slots have the hypervisor's entries
  */
@@ -89,6 +90,9 @@ static void look_at_leaf(struct domain *d, mfn_t table, unsigned i, u64 e)
     }
     (void)CLAUSE("others' frames", frame_owner_id(m) == d->id || may_name_others(d, m),
                  "d%u L1 %#lx[%u] = %#lx names a frame of d%u's, which is not granted", d->id, table.v, i, e, frame_owner_id(m));
+    (void)CLAUSE("views", !(e & PTE_RW) || frame_owner_id(m) == d->id || frame_refs[table.v] & FR_OUTWARD || may_name_by_grant(d, m),
+                 "d%u L1 %#lx[%u] = %#lx lets it write d%u's frame, and the table is not marked so", d->id, table.v, i, e,
+                 frame_owner_id(m));
     holds("an L1 entry", m, e & PTE_RW ? FT_WRITABLE : FT_NONE);
 }
 
@@ -244,15 +248,28 @@ static void look_at_orphans(const struct domain *d)
     }
 }
 
+static bool is_outward(const struct domain *d, u64 m)
+{
+    bool is = frame_refs[m] & FR_OUTWARD;
+
+    (void)CLAUSE("views", !is || level_of_type(frame_types[m]) == 1,
+                 "frame %#lx of d%u is marked as a level-1 table that lets it write others' frames; its type word is %#x", m, d->id,
+                 frame_types[m]);
+    return is;
+}
+
 void frames_count(struct domain *d)
 {
-    u64 tables = 0;
+    u64 tables = 0, outward = 0;
 
     for (u64 m = 0; (m = next_frame(d, m)) < nr_frames; m++) {
         tables += level_of_type(frame_types[m]) != 0;
+        outward += is_outward(d, m);
         count_frame(d, mfn_kept(m));
     }
     (void)CLAUSE("number of tables", tables == d->arch.nr_tables, "d%u has %lu, counted are %lu", d->id, tables, d->arch.nr_tables);
+    (void)CLAUSE("views", outward == d->arch.nr_outward, "d%u has %lu tables that let it write others' frames, counted are %lu", d->id,
+                 d->arch.nr_outward, outward);
     look_at_known(d, &d->arch.known_l1, false);
     look_at_known(d, &d->arch.known_mirrored_l1, true);
     look_at_orphans(d);
