@@ -128,12 +128,16 @@ static inline u64 rdtsc(void)
 
 struct cpuid_regs { u32 a, b, c, d; };
 
+#ifdef HOST_TEST    /* not of the machine that a test runs on: tests/unit/fake/cpuid.c */
+struct cpuid_regs cpuid(u32 leaf, u32 subleaf);
+#else
 static inline struct cpuid_regs cpuid(u32 leaf, u32 subleaf)
 {
     struct cpuid_regs r;
     __asm__ volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(subleaf));
     return r;
 }
+#endif
 
 static inline u8 inb(u16 p) { u8 v; __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(p)); return v; }
 static inline u16 inw(u16 p) { u16 v; __asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(p)); return v; }

@@ -11,7 +11,7 @@
 // SOURCES: common/control/memory.c common/control/policy.c common/control/sysctl.c common/control/vcpu.c common/control/vcpu_state.c
 // SOURCES: common/platform/platform.c common/platform/resource.c common/platform/processor.c common/rangeset.c common/domain/rights.c
 // SOURCES: common/platform/microcode.c common/control/pm.c arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c
-// SOURCES: arch/x86/cpu/spec_choose.c
+// SOURCES: arch/x86/cpu/spec_choose.c tests/unit/fake/cpuid.c
 #include <pvisor/cpu_policy.h>
 #include <pvisor/rangeset.h>
 

@@ -1,5 +1,5 @@
 /* Corrected machine checks: from the banks of each CPU into the queue, and from there to dom0, in the order in which they were found. */
-// SOURCES: common/mca.c common/abi.c common/lib/text.c tests/unit/fake/machine.c tests/unit/fake/log.c
+// SOURCES: tests/unit/fake/cpuid.c common/mca.c common/abi.c common/lib/text.c tests/unit/fake/machine.c tests/unit/fake/log.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

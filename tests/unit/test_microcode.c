@@ -1,5 +1,6 @@
 /* Files of microcode: the right patch is found, whatever is wrong is refused within the file's bounds, and what a CPU says is believed. */
-// SOURCES: arch/x86/cpu/microcode_parse.c arch/x86/cpu/microcode.c tests/unit/fake/machine.c tests/unit/fake/log.c common/abi.c
+// SOURCES: arch/x86/cpu/microcode_parse.c arch/x86/cpu/microcode.c
+// SOURCES: tests/unit/fake/machine.c tests/unit/fake/log.c tests/unit/fake/cpuid.c common/abi.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

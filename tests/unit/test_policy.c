@@ -1,5 +1,5 @@
 /* CPU policies: masks against the public header, serialising and setting, refusals, CPUID. */
-// SOURCES: tests/unit/fake/log.c
+// SOURCES: tests/unit/fake/log.c tests/unit/fake/cpuid.c
 // SOURCES: arch/x86/cpu/policy.c arch/x86/cpu/policy_check.c arch/x86/cpu/cpuid.c
 // SOURCES: arch/x86/cpu/spec_choose.c common/lib/xen_version.c common/lib/text.c
 #include <setjmp.h>
@@ -14,6 +14,7 @@
 #include <public/sysctl.h>
 #include <pvisor/cpu_policy.h>
 #include <pvisor/domain.h>
+#include "fake/cpuid.h"
 #include "fake/log.h"
 
 void *calloc(size_t, size_t);
@@ -46,6 +47,7 @@ static struct vcpu vcpu = { .domain = &dom };
 static int setup(void **state)
 {
     (void)state;
+    fake_feature_7d = 0;
     cpu_host = (struct cpu_host){ .vendor = VENDOR_INTEL, .phys_bits = 40, .xcr0 = 7 };
     cpu_host.max_basic = cpuid(0, 0).a;
     cpu_host.max_extended = cpuid(0x80000000, 0).a;
@@ -242,6 +244,19 @@ static void what_xen_has_said_of_an_old_cpu_is_so(void **state)
     assert_int_equal(guest_cpuid(&vcpu, 7, 0).d >> 29 & 1, 1);
 }
 
+/* And what a CPU says by the register that it has, guests are told from the beginning. */
+static void what_a_cpu_says_of_itself_is_told(void **state)
+{
+    (void)state;
+    fake_feature_7d = 1u << 29;
+    cpu_host.feat[FEATURESET_m10Al] = 1;
+    cpu_policy_init();
+    cpu_policy_domain_free(&dom);
+    assert_int_equal(cpu_policy_domain_init(&dom), 0);
+    assert_true(policy_has(dom.cpuid, X86_FEATURE_ARCH_CAPS));
+    assert_int_equal(dom.cpuid->arch_caps & 1, 1);
+}
+
 static void another_vendor_is_refused(void **state)
 {
     struct cpu_policy_error e;
@@ -330,7 +345,7 @@ int main(void)
         T(masks_match_the_public_header), T(default_is_within_max), T(round_trip_changes_nothing),
         T(set_is_checked), T(what_needs_a_feature_goes_with_it), T(features_that_are_missing_are_named),
         T(all_features_at_once_are_missing), T(what_a_guest_does_not_miss_is_dropped), T(what_xen_has_said_of_an_old_cpu_is_so),
-        T(another_vendor_is_refused),
+        T(what_a_cpu_says_of_itself_is_told), T(another_vendor_is_refused),
         T(small_guests_have_no_long_mode), T(hypervisor_leaves), T(dynamic_bits), T(only_pv_is_here),
     };
 

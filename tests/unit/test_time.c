@@ -2,6 +2,7 @@
  * System time on CPUs whose TSCs disagree, tick unevenly, or were reset while their CPU was offline: it goes forward on
  * every CPU and across them, and stays near the truth.
  */
+// SOURCES: tests/unit/fake/cpuid.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
