@@ -59,7 +59,8 @@ $(trixie)/headers.stamp: $(image_tools)/fetch
 # Whole installations of Debian 12 (bookworm) and 13 (trixie).
 $(cache)/debian-%/root.ext4: $(image_tools)/debian $(image_tools)/debian-settings
 	@$(image_tools)/debian $* $(@D)
-installed-images: $(cache)/debian-bookworm/root.ext4 $(cache)/debian-trixie/root.ext4
+INSTALLED_RELEASES ?= bookworm trixie
+installed-images: $(INSTALLED_RELEASES:%=$(cache)/debian-%/root.ext4)
 
 # Minimal ones, in which packages are installed and update-grub runs.
 $(cache)/chroot-%.tar: $(image_tools)/chroot $(image_tools)/chroot-settings

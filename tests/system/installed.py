@@ -7,7 +7,6 @@ import rig
 
 RELEASES = {"bookworm": rig.DEBIAN12, "trixie": rig.DEBIAN13}
 KERNELS = {"bookworm": "6.1.", "trixie": "6.12."}
-DISKS = {"bookworm": "/dev/vdb", "trixie": "/dev/vdc"}          # of domUs, as dom0 sees them
 FIRST_BOOT = 600
 # How a domU of libvirt's is described: its vCPUs, as many as the machine has CPUs, what else it may have, and its disk.
 XML = """<domain type="xen">
@@ -24,18 +23,20 @@ XML = """<domain type="xen">
 """
 
 
-def whole(suite, name, cpus, extra=(), disks=(), **settings):
-    """The machine with that release in dom0, not started. extra: words for QEMU; disks: behind its own, from /dev/vdd on; settings: of
-    rig.Machine. What is written to disks that others do not have is gone when it ends."""
+def whole(suite, name, cpus, guests=tuple(RELEASES), extra=(), disks=(), **settings):
+    """The machine with that release in dom0, not started. guests: the releases of which it has a disk for domUs, dom0.guest_disks as
+    dom0 sees them; extra: words for QEMU; disks: behind these, with two guests from /dev/vdd on; settings: of rig.Machine. What is written
+    to disks that others do not have is gone when it ends."""
     # Some ten minutes, for which nobody else is to wait.
-    rig.build_images(*(f"debian-{each}/root.ext4" for each in RELEASES), apart="lock-debian")
+    rig.build_images(*(f"debian-{each}/root.ext4" for each in {suite, *guests}), apart="lock-debian")
     place = rig.CACHE / f"debian-{suite}"
-    own = [rig.Disk(place / "root.ext4")] + [rig.Disk(rig.CACHE / f"debian-{each}/guest.ext4") for each in DISKS]
+    own = [rig.Disk(place / "root.ext4")] + [rig.Disk(rig.CACHE / f"debian-{each}/guest.ext4") for each in guests]
     dom0 = rig.Machine(name=f"{name}-{suite}", release=RELEASES[suite], kernel=place / "vmlinuz", initrd=place / "initrd.img", cpus=cpus,
                        memory=2560, disks=[*own, *disks], extra=["-snapshot", *extra], code=256, in_turns=True,
                        cmdline=f"dom0_mem=1024M,max:1024M xen-version={RELEASES[suite].xen}",
                        dom0_args="root=LABEL=root net.ifnames=0 mitigations=off", **settings)
     dom0.suite = suite
+    dom0.guest_disks = {each: f"/dev/vd{letter}" for each, letter in zip(guests, "bcd")}
     return dom0
 
 
@@ -82,7 +83,7 @@ def state(dom0, name="virt"):
 def start_virt(dom0, features=""):
     """A domain of libvirt's, virt, of dom0's release, started by pygrub from its own disk and come to its shell."""
     dom0.ok("systemctl start libvirtd", 300)
-    write(dom0, "/root/virt.xml", XML % (dom0.cpus, features, DISKS[dom0.suite]))
+    write(dom0, "/root/virt.xml", XML % (dom0.cpus, features, dom0.guest_disks[dom0.suite]))
     virsh(dom0, "define /root/virt.xml")
     domain = rig.Domain(dom0, "virt")
     before = domain.times_ready()

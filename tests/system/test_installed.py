@@ -1,4 +1,4 @@
-"""Whole installations of Debian 12 and Debian 13: what every run has of test_installed_long.py. One boot of each release serves its tests,
+"""Whole installations of Debian 12, which every run has, and Debian 13: the beginning of test_installed_long.py. One boot of each release serves its tests,
 in this order; the last one ends it.
 """
 import re
@@ -10,7 +10,7 @@ from installed import KERNELS, RELEASES, machine, shut_down_virt, start_virt, st
 
 @pytest.fixture(scope="module", params=list(RELEASES))
 def dom0(request):
-    with machine(request.param, "installed", cpus=1) as dom0:
+    with machine(request.param, "installed", cpus=1, guests=[request.param]) as dom0:
         yield dom0
 
 

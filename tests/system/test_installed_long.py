@@ -7,7 +7,7 @@ import re
 import pytest
 
 import rig
-from installed import (DISKS, FIRST_BOOT, KERNELS, RELEASES, machine, reach_shell, shut_down_virt, start_virt, starts_all_services, state,
+from installed import (FIRST_BOOT, KERNELS, RELEASES, machine, reach_shell, shut_down_virt, start_virt, starts_all_services, state,
                        virsh, virsh_line, write)
 
 pytestmark = pytest.mark.long
@@ -29,7 +29,7 @@ def dom0(request):
 
 def domu(dom0, name, suite, **settings):
     """A domU of that release, from its own disk."""
-    settings = {"bootloader": "pygrub", "kernel": None, "ramdisk": None, "memory": 320, "disk": [f"phy:{DISKS[suite]},xvda,w"],
+    settings = {"bootloader": "pygrub", "kernel": None, "ramdisk": None, "memory": 320, "disk": [f"phy:{dom0.guest_disks[suite]},xvda,w"],
                 "vif": ["bridge=xenbr0"], **settings}
     domain = rig.Domain(dom0, name, **settings)
     domain.settings.pop("extra")
@@ -406,7 +406,7 @@ def test_virsh_gives_a_pci_device(dom0):
 def test_virt_install_imports_a_disk(dom0):
     dom0.ok("virt-install --connect xen:///system --name imported --memory 320 --vcpus 1 --paravirt --import "
             "--osinfo detect=off,require=off "
-            f"--disk {DISKS[dom0.suite]},driver.name=phy --network bridge=xenbr0 --graphics none --noautoconsole", 300)
+            f"--disk {dom0.guest_disks[dom0.suite]},driver.name=phy --network bridge=xenbr0 --graphics none --noautoconsole", 300)
     assert state(dom0, "imported") == "running"
     dom0.wait_until(f"grep -aq '{KERNELS[dom0.suite]}' /var/log/xen/console/guest-imported.log", FIRST_BOOT)
     virsh(dom0, "destroy imported")

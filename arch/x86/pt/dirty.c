@@ -260,9 +260,11 @@ static u64 pass_over_inward(const struct domain *s, u64 m)
 
     if (!domain_has_region(s, m))
         return last;
-    while (m < last && !is_outward(s, m + 1))
-        m++;
-    return m;
+    for (;; m++) {
+        m = pass_lines(frame_refs, sizeof(*frame_refs), m, last, FR_OUTWARD);
+        if (m >= last || is_outward(s, m + 1))
+            return m;
+    }
 }
 
 /*

@@ -17,6 +17,7 @@
 #include <pvisor/domain.h>
 #include <pvisor/hypercall.h>
 #include <pvisor/printk.h>
+#include <pvisor/short_way.h>
 
 #define RESTART ERESTART_HYPERCALL
 
@@ -239,12 +240,28 @@ static always_inline bool store_8(u64 *p, u64 e, u64 old, unsigned flags)
 
 /* --- Walks --- */
 
+/* The bits that any word of a line has. Plain loads: what is looked for changes under the lock that is held, or can be written by nobody. */
+static always_inline u64 line_bits(const void *line)
+{
+    const u64 *w = line;
+
+    return w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7];
+}
+
 /* Of an array of entries or slots of so many bytes, the line that number i is in. */
 static always_inline bool line_is_empty(const void *table, unsigned bytes, unsigned i)
 {
-    const u64 *w = (const u64 *)((const char *)table + (i * bytes & ~(CACHE_LINE - 1)));
+    return !line_bits((const char *)table + (i * bytes & ~(CACHE_LINE - 1)));
+}
 
-    return !(w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]);
+/* For walks over frames' words, most of which have none of the bits looked for: from m on, beyond whole lines without, at most to last. */
+static always_inline u64 pass_lines(const void *words, unsigned bytes, u64 m, u64 last, u64 bits)
+{
+    unsigned frames = CACHE_LINE / bytes;
+
+    while (!((m + 1) % frames) && m + frames <= last && short_way(!(line_bits((const char *)words + (m + 1) * bytes) & bits)))
+        m += frames;
+    return m;
 }
 
 /* bytes: of an entry, bits: of an address that a level takes: constants, so that what is made of these becomes straight code. */

@@ -58,11 +58,14 @@ static bool is_table(const struct domain *d, mfn_t m)
 /* The last frame before the next table, or of m's region: most are no tables. */
 static u64 pass_over(u64 m)
 {
+    const u64 tables = FW_TYPE(FT_L1 | FT_L3) * (1UL << 32 | 1);     /* all types from FT_L1 on have one of these bits */
     u64 last = min(m | 511, nr_frames - 1);
 
-    while (m < last && !says_table(mfn_kept(m + 1)))
-        m++;
-    return m;
+    for (;; m++) {
+        m = pass_lines(frame_types, sizeof(*frame_types), m, last, tables);
+        if (m >= last || says_table(mfn_kept(m + 1)))
+            return m;
+    }
 }
 
 int for_each_table(struct domain *d, int (*look)(struct domain *d, mfn_t m))
