@@ -1,5 +1,5 @@
-"""Whole installations of Debian 12, which every run has, and Debian 13: the beginning of test_installed_long.py. One boot of each release serves its tests,
-in this order; the last one ends it.
+"""Whole installations of Debian 12, which every run has, and Debian 13: the beginning of test_installed_long.py. One boot of each release
+serves its tests, in this order; the last one ends it.
 """
 import re
 

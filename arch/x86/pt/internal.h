@@ -240,7 +240,7 @@ static always_inline bool store_8(u64 *p, u64 e, u64 old, unsigned flags)
 
 /* --- Walks --- */
 
-/* The bits that any word of a line has. Plain loads: what is looked for changes under the lock that is held, or can be written by nobody. */
+/* The bits that any word of a line has. Plain loads: what is looked for changes under the lock that is held, or nobody can write it. */
 static always_inline u64 line_bits(const void *line)
 {
     const u64 *w = line;
