@@ -14,11 +14,13 @@
 
 static always_inline u16 frame_ref_owner(u64 ref_word) { return (u16)(ref_word >> FR_OWNER_SHIFT); }
 
-/* frame_get(). */
-static always_inline bool frame_take(mfn_t m, const struct domain *owner)
+/* What a reference word of owner's is at least, without the flags above the owner: the owner, and a count of 1. */
+static always_inline u64 least_ref(const struct domain *owner) { return (u64)owner->id << (FR_OWNER_SHIFT + 16) | 1UL << 16; }
+
+/* frame_get(); least: least_ref() of the owner, for those who take thousands. */
+static always_inline bool frame_take_least(mfn_t m, u64 least)
 {
-    /* Without the flags above the owner: the owner, and a count from 1 on. */
-    u64 first = (u64)owner->id << (FR_OWNER_SHIFT + 16) | 1UL << 16, w;
+    u64 w;
 
     if (unlikely(mfn_eq(m, INVALID_MFN)))
         return false;
@@ -26,11 +28,13 @@ static always_inline bool frame_take(mfn_t m, const struct domain *owner)
     w = read_once(frame_refs[m.v]);
     do {
         /* A count of 0 is a frame on its way to the heap; one above 2^31 might wrap. */
-        if (unlikely(((w << 16) - first) >> (31 + 16)))
+        if (unlikely(((w << 16) - least) >> (31 + 16)))
             return false;
     } while (unlikely(!try_cmpxchg(&frame_refs[m.v], &w, w + 1)));
     return true;
 }
+
+static always_inline bool frame_take(mfn_t m, const struct domain *owner) { return frame_take_least(m, least_ref(owner)); }
 
 /*
  * As frame_take(), for what must not fail because a guest has had the count go up to where that refuses: for a moment, so that these are a

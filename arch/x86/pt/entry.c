@@ -268,7 +268,7 @@ static always_inline int replace_leaf(struct domain *d, void *p, u64 e, u64 old,
     if (e & PTE_P) {
         if (keeps_frame(d, owner, e, old))
             return update_leaf_flags(d, f, m, idx, e, old, flags);
-        int rc = get_leaf(d, f, &e, owner);
+        int rc = get_leaf(d, f, &e, owner, least_ref(owner));
         if (unlikely(rc))
             return rc;
         if (unlikely(owner != d))

@@ -126,7 +126,8 @@ static always_inline u64 denied_flags(const struct domain *d, const struct pt_le
     return denied;
 }
 
-static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner)
+/* least: least_ref(owner). */
+static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u64 *e, const struct domain *owner, u64 least)
 {
     const struct pt_level *l = &f->level[1];
     mfn_t m;
@@ -135,7 +136,7 @@ static always_inline int get_leaf(struct domain *d, const struct pt_format *f, u
         return refuse_leaf(d, f, *e);
     *e = (*e | l->forced) & l->kept;
     m = pte_mfn(*e);
-    if (unlikely(!frame_take(m, owner))) {
+    if (unlikely(!frame_take_least(m, least))) {
         u64 other = *e;     /* a copy, so that *e can be in a register */
         int rc = get_other_leaf(d, owner, &other);
 

@@ -127,10 +127,10 @@ static always_inline unsigned line_start(unsigned i, unsigned bytes) { return i 
 static always_inline unsigned line_end(unsigned i, unsigned bytes) { return line_start(i, bytes) + CACHE_LINE / bytes; }
 
 /* What a mirror stands for is stored once more, for the twin. */
-static always_inline int promote_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned i, u64 e, bool mirrored)
+static always_inline int promote_leaf(struct domain *d, const struct pt_format *f, mfn_t m, unsigned i, u64 e, u64 least, bool mirrored)
 {
     u64 was = e;
-    int rc = get_leaf(d, f, &e, d);
+    int rc = get_leaf(d, f, &e, d, least);
 
     if (likely(!rc) && (e != was || mirrored))
         pt_store(d, m, 1, i, e);
@@ -160,6 +160,7 @@ static always_inline int promote_range(struct domain *d, const struct pt_format 
                                        unsigned *at, unsigned bytes, bool mirrored)
 {
     const void *table = mfn_to_virt(m);
+    const u64 least = least_ref(d);
     unsigned nr = f->level[level].nr_entries, i = *at;
     int rc = 0;
 
@@ -178,7 +179,7 @@ static always_inline int promote_range(struct domain *d, const struct pt_format 
                     continue;
                 rc = absent_exposes(d, e);
             } else {
-                rc = level == 1 ? promote_leaf(d, f, m, i, e, mirrored) : promote_node(d, f, m, level, w, i, e, mirrored);
+                rc = level == 1 ? promote_leaf(d, f, m, i, e, least, mirrored) : promote_node(d, f, m, level, w, i, e, mirrored);
             }
             if (unlikely(rc))
                 goto out;
