@@ -47,6 +47,8 @@ bool erratum_hle_at_1g(const struct cpu_host *h);
 /* Of AMD's: the first Zens, and the second ones. */
 bool cpu_is_zen_1(const struct cpu_host *h);
 bool cpu_is_zen_2(const struct cpu_host *h);
+/* AMD: LFENCE waits for what is before it, always or since a register says so. */
+bool amd_lfence_waits(const struct cpu_host *h);
 /* On each CPU, which is such a one: sets what makes it behave, and says so nowhere. */
 void cure_errata(const struct cpu_host *h);
 /* This CPU has such, and the command line does not say that it is to run 64-bit domUs all the same. */

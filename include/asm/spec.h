@@ -42,9 +42,10 @@ struct spec spec_choose(const struct cpu_host *h, const struct spec_wishes *w);
 const char *spec_left_open(const struct cpu_host *h, unsigned *next);
 /*
  * Bits of IA32_ARCH_CAPABILITIES that say that an Intel CPU is spared something, and that it may lack since it is older than they are:
- * GDS_NO without AVX2, whose gathers are the matter, RFDS_NO and ITS_NO by Intel's lists of models (and those that it has, perhaps).
+ * by Intel's lists of models, and where Xen says it to guests, which bring it with them. gds_mended: microcode keeps gathers from what is
+ * others', where it can (GDS_CTRL). What the CPU itself says is not among them.
  */
-u64 spec_spared(const struct cpu_host *h);
+u64 spec_spared(const struct cpu_host *h, bool gds_mended);
 /* Changes the wishes by one word of spec-ctrl=; -EINVAL: not one. len: of the word. */
 int spec_parse_word(struct spec_wishes *w, const char *word, size_t len);
 /* By one word of xpti= or pv-l1tf=, as Xen has them: "default", a boolean, "dom0=" or "domu=" and a boolean. -EINVAL: not one. */

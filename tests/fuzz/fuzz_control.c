@@ -107,6 +107,8 @@ void tsc_get_info(const struct domain *d, u32 *mode, u64 *elapsed, u32 *khz, u32
     *mode = *khz = *incarnation = 0, *elapsed = 0;
 }
 bool cpu_is_zen_1(const struct cpu_host *h) { (void)h; return false; }
+bool cpu_is_zen_2(const struct cpu_host *h) { (void)h; return false; }
+bool amd_lfence_waits(const struct cpu_host *h) { (void)h; return true; }
 u64 tsc_khz(void) { return 2500000; }
 s64 sched_sysctl(struct xen_sysctl_scheduler_op *op) { return op->cmd; }
 s64 sched_domctl(struct domain *d, struct xen_domctl_scheduler_op *op) { (void)d; return op->cmd; }

@@ -112,6 +112,21 @@ static void amd_cpus_are_cured(void **state)
     assert_int_equal(writes, 0);
 }
 
+/* Guests are told so only where it is so. */
+static void lfence_is_said_to_wait_if_it_does(void **state)
+{
+    struct cpu_host old = cpu(VENDOR_AMD, 0x0f, 0x05), zen_2 = cpu(VENDOR_AMD, 0x17, 0x31);
+
+    (void)state;
+    cure(old, false, false);
+    assert_true(amd_lfence_waits(&old));
+    assert_false(amd_lfence_waits(&zen_2));
+    cure(zen_2, true, true);
+    assert_false(amd_lfence_waits(&zen_2));
+    cure(zen_2, true, false);
+    assert_true(amd_lfence_waits(&zen_2));
+}
+
 /* Below another hypervisor registers may be missing, or refuse; and what is set already is not written. */
 static void what_cannot_be_cured_is_left(void **state)
 {
@@ -132,6 +147,7 @@ int main(void)
         cmocka_unit_test(old_amd_cpus_run_no_64_bit_domus),
         cmocka_unit_test(where_hle_is_on_a_mib_is_bad),
         cmocka_unit_test(amd_cpus_are_cured),
+        cmocka_unit_test(lfence_is_said_to_wait_if_it_does),
         cmocka_unit_test(what_cannot_be_cured_is_left),
     };
 

@@ -35,6 +35,10 @@ void guest_log(const char *fmt, ...)
     va_end(args);
 }
 bool cpu_is_zen_1(const struct cpu_host *h) { (void)h; return false; }
+bool cpu_is_zen_2(const struct cpu_host *h) { return h->family == 0x17; }
+static bool lfence_waits;
+bool amd_lfence_waits(const struct cpu_host *h) { (void)h; return lfence_waits; }
+int rdmsr_safe(u32 msr, u64 *v) { (void)msr, (void)v; return -EFAULT; }
 u64 tsc_khz(void) { return 2500000; }
 u64 fpu_xcr0(const struct vcpu *v) { (void)v; return xcr0; }
 
@@ -257,6 +261,52 @@ static void what_a_cpu_says_of_itself_is_told(void **state)
     assert_int_equal(dom.cpuid->arch_caps & 1, 1);
 }
 
+/* Its processes' CPUID faulted if they wished, there; here nobody is told of such a thing. */
+static void cpuid_faulting_is_not_missed(void **state)
+{
+    struct xen_msr_entry faulting = { .idx = 0xce, .val = 1UL << 31 }, more = { .idx = 0xce, .val = 1UL << 31 | 1 };
+    struct cpu_policy_error e;
+
+    (void)state;
+    assert_int_equal(cpu_policy_set(&dom, NULL, 0, &more, 1, &e), -EINVAL);
+    assert_int_equal(cpu_policy_set(&dom, NULL, 0, &faulting, 1, &e), 0);
+    assert_int_equal(dom.cpuid->platform_info, 0);
+}
+
+/* An AMD CPU of so old a family, under another hypervisor or not, and one leaf of a domain that Xen has told what the CPU does not say. */
+static int set_of_amd(u8 family, bool waits, struct xen_cpuid_leaf said)
+{
+    struct xen_cpuid_leaf l[] = { { 0x80000000, XEN_CPUID_NO_SUBLEAF, 0x80000021, 0, 0, 0 }, said };
+    struct cpu_policy_error e;
+    int err;
+
+    cpu_host.vendor = VENDOR_AMD;
+    cpu_host.family = family;
+    lfence_waits = waits;
+    cpu_policy_init();
+    cpu_policy_domain_free(&dom);
+    assert_int_equal(cpu_policy_domain_init(&dom), 0);
+    err = cpu_policy_set(&dom, l, ARRAY_SIZE(l), NULL, 0, &e);
+    lfence_waits = false;
+    return err;
+}
+
+static void what_xen_says_for_an_amd_cpu_is_so(void **state)
+{
+    const struct xen_cpuid_leaf waits = { 0x80000021, XEN_CPUID_NO_SUBLEAF, 1u << 2, 0, 0, 0 };
+    const struct xen_cpuid_leaf clears = { 0x80000021, XEN_CPUID_NO_SUBLEAF, 1u << 2 | 1u << 6, 0, 0, 0 };
+    const struct xen_cpuid_leaf btc_no = { 0x80000008, XEN_CPUID_NO_SUBLEAF, 0, 1u << 29, 0, 0 };
+
+    (void)state;
+    assert_int_equal(set_of_amd(0x15, true, waits), 0);
+    assert_true(policy_has(dom.cpuid, X86_FEATURE_LFENCE_DISPATCH));
+    assert_int_equal(set_of_amd(0x15, false, waits), -EINVAL);
+    assert_int_equal(set_of_amd(0x15, true, clears), -EINVAL);
+    assert_int_equal(set_of_amd(0x17, true, clears), 0);
+    assert_int_equal(set_of_amd(0x17, true, btc_no), -EINVAL);
+    assert_int_equal(set_of_amd(0x19, true, btc_no), 0);
+}
+
 static void another_vendor_is_refused(void **state)
 {
     struct cpu_policy_error e;
@@ -345,7 +395,8 @@ int main(void)
         T(masks_match_the_public_header), T(default_is_within_max), T(round_trip_changes_nothing),
         T(set_is_checked), T(what_needs_a_feature_goes_with_it), T(features_that_are_missing_are_named),
         T(all_features_at_once_are_missing), T(what_a_guest_does_not_miss_is_dropped), T(what_xen_has_said_of_an_old_cpu_is_so),
-        T(what_a_cpu_says_of_itself_is_told), T(another_vendor_is_refused),
+        T(what_a_cpu_says_of_itself_is_told), T(cpuid_faulting_is_not_missed), T(what_xen_says_for_an_amd_cpu_is_so),
+        T(another_vendor_is_refused),
         T(small_guests_have_no_long_mode), T(hypervisor_leaves), T(dynamic_bits), T(only_pv_is_here),
     };
 

@@ -211,27 +211,35 @@ static void what_is_left_open_is_named(void **state)
 static void spared_by_age_and_model(void **state)
 {
     enum { GDS = 1, RFDS = 2, ITS = 4 };
-    static const struct { u8 vendor, model; bool avx2, eibrs; unsigned spared; } cases[] = {
-        { VENDOR_INTEL, 0x1a, false, false, GDS | RFDS | ITS },     /* Nehalem */
-        { VENDOR_INTEL, 0x5e, true, false, RFDS | ITS },            /* Skylake */
-        { VENDOR_INTEL, 0x6a, true, true, RFDS },                   /* Ice Lake */
-        { VENDOR_INTEL, 0x5c, false, false, GDS | ITS },            /* Goldmont */
-        { VENDOR_INTEL, 0x97, true, true, ITS },                    /* Alder Lake */
-        { VENDOR_AMD, 0x01, false, false, 0 },
+    enum { AVX = 1, EIBRS = 2, VIRTUAL = 4, GDS_CTRL = 8, MENDED = 16, RFDS_CLEAR = 32 };
+    static const struct { u8 vendor, model, has, spared; } cases[] = {
+        { VENDOR_INTEL, 0x1a, 0, GDS | RFDS | ITS },                        /* Nehalem */
+        { VENDOR_INTEL, 0x1a, VIRTUAL, GDS | ITS },                         /* ... perhaps */
+        { VENDOR_INTEL, 0x3c, AVX, GDS | RFDS | ITS },                      /* Haswell */
+        { VENDOR_INTEL, 0x4f, AVX, GDS | RFDS | ITS },                      /* Broadwell */
+        { VENDOR_INTEL, 0x3a, AVX | VIRTUAL, ITS },                         /* Ivy Bridge, perhaps */
+        { VENDOR_INTEL, 0x55, AVX, RFDS | ITS },                            /* Skylake's server */
+        { VENDOR_INTEL, 0x55, AVX | GDS_CTRL, RFDS | ITS },
+        { VENDOR_INTEL, 0x55, AVX | GDS_CTRL | MENDED, GDS | RFDS | ITS },
+        { VENDOR_INTEL, 0x6a, AVX | EIBRS, RFDS },                          /* Ice Lake */
+        { VENDOR_INTEL, 0x5c, 0, GDS | ITS },                               /* Goldmont */
+        { VENDOR_INTEL, 0x97, AVX | EIBRS, GDS | ITS },                     /* Alder Lake */
+        { VENDOR_INTEL, 0x3c, AVX | RFDS_CLEAR, GDS | ITS },
+        { VENDOR_AMD, 0x01, 0, 0 },
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        static const unsigned features[] = { X86_FEATURE_AVX, X86_FEATURE_EIBRS, X86_FEATURE_HYPERVISOR, X86_FEATURE_GDS_CTRL, 0,
+                                             X86_FEATURE_RFDS_CLEAR };
         struct cpu_host h = { .vendor = cases[i].vendor, .family = 6, .model = cases[i].model };
-        u64 is, expected = (cases[i].spared & GDS ? 1UL << 26 : 0) | (cases[i].spared & RFDS ? 1UL << 27 : 0) |
-                           (cases[i].spared & ITS ? 1UL << 62 : 0);
+        u64 expected = (cases[i].spared & GDS ? 1UL << 26 : 0) | (cases[i].spared & RFDS ? 1UL << 27 : 0) |
+                       (cases[i].spared & ITS ? 1UL << 62 : 0);
 
-        if (cases[i].avx2)
-            give(&h, X86_FEATURE_AVX2);
-        if (cases[i].eibrs)
-            give(&h, X86_FEATURE_EIBRS);
-        is = spec_spared(&h);
-        assert_int_equal(is, expected);
+        for (unsigned n = 0; n < sizeof(features) / sizeof(features[0]); n++)
+            if (cases[i].has >> n & 1 && features[n])
+                give(&h, features[n]);
+        assert_int_equal(spec_spared(&h, cases[i].has & MENDED), expected);
     }
 }
 

@@ -33,6 +33,16 @@ bool cpu_is_zen_2(const struct cpu_host *h)
 /* AMD, "Software Techniques for Managing Speculation": here LFENCE waits for what is before it if a bit says so, on older CPUs always. */
 static bool lfence_is_optional(const struct cpu_host *h) { return h->vendor == VENDOR_AMD && h->family >= 0x10 && h->family != 0x11; }
 
+#define MSR_DE_CFG   0xc0011029
+#define DE_CFG_LFENCE_WAITS (1UL << 1)
+
+bool amd_lfence_waits(const struct cpu_host *h)
+{
+    u64 v;
+
+    return !lfence_is_optional(h) || (!rdmsr_safe(MSR_DE_CFG, &v) && v & DE_CFG_LFENCE_WAITS);
+}
+
 /*
  * Bits that firmware or microcode of today sets, and that of yesterday does not:
  *   LFENCE         waits, which fences of ours and of guests' count on
@@ -41,8 +51,8 @@ static bool lfence_is_optional(const struct cpu_host *h) { return h->vendor == V
  *   the op cache   CVE-2025-54518, AMD-SB-7052: on Zen 2 other code can change which instructions it holds
  */
 static const struct { bool (*needed)(const struct cpu_host *h); u32 msr; u64 bit; } cures[] = {
-    { lfence_is_optional, 0xc0011029, 1UL << 1 },
-    { cpu_is_zen_2, 0xc0011029, 1UL << 9 },
+    { lfence_is_optional, MSR_DE_CFG, DE_CFG_LFENCE_WAITS },
+    { cpu_is_zen_2, MSR_DE_CFG, 1UL << 9 },
     { cpu_is_zen_1, 0xc0011028, 1UL << 9 },
     { cpu_is_zen_2, 0xc001102e, 1UL << 33 },
 };

@@ -18,6 +18,8 @@
 #include "internal.h"
 
 #define FBIT(f) (1u << (X86_FEATURE_##f) % 32)
+#define MSR_MCU_OPT_CTRL   0x123
+#define GDS_MITIGATION_OFF (1UL << 4)
 
 /* Given by default ('A'), and in addition on request ('a'); a unit test compares with the header. */
 const u32 pv_default_mask[FEATURESET_WORDS] = {
@@ -30,6 +32,17 @@ const u32 pv_default_mask[FEATURESET_WORDS] = {
 const u32 pv_request_mask[FEATURESET_WORDS] = {
     [FEATURESET_7b0] = 0x00000010, [FEATURESET_7c0] = 0x18000000, [FEATURESET_e7d] = 0x00000100,
     [FEATURESET_7d0] = 0x00010100,
+};
+
+/*
+ * What Xen 4.20 gives besides, by default or on request: a domain that began there may bring it. It needs no more state than guests have
+ * by 4.17's features.
+ */
+const u32 pv_later_mask[FEATURESET_WORDS] = {
+    [FEATURESET_7d0] = FBIT(AVX512_FP16),
+    [FEATURESET_7a1] = FBIT(SHA512) | FBIT(SM3) | FBIT(SM4) | FBIT(CMPCCXADD) | FBIT(AVX_IFMA),
+    [FEATURESET_e21a] = FBIT(NO_NEST_BP) | FBIT(AMD_FSRS) | FBIT(AMD_FSRC) | FBIT(EPSF) | FBIT(FSRSC) | FBIT(AMD_PREFETCHI),
+    [FEATURESET_7d1] = FBIT(AVX_VNNI_INT8) | FBIT(AVX_NE_CONVERT) | FBIT(AVX_VNNI_INT16) | FBIT(PREFETCHI),
 };
 
 /* Not kept per vCPU by us: AMD's breakpoint address masks. */
@@ -50,12 +63,15 @@ static const struct { u16 feature, needs; } dependencies[] = {
     NEEDS(LM, SSE2), NEEDS(CX16, LM), NEEDS(LAHF_LM, LM),
     NEEDS(XSAVEOPT, XSAVE), NEEDS(XSAVEC, XSAVE), NEEDS(XGETBV1, XSAVE), NEEDS(AVX, XSAVE),
     NEEDS(FMA, AVX), NEEDS(F16C, AVX), NEEDS(FMA4, AVX), NEEDS(XOP, AVX), NEEDS(VAES, AVX),
-    NEEDS(VPCLMULQDQ, AVX), NEEDS(AVX2, AVX), NEEDS(AVX_VNNI, AVX2), NEEDS(AVX512F, AVX2),
+    NEEDS(VPCLMULQDQ, AVX), NEEDS(SM3, AVX), NEEDS(AVX2, AVX), NEEDS(AVX_VNNI, AVX2), NEEDS(AVX512F, AVX2),
+    NEEDS(SHA512, AVX2), NEEDS(SM4, AVX2), NEEDS(AVX_IFMA, AVX2), NEEDS(AVX_VNNI_INT8, AVX2), NEEDS(AVX_VNNI_INT16, AVX2),
+    NEEDS(AVX_NE_CONVERT, AVX2), NEEDS(CMPCCXADD, LM),
     NEEDS(AVX512DQ, AVX512F), NEEDS(AVX512_IFMA, AVX512F), NEEDS(AVX512PF, AVX512F), NEEDS(AVX512ER, AVX512F),
     NEEDS(AVX512CD, AVX512F), NEEDS(AVX512BW, AVX512F), NEEDS(AVX512VL, AVX512F),
     NEEDS(AVX512_VPOPCNTDQ, AVX512F), NEEDS(AVX512_VNNI, AVX512F), NEEDS(AVX512_4VNNIW, AVX512F),
     NEEDS(AVX512_4FMAPS, AVX512F), NEEDS(AVX512_VP2INTERSECT, AVX512F), NEEDS(AVX512_VBMI, AVX512BW),
     NEEDS(AVX512_VBMI2, AVX512BW), NEEDS(AVX512_BITALG, AVX512BW), NEEDS(AVX512_BF16, AVX512BW),
+    NEEDS(AVX512_FP16, AVX512BW),
     NEEDS(TSXLDTRK, RTM), NEEDS(STIBP, IBRSB), NEEDS(SSBD, IBRSB), NEEDS(INTEL_PSFD, SSBD),
 };
 
@@ -284,22 +300,49 @@ static void __init hide_leaves(struct cpu_policy *p)
     p->extd[0x21].b = p->extd[0x21].d = 0;
 }
 
+/* GDS_CTRL, and nobody has turned the mitigation off (Intel, "Gather Data Sampling": MCU_OPT_CTRL's bit 4). */
+static bool __init gathers_are_mended(void)
+{
+    u64 v;
+
+    return feature_in(cpu_host.feat, X86_FEATURE_GDS_CTRL) && !rdmsr_safe(MSR_MCU_OPT_CTRL, &v) && !(v & GDS_MITIGATION_OFF);
+}
+
 /*
  * IA32_ARCH_CAPABILITIES where the CPU has none: Xen gives it to guests on all of Intel's, with what such a CPU is spared, and they bring
  * it with them. By default ours get none.
  */
 static void __init offer_arch_caps(struct cpu_policy *p, u32 *allowed)
 {
-    u64 spared = spec_spared(&cpu_host);
+    u64 spared = spec_spared(&cpu_host, gathers_are_mended());
 
-    if (cpu_host.vendor != VENDOR_INTEL)
-        return;
     p->basic[0].a = max(p->basic[0].a, 7u);
     *policy_feature_word(p, FEATURESET_7d0) |= FBIT(ARCH_CAPS);
     p->arch_caps |= spared;
     allowed[FEATURESET_7d0] |= FBIT(ARCH_CAPS);
     allowed[FEATURESET_m10Al] |= (u32)spared;
     allowed[FEATURESET_m10Ah] |= (u32)(spared >> 32);
+}
+
+static void __init offer(struct cpu_policy *p, u32 *allowed, unsigned f)
+{
+    *policy_feature_word(p, f / 32) |= 1u << f % 32;
+    allowed[f / 32] |= 1u << f % 32;
+}
+
+/* What AMD's CPUs are, and older ones do not say: Xen says it for them, in a leaf that they do not have. */
+static void __init offer_amd_facts(struct cpu_policy *p, u32 *allowed)
+{
+    bool bare = !feature_in(cpu_host.feat, X86_FEATURE_HYPERVISOR);
+
+    if (amd_lfence_waits(&cpu_host))
+        offer(p, allowed, X86_FEATURE_LFENCE_DISPATCH);
+    if (bare && cpu_is_zen_2(&cpu_host))
+        offer(p, allowed, X86_FEATURE_NSCB);
+    if (bare && cpu_host.family == 0x19)
+        offer(p, allowed, X86_FEATURE_BTC_NO);
+    if (p->extd[0x21].a)
+        p->extd[0].a = max(p->extd[0].a, 0x80000021u);
 }
 
 static void __init make_pv(struct cpu_policy *p, bool on_request)
@@ -309,11 +352,13 @@ static void __init make_pv(struct cpu_policy *p, bool on_request)
     *p = host_policy;
     hide_leaves(p);
     for (unsigned w = 0; w < FEATURESET_WORDS; w++)
-        allowed[w] = (((pv_default_mask[w] | (on_request ? pv_request_mask[w] : 0)) & ~pv_withheld[w])
+        allowed[w] = (((pv_default_mask[w] | (on_request ? pv_request_mask[w] | pv_later_mask[w] : 0)) & ~pv_withheld[w])
                       | host_facts[w]);
     p->basic[1].c |= FBIT(HYPERVISOR);
-    if (on_request)
+    if (on_request && cpu_host.vendor == VENDOR_INTEL)
         offer_arch_caps(p, allowed);
+    if (on_request && cpu_host.vendor == VENDOR_AMD)
+        offer_amd_facts(p, allowed);
     policy_update(p, allowed);
 }
 
@@ -525,6 +570,7 @@ int cpu_policy_set(struct domain *d, const struct xen_cpuid_leaf *leaves, u32 nr
         xfree(p);
         return err;
     }
+    p->platform_info &= pv_max_policy.platform_info;
     d->cpuid = p;
     cpu_policy_domain_resized(d);
     xfree(old);

@@ -17,10 +17,14 @@
  * breakpoint masks, which Xen gives to all and we to nobody; 0x80000001.edx, where AMD says bits of leaf 1 again.
  */
 static const u32 not_missed[FEATURESET_WORDS] = {
-    [FEATURESET_1d] = FBIT(HTT), [FEATURESET_e1d] = COMMON_1D, [FEATURESET_e1c] = FBIT(CMP_LEGACY) | FBIT(DBEXT),
+    [FEATURESET_1d] = FBIT(HTT), [FEATURESET_e1d] = COMMON_1D, [FEATURESET_e1c] = FBIT(CMP_LEGACY) | FBIT(DBEXT) |
+                       FBIT(ADDR_MSK_EXT),
     [FEATURESET_7b0] = FBIT(FDP_EXCP_ONLY) | FBIT(NO_FPU_SEL), [FEATURESET_e7d] = FBIT(ITSC),
     [FEATURESET_m10Al] = FBIT(RSBA) | FBIT(RRSBA),
 };
+
+/* PLATFORM_INFO: processes' CPUID can be made to fault, which Xen gives to guests where CPUs have it. We do not, and it is no loss. */
+#define PLATFORM_CPUID_FAULTING (1UL << 31)
 
 #define NAME(word, bit, name) [(word) * 32 + (bit)] = #name,
 static const char *const names[FEATURESET_WORDS * 32] = { XEN_X86_FEATURES(NAME) };
@@ -90,7 +94,7 @@ static int check_limits(const struct cpu_policy *p, const struct cpu_policy *max
             return refuse(-EINVAL, "limit %#x in CPUID leaf %#x, at most %#x here", limit[i].is,
                           limit[i].leaf, limit[i].allowed);
         }
-    if (p->platform_info & ~max->platform_info) {
+    if (p->platform_info & ~max->platform_info & ~PLATFORM_CPUID_FAULTING) {
         e->msr = MSR_PLATFORM_INFO;
         return refuse(-EINVAL, "PLATFORM_INFO %#lx, possible are %#lx", p->platform_info,
                       max->platform_info);

@@ -46,30 +46,47 @@ static bool overflows_returns(const struct cpu_host *h)
     return h->vendor == VENDOR_AMD && h->family >= 0x17 && h->family <= 0x19 && !feature_in(h->feat, X86_FEATURE_SRSO_NO);
 }
 
-/* Intel's list, without what has no enhanced IBRS. */
-static bool selects_targets(const struct cpu_host *h)
+/* Skylake's servers to Rocket Lake: Intel's list of what selects targets, and of what has new microcode because it gathers. */
+static bool is_late_core(const struct cpu_host *h)
 {
     static const u8 models[] = { 0x55, 0x6a, 0x6c, 0x7e, 0x8c, 0x8d, 0x8e, 0x9e, 0xa5, 0xa6, 0xa7 };
 
-    return h->vendor == VENDOR_INTEL && h->family == 6 && is_any_of(h->model, models, ARRAY_SIZE(models)) &&
-           feature_in(h->feat, X86_FEATURE_EIBRS) && !feature_in(h->feat, X86_FEATURE_ITS_NO);
+    return h->vendor == VENDOR_INTEL && h->family == 6 && is_any_of(h->model, models, ARRAY_SIZE(models));
 }
 
-/* Intel's list: Atoms from Goldmont on, and what has such cores beside others. */
+/* What has no enhanced IBRS does not. */
+static bool selects_targets(const struct cpu_host *h)
+{
+    return is_late_core(h) && feature_in(h->feat, X86_FEATURE_EIBRS) && !feature_in(h->feat, X86_FEATURE_ITS_NO);
+}
+
+/* AVX2 has the instructions, and hiding it does not take them away: without AVX there are none. A hypervisor below may hide the model. */
+static bool gathers_others(const struct cpu_host *h, bool mended)
+{
+    if (!feature_in(h->feat, X86_FEATURE_AVX))
+        return false;
+    if (feature_in(h->feat, X86_FEATURE_GDS_CTRL))
+        return !mended;
+    return feature_in(h->feat, X86_FEATURE_HYPERVISOR) || is_late_core(h);
+}
+
+/* Intel's list: Atoms from Goldmont on, and what has such cores beside others; and whatever says so, or may be on the list. */
 static bool shows_registers(const struct cpu_host *h)
 {
     static const u8 models[] = { 0x5c, 0x5f, 0x7a, 0x86, 0x8a, 0x96, 0x97, 0x9a, 0x9c, 0xb7, 0xba, 0xbe, 0xbf };
 
+    if (feature_in(h->feat, X86_FEATURE_RFDS_CLEAR) || feature_in(h->feat, X86_FEATURE_HYPERVISOR))
+        return true;
     return h->family == 6 && is_any_of(h->model, models, ARRAY_SIZE(models));
 }
 
-u64 spec_spared(const struct cpu_host *h)
+u64 spec_spared(const struct cpu_host *h, bool gds_mended)
 {
     u64 bits = 0;
 
     if (h->vendor != VENDOR_INTEL)
         return 0;
-    if (!feature_in(h->feat, X86_FEATURE_AVX2))
+    if (!gathers_others(h, gds_mended))
         bits |= ARCH_CAPS_BIT(GDS_NO);
     if (!shows_registers(h))
         bits |= ARCH_CAPS_BIT(RFDS_NO);

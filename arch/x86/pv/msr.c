@@ -74,6 +74,16 @@ static int read_ls_cfg(struct vcpu *, u32, u64 *)
 
 static int write_ls_cfg(struct vcpu *v, u32 msr, u64 val) { return read_ls_cfg(v, msr, &val); }
 
+/* Kernels count on LFENCE as far as this says that it waits. */
+static int read_de_cfg(struct vcpu *, u32, u64 *val)
+{
+    *val = amd_lfence_waits(&cpu_host) ? DE_CFG_LFENCE_SERIALISING : 0;
+    return 0;
+}
+
+/* CPUID faulting: a guest that began where there is such a thing (policy_check.c) may turn it on and off. */
+static int write_misc_features(struct vcpu *, u32, u64 val) { return val & ~1UL ? -EINVAL : 0; }
+
 static int write_only(struct vcpu *, u32, u64 *)
 {
     return -EINVAL;
@@ -232,7 +242,7 @@ static const struct msr_rule {
     { MSR_PLATFORM_INFO, MSR_PLATFORM_INFO, INTEL, read_policy, NULL, 0 },
     { 0xfe, 0xfe, ANY, NULL, NULL, 0 },                             /* MTRRcap: there are none */
     { MSR_ARCH_CAPS, MSR_ARCH_CAPS, ANY, read_policy, NULL, 0 },
-    { 0x140, 0x140, INTEL, NULL, same, 0 },                         /* MISC_FEATURES_ENABLES */
+    { 0x140, 0x140, INTEL, NULL, write_misc_features, 0 },          /* MISC_FEATURES_ENABLES */
     { MSR_SYSENTER_CS, MSR_SYSENTER_EIP, ANY, NULL, ignore, 0 },    /* a callback instead */
     { 0x179, 0x17b, ANY, NULL, ignore, 0 },                         /* machine check: no banks */
     { MSR_MISC_ENABLE, MSR_MISC_ENABLE, INTEL, read_misc_enable, ignore, 0 },
@@ -246,7 +256,7 @@ static const struct msr_rule {
     { 0xc0010015, 0xc0010015, AMD, NULL, ignore, HWCR_TSC_FREQ_SEL },
     { 0xc0010114, 0xc0010114, AMD, NULL, ignore, VM_CR_LOCK | VM_CR_SVM_DISABLE },
     { 0xc0011020, 0xc0011020, AMD, read_ls_cfg, write_ls_cfg, 0 },
-    { 0xc0011029, 0xc0011029, AMD, NULL, ignore, DE_CFG_LFENCE_SERIALISING },
+    { 0xc0011029, 0xc0011029, AMD, read_de_cfg, ignore, 0 },
 
     QUIET(0x0, 0x1, ANY),                   /* Pentium's machine check */
     QUIET(0x2a, 0x2a, INTEL),               /* EBL_CR_POWERON: bus ratio of a P6 */
