@@ -103,14 +103,15 @@ static int drop_claim(struct domain *d)
     return domain_claim(d, 0);
 }
 
+/* What a grant permits is used until its page-table entries are gone. The granter, and a log of what is written, hear of its end then. */
 static int (*const teardown[])(struct domain *d) = {
     stop,
     devices_release,
     leave_pool,
     close_events,
-    gnttab_release_mappings,
     drop_claim,
     arch_domain_relinquish,
+    gnttab_release_mappings,
 };
 
 int domain_kill(struct domain *d)

@@ -84,6 +84,7 @@ struct arch_domain {
     bool store_holds;              /* vCPUs are paused for store_rest, which has a reference */
     struct tasklet store_rest;
     bool logging, log_ready;       /* what is written is noted, and all mirrors permit only what is: asm/dirty.h */
+    bool log_gap;                  /* since it was begun the guest's writes were not noted for a while: there was no memory for mirrors */
     bool log_taken;                /* a report has taken frames out of the log, and mirrors that still permit them are to follow */
     struct dirty_log *log;         /* from the first time on, until the domain's end: who notes takes no lock */
     spinlock_t pt_lock;            /* all changes of this domain's page tables and frame types */

@@ -590,11 +590,8 @@ static void start_log(unsigned give_way)
     check();
 }
 
-/* The mirrored store may end in the middle of a report, which does not get into the way of what gives mirrors up. */
-static void a_store_that_ends_in_a_report_is_given_up_as_a_whole(void **state)
+static void let_the_store_end(void)
 {
-    (void)state;
-    start_log(0);
     pt_lock(dom);
     let_go_of_spare();
     domain_flush_stale(dom);
@@ -602,8 +599,17 @@ static void a_store_that_ends_in_a_report_is_given_up_as_a_whole(void **state)
     assert_int_equal(pt_pin(dom, spare, 1), AGAIN);
     pt_unlock(dom);
     waiting->fn(waiting->data);
+    waiting = NULL;
     give_back(~0u);
     assert_int_equal(dom->arch.store, STORE_ENDING);
+}
+
+/* The mirrored store may end in the middle of a report, which does not get into the way of what gives mirrors up. */
+static void a_store_that_ends_in_a_report_is_given_up_as_a_whole(void **state)
+{
+    (void)state;
+    start_log(0);
+    let_the_store_end();
     preempt_every(1, 1);
     for (unsigned i = 0; i < DATA; i++)
         assert_int_equal(dirty_log_withdraw(dom), -ENOMEM);
@@ -1341,6 +1347,48 @@ static void a_log_of_what_is_being_mirrored(void **state)
     }
 }
 
+/* Nor does a report know what was written between an end for want of memory and a beginning by the guest. */
+static void a_log_does_not_outlive_its_mirrors(void **state)
+{
+    struct dirty_report r = wanted(true, ROOM);
+
+    (void)state;
+    watch_absent_entries();
+    start_log(0);
+    let_the_store_end();
+    for (unsigned page = 0; page < DATA; page++)
+        (void)guest_writes(page);
+    assert_int_equal(insist_on(store_exposing, 0), 0);
+    assert_int_equal(dom->arch.store, STORE_MIRRORED);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(make_report(dom, &r), -ENOMEM);
+    while (dirty_log_stop(dom) == AGAIN)
+        ;
+    start_log(0);
+    while (make_report(dom, &r))
+        ;
+}
+
+/* The guest changes its format, under the lock, when its controller has just seen that its entries have 8 bytes. */
+static void become_non_pae(spinlock_t *l)
+{
+    if (l == &dom->arch.pt_lock)
+        dom->arch.fmt = &pt_formats[PT32];
+}
+
+static void a_format_that_has_just_changed(void **state)
+{
+    const struct pt_format *was = dom->arch.fmt;
+
+    (void)state;
+    on_lock = become_non_pae;
+    assert_int_equal(pt_mirror_begin(dom), 0);
+    on_lock = NULL;
+    assert_int_equal(dom->arch.store, STORE_IN_PLACE);
+    assert_false(dom->arch.mirrored);
+    dom->arch.fmt = was;
+}
+
 static void an_exposing_entry_without_memory_is_refused(void **state)
 {
     (void)state;
@@ -1464,6 +1512,8 @@ int main(void)
         IN_ALL(an_exposing_entry_and_the_log),
         IN_ALL(a_log_of_what_has_just_been_mirrored),
         IN_BOTH(a_log_of_what_is_being_mirrored),
+        IN_BOTH(a_log_does_not_outlive_its_mirrors),
+        IN(setup_pae, a_format_that_has_just_changed),
         IN_BOTH(an_exposing_entry_without_memory_is_refused),
         IN_BOTH(mirrored_for_good_there_may_be_no_more_tables),
         IN_BOTH(a_guest_that_insists_holds_up_no_end),

@@ -124,7 +124,10 @@ static int withdraw(struct domain *d, mfn_t m)
     return 0;
 }
 
-bool dirty_log_holds(const struct domain *d) { return d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED; }
+bool dirty_log_holds(const struct domain *d)
+{
+    return !d->arch.log_gap && (d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED);
+}
 
 /* noted: of those tables alone that have a note, which is all there can be if all twins were stored while d's writes are logged. */
 static int withdraw_all(struct domain *d, bool noted)
@@ -149,8 +152,10 @@ int dirty_log_withdraw(struct domain *d) { return withdraw_all(d, true); }
 static void begin_logging(struct domain *d)
 {
     pt_lock(d);
-    if (!d->arch.logging)
+    if (!d->arch.logging) {
+        d->arch.log_gap = false;
         d->arch.log->made_first = d->arch.fmt->pte_bytes == 8 && (d->arch.store == STORE_IN_PLACE || d->arch.store == STORE_ENDING);
+    }
     set_logging(d, true);
     pt_unlock(d);
 }

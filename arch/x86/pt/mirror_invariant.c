@@ -171,6 +171,8 @@ void mirrors_look(const struct domain *d)
 
     (void)CLAUSE("for good", d->arch.for_good != FOR_GOOD_TAKEN || d->arch.mirror_walked,
                  "d%u's entries may name memory without being present, and the hardware walks them", d->id);
+    (void)CLAUSE("mirrored", d->arch.fmt->pte_bytes == 8 || d->arch.store == STORE_IN_PLACE,
+                 "d%u's entries of 4 bytes are always mirrored, and its store is in state %u", d->id, d->arch.store);
     if (!(d->arch.mirror_walked || d->arch.store == STORE_READY) || !d->arch.mirror || !d->regions)
         return;
     for (u64 m = 0; m < end; m++) {

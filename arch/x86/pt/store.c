@@ -137,8 +137,10 @@ static void walk(struct domain *d, bool mirrors)
 
 static void stop(struct domain *d, bool no_memory)
 {
-    if (d->arch.mirror_walked)
+    if (d->arch.mirror_walked) {
         walk(d, false);
+        d->arch.log_gap = true;     /* whoever mirrors it next, a log that was begun before does not hold */
+    }
     d->arch.mirrored = false;
     d->arch.store = STORE_ENDING;
     d->arch.store_short = no_memory;
@@ -220,15 +222,16 @@ static int after_end(struct domain *d)
     return d->arch.store_short ? refuse(-ENOMEM, "d%u: no memory for mirrors of all its page tables", d->id) : -RESTART;
 }
 
+/* The format is asked for under the lock, under which the guest changes it. Entries of 4 bytes are always mirrored: IN_PLACE, here. */
 int pt_mirror_begin(struct domain *d)
 {
     int rc;
 
-    if (d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_MIRRORED)
+    if (d->arch.store == STORE_MIRRORED)
         return 0;
     if (d->arch.store != STORE_ENDING) {
         pt_lock(d);
-        rc = prepare(d);
+        rc = d->arch.fmt->pte_bytes == 4 ? 0 : prepare(d);
         pt_unlock(d);
         if (rc == -RESTART || d->arch.store == STORE_IN_PLACE)
             return rc;
@@ -248,16 +251,21 @@ int pt_mirror_begin(struct domain *d)
 /* What the guest wants, too, or has, stays: it would begin again after each end that gave way, and so hold up whoever wants that. */
 static bool is_guests(const struct domain *d) { return d->arch.for_good == FOR_GOOD_WANTED || d->arch.for_good == FOR_GOOD_TAKEN; }
 
+static bool is_to_stop(const struct domain *d)
+{
+    return d->arch.store != STORE_IN_PLACE && d->arch.store != STORE_ENDING && !is_guests(d);
+}
+
 int pt_mirror_end(struct domain *d)
 {
     int rc;
 
-    if (d->arch.fmt->pte_bytes == 4 || d->arch.store == STORE_IN_PLACE)
+    if (d->arch.store == STORE_IN_PLACE)
         return 0;
     if (d->arch.store != STORE_ENDING) {
         domain_pause(d);
         pt_lock(d);
-        if (!is_guests(d))
+        if (is_to_stop(d))
             stop(d, false);
         pt_unlock(d);
         domain_unpause(d);

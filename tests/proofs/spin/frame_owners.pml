@@ -43,11 +43,11 @@ byte busy = 3;
 
 inline frame_take()
 {
-    w = refs;                               //@ frame_ref.h:frame_take 1 read_once(frame_refs[m.v])
+    w = refs;                               //@ frame_ref.h:frame_take_least 1 read_once(frame_refs[m.v])
     do
     :: OWNER(w) != me || !COUNT(w) -> ok = false; break
     :: else ->
-        CMPXCHG(refs, w, w + 1);            //@ frame_ref.h:frame_take 2 try_cmpxchg(&frame_refs[m.v],&w,w+1)
+        CMPXCHG(refs, w, w + 1);            //@ frame_ref.h:frame_take_least 2 try_cmpxchg(&frame_refs[m.v],&w,w+1)
         if :: ok -> d_step { assert(!withdrawn && !in_heap); holders[me]++ }; break :: else fi
     od
 }

@@ -65,14 +65,14 @@ inline final_put()
 
 inline frame_take()
 {
-    w = refs;                               //@ frame_ref.h:frame_take 1 read_once(frame_refs[m.v])
+    w = refs;                               //@ frame_ref.h:frame_take_least 1 read_once(frame_refs[m.v])
     do
     :: OWNER(w) != D || !COUNT(w) -> ok = false; break
     :: else ->
 #ifdef LOOK_THEN_TAKE
         refs++; ok = true;
 #else
-        CMPXCHG(refs, w, w + 1);            //@ frame_ref.h:frame_take 2 try_cmpxchg(&frame_refs[m.v],&w,w+1)
+        CMPXCHG(refs, w, w + 1);            //@ frame_ref.h:frame_take_least 2 try_cmpxchg(&frame_refs[m.v],&w,w+1)
 #endif
         if :: ok -> break :: else fi
     od

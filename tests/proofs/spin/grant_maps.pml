@@ -18,6 +18,7 @@
 //! mutation NO_CLAIM -DMAPS=1 -DUNMAPPERS=2 -DOPS=1
 //! mutation NO_FLUSH -DMAPS=1 -DUNMAPPERS=1 -DOPS=1
 //! mutation FREED_WITH_CLAIMS -DMAPS=1 -DUNMAPPERS=2 -DOPS=1
+//! mutation PINS_FIRST -DMAPS=1 -DUNMAPPERS=0 -DOPS=1
 //! mutation PARTS_FIRST -DMAPS=1 -DUNMAPPERS=0 -DOPS=1 -DSEARCH
 #include "steps.h"
 
@@ -201,13 +202,16 @@ proctype searcher()
 }
 #endif
 
-/* gnttab_release_mappings(), and then the page tables. */
+/* The page tables, and then gnttab_release_mappings(). */
 proctype end_of_grantee()
 {
     byte h, parts;
     bool ok, last;
 
     !busy;
+#ifndef PINS_FIRST
+    d_step { refs = refs - pte[0] - pte[1]; pte[0] = false; pte[1] = false };
+#endif
     do
     :: h < 2 ->
         LOCK(lock);                 //@ maptrack.c:release 1 spin_lock(&t->lock)
@@ -216,10 +220,10 @@ proctype end_of_grantee()
         UNLOCK(lock);               //@ maptrack.c:release 2 spin_unlock(&t->lock)
         if
         :: ok ->
-            /* A host mapping's reference goes with its page-table entry. */
+            /* A host mapping's reference went with its page-table entry. */
             d_step {
                 if :: parts & DEVICE -> assert(refs); refs-- :: else fi;
-                assert(pins >= NR(parts));
+                assert(pins >= NR(parts) && !pte[0] && !pte[1]);    /* the granter may take it that it is written no more */
                 pins = pins - NR(parts)
             };
             LOCK(lock);             //@ maptrack.c:release 3 spin_lock(&t->lock)
@@ -231,7 +235,7 @@ proctype end_of_grantee()
         h++
     :: else -> break
     od;
-    assert(!nr_mapped && !pins && nr_refs == 1 && m[0].free && m[1].free && refs == pte[0] + pte[1])
+    assert(!nr_mapped && !pins && nr_refs == 1 && m[0].free && m[1].free && !refs)
 }
 
 init

@@ -51,6 +51,7 @@ extern unsigned fake_crashes;
 #define FAKE_NR_PIRQS 64
 extern u32 fake_pirq_port[FAKE_MAX_DOMAINS][FAKE_NR_PIRQS];     /* pirq_port() */
 extern __thread char fake_said[160];        /* the last line about a guest that this CPU wrote */
+extern void (*on_lock)(spinlock_t *l);        /* once it is held, by spin_lock() */
 extern void (*on_unlock)(spinlock_t *l);    /* once the lock is free again */
 
 /* Forgets all frames, domains and guest memory. */

@@ -146,10 +146,14 @@ static void take(spinlock_t *l)
     held.lock[held.nr++] = l;
 }
 
+void (*on_lock)(spinlock_t *l), (*on_unlock)(spinlock_t *l);
+
 FAKE void spin_lock(spinlock_t *l)
 {
     check_rank(l, false);
     take(l);
+    if (on_lock)
+        on_lock(l);
 }
 
 FAKE void spin_lock_second(spinlock_t *l)
@@ -157,8 +161,6 @@ FAKE void spin_lock_second(spinlock_t *l)
     check_rank(l, true);
     take(l);
 }
-
-void (*on_unlock)(spinlock_t *l);
 
 FAKE void spin_unlock(spinlock_t *l)
 {
