@@ -219,6 +219,8 @@ install: $(PVISOR) loader inspect save-helper template
 
 # The directories, too, that it made; below DESTDIR these may be all.
 uninstall:
+	@$(if $(DESTDIR),,! dpkg -S /$(installed_xen) >/dev/null 2>&1 || \
+		{ echo "uninstall: /$(installed_xen) is a package's: apt-get remove pvisor" >&2; exit 1; })
 	@rm -f $(INSTALLED:%=$(DESTDIR)/%) $(former)
 	@cd $(DESTDIR)/ && for dir in $(if $(DESTDIR),boot usr/bin) etc/default/grub.d usr/lib/pvisor; do \
 		[ ! -d $$dir ] || rmdir $(if $(DESTDIR),-p) --ignore-fail-on-non-empty $$dir; done
