@@ -159,3 +159,10 @@ bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
 
     return find_range(r, first, last, &range) && range.first <= first && range.last >= last;
 }
+
+bool rangeset_overlaps(const struct rangeset *r, u64 first, u64 last)
+{
+    struct range range;
+
+    return find_range(r, first, last, &range) && range.first <= last;
+}

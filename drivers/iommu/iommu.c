@@ -649,23 +649,32 @@ static bool start_remapping(void)
 
 /* --- On --- */
 
-/* Where the firmware says that RAM is its own, one of its tables is wrong. */
-static bool add_region(const struct iommu_region *r)
+/* NULL: devices may have it. Where the firmware says that this is its own, one of its tables is wrong. */
+static const char *why_no_region(const struct iommu_region *r, bool (*may_write)(u64 first, u64 last))
 {
-    if (!in_ram(r->start, r->end.v))
+    if (in_ram(r->start, r->end.v))
+        return "is RAM";
+    return may_write(r->start.v >> PAGE_SHIFT, (r->end.v - 1) >> PAGE_SHIFT) ? NULL : "is what no domain may write";
+}
+
+static bool add_region(const struct iommu_region *r, bool (*may_write)(u64 first, u64 last))
+{
+    const char *why = why_no_region(r, may_write);
+
+    if (!why)
         return !iommu_set(SPACE_DOM0, r->start.v >> PAGE_SHIFT, r->end.v >> PAGE_SHIFT, true);
-    printk(LOG_WARNING "IOMMU: the region [%#lx, %#lx] that the firmware reserves is RAM: left out\n", r->start.v, r->end.v - 1);
+    printk(LOG_WARNING "IOMMU: the region [%#lx, %#lx] that the firmware reserves %s: left out\n", r->start.v, r->end.v - 1, why);
     return true;
 }
 
-static bool start_units(void)
+static bool start_units(bool (*may_write)(u64 first, u64 last))
 {
     struct io_target all = target_of(SPACE_DOM0);
 
     if (!prepare_remapping())
         return false;
     for (u32 i = 0; i < iommu_info.nr_regions; i++)
-        if (!add_region(&iommu_info.regions[i]))
+        if (!add_region(&iommu_info.regions[i], may_write))
             return false;
     for (u32 i = 0; i < iommu_info.nr_units; i++) {
         units[i].running = true;
@@ -698,7 +707,7 @@ static void hide_table(void)
     table[0] = 'X';
 }
 
-void iommu_start(void)
+void iommu_start(bool (*may_write)(u64 first, u64 last))
 {
     static struct timer timer;
 
@@ -708,7 +717,7 @@ void iommu_start(void)
         printk(LOG_WARNING "IOMMU: it cannot pass on what it does not translate: dom0-passthrough has no effect\n");
         options.pass = false;
     }
-    if (!start_units()) {
+    if (!start_units(may_write)) {
         give_up();
         return;
     }

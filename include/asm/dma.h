@@ -18,8 +18,8 @@
 /* Some space is exact: its frames' words and what it reaches are to be kept in step, by dma_frame_changed() and dma_frame_freed(). */
 extern bool dma_exact;
 
-/* Boot, when dom0 is built and what only boot needed is free, before dom0 runs. */
-void dma_start(void);
+/* Boot, when dom0 is built and what only boot needed is free, before dom0 runs. may_write: as iommu_start()'s. */
+void dma_start(bool (*may_write)(u64 first, u64 last));
 struct domain;
 /*
  * The space for d's devices, made if there is none: its number. -ENOSPC, -ENOMEM; -ERESTART_HYPERCALL: there is more to do. Under the

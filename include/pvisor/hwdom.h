@@ -17,9 +17,11 @@ extern struct rangeset *mmio_ro_ranges;
 void hardware_domain_permissions(struct domain *d);
 /*
  * Firmware that has devices use memory of its own, to emulate a keyboard or for a management processor, is to name it (RMRR, IVMD), and
- * often does not. So unless d is kept strictly, its devices reach all that the memory map calls reserved, below 4 GiB, where such firmware
- * works, and where d's CPUs may write. After both that and iommu_init(), before dma_start().
+ * often does not. So unless dom0 is kept strictly, its devices reach all that the memory map calls reserved, below 4 GiB, where such
+ * firmware works, and where dom0's CPUs may write. After hardware_domain_permissions() and iommu_init(), before dma_start().
  */
-void hardware_domain_reserved_memory(const struct domain *d);
+void hardware_domain_reserved_memory(void);
+/* Each of these frames, both ends included, is device memory that dom0's CPUs may write. */
+bool hardware_domain_may_write(u64 first, u64 last);
 
 #endif

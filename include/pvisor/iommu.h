@@ -64,9 +64,10 @@ bool iommu_wanted(void);    /* they can, and it does */
 bool iommu_strict(void);    /* dom0-strict: what dom0's devices reach changes all the time */
 /*
  * Has them translate: from here on devices, all in dom0's space, reach what was given by iommu_set(), and the firmware's reserved regions.
- * Boot, before dom0 runs. If a unit does not answer they reach all.
+ * Boot, before dom0 runs. If a unit does not answer they reach all. may_write: whether dom0's CPUs may write these frames of device memory,
+ * both ends included: regions where they may not, such as a unit's own registers, are left out.
  */
-void iommu_start(void);
+void iommu_start(bool (*may_write)(u64 first, u64 last));
 /*
  * Spaces: what functions reach. Each function is in one; all begin in dom0's. One that is nobody's is in the quarantine, where nothing is
  * reached. The others are made for domains that get devices. Calls for one that is not there do nothing, and it reaches nothing.

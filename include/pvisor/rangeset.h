@@ -12,5 +12,6 @@ int rangeset_add(struct rangeset *r, u64 first, u64 last);      /* inclusive; 0 
 int rangeset_remove(struct rangeset *r, u64 first, u64 last);
 bool rangeset_is_empty(const struct rangeset *r);               /* true for NULL */
 bool rangeset_contains(const struct rangeset *r, u64 first, u64 last);  /* the whole range; false for NULL */
+bool rangeset_overlaps(const struct rangeset *r, u64 first, u64 last);  /* any of the range; false for NULL */
 
 #endif

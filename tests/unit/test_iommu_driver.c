@@ -58,6 +58,8 @@ int ioapic_id(u32 gsi) { return gsi < nr_gsis ? 4 : -1; }
 bool ioapics_take_eoi(void) { return !old_ioapic; }
 void free_pages(void *p, unsigned order) { (void)p, (void)order, freed++; }
 void *ioremap(maddr_t a, size_t size) { (void)a, (void)size; return memory; }
+/* Of device memory dom0 may write all but the unit's registers. */
+static bool may_write(u64 first, u64 last) { return last < 0xfed90 || first > 0xfed90; }
 static u64 max_ram;
 mfn_t max_ram_mfn(void) { return mfn_kept(max_ram); }
 u64 now_ns(void) { return time_now += MILLISECS(1); }
@@ -321,7 +323,7 @@ static void start_it(enum iommu_maker maker)
     machine(maker, "on");
     assert_int_equal(iommu_set(SPACE_DOM0, 0x200, 0x40000, true), 0);
     told[0] = '\0';
-    iommu_start();
+    iommu_start(may_write);
     assert_true(iommu_on);
 }
 
@@ -386,7 +388,7 @@ static void passes_on_where_told(void **state)
 
     (void)state;
     machine(IOMMU_VTD, "dom0-passthrough");
-    iommu_start();
+    iommu_start(may_write);
     contexts = at(*(u64 *)at(registers[0x20 / 8]) & PAGE_MASK);
     assert_int_equal(contexts[0], 9);
     assert_true(logged("dom0's devices reach all memory"));
@@ -397,11 +399,11 @@ static void is_on_without_a_word(void **state)
 {
     (void)state;
     machine(IOMMU_NONE, NULL);
-    iommu_start();
+    iommu_start(may_write);
     assert_false(iommu_on || iommu_wanted());
     assert_string_equal(log_text, "");
     machine(IOMMU_VTD, NULL);
-    iommu_start();
+    iommu_start(may_write);
     assert_true(iommu_on && iommu_remaps());
     machine(IOMMU_NONE, "on");
     assert_true(logged("IOMMU: there is none"));
@@ -411,7 +413,7 @@ static void is_off_where_told(void **state)
 {
     (void)state;
     machine(IOMMU_VTD, "off");
-    iommu_start();
+    iommu_start(may_write);
     assert_false(iommu_on || iommu_wanted());
     assert_string_equal(told, "");
     assert_true(logged("not used, by the command line"));
@@ -426,7 +428,7 @@ static void a_unit_that_does_not_answer_is_given_up(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
         machine(IOMMU_VTD, "on");
         deaf = commands[i];
-        iommu_start();
+        iommu_start(may_write);
         assert_false(iommu_on || iommu_wanted() || remapped_by);
         assert_int_equal(*word(0x1c) & (1u << 31 | 1u << 25), 0);
         assert_true(logged("IOMMU: the unit at 0xfed90000 does not answer: "));
@@ -436,7 +438,7 @@ static void a_unit_that_does_not_answer_is_given_up(void **state)
     for (unsigned i = 0; i < 2; i++) {
         machine(IOMMU_AMD, "on");
         deaf = i ? DEAF_QUEUE : 1;
-        iommu_start();
+        iommu_start(may_write);
         assert_false(iommu_on);
         assert_int_equal(registers[0x18 / 8] & 1, 0);
         assert_true(logged("does not answer: "));
@@ -665,15 +667,19 @@ static void units_say_how_many_domains_they_tell_apart(void **state)
     assert_int_equal(iommu_nr_spaces(), IOMMU_SPACES);
 }
 
-static void regions_in_ram_are_left_out(void **state)
+static void regions_that_devices_may_not_have_are_left_out(void **state)
 {
     (void)state;
     machine(IOMMU_VTD, "on");
-    iommu_info.nr_regions = 2;
+    iommu_info.nr_regions = 3;
     iommu_info.regions[0] = (struct iommu_region){ .start = maddr(0x50000000), .end = maddr(0x50002000) };
     iommu_info.regions[1] = (struct iommu_region){ .start = maddr(0x200000), .end = maddr(0x201000) };
-    iommu_start();
+    iommu_info.regions[2] = (struct iommu_region){ .start = maddr(0xfed80000), .end = maddr(0xfed91000) };
+    iommu_start(may_write);
+    assert_true(iommu_on);
     assert_true(iommu_reaches(SPACE_DOM0, 0x50001) && !iommu_reaches(SPACE_DOM0, 0x50002) && !iommu_reaches(SPACE_DOM0, 0x200));
+    assert_false(iommu_reaches(SPACE_DOM0, 0xfed80) || iommu_reaches(SPACE_DOM0, 0xfed90));
+    assert_true(logged("[0xfed80000, 0xfed90fff] that the firmware reserves is what no domain may write: left out"));
     assert_true(logged("[0x200000, 0x200fff] that the firmware reserves is RAM"));
 }
 
@@ -813,7 +819,7 @@ static void start_amd(bool wide)
     x2apic = wide;
     options.on = true;
     iommu_init();
-    iommu_start();
+    iommu_start(may_write);
     assert_true(iommu_on && remapped_by);
 }
 
@@ -920,7 +926,7 @@ static void the_chipsets_nmis_come_through(void **state)
     (void)state;
     machine(IOMMU_AMD, "on");
     iommu_info.scopes[0].passes = 0xff;
-    iommu_start();
+    iommu_start(may_write);
     assert_int_equal(entry_of_function(0xf0f8)[2] >> 52, 0xa40);        /* by a table; LINT1, NMI */
     assert_true(sends(0xf0f8, 0x400).comes);
     assert_false(sends(0xf0f8, 0x500).comes || sends(0xf0f8, 0x700).comes || sends(CARD, 0x400).comes);
@@ -935,7 +941,7 @@ static void who_has_anothers_name_shares_its_table(void **state)
     machine(IOMMU_AMD, "on");
     iommu_info.scopes[iommu_info.nr_scopes++] =
         (struct iommu_scope){ .kind = IOMMU_FUNCTIONS, .first = CARD, .last = OTHER, .has_alias = true, .alias = 0x0008 };
-    iommu_start();
+    iommu_start(may_write);
     claims(100, CARD);
     claims(101, OTHER);
     assert_int_equal(message_for(100, 3, 0x41), 0);
@@ -982,7 +988,7 @@ static void the_log_says_why_amds_interrupts_are_not_remapped(void **state)
 {
     (void)state;
     machine(IOMMU_AMD, "no-intremap");
-    iommu_start();
+    iommu_start(may_write);
     assert_true(iommu_on && !remapped_by && logged("interrupts are not remapped: by the command line"));
     assert_int_equal(entry_of_function(CARD)[2], 0);
     for (unsigned i = 0; i < 3; i++) {                                  /* x2APIC takes both features */
@@ -990,17 +996,17 @@ static void the_log_says_why_amds_interrupts_are_not_remapped(void **state)
         registers[0x30 / 8] = i == 1 ? 1 << 7 : i == 2 ? 1 << 2 : 0;
         x2apic = options.on = true;
         iommu_init();
-        iommu_start();
+        iommu_start(may_write);
         assert_true(iommu_on && !remapped_by && logged("interrupts are not remapped: it cannot do that in x2APIC mode"));
         assert_int_equal(registers[0x18 / 8] >> 17 & 1, 0);
     }
     machine(IOMMU_AMD, "on");
     old_ioapic = true;
-    iommu_start();
+    iommu_start(may_write);
     assert_true(iommu_on && !remapped_by && logged("too old to be told that an interrupt is over"));
     machine(IOMMU_AMD, "on");
     iommu_info.nr_scopes = 0;
-    iommu_start();
+    iommu_start(may_write);
     assert_true(iommu_on && !remapped_by && logged("which unit an IO-APIC is behind"));
 }
 
@@ -1014,7 +1020,7 @@ static void without_memory_for_interrupts_nothing_is_used(void **state)
         for (;; n++) {
             machine(maker, "on");
             pieces_left = n;
-            iommu_start();
+            iommu_start(may_write);
             pieces_left = ~0u;
             if (iommu_on)
                 break;
@@ -1030,13 +1036,13 @@ static void x2apic_needs_a_unit_that_can(void **state)
     (void)state;
     machine(IOMMU_VTD, "on");
     x2apic = true;
-    iommu_start();
+    iommu_start(may_write);
     assert_true(iommu_on && !remapped_by);
     machine(IOMMU_VTD, "off");
     registers[0x10 / 8] |= 0x10;
     x2apic = options.on = true;
     iommu_init();
-    iommu_start();
+    iommu_start(may_write);
     assert_true(remapped_by);
     assert_int_equal(registers[0xb8 / 8] & 0xfff, 0x807);
 }
@@ -1175,7 +1181,7 @@ int main(void)
         cmocka_unit_test(the_end_comes_on_the_largest_machines),
         cmocka_unit_test(follows_what_it_is_told_under_the_lock), cmocka_unit_test(some_functions_cannot_be_moved),
         cmocka_unit_test(units_say_how_many_domains_they_tell_apart), cmocka_unit_test(faults_name_the_owner),
-        cmocka_unit_test(regions_in_ram_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),
+        cmocka_unit_test(regions_that_devices_may_not_have_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),
         cmocka_unit_test(a_frame_is_taken_away_without_memory),
         cmocka_unit_test(interrupts_are_one_functions), cmocka_unit_test(x2apic_needs_a_unit_that_can),
         cmocka_unit_test(lines_have_entries_from_the_start), cmocka_unit_test(a_functions_messages_are_its_own),

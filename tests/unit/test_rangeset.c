@@ -29,11 +29,13 @@ void spin_unlock_irqrestore(spinlock_t *l, u64 flags) { assert_int_equal(flags, 
 static void check(const struct rangeset *r, const bool *bits)
 {
     for (u64 first = 0; first < SPAN; first++) {
-        bool all = true;
+        bool all = true, any = false;
 
         for (u64 last = first; last < SPAN && last < first + 12; last++) {
             all &= bits[last];
+            any |= bits[last];
             assert_int_equal(rangeset_contains(r, first, last), all);
+            assert_int_equal(rangeset_overlaps(r, first, last), any);
         }
     }
 }
@@ -94,7 +96,7 @@ static void refuses(void **state)
     assert_int_equal(rangeset_add(r, 4, 5), -ENOMEM);
     no_memory = false;
     assert_false(rangeset_contains(r, 4, 4));
-    assert_false(rangeset_contains(NULL, 0, 0));
+    assert_false(rangeset_contains(NULL, 0, 0) || rangeset_overlaps(NULL, 0, 0));
     rangeset_free(r);
     rangeset_free(NULL);
 }

@@ -127,8 +127,8 @@ static noreturn_fn void start_on_final_stack(void)
     serial_start_buffered();
     watchdog_start();
     hyp_release_init();
-    hardware_domain_reserved_memory(dom0);
-    dma_start();
+    hardware_domain_reserved_memory();
+    dma_start(hardware_domain_may_write);
     devices_say();
     domain_unpause_by_controller(dom0);
     vcpu_start_on_cpu(current);

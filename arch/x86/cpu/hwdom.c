@@ -179,18 +179,18 @@ void hardware_domain_permissions(struct domain *d)
 
 /* --- What firmware has its devices use --- */
 
-static bool may_write(const struct domain *d, u64 frame)
+bool hardware_domain_may_write(u64 first, u64 last)
 {
-    return rangeset_contains(d->iomem, frame, frame) && !rangeset_contains(mmio_ro_ranges, frame, frame);
+    return rangeset_contains(dom0->iomem, first, last) && !rangeset_overlaps(mmio_ro_ranges, first, last);
 }
 
 /* In runs; 0, or -ENOMEM. */
-static int let_devices_reach(const struct domain *d, u64 first, u64 end)
+static int let_devices_reach(u64 first, u64 end)
 {
     int rc = 0;
 
     for (u64 m = first; !rc && m < end; m++) {
-        if (may_write(d, m))
+        if (hardware_domain_may_write(m, m))
             continue;
         rc = first == m ? 0 : iommu_set(SPACE_DOM0, first, m, true);
         first = m + 1;
@@ -198,7 +198,7 @@ static int let_devices_reach(const struct domain *d, u64 first, u64 end)
     return rc || first >= end ? rc : iommu_set(SPACE_DOM0, first, end, true);
 }
 
-void hardware_domain_reserved_memory(const struct domain *d)
+void hardware_domain_reserved_memory(void)
 {
     const u64 limit = 1UL << 32;
 
@@ -208,7 +208,7 @@ void hardware_domain_reserved_memory(const struct domain *d)
         const struct e820_entry *e = &host_e820[i];
         u64 first = DIV_ROUND_UP(min(e->start, limit), PAGE_SIZE), end = min(e->start + e->size, limit) >> PAGE_SHIFT;
 
-        if ((e->type == E820_RESERVED || e->type == E820_ACPI || e->type == E820_NVS) && let_devices_reach(d, first, end))
+        if ((e->type == E820_RESERVED || e->type == E820_ACPI || e->type == E820_NVS) && let_devices_reach(first, end))
             printk(LOG_WARNING "IOMMU: no memory for what the firmware reserves at %#lx: devices do not reach it\n", e->start);
     }
 }

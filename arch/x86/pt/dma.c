@@ -80,14 +80,14 @@ static bool open_dom0(void)
     return open_run(first, nr_frames);
 }
 
-void dma_start(void)
+void dma_start(bool (*may_write)(u64 first, u64 last))
 {
     if (!iommu_wanted())
         return;
     if (iommu_strict())
         exact[SPACE_DOM0] = (struct exact){ .domid = dom0->id, .done = nr_frames };
     if (open_dom0())
-        iommu_start();
+        iommu_start(may_write);
     else
         printk(LOG_WARNING "IOMMU: no memory for its tables: it is not used, devices reach all memory\n");
     dma_exact = iommu_on && iommu_strict();

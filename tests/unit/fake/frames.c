@@ -154,7 +154,7 @@ static bool reached[SPACE_FIRST_DOMU + 2][ARENA_END];
 
 bool iommu_wanted(void) { return true; }
 bool iommu_strict(void) { return false; }
-void iommu_start(void) { }
+void iommu_start(bool (*may_write)(u64 first, u64 last)) { (void)may_write; }
 unsigned iommu_nr_spaces(void) { return ARRAY_SIZE(reached); }
 bool iommu_reaches(unsigned space, u64 frame) { return space < ARRAY_SIZE(reached) && reached[space][frame]; }
 void smp_call(const cpumask_t *cpus, void (*fn)(void *), void *data) { (void)cpus, fn(data); }
