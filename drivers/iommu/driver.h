@@ -13,6 +13,7 @@
 
 #define IO_QUEUE_ORDER 0                        /* one frame: 256 commands */
 #define IO_QUEUE_LENGTH 256u
+#define IO_FAULTS_ORDER 4                       /* a byte for each of 65,536 ids */
 
 struct io_command { u64 low, high; };
 
@@ -26,6 +27,8 @@ struct io_unit {
     u64 *answer;                                /* what the unit writes last, and how often that was waited for */
     u32 waits;
     bool running;                               /* it translates */
+    u8 *faults;                                 /* how many each id had lately, or that it is silenced */
+    u64 faults_since;                           /* when that was begun */
     u64 *devices;                               /* VT-d: the root table; AMD: the device table */
     u64 *common;                                /* VT-d: contexts of all buses without a function that is set apart */
     u64 *log;                                   /* AMD: where events are written */
@@ -111,7 +114,7 @@ bool io_submit(struct io_unit *u, const struct io_command *commands, unsigned n)
 bool io_wait_register(struct io_unit *u, u32 reg, u32 mask, u32 want, const char *what) must_check;
 /* Says why the unit cannot be used; false. */
 bool io_cannot(const struct io_unit *u, const char *why);
-/* Whether the log may have a line about what a unit reports, which devices can have it do at any rate; to be asked once for each. */
+/* Whether the log may have a line about what a unit reports, which devices can have it do at any rate; to be asked once for each line. */
 bool io_may_tell(void);
 /* Says that a function's request was refused: what kind, of which address (0: none is told), why. */
 void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why);

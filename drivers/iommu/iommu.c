@@ -161,7 +161,8 @@ static bool add_unit(struct io_unit *u, const struct iommu_unit *info)
     u->registers = ioremap(info->registers, driver->registers);
     u->queue = alloc_pages(IO_QUEUE_ORDER);
     u->answer = alloc_pages(0);
-    return u->registers && u->queue && u->answer && driver->probe(u, &features);
+    u->faults = alloc_pages(IO_FAULTS_ORDER);
+    return u->registers && u->queue && u->answer && u->faults && driver->probe(u, &features);
 }
 
 static bool add_units(void)
@@ -420,6 +421,7 @@ int iommu_move(u32 sbdf, unsigned space)
         return 0;
     spin_lock(&tables_lock);
     rc = driver->assign(u, (u16)sbdf, &to);
+    u->faults[(u16)sbdf] = 0;
     spin_unlock(&tables_lock);
     if (rc == -EIO)
         panic("an IOMMU does not learn whose " PCI_FMT " is", PCI_ARGS(sbdf));
@@ -684,15 +686,18 @@ static bool start_units(bool (*may_write)(u64 first, u64 last))
     return start_remapping();
 }
 
-/* Many functions can do wrong at once, and each has its line here: so many between two looks. */
-#define LINES 16
-static unsigned lines_left = LINES;
+/* Many functions can do wrong at once, again and again, and each has its line here: so many at once, and then one for so many looks. */
+#define LINES 20
+#define LAST_LINES 4            /* of them for the last that is said of a function */
+#define LOOKS_A_LINE 10
+static unsigned lines_left = LINES, looks;
 
 static void poll(void *data)
 {
     struct timer *t = data;
 
-    lines_left = LINES;
+    if (++looks % LOOKS_A_LINE == 0 && lines_left < LINES)
+        lines_left++;
     for (u32 i = 0; i < iommu_info.nr_units; i++)
         driver->poll(&units[i]);
     timer_set(t, now_ns() + POLL_PERIOD);
@@ -734,40 +739,27 @@ void iommu_start(bool (*may_write)(u64 first, u64 last))
 
 #define STORM 20                /* faults of one function within... */
 #define STORM_TIME SECONDS(10)
-#define STORMERS 8
+#define SILENCED 0xff           /* instead of their number, until the function moves */
 
-/* Functions that have lately done wrong; a new one takes the place of the one that did least. */
-static struct stormer { struct io_unit *unit; u16 id; u32 faults; u64 since; } stormers[STORMERS];
-
-static bool is_over(const struct stormer *s) { return !s->unit || now_ns() - s->since > STORM_TIME; }
-
-static struct stormer *stormer_of(const struct io_unit *u, u16 id)
+/* Each id has a number of its own, so none makes room for another by doing wrong in turn with many. */
+static void forget_faults(struct io_unit *u)
 {
-    struct stormer *least = stormers;
-
-    for (struct stormer *s = stormers; s < stormers + STORMERS; s++) {
-        if (is_over(s))
-            s->faults = 0;
-        if (s->unit == u && s->id == id)
-            return s;
-        if (s->faults < least->faults)
-            least = s;
-    }
-    least->faults = 0;
-    return least;
+    for (u32 id = 0; id < 1u << 16; id++)
+        if (u->faults[id] != SILENCED)
+            u->faults[id] = 0;
+    u->faults_since = now_ns();
 }
 
 /* How many faults of the function there were lately, with this one. */
-static u32 count_fault(struct io_unit *u, u16 id)
+static u8 count_fault(struct io_unit *u, u16 id)
 {
-    struct stormer *s = stormer_of(u, id);
-
-    if (!s->faults)
-        *s = (struct stormer){ u, id, 0, now_ns() };
-    return ++s->faults;
+    if (now_ns() - u->faults_since > STORM_TIME)
+        forget_faults(u);
+    return u->faults[id] == SILENCED ? SILENCED : ++u->faults[id];
 }
 
-bool io_may_tell(void) { return lines_left && lines_left--; }
+static bool may_tell(unsigned reserve) { return lines_left > reserve && lines_left--; }
+bool io_may_tell(void) { return may_tell(LAST_LINES); }
 
 /* Whose the function is, for the log. */
 static const char *owner_of(u32 sbdf, char *text, size_t size)
@@ -778,30 +770,31 @@ static const char *owner_of(u32 sbdf, char *text, size_t size)
     return text;
 }
 
-static bool silence(struct io_unit *u, u16 id)
+static void silence(struct io_unit *u, u16 id, u32 sbdf)
 {
     bool ok;
 
     spin_lock(&tables_lock);
     ok = driver->silence(u, id);
+    u->faults[id] = SILENCED;
     spin_unlock(&tables_lock);
-    return ok;
+    if (may_tell(0))
+        printk(LOG_WARNING "IOMMU: " PCI_FMT ": %s\n", PCI_ARGS(sbdf),
+               ok ? "no more is said of what it does wrong" : "it cannot be silenced");
 }
 
 void io_fault(struct io_unit *u, u16 id, const char *what, u64 address, const char *why)
 {
     u32 sbdf = PCI_SBDF(u->info->segment, 0, 0) | id;
-    u32 faults = count_fault(u, id);
+    u8 faults = count_fault(u, id);
     char owner[16];
 
     /* What a unit tells although the function is silenced: interrupts that are refused are none of its entry's. */
-    if (faults > STORM)
+    if (faults == SILENCED)
         return;
     if (io_may_tell())
         printk(LOG_WARNING "IOMMU: " PCI_FMT " of %s: %s of %#lx refused: %s\n", PCI_ARGS(sbdf), owner_of(sbdf, owner, sizeof(owner)), what,
                address, why);
-    if (faults < STORM)
-        return;
-    printk(LOG_WARNING "IOMMU: " PCI_FMT ": %s\n", PCI_ARGS(sbdf),
-           silence(u, id) ? "no more is said of what it does wrong" : "it cannot be silenced");
+    if (faults == STORM)
+        silence(u, id, sbdf);
 }

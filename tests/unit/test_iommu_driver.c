@@ -295,7 +295,7 @@ static void machine(enum iommu_maker maker, const char *option)
     memset(units, 0, sizeof(units));
     memset(spaces, 0, sizeof(spaces));
     memset(told, 0, sizeof(told));
-    memset(stormers, 0, sizeof(stormers));
+    lines_left = LINES;
     memset(firmware_table, 0, sizeof(firmware_table));
     memcpy(firmware_table, maker == IOMMU_VTD ? "DMAR" : "IVRS", 4);
     log_clear();
@@ -1087,7 +1087,6 @@ static void faults_of_interrupts_are_told_apart(void **state)
     start_it(IOMMU_AMD);
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         log_clear();
-        lines_left = LINES;
         units[0].log[2 * i] = cases[i].event | 0x0219;
         units[0].log[2 * i + 1] = 0xfee00000;
         registers[0x2018 / 8] = 16 * (i + 1);
@@ -1119,13 +1118,15 @@ static void a_storm_is_silenced(void **state)
     for (unsigned i = 0; i < STORM - 1; i++) {
         a_fault(0x0219);
         a_fault((u16)(0x300 + i));
-        lines_left = LINES;
     }
     assert_false(logged("no more is said"));
     a_fault(0x0219);
     assert_true(logged("IOMMU: 0000:02:03.1: no more is said of what it does wrong"));
     log_clear();
+    lines_left = LINES;
     a_fault(0x0219);            /* the unit tells of interrupts all the same */
+    time_now += 2 * STORM_TIME;
+    a_fault(0x0219);
     assert_string_equal(log_text, "");
     root = at(registers[0x20 / 8]);
     assert_int_equal(*(u64 *)at((root[4] & PAGE_MASK) + 16 * 0x19) & 3, 3);
@@ -1133,14 +1134,57 @@ static void a_storm_is_silenced(void **state)
     assert_int_equal(*(u64 *)at((root[6] & PAGE_MASK) + 16 * 0x19) & 3, 1);
 }
 
+static unsigned lines_with(const char *text)
+{
+    unsigned n = 0;
+
+    for (const char *p = log_text; (p = strstr(p, text)) != NULL; p++)
+        n++;
+    return n;
+}
+
+/* However many there are: each has a count of its own. */
+static void functions_that_do_wrong_in_turn_are_silenced(void **state)
+{
+    (void)state;
+    start_it(IOMMU_VTD);
+    for (unsigned i = 0; i < STORM; i++)
+        for (u16 id = 0x300; id < 0x309; id++) {
+            lines_left = LINES;
+            a_fault(id);
+        }
+    assert_int_equal(lines_with("no more is said of what it does wrong"), 9);
+    log_clear();
+    for (u16 id = 0x300; id < 0x309; id++)
+        a_fault(id);
+    assert_string_equal(log_text, "");
+}
+
+/* The new owner hears of it anew; what was little and long ago is not counted. */
+static void a_function_that_moves_is_heard_again(void **state)
+{
+    (void)state;
+    start_it(IOMMU_VTD);
+    for (unsigned i = 0; i < STORM; i++)
+        a_fault(FUNCTION);
+    assert_true(logged("no more is said"));
+    assert_int_equal(iommu_move(FUNCTION, SPACE_NOBODY), 0);
+    for (unsigned i = 0; i < STORM; i++) {
+        if (i == STORM - 1)
+            time_now += 2 * STORM_TIME;
+        log_clear();
+        lines_left = LINES;
+        a_fault(FUNCTION);
+        assert_true(logged("0000:02:03.1 of domain 0: write"));
+    }
+    assert_false(logged("no more is said"));
+}
+
 /* Events that are no faults, which devices bring about too, by requests that the unit does not know: they have at most as many lines. */
 static void other_events_do_not_fill_the_log(void **state)
 {
-    unsigned lines = 0;
-
     (void)state;
     start_it(IOMMU_AMD);
-    poll(&(struct timer){ 0 });
     for (unsigned round = 0; round < 10; round++) {
         for (unsigned i = 0; i < 100; i++)
             units[0].log[2 * i] = 9UL << 60 | i;
@@ -1148,24 +1192,27 @@ static void other_events_do_not_fill_the_log(void **state)
         registers[0x2018 / 8] = 100 * 16;
         driver->poll(&units[0]);
     }
-    for (const char *p = log_text; (p = strstr(p, "reports event 9")) != NULL; p++)
-        lines++;
-    assert_int_equal(lines, LINES);
+    assert_int_equal(lines_with("reports event 9"), LINES - LAST_LINES);
 }
 
-/* Functions by the thousand fill neither the log nor the list. */
+/* Functions by the thousand fill neither the log nor the list: once there are all lines, and then one for so many looks. */
 static void many_functions_do_not_fill_the_log(void **state)
 {
-    unsigned lines = 0;
+    unsigned more = 0;
 
     (void)state;
     start_it(IOMMU_VTD);
-    poll(&(struct timer){ 0 });
     for (unsigned i = 0; i < 1000; i++)
         a_fault((u16)i);
-    for (const char *p = log_text; (p = strstr(p, "refused")) != NULL; p++)
-        lines++;
-    assert_int_equal(lines, LINES);
+    assert_int_equal(lines_with("refused"), LINES - LAST_LINES);
+    for (unsigned look = 0; look < 10 * LOOKS_A_LINE; look++) {
+        log_clear();
+        for (unsigned i = 0; i < 1000; i++)
+            a_fault((u16)(1000 * (look % 20 + 1) + i));
+        poll(&(struct timer){ 0 });
+        more += lines_with("\n");
+    }
+    assert_in_range(more, 9, 10 + LAST_LINES);
 }
 
 int main(void)
@@ -1193,6 +1240,7 @@ int main(void)
         cmocka_unit_test(without_memory_for_interrupts_nothing_is_used), cmocka_unit_test(faults_of_interrupts_are_told_apart),
         cmocka_unit_test(domus_devices_look_into_caches),
         cmocka_unit_test(faults_name_function_address_and_reason), cmocka_unit_test(a_storm_is_silenced),
+        cmocka_unit_test(functions_that_do_wrong_in_turn_are_silenced), cmocka_unit_test(a_function_that_moves_is_heard_again),
         cmocka_unit_test(other_events_do_not_fill_the_log),
         cmocka_unit_test(many_functions_do_not_fill_the_log),
     };
