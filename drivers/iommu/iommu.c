@@ -258,12 +258,16 @@ int iommu_space_make(unsigned space)
     return rc;
 }
 
-static void flush(unsigned space)
+void iommu_flush(u64 which)
 {
-    struct io_command c = driver->flush_domain(number_of(space));
+    struct io_command c[IOMMU_SPACES];
+    unsigned n = 0;
 
+    for (unsigned space = 0; space < IOMMU_SPACES; space++)
+        if (which >> space & 1)
+            c[n++] = driver->flush_domain(number_of(space));
     for (u32 i = 0; i < iommu_info.nr_units; i++)
-        if (units[i].running && !io_submit(&units[i], &c, 1))
+        if (units[i].running && !io_submit(&units[i], c, n))
             panic("an IOMMU keeps what devices may no longer reach");
 }
 
@@ -277,7 +281,7 @@ static int set_and_flush(unsigned space, u64 *first, u64 end, bool may)
         return 0;
     rc = io_set(t, first, end, may ? IO_READ | IO_WRITE : 0);
     if (!may || t->nr_cut || features.caches_absent)
-        flush(space);
+        iommu_flush(1UL << space);
     io_free_cut(t);
     return rc;
 }
@@ -308,6 +312,18 @@ int iommu_follow(unsigned space, u64 frame, bool (*may)(unsigned space, u64 fram
         rc = set_and_flush(space, &frame, frame + 1, is);
     spin_unlock(&tables_lock);
     return rc;
+}
+
+bool iommu_forget(unsigned space, u64 frame)
+{
+    bool is;
+
+    spin_lock(&tables_lock);
+    is = reaches(space, frame);
+    if (is && io_set(&spaces[space], &frame, frame + 1, 0))
+        BUG();      /* tables of single frames take no memory for that */
+    spin_unlock(&tables_lock);
+    return is;
 }
 
 bool iommu_reaches(unsigned space, u64 frame)

@@ -29,12 +29,13 @@ int dma_space(const struct domain *d);
 int dma_space_drop(const struct domain *d);
 /* The frames first to before end have become d's; shared: and are of type writable. */
 void dma_frames_given(const struct domain *d, u64 first, u64 end, bool shared);
-/*
- * A frame's type is another now, or its owner was d. The caller sees to it that it does not change hands meanwhile: a reference is held, or
- * its last is gone and it is not free yet.
- */
+/* A frame's type is another now. The caller sees to it that it does not change hands meanwhile: a reference is held. */
 void dma_frame_changed(u64 frame);
-void dma_frame_freed(const struct domain *d, u64 frame);
+/*
+ * Its owner was d, its last reference is gone, and it is not free yet. The answer is spaces, a bit for each, whose devices may reach it
+ * still, from what units remember: the caller sees to it that nobody gets it before iommu_flush() of these.
+ */
+u64 dma_frame_freed(const struct domain *d, u64 frame) must_check;
 /* For the invariant: is the space exact, and does it reach the frame if and only if it may? */
 bool dma_is_exact(unsigned space);
 bool dma_is_right(unsigned space, u64 frame);

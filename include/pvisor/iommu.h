@@ -72,7 +72,7 @@ void iommu_start(bool (*may_write)(u64 first, u64 last));
  * Spaces: what functions reach. Each function is in one; all begin in dom0's. One that is nobody's is in the quarantine, where nothing is
  * reached. The others are made for domains that get devices. Calls for one that is not there do nothing, and it reaches nothing.
  */
-#define IOMMU_SPACES 64
+#define IOMMU_SPACES 64                             /* as many as a u64 has bits */
 enum { SPACE_DOM0, SPACE_NOBODY, SPACE_FIRST_DOMU };
 unsigned iommu_nr_spaces(void);                     /* that the units can tell apart, at most IOMMU_SPACES */
 int iommu_space_make(unsigned space) must_check;    /* empty; -ENOMEM */
@@ -85,6 +85,12 @@ bool iommu_space_end(unsigned space, u64 *first) must_check;
 int iommu_set(unsigned space, u64 first, u64 end, bool may) must_check;
 /* The same for one frame, as `may` says while the lock is held: the last of two such calls has the last word. */
 int iommu_follow(unsigned space, u64 frame, bool (*may)(unsigned space, u64 frame)) must_check;
+/*
+ * The same in two steps, for frames that are let go one after the other. First each one, of a space that is made of single frames; true:
+ * units may let its functions there still. Then, for these spaces, a bit for each: now none does, and nothing is under way.
+ */
+bool iommu_forget(unsigned space, u64 frame) must_check;
+void iommu_flush(u64 which);
 bool iommu_reaches(unsigned space, u64 frame);
 /* Why a function cannot be told from others, or kept from memory: a text; NULL: iommu_move() can do it. */
 const char *iommu_why_not(u32 sbdf);

@@ -220,6 +220,64 @@ static void what_is_given_up_is_out_of_reach_before_another_gets_it(void **state
     assert_int_equal(heap_free_frames(), in_heap + 2);
 }
 
+static unsigned flushes;
+static u64 free_at_flush, spaces_at_flush;
+
+static void look_at_flush(u64 spaces)
+{
+    flushes++;
+    free_at_flush = heap_free_frames();
+    spaces_at_flush = spaces;
+}
+
+/* An extent that is given up is out of reach at once, and units are told of it once: before the heap has any of it. */
+static void many_that_are_given_up_wait_for_one_flush(void **state)
+{
+    mfn_t first;
+    u64 in_heap;
+
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    first = domain_alloc_frames(other, 9, 0);
+    for (u64 i = 0; i < 512; i++) {
+        assert_int_equal(frame_get_writable(mfn_add(first, i), other), 0);
+        frame_put_writable(mfn_add(first, i));
+    }
+    in_heap = heap_free_frames();
+    flushes = 0;
+    on_unit_flush = look_at_flush;
+    for (u64 i = 0; i < 512; i++) {
+        assert_true(reached(mfn_add(first, i)));
+        assert_true(domain_release_frame(other, mfn_add(first, i)));
+        assert_false(reached(mfn_add(first, i)));
+    }
+    frames_look_devices(ARENA_FIRST, ARENA_END);
+    assert_true(unit_knows(SPACE, first));
+    assert_int_equal(flushes, 0);
+    leave_hypervisor();
+    assert_int_equal(flushes, 1);
+    assert_int_equal(spaces_at_flush, 1 << SPACE);
+    assert_int_equal(free_at_flush, in_heap);
+    assert_int_equal(heap_free_frames(), in_heap + 512);
+    for (u64 i = 0; i < 512; i++)
+        assert_false(unit_knows(SPACE, mfn_add(first, i)));
+}
+
+/* Who changes a type waits for the units at once; and who frees what no device reaches does not bother them. */
+static void only_what_was_reached_waits(void **state)
+{
+    (void)state;
+    assert_int_equal(give(), SPACE);
+    on_unit_flush = look_at_flush;
+    flushes = 0;
+    frame_put_writable(writable);
+    assert_int_equal(pt_get_table(other, writable, 1), 0);
+    assert_false(unit_knows(SPACE, writable));
+    assert_true(domain_release_frame(other, unused));
+    leave_hypervisor();
+    assert_int_equal(flushes, 0);
+}
+
 static unsigned guest_lines;
 void guest_log(const char *fmt, ...) { guest_lines += fmt != NULL; }
 
@@ -249,6 +307,8 @@ int main(void)
         cmocka_unit_test_setup(shared_frames_are_reached_as_they_come, setup), cmocka_unit_test_setup(as_many_as_units_tell_apart, setup),
         cmocka_unit_test_setup(what_is_granted_stays_its_owners, setup),
         cmocka_unit_test_setup(what_is_given_up_is_out_of_reach_before_another_gets_it, setup),
+        cmocka_unit_test_setup(many_that_are_given_up_wait_for_one_flush, setup),
+        cmocka_unit_test_setup(only_what_was_reached_waits, setup),
         cmocka_unit_test_setup(a_frame_without_memory_for_its_table, setup),
     };
 

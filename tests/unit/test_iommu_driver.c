@@ -634,6 +634,42 @@ static void follows_what_it_is_told_under_the_lock(void **state)
     assert_true(iommu_reaches(NEW, 0x344) && !iommu_reaches(NEW, 0x345));
 }
 
+static unsigned told_of(const char *what)
+{
+    unsigned n = 0;
+
+    for (const char *p = told; (p = strstr(p, what)) != NULL; p++)
+        n++;
+    return n;
+}
+
+/* An extent that a domain gives up; in two spaces at once, for which the unit is waited for once. */
+static void many_frames_are_forgotten_with_one_command(void **state)
+{
+    (void)state;
+    for (enum iommu_maker maker = IOMMU_VTD; maker <= IOMMU_AMD; maker++) {
+        const char *flush = maker == IOMMU_VTD ? "iotlb" : "pages";
+        u32 waits;
+
+        start_it(maker);
+        assert_true(!iommu_space_make(NEW) && !iommu_space_make(NEW + 1));
+        assert_true(!iommu_set(NEW, 0x200, 0x400, true) && !iommu_set(NEW + 1, 0x400, 0x401, true));
+        told[0] = '\0';
+        for (u64 frame = 0x200; frame < 0x400; frame++) {
+            assert_true(iommu_forget(NEW, frame));
+            assert_false(iommu_reaches(NEW, frame) || iommu_forget(NEW, frame));
+        }
+        assert_true(iommu_forget(NEW + 1, 0x400));
+        assert_string_equal(told, "");
+        waits = units[0].waits;
+        iommu_flush(1 << NEW);
+        assert_int_equal(told_of(flush), 1);
+        iommu_flush(1 << NEW | 1 << (NEW + 1));
+        assert_int_equal(told_of(flush), 3);
+        assert_int_equal(units[0].waits, waits + 2);
+    }
+}
+
 /* Functions whose requests are known by another's name, or that the firmware uses, cannot be kept apart. */
 static void some_functions_cannot_be_moved(void **state)
 {
@@ -1226,7 +1262,8 @@ int main(void)
         cmocka_unit_test(a_function_moves_from_one_space_to_another), cmocka_unit_test(nobodys_space_reaches_nothing),
         cmocka_unit_test(without_memory_a_function_stays_where_it_is), cmocka_unit_test(spaces_are_apart_and_end),
         cmocka_unit_test(the_end_comes_on_the_largest_machines),
-        cmocka_unit_test(follows_what_it_is_told_under_the_lock), cmocka_unit_test(some_functions_cannot_be_moved),
+        cmocka_unit_test(follows_what_it_is_told_under_the_lock),
+        cmocka_unit_test(many_frames_are_forgotten_with_one_command), cmocka_unit_test(some_functions_cannot_be_moved),
         cmocka_unit_test(units_say_how_many_domains_they_tell_apart), cmocka_unit_test(faults_name_the_owner),
         cmocka_unit_test(regions_that_devices_may_not_have_are_left_out), cmocka_unit_test(flushes_after_the_change_and_before_freeing),
         cmocka_unit_test(a_frame_is_taken_away_without_memory),

@@ -205,7 +205,14 @@ static void follow(u16 domid, u64 frame)
 }
 
 void dma_frame_changed(u64 frame) { follow(frame_ref_owner(read_once(frame_refs[frame])), frame); }
-void dma_frame_freed(const struct domain *d, u64 frame) { follow(d->id, frame); }
+
+/* It is no domain's now: whoever's the space has become meanwhile, it is right that nothing reaches the frame. */
+u64 dma_frame_freed(const struct domain *d, u64 frame)
+{
+    int n = exact_of(d->id);
+
+    return n >= 0 && iommu_forget((unsigned)n, frame) ? 1UL << n : 0;
+}
 
 /* Of those that are not shared nobody can say yet what type they have: who gives them one says so. */
 void dma_frames_given(const struct domain *d, u64 first, u64 end, bool shared)

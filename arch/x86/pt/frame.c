@@ -83,13 +83,13 @@ int frame_get_writable(mfn_t m, const struct domain *owner)
 
 /*
  * What waits on this CPU until TLBs are flushed on the way out of the hypervisor:
- * - frames whose last reference is gone, since their owner's CPUs may hold translations to them;
+ * - frames whose last reference is gone, since their owner's CPUs may hold translations to them, and IOMMUs, of its devices' spaces;
  * - references that one domain's page tables had of another's frames. The owner's flushes do not reach our CPUs, so
  *   until ours are flushed the frame must neither be freed nor become a table of its owner's.
  */
 #define MAX_FOREIGN 64
 #define FOREIGN_RW  1u      /* beside the number */
-struct pending { u32 head; u32 nr, nr_foreign; u32 foreign[MAX_FOREIGN]; cpumask_t flush; };
+struct pending { u32 head; u32 nr, nr_foreign; u32 foreign[MAX_FOREIGN]; cpumask_t flush; u64 spaces; };
 DECLARE_PERCPU(struct pending, free_pending);
 DEFINE_PERCPU(struct pending, free_pending);
 #define NIL 0u
@@ -339,7 +339,7 @@ void frame_final_put(mfn_t m, u64 w)
 {
     struct domain *d = domain_get_owner(ref_owner(w));
     struct pending *p = &this_cpu(free_pending);
-    u64 flags;
+    u64 flags, spaces = 0;
 
     BUG_ON(!d);
     ASSERT(!(frame_types[m.v] & (FW_COUNT_MASK | FW_PARTIAL)) || !(w & FR_COUNTED));
@@ -349,11 +349,12 @@ void frame_final_put(mfn_t m, u64 w)
     write_once(frame_refs[m.v], (u64)DOMID_INVALID << FR_OWNER_SHIFT);
     spin_unlock(&d->page_lock);
     if (unlikely(dma_exact))
-        dma_frame_freed(d, m.v);
+        spaces = dma_frame_freed(d, m.v);
     flags = irq_save();
     write_once(frame_notes[m.v], p->head);
     p->head = (u32)m.v;
     p->nr++;
+    p->spaces |= spaces;
     note_flush(p, &d->arch.dirty_cpus);
     irq_restore(flags);
     raise_softirq(SOFTIRQ_FREE_FRAMES);
@@ -373,6 +374,8 @@ void frames_drain_pending(void)
     memset(p, 0, sizeof(*p));
     irq_restore(flags);
     flush_tlb_mask(&list.flush);
+    if (unlikely(list.spaces))
+        iommu_flush(list.spaces);
     for (u32 i = 0; i < list.nr_foreign; i++) {
         mfn_t m = mfn_kept(list.foreign[i] >> 1);
 

@@ -41,7 +41,8 @@ bool iommu_on, dma_exact;
 struct rangeset *mmio_ro_ranges;
 void dma_frames_given(const struct domain *d, u64 first, u64 end, bool shared) { (void)d, (void)first, (void)end, (void)shared; }
 void dma_frame_changed(u64 frame) { (void)frame; }
-void dma_frame_freed(const struct domain *d, u64 frame) { (void)d, (void)frame; }
+u64 dma_frame_freed(const struct domain *d, u64 frame) { return (void)d, (void)frame, 0; }
+void iommu_flush(u64 spaces) { (void)spaces; }
 bool dma_is_exact(unsigned space) { (void)space; return false; }
 bool dma_is_right(unsigned space, u64 frame) { (void)space, (void)frame; return true; }
 bool iommu_reaches(unsigned space, u64 frame) { (void)space, (void)frame; return false; }

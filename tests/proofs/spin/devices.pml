@@ -4,7 +4,8 @@
  * domain runs: with one domain and its space there from the start they hold without.
  *
  * One frame, dom0's or the heap's; CPUS of dom0's, each of which does OPS operations: allocate the frame if the heap has it, take a writable
- * reference and drop it, make the frame a table and end that, give it up. A device writes whenever the I/O table lets it.
+ * reference and drop it, make the frame a table and end that, give it up. A device writes whenever the I/O table lets it, or what the unit
+ * remembers of that. When a type changes the unit forgets at once; a frame without references waits for that on the CPU's way out.
  *
  * Holds: no device reaches the frame while it is trusted as a table, or the heap has it; two CPUs never set its entry at once; who has made
  * it writable finds that devices reach it; and when nothing is under way its entry says what its words say.
@@ -19,6 +20,7 @@
 //! mutation HOOK_WITHOUT_REFERENCE -DCPUS=2 -DOPS=2
 //! mutation NO_HOOK_WHEN_VALID -DCPUS=2 -DOPS=2
 //! mutation HEAP_BEFORE_HOOK -DCPUS=2 -DOPS=2
+//! mutation HEAP_BEFORE_FLUSH -DCPUS=2 -DOPS=2
 //! mutation TRUST_BEFORE_HOOK -DCPUS=2 -DOPS=2
 #include "steps.h"
 
@@ -35,7 +37,7 @@
 
 int refs = OWNED | ALLOCATED | 1, types;
 bool in_heap, trusted, pt_lock;
-bool entry;                     /* devices reach it */
+bool entry, known;              /* devices reach it: by the table, by what the unit remembers */
 byte setting, busy = CPUS;
 
 #define MAY(r, t) ((r) & OWNED && KIND(t) == WRITABLE && (t) & VALID)
@@ -49,7 +51,7 @@ inline dma_frame_changed()
     look = types;                           //@ dma.c:is_writable_of 1 read_once(frame_types[m])
     may = MAY(refs, look);                  //@ dma.c:is_writable_of 2 read_once(frame_refs[m])
     if
-    :: entry != may -> d_step { entry = may; assert(!entry || !trusted && !in_heap) }
+    :: entry != may -> d_step { entry = may; known = known && may; assert(!entry || !trusted && !in_heap) }
     :: else
     fi;
     setting--
@@ -79,6 +81,8 @@ inline frame_take()
     od
 }
 
+inline free_frame() { d_step { types = 0; in_heap = true; assert(!entry && !known) } }
+
 inline frame_drop()
 {
     d_step { assert(COUNT(refs)); refs--; last = !COUNT(refs) }
@@ -87,12 +91,26 @@ inline frame_drop()
         assert(!TCOUNT(types));
         refs = 0;                           //@ frame.c:frame_final_put 2 write_once(frame_refs[m.v],(u64)DOMID_INVALID<<FR_OWNER_SHIFT)
 #ifdef HEAP_BEFORE_HOOK
-        d_step { types = 0; in_heap = true; assert(!entry) };
-        dma_frame_changed()
+        free_frame();
+        entry = false
 #else
-        dma_frame_changed();
-        d_step { types = 0; in_heap = true; assert(!entry) }    /* once no TLB knows it: freed.pml */
+        entry = false;
+        waits = true
 #endif
+    :: else
+    fi
+}
+
+/* On the way out: frames_drain_pending(). TLBs, which it flushes with the units: freed.pml. */
+inline leave()
+{
+    if
+    :: waits ->
+        waits = false;
+#ifndef HEAP_BEFORE_FLUSH
+        known = false;
+#endif
+        free_frame()
     :: else
     fi
 }
@@ -169,8 +187,8 @@ inline table()
         od;
         if
         :: ok ->
-            d_step { trusted = true; assert(!entry); types = types | VALID };   //@ table.c:promote 1 atomic_or(&frame_types[m.v],FW_VALID)
-            d_step { trusted = false; assert(!entry); types = TABLE }           //@ table.c:retire 2 type_change(m,FW_TYPE(FT_L1+level-1))
+            d_step { trusted = true; assert(!entry && !known); types = types | VALID };   //@ table.c:promote 1 atomic_or(&frame_types[m.v],FW_VALID)
+            d_step { trusted = false; assert(!entry && !known); types = TABLE }           //@ table.c:retire 2 type_change(m,FW_TYPE(FT_L1+level-1))
         :: else
         fi;
         UNLOCK(pt_lock);
@@ -185,7 +203,7 @@ inline table()
 inline allocate()
 {
     if
-    :: atomic { in_heap -> in_heap = false; assert(!entry && !refs) };
+    :: atomic { in_heap -> in_heap = false; assert(!entry && !known && !refs) };
         refs = OWNED | ALLOCATED | 1        //@ frame.c:give_frames 2 write_once(frame_refs[m],flags&MEMF_WITHDRAWN?withdrawn_word(d):unused_word(d,counted))
     :: else
     fi
@@ -204,10 +222,18 @@ inline release()
     ok = false
 }
 
+active proctype device()
+{
+end:
+    do
+    :: atomic { entry && !known -> known = true; assert(!trusted && !in_heap) }
+    od
+}
+
 active [CPUS] proctype cpu()
 {
     int w, t, n, look;
-    bool ok, last, may;
+    bool ok, last, may, waits;
     byte op;
 
     do
@@ -219,6 +245,7 @@ active [CPUS] proctype cpu()
         :: allocate()
         :: release()
         fi;
+        leave();
         d_step { w = 0; t = 0; n = 0; look = 0; last = false; may = false }
     :: else -> break
     od;

@@ -151,6 +151,8 @@ void compat_m2p_set(u64 m, u64 gpfn) { (void)m, (void)gpfn; }
 
 bool iommu_on = true;
 static bool reached[SPACE_FIRST_DOMU + 2][ARENA_END];
+static bool known[ARRAY_SIZE(reached)][ARENA_END];      /* what a unit has read and not been told to forget */
+void (*on_unit_flush)(u64 spaces);
 
 bool iommu_wanted(void) { return true; }
 bool iommu_strict(void) { return false; }
@@ -159,9 +161,12 @@ unsigned iommu_nr_spaces(void) { return ARRAY_SIZE(reached); }
 bool iommu_reaches(unsigned space, u64 frame) { return space < ARRAY_SIZE(reached) && reached[space][frame]; }
 void smp_call(const cpumask_t *cpus, void (*fn)(void *), void *data) { (void)cpus, fn(data); }
 
+bool unit_knows(unsigned space, mfn_t m) { return known[space][m.v]; }
+
 int iommu_space_make(unsigned space)
 {
     memset(&reached[space][ARENA_FIRST], 0, ARENA_NR);
+    memset(&known[space][ARENA_FIRST], 0, ARENA_NR);
     return 0;
 }
 
@@ -169,16 +174,35 @@ int iommu_space_make(unsigned space)
 bool iommu_space_end(unsigned space, u64 *first)
 {
     *first = max(*first, (u64)ARENA_FIRST);
-    if (*first < ARENA_END)
+    if (*first < ARENA_END) {
+        known[space][*first] = false;
         reached[space][(*first)++] = false;
+    }
     return *first == ARENA_END;
 }
 
 int iommu_set(unsigned space, u64 first, u64 end, bool may)
 {
     for (u64 m = first; m < end; m++)
-        reached[space][m] = may;
+        reached[space][m] = known[space][m] = may;
     return 0;
+}
+
+bool iommu_forget(unsigned space, u64 frame)
+{
+    bool was = reached[space][frame];
+
+    reached[space][frame] = false;
+    return was;
+}
+
+void iommu_flush(u64 spaces)
+{
+    for (unsigned space = 0; space < ARRAY_SIZE(reached); space++)
+        if (spaces >> space & 1)
+            memcpy(&known[space][ARENA_FIRST], &reached[space][ARENA_FIRST], ARENA_NR);
+    if (on_unit_flush)
+        on_unit_flush(spaces);
 }
 
 bool iommu_no_memory;
@@ -222,6 +246,7 @@ void frames_reset(void)
     preempt_at(0, false);
     on_flush = NULL;
     on_root_change = NULL;
+    on_unit_flush = NULL;
     isolation_any = true;
 }
 

@@ -31,6 +31,8 @@ unsigned preempt_calls(void);
 
 /* Runs what waits for the way out of the hypervisor. */
 void leave_hypervisor(void);
+bool unit_knows(unsigned space, mfn_t m);       /* an IOMMU lets the space's devices there, by its tables or from memory */
+extern void (*on_unit_flush)(u64 spaces);       /* called at each flush of IOMMUs that frames wait for */
 /* Called at each TLB flush of a domain's. */
 extern void (*on_flush)(u16 domid);
 extern void (*on_root_change)(mfn_t root);     /* isolation_forget() */
