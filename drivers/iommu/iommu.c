@@ -424,7 +424,9 @@ const char *iommu_why_not(u32 sbdf)
         return "no IOMMU translates for it";
     if (has_region(sbdf))
         return "the firmware uses it, with memory of its own";
-    return alias_of(sbdf) || is_shared(sbdf) || !dev || dev->named_by_bridge ? "the IOMMU cannot tell it from others" : NULL;
+    if (alias_of(sbdf) || is_shared(sbdf) || !dev || dev->named_by_bridge)
+        return "the IOMMU cannot tell it from others";
+    return dev->has_phantoms ? "its requests can have numbers that are no function's (phantom functions)" : NULL;
 }
 
 int iommu_move(u32 sbdf, unsigned space)

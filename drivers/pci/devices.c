@@ -175,6 +175,7 @@ static int check_claim(u32 sbdf, u32 parent)
 
 static void read_identity(struct pci_dev *dev, u32 parent)
 {
+    u8 express = pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS);
     u32 id;
 
     dev->parent = parent;
@@ -186,7 +187,8 @@ static void read_identity(struct pci_dev *dev, u32 parent)
     dev->header_type = pci_read(dev->sbdf, PCI_HEADER_TYPE, 1);
     dev->msi_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSI);
     dev->msix_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSIX);
-    dev->named_by_bridge = dev->sbdf >> 8 & 0xff && !pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS);
+    dev->named_by_bridge = dev->sbdf >> 8 & 0xff && !express;
+    dev->has_phantoms = express && pci_read(dev->sbdf, express + EXPRESS_DEVICE, 4) & EXPRESS_PHANTOMS;
     dev->hidden = pci_is_hidden(dev->sbdf);
 }
 

@@ -30,6 +30,10 @@ struct domain;
 #define PCI_CAP_EXPRESS 0x10
 #define PCI_CAP_MSIX 0x11
 
+/* Of the capability PCI_CAP_EXPRESS: what the device can do (PCI Express Base Specification 7.5.3.3). */
+#define EXPRESS_DEVICE 4
+#define EXPRESS_PHANTOMS 0x18               /* so many bits of its number it can vary, if that is switched on */
+
 /* A capability from register 256 on, by which a function makes others of itself (PCI Express Base Specification 9.3.3). */
 #define PCI_EXT_SRIOV 0x10
 #define SRIOV_CONTROL 0x08
@@ -56,6 +60,7 @@ struct pci_dev {
     bool gone;              /* dom0 lost it; pci_find()'s callers hold nothing, so the entry stays, for the next that comes there */
     bool apart;             /* an IOMMU has moved it, and it is not back in dom0's space: it can be moved whatever it says of itself now */
     bool named_by_bridge;   /* on an old bus behind a bridge: requests have names of the bridge's choice, on the same bus */
+    bool has_phantoms;      /* its requests can have numbers that are no function's */
     u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
     u16 parents_sriov;      /* of a virtual function: where its parent's SR-IOV capability is; 0: none */
     u16 nr_msi, nr_msix;    /* interrupts set up by us now */

@@ -258,6 +258,21 @@ static void without_an_iommu(void **state)
     did("command 3 unmap 5 drop 5 ");
 }
 
+/* An IOMMU is in use that cannot keep this one: what is named stays in dom0's space, whose tables reach all. */
+static void one_that_the_iommu_cannot_keep(void **state)
+{
+    (void)state;
+    cannot = "its requests can have numbers that are no function's (phantom functions)";
+    assert_int_equal(device_assign(NULL, CARD), -EOPNOTSUPP);
+    assert_int_equal(device_assign(&taker, CARD), -EOPNOTSUPP);
+    assert_int_equal(devs[0].owner, 0);
+    assert_non_null(strstr(log_text, "0000:00:03.0 cannot be given away: its requests can have numbers"));
+    unsafe = CARD;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    did("unmap 0 ");
+    assert_non_null(strstr(log_text, "domain 5 can read and write ALL memory through it (pci-unsafe; its requests can have numbers"));
+}
+
 /* It was pulled, or powered off, and all that is read of it is ones: it must not stay where the domain's tables were. */
 static void one_that_answers_no_more_is_taken_back(void **state)
 {
@@ -359,7 +374,9 @@ int main(void)
         cmocka_unit_test_setup(a_function_goes_from_hand_to_hand, setup), cmocka_unit_test_setup(what_one_has_no_other_gets, setup),
         cmocka_unit_test_setup(some_are_not_given, setup), cmocka_unit_test_setup(some_do_not_get_any, setup),
         cmocka_unit_test_setup(a_space_may_take_time_or_not_be_had, setup), cmocka_unit_test_setup(the_end_takes_all_back, setup),
-        cmocka_unit_test_setup(without_an_iommu, setup), cmocka_unit_test_setup(one_that_answers_no_more_is_taken_back, setup),
+        cmocka_unit_test_setup(without_an_iommu, setup),
+        cmocka_unit_test_setup(one_that_the_iommu_cannot_keep, setup),
+        cmocka_unit_test_setup(one_that_answers_no_more_is_taken_back, setup),
         cmocka_unit_test_setup(a_card_and_what_it_makes_are_one_domains, setup), cmocka_unit_test_setup(what_dom0_keeps_of_a_card, setup),
         cmocka_unit_test_setup(functions_of_one_device_may_reach_each_other, setup),
         cmocka_unit_test_setup(who_had_one_may_still_reach_its_registers, setup),

@@ -692,6 +692,10 @@ static void some_functions_cannot_be_moved(void **state)
     conventional = true;
     assert_non_null(strstr(iommu_why_not(0x310), "cannot tell it from others"));
     conventional = false;
+    device = (struct pci_dev){ .sbdf = 0x310, .has_phantoms = true };
+    assert_non_null(strstr(iommu_why_not(0x310), "numbers that are no function's"));
+    assert_null(iommu_why_not(0x311));
+    device = (struct pci_dev){ 0 };
 }
 
 static void units_say_how_many_domains_they_tell_apart(void **state)

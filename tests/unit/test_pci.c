@@ -23,6 +23,7 @@ void *calloc(size_t n, size_t size);
 /* --- The machine: functions that are all alike, or, absent, all ones --- */
 
 static bool absent, express;
+static u32 can_do;          /* by that capability, at 0x90 */
 
 /* A function that CARD makes; it answers while it is switched on. */
 #define VIRTUAL  PCI_SBDF(0, 2, 0x10 << 3)
@@ -40,6 +41,8 @@ u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
         return ones;
     if (sbdf == CARD && reg == SRIOV_AT + SRIOV_DEVICE)
         return 0x10ca;
+    if (reg == 0x90 + EXPRESS_DEVICE && !absent)
+        return can_do;
     return absent ? ones : reg == PCI_VENDOR_ID ? 0x12348086 & ones : reg == PCI_CLASS_REVISION ? 0x02000000 : 0;
 }
 
@@ -103,6 +106,26 @@ static void what_is_dom0s_is_asked_again(void **state)
     assert_null(pci_find(CARD));
     express = true;
     assert_false(add(CARD)->named_by_bridge);
+}
+
+/* Bits 3 and 4: one, two or three bits of their number can be varied. In another's hands it may say what it likes. */
+static void who_can_take_more_numbers_is_known(void **state)
+{
+    (void)state;
+    express = true;
+    for (u32 phantoms = 0; phantoms < 4; phantoms++) {
+        can_do = ~0x18u | phantoms << 3;
+        assert_int_equal(add(CARD)->has_phantoms, phantoms > 0);
+    }
+    can_do = 0;
+    pci_find(CARD)->owner = 7;
+    assert_true(add(CARD)->has_phantoms);
+    pci_find(CARD)->owner = 0;
+    assert_false(add(CARD)->has_phantoms);
+    can_do = 0x18;
+    express = false;
+    assert_false(add(CARD)->has_phantoms);
+    can_do = 0;
 }
 
 static void what_is_not_there_is_not_added(void **state)
@@ -214,7 +237,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_others_have_is_not_asked_again), cmocka_unit_test(what_is_dom0s_is_asked_again),
-        cmocka_unit_test(what_is_not_there_is_not_added), cmocka_unit_test(a_virtual_function_is_known_by_its_parent),
+        cmocka_unit_test(who_can_take_more_numbers_is_known), cmocka_unit_test(what_is_not_there_is_not_added),
+        cmocka_unit_test(a_virtual_function_is_known_by_its_parent),
         cmocka_unit_test(families_have_two_generations), cmocka_unit_test(what_was_nobodys_is_asked_again_and_nobodys),
         cmocka_unit_test(whose_the_virtual_functions_of_a_card_are),
     };
