@@ -152,19 +152,22 @@ static bool redirects(const struct pci_dev *dev)
     return at && (pci_read(dev->sbdf, at + ACS_CONTROL, 2) & ACS_REDIRECTS) == ACS_REDIRECTS;
 }
 
-/* What one function has made is kept apart by it. */
-static bool is_near(const struct pci_dev *dev, const struct pci_dev *other)
+/* There is a function that another domain has; what one function has made is kept apart by it. */
+static bool is_anothers(const struct domain *d, const struct pci_dev *other)
 {
-    return dev->parent == dev->sbdf && other->parent == other->sbdf && !(redirects(dev) && redirects(other));
+    return other && other->owner != d->id && other->owner != DOMID_IO && other->parent == other->sbdf;
 }
 
 /* Functions of one device may reach each other's registers, which no IOMMU sees. */
 static void say_who_is_near(const struct domain *d, const struct pci_dev *dev)
 {
-    for (u32 fn = 0; fn < 8; fn++) {
-        const struct pci_dev *other = pci_find((dev->sbdf & ~7u) | fn);
+    u32 numbers = pci_find_extended_capability(dev->sbdf & ~0xffu, PCI_EXT_ARI) ? 0xff : 7;
+    bool redirected = redirects(dev);
 
-        if (other && other->owner != d->id && other->owner != DOMID_IO && is_near(dev, other))
+    for (u32 fn = 0; dev->parent == dev->sbdf && fn <= numbers; fn++) {
+        const struct pci_dev *other = pci_find((dev->sbdf & ~numbers) | fn);
+
+        if (is_anothers(d, other) && !(redirected && redirects(other)))
             printk(LOG_WARNING PCI_FMT ": domain %u may reach " PCI_FMT " by it, which is domain %u's: they are one device, without ACS\n",
                    PCI_ARGS(dev->sbdf), d->id, PCI_ARGS(other->sbdf), other->owner);
     }

@@ -47,6 +47,9 @@ struct domain;
 #define ACS_CONTROL 6
 #define ACS_REDIRECTS 0x000c                /* requests, and what completes them */
 
+/* Which function 0 has where all functions of a bus are one device's, up to 256 (Alternative Routing-ID Interpretation, 7.8.8). */
+#define PCI_EXT_ARI 0x0e
+
 struct pci_dev {
     struct list link;
     u32 sbdf;

@@ -30,6 +30,8 @@ void abort(void) noreturn_fn;
 #define MADE   PCI_SBDF(0, 0, 16 << 3)
 
 static struct pci_dev devs[5];
+static bool ari;                    /* all functions of the bus are one device's */
+static unsigned looks;              /* for the card's capability of these */
 static u16 acs;                     /* what functions that have the capability switch on; 0: none has it */
 static u32 unsafe;
 static const char *cannot;          /* what iommu_why_not() says */
@@ -85,7 +87,12 @@ void spin_unlock(spinlock_t *l) { (void)l; }
 unsigned pci_nr_virtual(u32 parent) { return parent == CARD; }
 bool pci_is_unsafe(u32 sbdf) { return unsafe && sbdf == unsafe; }
 bool pci_any_unsafe(void) { return unsafe; }
-u16 pci_find_extended_capability(u32 sbdf, u16 id) { return (void)sbdf, acs && id == PCI_EXT_ACS ? 0x200 : 0; }
+
+u16 pci_find_extended_capability(u32 sbdf, u16 id)
+{
+    looks += id == PCI_EXT_ACS && sbdf == CARD;
+    return (acs && id == PCI_EXT_ACS) || (ari && id == PCI_EXT_ARI && !(sbdf & 0xff)) ? 0x200 : 0;
+}
 
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
 {
@@ -124,6 +131,7 @@ static int setup(void **state)
     devs[3] = (struct pci_dev){ .sbdf = MADE, .parent = CARD, .class_code = 0x020000, .owner = DOMID_IO };
     devs[4] = (struct pci_dev){ .sbdf = ~0u, .owner = DOMID_IO };
     acs = 0;
+    ari = false;
     taker = (struct domain){ .id = 5, .createflags = XEN_DOMCTL_CDF_iommu };
     second = (struct domain){ .id = 6, .createflags = XEN_DOMCTL_CDF_iommu };
     iommu_on = true;
@@ -345,6 +353,27 @@ static void functions_of_one_device_may_reach_each_other(void **state)
     assert_null(strstr(log_text, "may reach"));
 }
 
+/* Of 256 functions; what the bridge and the other card are here. Who has ACS is asked once. */
+static void all_functions_of_a_bus_may_be_one_devices(void **state)
+{
+    (void)state;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_null(strstr(log_text, "may reach"));
+    assert_int_equal(device_deassign(&taker, CARD), 0);
+    devs[4] = (struct pci_dev){ .sbdf = CARD | 1, .parent = CARD | 1 };
+    ari = true;
+    acs = ACS_REDIRECTS;
+    looks = 0;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_null(strstr(log_text, "may reach"));
+    assert_int_equal(looks, 1);
+    assert_int_equal(device_deassign(&taker, CARD), 0);
+    acs = 0;
+    assert_int_equal(device_assign(&taker, CARD), 0);
+    assert_non_null(strstr(log_text, "0000:00:03.0: domain 5 may reach 0000:00:03.1 by it, which is domain 0's"));
+    assert_non_null(strstr(log_text, "0000:00:03.0: domain 5 may reach 0000:00:04.0 by it, which is domain 0's"));
+}
+
 /* A domain keeps what it has mapped; after its end nobody has it. */
 static void who_had_one_may_still_reach_its_registers(void **state)
 {
@@ -379,6 +408,7 @@ int main(void)
         cmocka_unit_test_setup(one_that_answers_no_more_is_taken_back, setup),
         cmocka_unit_test_setup(a_card_and_what_it_makes_are_one_domains, setup), cmocka_unit_test_setup(what_dom0_keeps_of_a_card, setup),
         cmocka_unit_test_setup(functions_of_one_device_may_reach_each_other, setup),
+        cmocka_unit_test_setup(all_functions_of_a_bus_may_be_one_devices, setup),
         cmocka_unit_test_setup(who_had_one_may_still_reach_its_registers, setup),
     };
 
