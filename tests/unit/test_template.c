@@ -150,13 +150,13 @@ static void put_shared_info(void)
     put_record(REC_SHARED_INFO, NULL, 0, page, PAGE);
 }
 
-static void save_guest(const struct pv_info *as)
+/* What stands before its memory. */
+static void put_front(const struct pv_info *as)
 {
     const struct p2m_frames list = { .end = NR_PFNS - 1 };
     static const uint64_t list_at[] = { LIST_1, LIST_2 };
     static const xen_cpuid_leaf_t leaves[2];
     static const xen_msr_entry_t msrs[1];
-    static const struct tsc_info tsc;
 
     form = *as;
     file_size = 0;
@@ -166,12 +166,24 @@ static void save_guest(const struct pv_info *as)
     put_record(REC_MSR_POLICY, msrs, sizeof(msrs), NULL, 0);
     put_record(REC_STATIC_DATA_END, NULL, 0, NULL, 0);
     put_record(REC_P2M_FRAMES, &list, sizeof(list), list_at, (is_wide() ? 2 : 1) * sizeof(list_at[0]));
-    put_pages(0, 400);
-    put_pages(400, NR_PFNS - 400);
+}
+
+static void put_back(void)
+{
+    static const struct tsc_info tsc;
+
     put_record(REC_TSC_INFO, &tsc, sizeof(tsc), NULL, 0);
     put_shared_info();
     put_context();
     put_record(REC_END, NULL, 0, NULL, 0);
+}
+
+static void save_guest(const struct pv_info *as)
+{
+    put_front(as);
+    put_pages(0, 400);
+    put_pages(400, NR_PFNS - 400);
+    put_back();
 }
 
 /* --- Runs --- */
@@ -545,6 +557,20 @@ static void a_domain_that_was_saved_while_it_ran_is_refused(void **state)
     assert_int_equal(make_of(file, file_size), REFUSED);
 }
 
+/* Without any memory, or without one page of the list: no domain could be begun from that. */
+static void a_list_of_frames_that_has_not_come_is_refused(void **state)
+{
+    (void)state;
+    put_front(&wide);
+    put_back();
+    assert_int_equal(make_of(file, file_size), REFUSED);
+    put_front(&wide);
+    put_pages(0, LIST_2);
+    put_pages(LIST_2 + 1, NR_PFNS - LIST_2 - 1);
+    put_back();
+    assert_int_equal(make_of(file, file_size), REFUSED);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -565,6 +591,7 @@ int main(void)
         cmocka_unit_test(sizes_of_a_template_are_looked_at),
         cmocka_unit_test(a_non_pae_domain_is_refused),
         cmocka_unit_test(a_domain_that_was_saved_while_it_ran_is_refused),
+        cmocka_unit_test(a_list_of_frames_that_has_not_come_is_refused),
     };
 
     return cmocka_run_group_tests(tests, begin, NULL);

@@ -215,6 +215,17 @@ static void read_domain(void)
     read_end(&reader);
 }
 
+/* What names a frame that has not come, or that is a table, would make no domain: none could be begun. */
+static void check_list(void)
+{
+    const uint64_t *list = reader.saved.list.bytes;
+
+    for (uint32_t i = 0; i < reader.saved.list.size / sizeof(*list); i++)
+        if (content[list[i]] != EMPTY)
+            fail(EINVAL, "page %u of the list of frames is the guest's frame %#llx: expected a page of data, %s has come; save it again",
+                 i, (unsigned long long)list[i], content[list[i]] == LISTED ? "none" : "a page table");
+}
+
 /* Settings say how many vCPUs and how much memory there may be, the stream how many there are. */
 static void fill_head(const char *settings)
 {
@@ -256,6 +267,7 @@ void template_make(int from, int to)
     settings = read_settings();
     skip_libxl_head();
     read_domain();
+    check_list();
     fill_head(settings);
     write_rest();
     say(XTL_INFO, "%u frames: %u of data, %u page tables, the others empty or absent", head.nr_pfns, head.nr_data, head.nr_tables);
