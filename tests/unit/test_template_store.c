@@ -1,6 +1,6 @@
 /*
- * tools/template/store.c over a xenstore of arrays: a name and a disk are found to be free and taken in one step, so that of two domains
- * that begin at once one has them.
+ * tools/template/store.c over a xenstore of arrays: a name, a UUID and a disk are found to be free and taken in one step, so that of two
+ * domains that begin at once one has them; and what is forgotten of one that is refused is nothing of the other's.
  */
 // SOURCES: tools/template/store.c tests/unit/fake/tools.c
 #define _GNU_SOURCE
@@ -96,7 +96,19 @@ char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path, u
     return names;
 }
 
-bool xs_rm(struct xs_handle *h, xs_transaction_t t, const char *path) { return h && !t && path; }
+/* With what lies below. */
+bool xs_rm(struct xs_handle *h, xs_transaction_t t, const char *path)
+{
+    size_t length = strlen(path);
+    unsigned left = 0;
+
+    EXPECT(h && !t);
+    for (unsigned i = 0; i < now.nr; i++)
+        if (strncmp(now.node[i].path, path, length) || (now.node[i].path[length] && now.node[i].path[length] != '/'))
+            now.node[left++] = now.node[i];
+    now.nr = left;
+    return true;
+}
 
 xs_transaction_t xs_transaction_start(struct xs_handle *h)
 {
@@ -107,10 +119,12 @@ xs_transaction_t xs_transaction_start(struct xs_handle *h)
 
 bool xs_transaction_end(struct xs_handle *h, xs_transaction_t t, bool abort)
 {
-    EXPECT(h && t && !abort);
-    if (nr_ends++ || !meanwhile)
+    EXPECT(h && t);
+    if (!abort && (nr_ends++ || !meanwhile))
         return true;
     now = before;
+    if (abort)
+        return true;
     meanwhile();
     errno = EAGAIN;
     return false;
@@ -130,33 +144,67 @@ void describe(struct xen_domctl *op, uint32_t cmd) { (void)op, (void)cmd; }
 static struct saved nothing;
 static const struct template template = { .saved = &nothing };
 
+static const struct job job = { .name = "new", .domid = 5, .uuid_text = "0-1", .nr_disks = 1,
+                                .disks = { { .path = "/dev/x", .vdev = "xvda", .is_writable = true, .number = 51712, .device = "fe:1" } } };
+
+static bool has(const char *path)
+{
+    for (unsigned i = 0; i < now.nr; i++)
+        if (!strncmp(now.node[i].path, path, strlen(path)))
+            return true;
+    return false;
+}
+
+/* What the other has stays whoever fails: its names, and what lies under its UUID. */
+static void forget(void)
+{
+    bool taken = has("/local/domain/4/vm");
+
+    store_forget(&job);
+    EXPECT(!has("/local/domain/5") && !has("/libxl/5") && !has("/local/domain/0/backend/vbd/5"));
+    EXPECT(has("/vm/0-1") == taken && has("/vm/0-3") && has("/local/domain/3/name"));
+}
+
 static void begin(int argument)
 {
-    struct job j = { .name = "new", .domid = 5, .uuid_text = "0-1", .nr_disks = 1,
-                     .disks = { { .path = "/dev/x", .vdev = "xvda", .is_writable = true, .number = 51712, .device = "fe:1" } } };
-
     (void)argument;
     store_open();
-    store_check(&j);
-    store_write_domain(&j, &template);
-    store_write_devices(&j);
+    store_check(&job);
+    at_end(forget);
+    store_write_domain(&job, &template);
+    store_write_devices(&job);
     EXPECT(nr_ends >= 2);
+    put_right();
     _exit(DONE);
+}
+
+static void another_is_there(void)
+{
+    now.nr = 0;
+    put("/local/domain/0/name", "Domain-0");
+    put("/local/domain/3/name", "old");
+    put("/local/domain/3/vm", "/vm/0-3");
+    put("/vm/0-3/name", "old");
+    put("/local/domain/0/backend/vbd/3/51712/physical-device", "fe:2");
 }
 
 static int begun(void (*fn)(void))
 {
+    another_is_there();
     meanwhile = fn;
-    now.nr = 0;
-    put("/local/domain/0/name", "Domain-0");
-    put("/local/domain/3/name", "old");
-    put("/local/domain/0/backend/vbd/3/51712/physical-device", "fe:2");
     return run_apart(begin, 0);
 }
 
 static void nothing_happens(void) { put("/local/domain/4/name", "another"); }
 static void takes_the_name(void) { put("/local/domain/4/name", "new"); }
 static void is_renamed(void) { put("/local/domain/3/name", "new"); }
+
+static void takes_the_uuid(void)
+{
+    put("/local/domain/4/name", "another");
+    put("/local/domain/4/vm", "/vm/0-1");
+    put("/vm/0-1/name", "another");
+}
 
 /* In the transaction that writes the name: it is seen by the next one, which has the disk. */
 static void takes_the_disk(void) { put("/local/domain/0/backend/vbd/4/51712/physical-device", "fe:1"); }
@@ -168,7 +216,21 @@ static void what_another_takes_meanwhile_is_refused(void **state)
     assert_int_equal(begun(nothing_happens), DONE);
     assert_int_equal(begun(takes_the_name), REFUSED);
     assert_int_equal(begun(is_renamed), REFUSED);
+    assert_int_equal(begun(takes_the_uuid), REFUSED);
     assert_int_equal(begun(takes_the_disk), REFUSED);
+}
+
+static void what_another_has_is_refused(void **state)
+{
+    static void (*const takes[])(void) = { takes_the_name, is_renamed, takes_the_uuid, takes_the_disk };
+
+    (void)state;
+    meanwhile = NULL;
+    for (unsigned i = 0; i < sizeof(takes) / sizeof(takes[0]); i++) {
+        another_is_there();
+        takes[i]();
+        assert_int_equal(run_apart(begin, 0), REFUSED);
+    }
 }
 
 static int make(void **state)
@@ -180,7 +242,10 @@ static int make(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(what_another_takes_meanwhile_is_refused) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_another_takes_meanwhile_is_refused),
+        cmocka_unit_test(what_another_has_is_refused),
+    };
 
     return cmocka_run_group_tests(tests, make, NULL);
 }

@@ -115,10 +115,18 @@ static void for_each(const char *directory, void (*fn)(const struct job *j, cons
 
 /* --- Who is there --- */
 
-static void check_name(const struct job *j, const char *path)
+static void vm_path(char *path, size_t size, const struct job *j) { snprintf(path, size, "/vm/%s", j->uuid_text); }
+
+/* Who has its UUID has its node below /vm, too, which the end of either takes away. */
+static void check_names_of(const struct job *j, const char *path)
 {
+    char vm[64];
+
     if (is(path, "name", j->name))
         fail(EEXIST, "there is a domain %s, %s", j->name, path);
+    vm_path(vm, sizeof(vm), j);
+    if (is(path, "vm", vm))
+        fail(EEXIST, "there is a domain with the UUID %s, %s", j->uuid_text, path);
 }
 
 static void check_disk(const struct job *j, const char *path)
@@ -130,7 +138,7 @@ static void check_disk(const struct job *j, const char *path)
 
 static void check_disks_of(const struct job *j, const char *path) { for_each(path, check_disk, j); }
 
-static void check_names(const struct job *j) { for_each("/local/domain", check_name, j); }
+static void check_names(const struct job *j) { for_each("/local/domain", check_names_of, j); }
 
 static void check_disks(const struct job *j)
 {
@@ -148,7 +156,6 @@ void store_check(const struct job *j)
 /* --- The domain --- */
 
 static void domain_path(char *path, size_t size, const struct job *j) { snprintf(path, size, "/local/domain/%u", j->domid); }
-static void vm_path(char *path, size_t size, const struct job *j) { snprintf(path, size, "/vm/%s", j->uuid_text); }
 static void libxl_path(char *path, size_t size, const struct job *j) { snprintf(path, size, "/libxl/%u", j->domid); }
 
 struct description {
@@ -449,18 +456,30 @@ bool store_await_end(const struct job *j)
     return reason != IS_GONE && !is_forgotten(j);
 }
 
+/* What is under way is not to be, and is not to be looked at. */
+static void abandon(void)
+{
+    if (transaction)
+        xs_transaction_end(store, transaction, true);
+    transaction = XBT_NULL;
+}
+
+/* What lies under its UUID is its own only if its own node says so: it may not have got so far, since another has that UUID. */
 void store_forget(const struct job *j)
 {
     static const char *const kinds[] = { "vbd", "vif", "console" };
     char path[96];
 
+    abandon();
+    if (!is_forgotten(j)) {
+        vm_path(path, sizeof(path), j);
+        xs_rm(store, XBT_NULL, path);
+    }
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         snprintf(path, sizeof(path), "/local/domain/0/backend/%s/%u", kinds[i], j->domid);
         xs_rm(store, XBT_NULL, path);
     }
     domain_path(path, sizeof(path), j);
-    xs_rm(store, XBT_NULL, path);
-    vm_path(path, sizeof(path), j);
     xs_rm(store, XBT_NULL, path);
     libxl_path(path, sizeof(path), j);
     xs_rm(store, XBT_NULL, path);

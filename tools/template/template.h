@@ -67,8 +67,8 @@ void card_join(const struct job *j, unsigned number);
 /* store.c: the nodes in xenstore by which a domain is known, to the tools, to the backends and to itself. */
 void store_open(void);
 /*
- * Ends the program if a domain has the name, or if one may write to the same disk; so do store_write_domain() and store_write_devices(), in
- * one step with the writing.
+ * Ends the program if a domain has the name or the UUID, or if one may write to the same disk; so do store_write_domain() and
+ * store_write_devices(), in one step with the writing.
  */
 void store_check(const struct job *j);
 void store_write_domain(const struct job *j, const struct template *t);
@@ -84,6 +84,7 @@ void store_connected(const char *path);
 /* The end of the domain, by a process that was begun for it. await: false: somebody has cleared up behind the domain. */
 void store_watch_end(void);
 bool store_await_end(const struct job *j);
+/* Of what stands there what is the domain's own, however much of it was written, and whoever has the name and the UUID that it wanted. */
 void store_forget(const struct job *j);
 /* kind: "vbd" or "vif". */
 void backend_path(char *path, size_t size, const struct job *j, const char *kind, uint32_t number);
