@@ -23,22 +23,25 @@
 
 /* Where the tools of the release that the hypervisor serves lie, as Debian has them, and then as their own makefiles have. */
 static const char *const places[] = { "/usr/lib/xen-%u.%u/bin", "/usr/lib/xen/bin", "/usr/local/lib/xen/bin", "/usr/libexec/xen/bin" };
+#define NR_PLACES (sizeof(places) / sizeof(places[0]))
+#define MAX_PATH  128u
 
 static void __attribute__((noreturn)) start_theirs(char **argv)
 {
     unsigned version = (unsigned)xen_version();
-    char path[128];
+    char path[MAX_PATH], tried[NR_PLACES * MAX_PATH] = "";
+    int error = ENOENT;
 
-    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+    for (unsigned i = 0; i < NR_PLACES && (error == ENOENT || error == ENOTDIR); i++) {
         int n = snprintf(path, sizeof(path), places[i], version >> 16, version & 0xffff);
 
         snprintf(path + n, sizeof(path) - (size_t)n, "/libxl-save-helper");
         argv[0] = path;
         execv(path, argv);
-        if (errno != ENOENT && errno != ENOTDIR)
-            break;
+        error = errno;
+        strcat(strcat(tried, i ? ", " : ""), path);
     }
-    fprintf(stderr, NAME ": cannot start the tools' own helper, %s: %s\n", path, strerror(errno));
+    fprintf(stderr, NAME ": cannot start the tools' own helper: %s; tried was %s\n", strerror(error), tried);
     exit(EXIT_FAILURE);
 }
 

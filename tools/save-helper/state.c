@@ -29,7 +29,7 @@ void set_policy(const struct saved *s)
         return;
     set_xen_guest_handle(op.u.cpu_policy.leaves, shown(&s->leaves, 1));
     set_xen_guest_handle(op.u.cpu_policy.msrs, shown(&s->msrs, 1));
-    xen_control(&op, XEN_DOMCTL_set_cpu_policy, "take its CPU policy");
+    xen_control(&op, XEN_DOMCTL_set_cpu_policy, "take its CPU policy (xl dmesg says why)");
 }
 
 void set_tsc(const struct saved *s)

@@ -323,7 +323,8 @@ uint32_t xen_create(const struct xen_domctl_createdomain *config)
     struct xen_domctl op = { .u.createdomain = *config };
 
     if (control(&op, XEN_DOMCTL_createdomain))
-        fail(errno, "the hypervisor makes no domain");
+        fail(errno, "the hypervisor makes no domain (xl dmesg says why%s)",
+             config->max_grant_frames < 0 ? "" : "; under Xen gnttab_max_frames= is the most that a grant table may have");
     domid = op.domain;
     return domid;
 }
