@@ -243,6 +243,38 @@ def test_says_what_it_does_not_do(dom0, template, tool, copies):
     assert dom0.run("xl domid new").status
 
 
+def left_over(dom0):
+    """Domains, nodes, files of settings, cards and free memory."""
+    listed = dom0.ok("xl list | cut -c -50; xenstore-ls -f | wc -l; ls /var/lib/xen | grep userdata-; ip -o link | wc -l")
+    return listed, dom0.settled_free_pages()
+
+
+@pytest.mark.parametrize("word", ["start", "keep"])
+def test_told_to_end_it_leaves_nothing(dom0, template, tool, word):
+    """A tenth of a second after its beginning, then two, and so on until it comes to its end first."""
+    devices = f"--disk phy:{loop_device(dom0, 'told')},xvda,w --bridge xenbr0" if word == "start" else ""
+    command, told = f"{tool} {word} {template} --name told {devices}", 0
+    dom0.ok(command, 120)
+    destroy(dom0, "told")               # nodes that stay are there now
+    before = left_over(dom0)
+    for tenths in range(1, 300):
+        ended = dom0.run(f"timeout -s {('INT', 'TERM', 'HUP')[tenths % 3]} {tenths / 10} {command} 2>&1", 240)
+        if ended.status == 0:
+            break
+        dom0.wait_until(f"! pidof {rig.TEMPLATE.name}")
+        told += "told to end" in ended
+        assert left_over(dom0) == before, ended
+    destroy(dom0, "told")
+    assert told and left_over(dom0) == before
+
+
+def test_make_told_to_end_leaves_no_file(dom0, template, tool):
+    """While it waits for more of what was saved."""
+    said = dom0.run(f"mkfifo /run/slow; sleep 600 > /run/slow & timeout -s INT 1 {tool} make /run/slow /run/made; kill $!; rm /run/slow")
+    assert "told to end" in said, said
+    assert dom0.run("ls /run/made*").status
+
+
 def test_a_domain_that_cannot_be_made_leaves_nothing(dom0, template, tool):
     """Its first page table names a frame that it has not."""
     before, nodes = dom0.settled_free_pages(), dom0.ok("xenstore-ls -f | wc -l")

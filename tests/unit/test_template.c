@@ -14,9 +14,13 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "../../tools/template/template.h"
 #include "fake/tools.h"
@@ -405,6 +409,126 @@ static void is_what_it_was_from_who_keeps_it(void **state)
     free(bytes);
 }
 
+/* --- The file that it is made in --- */
+
+static char directory[32], target[64];
+static const char *source;
+
+static void make_file_run(int argument)
+{
+    (void)argument;
+    template_make_file(source, target);
+    _exit(DONE);
+}
+
+/* A directory of its own, and one that is gone again: nothing but the template may be left in it. */
+static void begin_directory(void)
+{
+    strcpy(directory, "/tmp/template-XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    snprintf(target, sizeof(target), "%s/T", directory);
+}
+
+static void end_directory(void)
+{
+    unlink(target);
+    assert_int_equal(rmdir(directory), 0);
+}
+
+static void expect_template(const uint8_t *bytes, size_t size)
+{
+    static uint8_t now[1 << 22];
+    int fd = open(target, O_RDONLY);
+    size_t id = offsetof(struct template_head, id), behind = id + sizeof(((struct template_head *)0)->id);
+
+    assert_true(fd >= 0 && size < sizeof(now));
+    assert_int_equal(read(fd, now, sizeof(now)), size);
+    assert_memory_equal(now, bytes, id);
+    assert_memory_equal(now + behind, bytes + behind, size - behind);
+    close(fd);
+}
+
+/* Of which some has come, and then no more until there is another template of that name, of another guest. */
+static void write_all(int fd, const uint8_t *bytes, size_t size)
+{
+    while (size) {
+        ssize_t n = write(fd, bytes, size);
+
+        EXPECT(n > 0);
+        bytes += n;
+        size -= (size_t)n;
+    }
+}
+
+static bool is_empty(int fd)
+{
+    int left;
+
+    return !ioctl(fd, FIONREAD, &left) && !left;
+}
+
+static void two_of_one_name_do_not_mix(void **state)
+{
+    size_t wide_size, size;
+    uint8_t *of_wide = template_of(&wide, &wide_size), *of_pae = template_of(&pae, &size);
+    int ends[2], fd = file_of(file, file_size), status;
+    char slow[32], quick[32];
+    pid_t first;
+
+    (void)state;
+    begin_directory();
+    assert_int_equal(pipe(ends), 0);
+    snprintf(slow, sizeof(slow), "/proc/self/fd/%d", ends[0]);
+    snprintf(quick, sizeof(quick), "/proc/self/fd/%d", fd);
+    save_guest(&wide);
+    first = fork();
+    source = slow;
+    if (!first) {
+        close(ends[1]);
+        make_file_run(0);
+    }
+    write_all(ends[1], file, file_size / 2);
+    while (!is_empty(ends[0]))
+        usleep(1000);
+    source = quick;
+    assert_int_equal(run_apart(make_file_run, 0), DONE);
+    expect_template(of_pae, size);
+    write_all(ends[1], file + file_size / 2, file_size - file_size / 2);
+    close(ends[1]);
+    assert_int_equal(waitpid(first, &status, 0), first);
+    assert_int_equal(status, DONE);
+    expect_template(of_wide, wide_size);
+    end_directory();
+    close(ends[0]);
+    close(fd);
+    free(of_wide);
+    free(of_pae);
+}
+
+static void what_fails_leaves_what_was_there(void **state)
+{
+    char name[32];
+    size_t size;
+    uint8_t *bytes = template_of(&wide, &size);
+    int whole = file_of(file, file_size), cut = file_of(file, file_size / 2);
+    struct stat s;
+
+    (void)state;
+    begin_directory();
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", i ? cut : whole);
+        source = name;
+        assert_int_equal(run_apart(make_file_run, 0), i ? REFUSED : DONE);
+        expect_template(bytes, size);
+    }
+    assert_int_equal(stat(target, &s), 0);
+    assert_int_equal(s.st_mode & 0777, 0600);
+    end_directory();
+    close(whole);
+    close(cut);
+    free(bytes);
+}
+
 /* --- Frames --- */
 
 static unsigned wanted_large;
@@ -584,6 +708,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_what_it_was_in_other_frames),
         cmocka_unit_test(is_what_it_was_from_who_keeps_it),
+        cmocka_unit_test(two_of_one_name_do_not_mix),
+        cmocka_unit_test(what_fails_leaves_what_was_there),
         cmocka_unit_test(frames_come_in_large_extents_if_there_are_any),
         cmocka_unit_test(a_saved_domain_that_ends_early_is_refused),
         cmocka_unit_test(whatever_is_in_a_saved_domain),

@@ -1,22 +1,14 @@
 /* pvisor-template: a saved domain is made a template, from which domains are begun again and again. docs/migration.md */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "template.h"
 
 #include "../save-helper/talk.h"
-
-#define NAME "pvisor-template"
 
 static const char usage[] =
     "usage: " NAME " make SAVED TEMPLATE\n"
@@ -35,71 +27,13 @@ static const char usage[] =
     "  --paused                         it does not run before xl unpause\n"
     "  --no-wait                        nobody waits for its end to clear up behind it\n";
 
-/* --- What is said --- */
-
-static void (*undo)(void);
-
-void on_failure(void (*fn)(void)) { undo = fn; }
-
-static void say_text(FILE *to, const char *format, va_list arguments, int error)
-{
-    fputs(NAME ": ", to);
-    vfprintf(to, format, arguments);
-    fprintf(to, error ? ": %s\n" : "\n", strerror(error));
-}
-
-void say(xentoollog_level level, const char *format, ...)
-{
-    va_list arguments;
-
-    va_start(arguments, format);
-    say_text(level >= XTL_WARN ? stderr : stdout, format, arguments, 0);
-    va_end(arguments);
-}
-
-/* What is undone may fail itself: that is not said. */
-void fail(int error, const char *format, ...)
-{
-    void (*fn)(void) = undo;
-    static bool fails;
-    va_list arguments;
-
-    if (fails)
-        exit(EXIT_FAILURE);
-    va_start(arguments, format);
-    say_text(stderr, format, arguments, error);
-    va_end(arguments);
-    fails = true;
-    if (fn)
-        fn();
-    exit(EXIT_FAILURE);
-}
-
-/* --- make --- */
-
-static char partial[PATH_MAX];
-
-static void remove_partial(void) { unlink(partial); }
-
 static int make(int argc, char **argv)
 {
-    int from, to;
-
     if (argc != 4) {
         fputs(usage, stderr);
         return EXIT_FAILURE;
     }
-    from = open(argv[2], O_RDONLY | O_CLOEXEC);
-    if (from < 0)
-        fail(errno, "%s", argv[2]);
-    snprintf(partial, sizeof(partial), "%s.partial", argv[3]);
-    to = open(partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);       /* a guest's memory is nobody else's to read */
-    if (to < 0)
-        fail(errno, "%s", partial);
-    on_failure(remove_partial);
-    template_make(from, to);
-    if (close(to) || rename(partial, argv[3]))
-        fail(errno, "%s", argv[3]);
+    template_make_file(argv[2], argv[3]);
     return EXIT_SUCCESS;
 }
 

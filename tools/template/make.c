@@ -4,10 +4,12 @@
  * Pages of data go to the template as they come, in the order of the guest's numbers, in which they are saved while a guest stands still;
  * the tables, which are few, when all have come.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +86,7 @@ struct bytes {
     uint8_t *at;
 };
 
-static int out;
+static int in, out;
 static struct template_head head;
 static struct bytes tables, records;
 static uint8_t *content;
@@ -201,12 +203,19 @@ static void keep(const struct record *r)
     append(&records, r->data, ((size_t)r->length + 7) / 8 * 8);
 }
 
+/* Who sends may take his time. */
+static struct record next_record(void)
+{
+    signals_await(in, -1);
+    return stream_get();
+}
+
 static void read_domain(void)
 {
     struct record r;
 
     stream_get_head();
-    while ((r = stream_get()).type != REC_END) {
+    while ((r = next_record()).type != REC_END) {
         read_record(&reader, &r);
         keep(&r);
         free(r.data);
@@ -262,8 +271,10 @@ void template_make(int from, int to)
 {
     char *settings;
 
+    in = from;
     out = to;
     stream_begin(from);
+    signals_await(in, -1);
     settings = read_settings();
     skip_libxl_head();
     read_domain();
@@ -271,4 +282,39 @@ void template_make(int from, int to)
     fill_head(settings);
     write_rest();
     say(XTL_INFO, "%u frames: %u of data, %u page tables, the others empty or absent", head.nr_pfns, head.nr_data, head.nr_tables);
+}
+
+/* --- Its file --- */
+
+static char partial[PATH_MAX];
+
+static void remove_partial(void) { unlink(partial); }
+
+/* A file of ours alone, since others may make the same template, and for us alone to read: it is a guest's memory. */
+static int begin_partial(const char *path)
+{
+    int fd;
+
+    if (snprintf(partial, sizeof(partial), "%s.XXXXXX", path) >= (int)sizeof(partial))
+        fail(ENAMETOOLONG, "%s", path);
+    fd = mkostemp(partial, O_CLOEXEC);
+    if (fd < 0)
+        fail(errno, "cannot make a file beside %s", path);
+    on_failure(remove_partial);
+    return fd;
+}
+
+void template_make_file(const char *saved, const char *path)
+{
+    int from = open(saved, O_RDONLY | O_CLOEXEC), to;
+
+    if (from < 0)
+        fail(errno, "%s", saved);
+    signals_hold();
+    to = begin_partial(path);
+    template_make(from, to);
+    signals_look();
+    if (fsync(to) || close(to) || rename(partial, path))
+        fail(errno, "%s", path);
+    on_failure(NULL);
 }

@@ -2,12 +2,15 @@
  * A domain from a template. Its memory is filled by a process of its own: when that ends, the kernel gives up what it has mapped of the
  * domain, which costs less than to unmap it, and nothing of it is mapped when frames become tables: now, or when the domain runs.
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +25,7 @@
 
 static struct job *made;
 static pid_t loader;            /* the process that fills its memory */
+static int loader_end;          /* a pipe's, whose other end it has: there is something to read when it has ended */
 
 static void undo(void)
 {
@@ -76,16 +80,15 @@ static void prepare(const struct template *t, struct job *j)
     j->shared_info = xen_domain_info().shared_info_frame * PAGE;
 }
 
-/* In a process of its own; j: as load_memory() wants it, or NULL for load_kept(). */
-static void begin_to_load(const struct template *t, struct job *j)
+/* Nobody fills the memory of a domain that nobody makes any more. */
+static void end_with(pid_t parent)
 {
-    load_begin(t);
-    fflush(NULL);
-    loader = fork();
-    if (loader < 0)
-        fail(errno, "cannot begin a process");
-    if (loader)
-        return;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+        _exit(EXIT_FAILURE);
+}
+
+static void __attribute__((noreturn)) load(const struct template *t, struct job *j)
+{
     on_failure(NULL);
     if (!xen_open(made->domid))
         fail(errno, "no way to the hypervisor");
@@ -96,10 +99,33 @@ static void begin_to_load(const struct template *t, struct job *j)
     _exit(EXIT_SUCCESS);
 }
 
+/* In a process of its own; j: as load_memory() wants it, or NULL for load_kept(). */
+static void begin_to_load(const struct template *t, struct job *j)
+{
+    pid_t us = getpid();
+    int ends[2];
+
+    load_begin(t);
+    fflush(NULL);
+    if (pipe2(ends, O_CLOEXEC))
+        fail(errno, "cannot make a pipe");
+    loader_end = ends[0];
+    loader = fork();
+    if (loader < 0)
+        fail(errno, "cannot begin a process");
+    if (!loader) {
+        end_with(us);
+        load(t, j);
+    }
+    close(ends[1]);
+}
+
 static void await_loaded(void)
 {
     int status;
 
+    signals_await(loader_end, -1);
+    close(loader_end);
     while (waitpid(loader, &status, 0) < 0)
         if (errno != EINTR)
             fail(errno, "cannot wait for a process");
@@ -155,6 +181,7 @@ static void leave_somebody(const struct template *t, const struct job *j)
     on_failure(say_nobody_waits);
     close(t->fd);
     setsid();
+    signals_release();
     if (!xen_open(j->domid))
         fail(errno, "no way to the hypervisor");
     store_watch_end();
@@ -172,6 +199,7 @@ static void begin(const struct job *j)
     store_check(j);
     if (!xen_open(NO_DOMAIN))
         fail(errno, "no way to the hypervisor: only dom0's root has one");
+    signals_hold();
 }
 
 void template_keep(const struct template *t, struct job *j)
@@ -191,6 +219,7 @@ void template_keep(const struct template *t, struct job *j)
     begin_to_load(&kept, NULL);
     await_loaded();
     store_write_domain(j, &kept);
+    signals_look();             /* the last time: others may copy from it once that is written */
     store_write_keeper(j, t);
     on_failure(NULL);
     say(XTL_INFO, "%s, domain %u, keeps %u pages until it is destroyed", j->name, j->domid, t->head.nr_data);
@@ -216,6 +245,7 @@ void template_start(const struct template *t, struct job *settings)
     load_vcpus(j);
     store_introduce(j);
     await_devices(j);
+    signals_look();             /* the last time: the guest lives then */
     if (!j->stays_paused)
         xen_control(&op, XEN_DOMCTL_unpausedomain, "run");
     on_failure(NULL);

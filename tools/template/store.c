@@ -3,7 +3,6 @@
  * nobody reads, and no permissions that a node has from the one above it, since each word here is a message to xenstored and back.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -401,11 +400,10 @@ static bool is_ready(const char *path)
 /* Until something that is watched has changed, or false when the time, if there is one, is up. */
 static bool await_change(time_t end)
 {
-    struct pollfd p = { .fd = xs_fileno(store), .events = POLLIN };
     time_t left = end - time(NULL);
     unsigned nr;
 
-    if (end && (left < 0 || poll(&p, 1, (int)left * 1000 + 1) <= 0))
+    if (end && (left < 0 || !signals_await(xs_fileno(store), (int)left * 1000 + 1)))
         return false;
     free(xs_read_watch(store, &nr));
     return true;

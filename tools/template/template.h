@@ -4,6 +4,7 @@
 
 #include "file.h"
 
+#define NAME        "pvisor-template"
 #define MAX_DEVICES 8u
 #define VIF_SCRIPT  "/etc/xen/scripts/vif-bridge"       /* the tools call these when a device goes */
 #define DISK_SCRIPT "/etc/xen/scripts/block"
@@ -40,6 +41,8 @@ struct job {
 
 /* make.c: the template of what xl save has written, from one file into another. */
 void template_make(int from, int to);
+/* By paths: the second is what it was until all of the template is there. */
+void template_make_file(const char *saved, const char *path);
 
 /* start.c */
 void template_start(const struct template *t, struct job *j);
@@ -93,7 +96,16 @@ void backend_path(char *path, size_t size, const struct job *j, const char *kind
 void settings_write(const struct job *j, const struct template *t);
 void settings_forget(const struct job *j);
 
-/* main.c: what is to be undone if the program ends by fail(). */
+/* end.c: what is to be undone if the program ends by fail(). */
 void on_failure(void (*fn)(void));
+/*
+ * SIGINT, SIGTERM and SIGHUP wait from now on until they are looked at, and are a fail() then. signals_await(): until there is something to
+ * read at fd (-1: nothing), or false when so many milliseconds (-1: for ever) are over; looks all the while.
+ */
+void signals_hold(void);
+void signals_look(void);
+bool signals_await(int fd, int ms);
+/* In a process that goes on by itself: none that has come until now was for it, and from now on they do what they did. */
+void signals_release(void);
 
 #endif

@@ -46,6 +46,12 @@ bool is_mapped_for_writing(uint32_t frame);
 /* The test's: what its domain says of itself if it is asked, and a look at what it is told. */
 void describe(struct xen_domctl *op, uint32_t cmd);
 
+/* Of tools/template/end.c: nobody tells the program to end. */
+void on_failure(void (*fn)(void));
+void signals_hold(void);
+void signals_look(void);
+bool signals_await(int fd, int ms);
+
 /* What ends by fail() has put right what was to be. */
 void put_right(void);
 
