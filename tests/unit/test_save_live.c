@@ -6,6 +6,7 @@
 // SOURCES: tools/save-helper/save.c tools/save-helper/memory.c tools/save-helper/restore.c tools/save-helper/guest.c
 // SOURCES: tools/save-helper/read.c tools/save-helper/state.c tools/save-helper/stream.c
 // SOURCES: tests/unit/fake/tools.c tests/unit/fake/saved_guest.c
+// LIBS: -Wl,--wrap=open
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -312,11 +313,28 @@ static bool stand_still(void)
 static int seed;
 static bool refuses_to_suspend;
 static unsigned terminated_at;
+static void (*meanwhile)(void);         /* what happens after some of its calls have been made */
+#define SOME_CALLS 30
 
 static bool refuse(void) { return false; }
 
+/* Where they say whom they save is a file of the test's; others are as they are. */
+static int savers;
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, mode_t mode)
+{
+    char ours[32];
+
+    if (strcmp(path, "/run/pvisor-save-helper"))
+        return __real_open(path, flags, mode);
+    snprintf(ours, sizeof(ours), "/proc/self/fd/%d", savers);
+    return __real_open(ours, flags, mode);
+}
+
 static void each_call(unsigned call)
 {
+    if (call == SOME_CALLS && meanwhile)
+        meanwhile();
     if (call == terminated_at && *log_is_on)
         raise(SIGTERM);
     run_guest(call);
@@ -355,7 +373,8 @@ static int begin(void **state)
     make_memory();
     make_guest();
     save_flags = LIVE;
-    return last == MAP_FAILED;
+    savers = memfd_create("savers", 0);
+    return last == MAP_FAILED || savers < 0;
 }
 
 static int begin_test(void **state)
@@ -363,6 +382,7 @@ static int begin_test(void **state)
     (void)state;
     *log_is_on = refuses_to_suspend = false;
     on_complete = NULL;
+    meanwhile = NULL;
     failing_call = terminated_at = 0;
     is_gaining = false;
     is_busy = true;
@@ -474,6 +494,44 @@ static void who_is_told_to_end_leaves_no_log(void **state)
         close(fd);
     }
     assert_true(refused > 10);
+}
+
+/* --- A second one --- */
+
+/* Itself, and not what has to be put right of the first one's. */
+static void save_anew(int fd)
+{
+    at_end(NULL);
+    before_call = NULL;
+    save_run(fd);
+}
+
+static int saved_anew(void)
+{
+    int fd = memfd_create("anew", 0), result = run_apart(save_anew, fd);
+
+    close(fd);
+    return result;
+}
+
+static void another_begins(void) { EXPECT(saved_anew() == REFUSED && *log_is_on); }
+static void it_is_killed(void) { raise(SIGKILL); }
+
+static void a_second_one_is_refused_until_the_first_has_ended(void **state)
+{
+    int fd;
+
+    (void)state;
+    meanwhile = another_begins;
+    assert_int_equal(saved_live(&fd), DONE);
+    assert_int_equal(restored_from(fd), DONE);
+    close(fd);
+    meanwhile = it_is_killed;
+    assert_int_equal(saved_live(&fd), -1);
+    assert_true(*log_is_on);
+    close(fd);
+    *log_is_on = false;         /* as xen_begin_log() has it */
+    assert_int_equal(saved_anew(), DONE);
 }
 
 /* --- Guests that stand still and do not fit together --- */
@@ -696,6 +754,7 @@ int main(void)
         cmocka_unit_test_setup(an_error_leaves_no_log, begin_test),
         cmocka_unit_test_setup(a_reader_that_is_gone_leaves_no_log, begin_test),
         cmocka_unit_test_setup(who_is_told_to_end_leaves_no_log, begin_test),
+        cmocka_unit_test_setup(a_second_one_is_refused_until_the_first_has_ended, begin_test),
         cmocka_unit_test_setup(a_guest_that_stands_still_must_fit_together, begin_test),
         cmocka_unit_test_setup(pages_are_compared_if_libxl_says_so, begin_test),
         cmocka_unit_test_setup(the_last_that_comes_of_a_page_counts, begin_test),

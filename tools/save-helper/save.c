@@ -11,6 +11,12 @@
 
 #include <xen/sched.h>
 
+/*
+ * A domain has one log, and two who save it at the same time would take from each other what was written. Who saves domain N while it runs
+ * has byte N of this file locked, until it ends, however it ends.
+ */
+#define SAVERS "/run/pvisor-save-helper"
+
 #define FLAG_LIVE  1u
 #define FLAG_DEBUG 2u       /* xl migrate --debug */
 
@@ -110,6 +116,21 @@ static void give_up(int signal)
     talk_give_up(unwritable);
 }
 
+static void claim(uint32_t domid)
+{
+    struct flock byte = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = domid, .l_len = 1 };
+    int fd = open(SAVERS, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        fail(errno, "cannot open %s, where who saves a domain says so", SAVERS);
+    if (!fcntl(fd, F_SETLK, &byte))
+        return;
+    if (errno != EAGAIN && errno != EACCES)
+        fail(errno, "cannot lock byte %u of %s", domid, SAVERS);
+    fcntl(fd, F_GETLK, &byte);
+    fail(EBUSY, "another process, %d, saves domain %u: await or end it", byte.l_pid, domid);
+}
+
 static void begin_log(void)
 {
     static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
@@ -129,10 +150,11 @@ static void end_log(void)
     at_end(NULL);
 }
 
-static void put_live(bool is_verified)
+static void put_live(const struct job *j)
 {
     struct sent s;
 
+    claim(j->domid);
     info = xen_domain_info();
     begin_log();
     memory_begin((uint32_t)info.shared_info_frame, true);
@@ -142,7 +164,7 @@ static void put_live(bool is_verified)
     memory_want_written();
     s = memory_send("Frames, the last round");
     say(XTL_INFO, "the last round: %u frames", s.frames);
-    if (is_verified)
+    if (j->flags & FLAG_DEBUG)
         put_again();
     end_log();
 }
@@ -260,7 +282,7 @@ void save(const struct job *j)
     stream_put_head((uint32_t)xen_version());
     put_static_data();
     if (j->flags & FLAG_LIVE)
-        put_live(j->flags & FLAG_DEBUG);
+        put_live(j);
     else
         put_standing();
     put_tsc();

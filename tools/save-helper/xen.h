@@ -46,7 +46,10 @@ void *xen_map(const uint32_t *frames, unsigned nr, int prot, const char *what);
 void *xen_map_there(const uint32_t *frames, unsigned nr, bool *there, const char *what);
 void xen_unmap(void *pages, unsigned nr);
 
-/* The log of what is written to the domain's memory. Whoever began one that stands in the way, and was killed, does not end it any more. */
+/*
+ * The log of what is written to the domain's memory. One that stands in the way is ended: who began it was killed, since of those who live
+ * one alone gets here.
+ */
 void xen_begin_log(void);
 /*
  * The guest's numbers below nr that were written since, a bit for each, in memory that xen_buffer() gave; they are in the log no more.
