@@ -243,6 +243,28 @@ def test_says_what_it_does_not_do(dom0, template, tool, copies):
     assert dom0.run("xl domid new").status
 
 
+def test_what_dom0_has_mounted_is_no_disk(dom0, template, tool):
+    """Nor what it uses otherwise; but what nobody writes to may be read by all: then there is something else to say."""
+    disk = loop_device(dom0, "mounted")
+    dom0.ok(f"mke2fs -q {disk} && mkdir -p /mnt/mounted")
+    in_use, other = "mounted or otherwise in use", "no name for a domain"
+
+    def expect(mode, reason):
+        refused = dom0.run(f"{tool} start {template} --name 12 --disk {disk},xvda,{mode} 2>&1", 120)
+        assert refused.status and reason in refused, refused
+    expect("w", other)
+    try:
+        dom0.ok(f"mount {disk} /mnt/mounted")
+        expect("w", in_use)
+        expect("r", "may write to it")
+        dom0.ok("mount -o remount,ro /mnt/mounted")
+        expect("w", in_use)
+        expect("r", other)
+    finally:
+        dom0.run("umount /mnt/mounted")
+    expect("w", other)
+
+
 def left_over(dom0):
     """Domains, nodes, files of settings, cards and free memory."""
     listed = dom0.ok("xl list | cut -c -50; xenstore-ls -f | wc -l; ls /var/lib/xen | grep userdata-; ip -o link | wc -l")

@@ -1,5 +1,7 @@
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <net/if_arp.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -46,6 +48,67 @@ static uint32_t number_of(const char *vdev)
     return letter < OLD_LETTERS && part < 16 ? XVD_MAJOR << 8 | letter << 4 | part : NEW_NUMBER | letter << 8 | part;
 }
 
+#define MOUNTS "/proc/self/mountinfo"
+
+static bool is_block_device(const char *path, dev_t device)
+{
+    struct stat s;
+
+    return !strncmp(path, "/dev/", 5) && !stat(path, &s) && S_ISBLK(s.st_mode) && s.st_rdev == device;
+}
+
+/*
+ * A line of MOUNTS: is that file system on the device, and written to? Its number is the device's, but for btrfs, and its source may be
+ * called /dev/root; of its two sets of options the last is the file system's, in which this comes first.
+ */
+static bool is_written(const char *line, dev_t device)
+{
+    const char *end = strstr(line, " - ");
+    char source[PATH_MAX], option[3];
+    unsigned number[2];
+
+    if (sscanf(line, "%*u %*u %u:%u", number, number + 1) != 2 || !end || sscanf(end, " - %*s %4095s %2s", source, option) != 2)
+        return false;
+    return !strcmp(option, "rw") && (makedev(number[0], number[1]) == device || is_block_device(source, device));
+}
+
+static bool is_mounted_for_writing(dev_t device)
+{
+    FILE *f = fopen(MOUNTS, "re");
+    char *line = NULL;
+    bool found = false;
+    size_t size;
+
+    if (!f)
+        fail(errno, MOUNTS);
+    while (!found && getline(&line, &size, f) > 0)
+        found = is_written(line, device);
+    free(line);
+    fclose(f);
+    return found;
+}
+
+/*
+ * The kernel refuses O_EXCL of a device that it has mounted, swaps to, or has made part of another one. Backends of other guests do not
+ * take theirs so: what is theirs stands in xenstore. What nobody writes to may be mounted, here and there.
+ */
+static void check_unused(const struct disk *d, dev_t device)
+{
+    int fd;
+
+    if (!d->is_writable && is_mounted_for_writing(device))
+        fail(EBUSY, "%s: dom0 has it mounted and may write to it; what a guest reads must stay: mount it read-only, or give a snapshot",
+             d->path);
+    if (!d->is_writable)
+        return;
+    fd = open(d->path, O_RDONLY | O_EXCL | O_CLOEXEC);
+    if (fd < 0 && errno == EBUSY)
+        fail(EBUSY, "%s: dom0 has it mounted or otherwise in use (lsblk says for what); what a guest writes to must be free", d->path);
+    if (fd < 0)
+        fail(errno, "%s", d->path);
+    close(fd);
+}
+
 /* [phy:]PATH,VDEV[,r|w] */
 void disk_parse(struct disk *d, char *text)
 {
@@ -66,6 +129,7 @@ void disk_parse(struct disk *d, char *text)
         fail(errno, "%s", d->path);
     if (!S_ISBLK(s.st_mode))
         fail(ENOTBLK, "%s is no block device; losetup makes one of a file", d->path);
+    check_unused(d, s.st_rdev);
     snprintf(d->device, sizeof(d->device), "%x:%x", major(s.st_rdev), minor(s.st_rdev));
 }
 
