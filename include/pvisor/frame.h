@@ -150,6 +150,17 @@ void xfree(void *p);
 /* Maps device memory uncached for the hypervisor's own use (IO-APIC, HPET, MCFG...); NULL if space ran out. */
 void *ioremap(maddr_t a, size_t size);
 void *ioremap_wc(maddr_t a, size_t size);        /* write-combining: a screen's memory */
-void iounmap(void *p, size_t size);
+void iounmap(void *p, size_t size);               /* nothing else is ever mapped there */
+
+/*
+ * A place in the hypervisor's address space for what is mapped again and again, now here, now there: reserved when it is first used, and
+ * kept. All zero: not reserved yet. Who has it sees to it that one maps there at a time.
+ */
+struct io_place { u64 va; };
+#define IO_PLACE_PAGES 9                          /* the largest MSI-X table, of 32 KiB, wherever it begins */
+/* As ioremap(); of at most IO_PLACE_PAGES, and nothing is mapped there now. */
+void *ioremap_at(struct io_place *place, maddr_t a, size_t size);
+/* When this returns no CPU has a translation of it. Not in interrupts. */
+void iounmap_at(const struct io_place *place);
 
 #endif

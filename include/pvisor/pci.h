@@ -5,6 +5,7 @@
 #ifndef PVISOR_PCI_H
 #define PVISOR_PCI_H
 
+#include <pvisor/frame.h>
 #include <pvisor/list.h>
 #include <pvisor/types.h>
 
@@ -67,7 +68,8 @@ struct pci_dev {
     u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
     u16 parents_sriov;      /* of a virtual function: where its parent's SR-IOV capability is; 0: none */
     u16 nr_msi, nr_msix;    /* interrupts set up by us now */
-    void *msix_table;       /* mapped while nr_msix is not 0 */
+    void *msix_table;       /* mapped while nr_msix is not 0, at msix_place */
+    struct io_place msix_place;
     u32 msix_entries;       /* that it has: what the device said when it was mapped, whatever it says later */
 };
 

@@ -137,12 +137,12 @@ static u32 read_msix_entries(const struct pci_dev *dev)
     return (pci_read(dev->sbdf, dev->msix_cap + CONTROL, 2) & MSIX_SIZE) + 1;
 }
 
-/* dom0 may move the BAR while no entry is in use: so it must be mapped anew then. */
+/* dom0 may move the BAR while no entry is in use: so it must be mapped anew then. A domU can have that happen without end. */
 static void unmap_unused_table(struct pci_dev *dev)
 {
     if (dev->nr_msix || !dev->msix_table)
         return;
-    iounmap(dev->msix_table, dev->msix_entries * ENTRY_SIZE);
+    iounmap_at(&dev->msix_place);
     dev->msix_table = NULL;
 }
 
@@ -236,7 +236,7 @@ static int map_table(struct pci_dev *dev, u64 table_base, u32 entries)
     if (!may_be_table(bar, entries * ENTRY_SIZE))
         return refuse(-EINVAL, PCI_FMT " says that its MSI-X table is at %#lx, which is no place for it", PCI_ARGS(dev->sbdf), bar);
     dev->msix_entries = entries;
-    dev->msix_table = ioremap(maddr(bar), entries * ENTRY_SIZE);
+    dev->msix_table = ioremap_at(&dev->msix_place, maddr(bar), entries * ENTRY_SIZE);
     return dev->msix_table ? 0 : -ENOMEM;
 }
 

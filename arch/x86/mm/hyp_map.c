@@ -2,8 +2,10 @@
  * The hypervisor's own page tables: four levels below slots 256 to 271 of hyp_l4. The sixteen level-3
  * tables exist from boot on and never change place, so what is mapped later shows in every address space at once.
  */
+#include <asm/atomic.h>
 #include <asm/mm.h>
 #include <asm/percpu.h>
+#include <asm/smp.h>
 #include <asm/x86.h>
 #include <public/errno.h>
 #include <pvisor/lib.h>
@@ -75,28 +77,33 @@ static u64 leaf_flags(unsigned level, u64 flags)
     return level == 1 ? flags : (flags & ~PTE_PAT) | (flags & PTE_PAT ? PTE_PAT_LARGE : 0) | PTE_PS;
 }
 
-static int map_one(u64 *root, u64 va, u64 pa, unsigned level, u64 flags)
+/* How many pages one entry maps of the nr at va. */
+static u64 step_of(u64 va, u64 pa, u64 nr) { return nr >= 512 && !((va | pa) & 0x1fffff) ? 512 : 1; }
+
+/* Makes the tables that nr pages at va need, and, if `enter`, the entries. */
+static int map_pieces(u64 *root, u64 va, u64 pa, u64 nr, u64 flags, bool enter)
 {
-    u64 *t = walk_in(root, va, level, true);
-    if (!t)
-        return -ENOMEM;
-    write_once(t[va >> (12 + 9 * (level - 1)) & 511], pa | leaf_flags(level, flags));
+    for (u64 step; nr; nr -= step, va += step << PAGE_SHIFT, pa += step << PAGE_SHIFT) {
+        unsigned level = (step = step_of(va, pa, nr)) == 1 ? 1 : 2;
+        u64 *t = walk_in(root, va, level, true);
+
+        if (!t)
+            return -ENOMEM;
+        if (enter)
+            write_once(t[va >> (12 + 9 * (level - 1)) & 511], pa | leaf_flags(level, flags));
+    }
     return 0;
 }
 
+/* First all tables: without memory for one nothing is mapped, rather than half of it. */
 int hyp_map_in(u64 *root, u64 va, maddr_t pa, u64 nr, u64 flags)
 {
-    int rc = 0;
+    int rc;
 
     spin_lock(&map_lock);
-    while (nr && !rc) {
-        bool large = nr >= 512 && !((va | pa.v) & 0x1fffff);
-        u64 step = large ? 512 : 1;
-        rc = map_one(root, va, pa.v, large ? 2 : 1, flags);
-        va += step << PAGE_SHIFT;
-        pa.v += step << PAGE_SHIFT;
-        nr -= step;
-    }
+    rc = map_pieces(root, va, pa.v, nr, flags, false);
+    if (!rc)
+        rc = map_pieces(root, va, pa.v, nr, flags, true);
     spin_unlock(&map_lock);
     return rc;
 }
@@ -237,21 +244,61 @@ __init void percpu_release(unsigned nr)
 
 static u64 vmap_next = VMAP_START;
 
+static u64 pages_of(u64 start, size_t size) { return (ROUND_UP(start + size, PAGE_SIZE) - (start & PAGE_MASK)) >> PAGE_SHIFT; }
+
+/* Addresses for nr pages, and for one behind them that is never mapped; 0: there are no more. */
+static u64 take_addresses(u64 nr)
+{
+    u64 va = read_once(vmap_next);
+
+    do {
+        if (nr >= (VMAP_END - va) >> PAGE_SHIFT)
+            return 0;
+    } while (!try_cmpxchg(&vmap_next, &va, va + ((nr + 1) << PAGE_SHIFT)));
+    return va;
+}
+
+/* Nothing was mapped there: so no CPU has a translation. Those that others have been taken behind stay unused. */
+static void return_addresses(u64 va, u64 nr)
+{
+    u64 next = va + ((nr + 1) << PAGE_SHIFT);
+
+    (void)try_cmpxchg(&vmap_next, &next, va);
+}
+
+static void *map_at(u64 va, maddr_t a, size_t size, u64 flags)
+{
+    int rc = hyp_map(va, maddr(a.v & PAGE_MASK), pages_of(a.v, size), flags);
+
+    return rc ? NULL : (void *)(va + (a.v & ~PAGE_MASK));
+}
+
 static void *map_device(maddr_t a, size_t size, u64 flags)
 {
-    u64 first = a.v & PAGE_MASK, nr = (ROUND_UP(a.v + size, PAGE_SIZE) - first) >> PAGE_SHIFT;
-    u64 va = __atomic_fetch_add(&vmap_next, (nr + 1) << PAGE_SHIFT, __ATOMIC_SEQ_CST);
+    u64 nr = pages_of(a.v, size), va = take_addresses(nr);
+    void *p = va ? map_at(va, a, size, flags) : NULL;
 
-    if (va + (nr << PAGE_SHIFT) > VMAP_END || hyp_map(va, maddr(first), nr, flags) < 0)
-        return NULL;
-    return (void *)(va + (a.v & ~PAGE_MASK));
+    if (va && !p)
+        return_addresses(va, nr);
+    return p;
 }
 
 void *ioremap(maddr_t a, size_t size) { return map_device(a, size, HYP_UNCACHED); }
 void *ioremap_wc(maddr_t a, size_t size) { return map_device(a, size, HYP_COMBINING); }
 
-void iounmap(void *p, size_t size)
+void iounmap(void *p, size_t size) { hyp_unmap((u64)p & PAGE_MASK, pages_of((u64)p, size)); }
+
+void *ioremap_at(struct io_place *place, maddr_t a, size_t size)
 {
-    u64 va = (u64)p & PAGE_MASK;
-    hyp_unmap(va, (ROUND_UP((u64)p + size, PAGE_SIZE) - va) >> PAGE_SHIFT);
+    BUG_ON(pages_of(a.v, size) > IO_PLACE_PAGES);
+    if (!place->va)
+        place->va = take_addresses(IO_PLACE_PAGES);
+    return place->va ? map_at(place->va, a, size, HYP_UNCACHED) : NULL;
+}
+
+/* A CPU on its way offline still takes interrupts, whose handlers use such places. */
+void iounmap_at(const struct io_place *place)
+{
+    hyp_unmap(place->va, IO_PLACE_PAGES);
+    flush_tlb_mask(&cpu_live_map);
 }
