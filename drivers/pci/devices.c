@@ -173,6 +173,15 @@ static int check_claim(u32 sbdf, u32 parent)
     return 0;
 }
 
+static void read_msix(struct pci_dev *dev)
+{
+    dev->msix_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSIX);
+    if (!dev->msix_cap)
+        return;
+    dev->msix_where = pci_read(dev->sbdf, dev->msix_cap + MSIX_TABLE, 4);
+    dev->msix_entries = (pci_read(dev->sbdf, dev->msix_cap + MSIX_CONTROL, 2) & MSIX_CONTROL_SIZE) + 1;
+}
+
 static void read_identity(struct pci_dev *dev, u32 parent)
 {
     u8 express = pci_find_capability(dev->sbdf, PCI_CAP_EXPRESS);
@@ -186,7 +195,7 @@ static void read_identity(struct pci_dev *dev, u32 parent)
     dev->class_code = pci_read(dev->sbdf, PCI_CLASS_REVISION, 4) >> 8;
     dev->header_type = pci_read(dev->sbdf, PCI_HEADER_TYPE, 1);
     dev->msi_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSI);
-    dev->msix_cap = pci_find_capability(dev->sbdf, PCI_CAP_MSIX);
+    read_msix(dev);
     dev->named_by_bridge = dev->sbdf >> 8 & 0xff && !express;
     dev->has_phantoms = express && pci_read(dev->sbdf, express + EXPRESS_DEVICE, 4) & EXPRESS_PHANTOMS;
     dev->hidden = pci_is_hidden(dev->sbdf);

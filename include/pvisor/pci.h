@@ -30,6 +30,10 @@ struct domain;
 #define PCI_CAP_MSI 0x05
 #define PCI_CAP_EXPRESS 0x10
 #define PCI_CAP_MSIX 0x11
+#define MSIX_CONTROL 2              /* from the capability on */
+#define MSIX_CONTROL_SIZE 0x07ffu   /* how many entries the table has, but one */
+#define MSIX_TABLE 4
+#define MSIX_TABLE_BAR 7u           /* the table is in this BAR, at an offset that is the other bits */
 
 /* Of the capability PCI_CAP_EXPRESS: what the device can do (PCI Express Base Specification 7.5.3.3). */
 #define EXPRESS_DEVICE 4
@@ -68,9 +72,11 @@ struct pci_dev {
     u8 msi_cap, msix_cap;   /* offsets in configuration space; 0: none */
     u16 parents_sriov;      /* of a virtual function: where its parent's SR-IOV capability is; 0: none */
     u16 nr_msi, nr_msix;    /* interrupts set up by us now */
+    /* What the function said of its MSI-X table when dom0 reported it. A domU may have it say something else, and we write there. */
+    u32 msix_where;         /* as MSIX_TABLE has it */
+    u32 msix_entries;
     void *msix_table;       /* mapped while nr_msix is not 0, at msix_place */
     struct io_place msix_place;
-    u32 msix_entries;       /* that it has: what the device said when it was mapped, whatever it says later */
 };
 
 /* After ACPI tables are read: scans all buses, maps what is needed of MCFG. */

@@ -1,4 +1,4 @@
-/* MSI-X: the table is as large as the device said when it was mapped, whatever it says later. */
+/* MSI-X: the table is where and as large as the device said when dom0 reported it, whatever it says later. */
 // SOURCES: arch/x86/irq/msi.c arch/x86/irq/msi_message.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,20 +22,27 @@
 #define DEVICE PCI_SBDF(0, 0, 3 << 3)
 #define PARENT PCI_SBDF(0, 0, 2 << 3)      /* of the device, if it is a virtual function */
 #define SRIOV  0x160
-static struct pci_dev device = { .sbdf = DEVICE, .parent = DEVICE, .msi_cap = 0x50, .msix_cap = CAP };
+static struct pci_dev device = { .sbdf = DEVICE, .parent = DEVICE, .msi_cap = 0x50, .msix_cap = CAP, .msix_entries = ENTRIES };
 static struct irq_desc descs[8];
 struct irq_desc *irq_descs = descs;
 u32 nr_irqs = 8, nr_gsis;
 u32 cpu_apic_ids[NR_CPUS];
 
-static u32 said;                    /* how many entries the device says that its table has */
-static u32 offset;                  /* where in its BAR it says that its table is */
+static u32 said = ENTRIES;          /* how many entries the device says now that its table has */
+static u32 offset;                  /* where in its BAR it says now that its table is */
+static u16 control;                 /* bits of its control word besides; all ones: it does not answer */
 static u8 table[ENTRIES * ENTRY];
 static size_t mapped;               /* bytes */
 static unsigned unmapped;           /* how often */
 
 struct pci_dev *pci_find(u32 sbdf) { return sbdf == device.sbdf ? &device : NULL; }
-void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value) { (void)sbdf, (void)reg, (void)bytes, (void)value; }
+static unsigned control_writes;
+void pci_write(u32 sbdf, unsigned reg, unsigned bytes, u32 value)
+{
+    (void)sbdf, (void)bytes, (void)value;
+    control_writes += reg == CAP + MSIX_CONTROL;
+}
+
 u64 pci_bar_address(u32 sbdf, unsigned n) { return (void)sbdf, n ? 0 : BAR; }
 static bool virtual_answer;         /* its parent has its virtual functions answer to memory accesses */
 u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
@@ -45,7 +52,7 @@ u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
         return reg == SRIOV + SRIOV_CONTROL && virtual_answer ? SRIOV_CONTROL_MEMORY : 0;
     if (reg == PCI_COMMAND)
         return device.parent == PARENT ? 0 : PCI_COMMAND_MEMORY;
-    return reg == CAP + 2 ? said - 1 : reg == CAP + 4 ? offset : 0;
+    return reg == CAP + MSIX_CONTROL ? control | (said - 1) : reg == CAP + MSIX_TABLE ? offset : 0;
 }
 
 /* dom0 may map all frames up to here but one, and write all but another. */
@@ -135,24 +142,58 @@ static void release(s64 irq)
     fn(&descs[irq]);
 }
 
-static void keeps_to_the_size_that_was_mapped(void **state)
+static void keeps_to_the_size_reported(void **state)
 {
     s64 first;
 
     (void)state;
-    said = ENTRIES;
+    assert_int_equal(create(ENTRIES), -EINVAL);
+    said = 2048;
     assert_int_equal(create(ENTRIES), -EINVAL);
     assert_true((first = create(0)) >= 0);
     assert_int_equal(mapped, sizeof(table));
-    said = 2048;
     assert_int_equal(create(ENTRIES), -EINVAL);
-    assert_true(create(ENTRIES - 1) > first);
     said = 1;
+    assert_true(create(ENTRIES - 1) > first);
     release(first + 1);
     assert_int_equal(unmapped, 0);
     release(first);
     assert_int_equal(unmapped, 1);
-    assert_int_equal(create(1), -EINVAL);
+    said = ENTRIES;
+}
+
+/* The fake's ioremap_at() knows where it was. */
+static void keeps_to_the_place_reported(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        s64 irq;
+
+        offset = i & 1 ? 0x2000 | i : i;    /* another BAR, too */
+        irq = create(0);
+        assert_true(irq >= 0);
+        release(irq);
+    }
+    offset = 0;
+}
+
+/* In the middle of a reset: what it has switched on afterwards would be whatever bits can. */
+static void nothing_is_written_to_one_that_does_not_answer(void **state)
+{
+    s64 irq = create(0);
+
+    (void)state;
+    assert_true(irq >= 0);
+    control_writes = 0;
+    control = 0xffff;
+    descs[irq].chip->unmask(&descs[irq]);
+    release(irq);
+    assert_int_equal(control_writes, 0);
+    control = 0;
+    irq = create(0);
+    descs[irq].chip->unmask(&descs[irq]);
+    assert_int_equal(control_writes, 1);
+    release(irq);
 }
 
 /* A table that nobody uses is not kept: until dom0 tries again it may have moved. */
@@ -161,7 +202,6 @@ static void unmaps_what_a_failure_leaves(void **state)
     s64 first;
 
     (void)state;
-    said = ENTRIES;
     for (unsigned i = 0; i < 2; i++) {
         *(i ? &no_irqs : &no_vectors) = true;
         mapped = unmapped = 0;
@@ -186,7 +226,6 @@ static void unmaps_what_a_failure_leaves(void **state)
 static void a_table_that_comes_and_goes_has_one_place(void **state)
 {
     (void)state;
-    said = ENTRIES;
     unmapped = 0;
     for (unsigned i = 0; i < 1000; i++) {
         s64 irq = create(i % ENTRIES);
@@ -206,7 +245,6 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
     s64 irq;
 
     (void)state;
-    said = ENTRIES;
     irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route };
     cpu_apic_ids[0] = 3;
     assert_true((irq = create(1)) >= 0);
@@ -226,7 +264,6 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
 static void has_no_irq_without_an_entry(void **state)
 {
     (void)state;
-    said = ENTRIES;
     irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route };
     nr_claimed = unmapped = 0;
     no_entry = -ENOMEM;
@@ -247,7 +284,6 @@ static void has_no_irq_without_an_entry(void **state)
 static void masks_in_the_table_too(void **state)
 {
     (void)state;
-    said = ENTRIES;
     irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route, .unroute = unroute };
     for (unsigned msix = 0; msix < 2; msix++) {
         s64 irq = msi_create(device.sbdf, msix, 0, msix ? BAR : 0);
@@ -270,20 +306,19 @@ static void masks_in_the_table_too(void **state)
     irq_remapper = NULL;
 }
 
-/* A device that says that its table is where RAM or registers are would have the hypervisor write there. */
+/* A device that said that its table is where RAM or registers are would have the hypervisor write there. */
 static void keeps_to_what_may_be_a_table(void **state)
 {
     static const u32 wrong[] = { 0x20000, 0x20fc0, 0x1fff0, 0x2fff8, 0x30000, 0x100000, 0xfffffff8 };
 
     (void)state;
-    said = ENTRIES;
     mapped = 0;
     for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        offset = wrong[i];
+        device.msix_where = wrong[i];
         assert_int_equal(create(0), -EINVAL);
     }
     assert_int_equal(mapped, 0);
-    offset = 0;
+    device.msix_where = 0;
 }
 
 static void a_virtual_function_answers_if_its_parent_says_so(void **state)
@@ -291,7 +326,6 @@ static void a_virtual_function_answers_if_its_parent_says_so(void **state)
     s64 irq;
 
     (void)state;
-    said = ENTRIES;
     device.parent = PARENT;
     device.parents_sriov = SRIOV;
     assert_int_equal(create(0), -ENXIO);
@@ -305,7 +339,8 @@ static void a_virtual_function_answers_if_its_parent_says_so(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keeps_to_the_size_that_was_mapped), cmocka_unit_test(unmaps_what_a_failure_leaves),
+        cmocka_unit_test(keeps_to_the_size_reported), cmocka_unit_test(keeps_to_the_place_reported),
+        cmocka_unit_test(nothing_is_written_to_one_that_does_not_answer), cmocka_unit_test(unmaps_what_a_failure_leaves),
         cmocka_unit_test(a_table_that_comes_and_goes_has_one_place),
         cmocka_unit_test(names_an_entry_where_interrupts_are_remapped), cmocka_unit_test(keeps_to_what_may_be_a_table),
         cmocka_unit_test(masks_in_the_table_too), cmocka_unit_test(has_no_irq_without_an_entry),

@@ -24,6 +24,7 @@ void *calloc(size_t n, size_t size);
 
 static bool absent, express;
 static u32 can_do;          /* by that capability, at 0x90 */
+static u32 msix_said = 0x2001;      /* where its MSI-X table is, and how large, by its own word */
 
 /* A function that CARD makes; it answers while it is switched on. */
 #define VIRTUAL  PCI_SBDF(0, 2, 0x10 << 3)
@@ -43,6 +44,8 @@ u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
         return 0x10ca;
     if (reg == 0x90 + EXPRESS_DEVICE && !absent)
         return can_do;
+    if (!absent && (reg == 0x70 + MSIX_TABLE || reg == 0x70 + MSIX_CONTROL))
+        return msix_said & ones;
     return absent ? ones : reg == PCI_VENDOR_ID ? 0x12348086 & ones : reg == PCI_CLASS_REVISION ? 0x02000000 : 0;
 }
 
@@ -83,14 +86,22 @@ static void what_others_have_is_not_asked_again(void **state)
         dev->nr_msi = i == 1;
         dev->nr_msix = i == 2;
         absent = true;
+        msix_said = 0x5003;
         add(CARD);
+        assert_int_equal(dev->msix_where, 0x2001);
+        assert_int_equal(dev->msix_entries, 2);
         assert_int_equal(dev->class_code, 0x020000);
         assert_int_equal(dev->msi_cap, 0x50);
         assert_int_equal(dev->msix_cap, 0x70);
         assert_false(dev->named_by_bridge);
         absent = false;
+        add(CARD);
+        assert_int_equal(dev->msix_where, 0x2001);
     }
     dev->nr_msix = 0;
+    add(CARD);
+    assert_int_equal(dev->msix_where, 0x5003);
+    assert_int_equal(dev->msix_entries, 4);
 }
 
 /* Another card is in the slot. */

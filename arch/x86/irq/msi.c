@@ -19,8 +19,6 @@
 #define MSI_ADDRESS_LOW 4
 #define MSI_ADDRESS_HIGH 8
 #define MSIX_ENABLE 0x8000u
-#define MSIX_SIZE 0x07ffu
-#define MSIX_TABLE 4
 #define ENTRY_SIZE 16
 #define ENTRY_MASKED 1u
 
@@ -73,7 +71,8 @@ static void set_control(const struct msi_entry *m, u16 clear, u16 set)
     u8 reg = (m->msix ? m->dev->msix_cap : m->dev->msi_cap) + CONTROL;
     u16 v = pci_read(m->dev->sbdf, reg, 2);
 
-    if (((v & ~clear) | set) != v)
+    /* All ones are no answer, perhaps in the middle of a reset: a moment later it would have all that bits can switch on. */
+    if (v != 0xffff && ((v & ~clear) | set) != v)
         pci_write(m->dev->sbdf, reg, 2, (v & ~clear) | set);
 }
 
@@ -130,11 +129,6 @@ static void msi_retarget(struct irq_desc *desc)
         close_route(desc);
     else if (desc->msi.msix)
         set_msix_mask(desc, false);
-}
-
-static u32 read_msix_entries(const struct pci_dev *dev)
-{
-    return (pci_read(dev->sbdf, dev->msix_cap + CONTROL, 2) & MSIX_SIZE) + 1;
 }
 
 /* dom0 may move the BAR while no entry is in use: so it must be mapped anew then. A domU can have that happen without end. */
@@ -217,41 +211,36 @@ static bool answers_to_memory(const struct pci_dev *dev)
                               : pci_read(dev->sbdf, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
 }
 
-static int map_table(struct pci_dev *dev, u64 table_base, u32 entries)
+static int map_table(struct pci_dev *dev, u64 table_base)
 {
-    u32 where = pci_read(dev->sbdf, dev->msix_cap + MSIX_TABLE, 4);
-    u64 bar = pci_bar_address(dev->sbdf, where & 7);
+    u32 n = dev->msix_where & MSIX_TABLE_BAR, size = dev->msix_entries * ENTRY_SIZE;
+    u64 bar = pci_bar_address(dev->sbdf, n);
 
     if (!answers_to_memory(dev))
         return refuse(-ENXIO, PCI_FMT " does not answer to memory accesses", PCI_ARGS(dev->sbdf));
     /* A virtual function has no BARs of its own: there dom0's word must do. */
     if (bar && table_base && bar != table_base)
-        return refuse(-EINVAL, PCI_FMT " has its MSI-X table in BAR %u at %#lx, not %#lx", PCI_ARGS(dev->sbdf),
-                      where & 7, bar, table_base);
+        return refuse(-EINVAL, PCI_FMT " has its MSI-X table in BAR %u at %#lx, not %#lx", PCI_ARGS(dev->sbdf), n, bar, table_base);
     if (!bar)
         bar = table_base;
     if (!bar || bar % 16)
         return refuse(-EINVAL, PCI_FMT ": no address for its MSI-X table", PCI_ARGS(dev->sbdf));
-    bar += where & ~7u;
-    if (!may_be_table(bar, entries * ENTRY_SIZE))
+    bar += dev->msix_where & ~MSIX_TABLE_BAR;
+    if (!may_be_table(bar, size))
         return refuse(-EINVAL, PCI_FMT " says that its MSI-X table is at %#lx, which is no place for it", PCI_ARGS(dev->sbdf), bar);
-    dev->msix_entries = entries;
-    dev->msix_table = ioremap_at(&dev->msix_place, maddr(bar), entries * ENTRY_SIZE);
+    dev->msix_table = ioremap_at(&dev->msix_place, maddr(bar), size);
     return dev->msix_table ? 0 : -ENOMEM;
 }
 
 static int check_msix(struct pci_dev *dev, u32 index, u64 table_base)
 {
-    u32 entries;
-
     if (!dev->msix_cap)
         return refuse(-ENODEV, PCI_FMT " has no MSI-X capability", PCI_ARGS(dev->sbdf));
     if (dev->nr_msi)
         return refuse(-EBUSY, PCI_FMT " uses MSI now", PCI_ARGS(dev->sbdf));
-    entries = dev->msix_table ? dev->msix_entries : read_msix_entries(dev);
-    if (index >= entries)
-        return refuse(-EINVAL, PCI_FMT ": MSI-X entry %u of %u", PCI_ARGS(dev->sbdf), index, entries);
-    return dev->msix_table ? 0 : map_table(dev, table_base, entries);
+    if (index >= dev->msix_entries)
+        return refuse(-EINVAL, PCI_FMT ": MSI-X entry %u of %u", PCI_ARGS(dev->sbdf), index, dev->msix_entries);
+    return dev->msix_table ? 0 : map_table(dev, table_base);
 }
 
 /* A vector, and where interrupts are remapped an entry in the function's table. */
