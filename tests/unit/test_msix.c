@@ -59,7 +59,7 @@ u32 pci_read(u32 sbdf, unsigned reg, unsigned bytes)
 #define FRAMES  (BAR / 4096 + 0x100)
 #define KEPT    (BAR / 4096 + 0x20)
 #define ONLY_READ (BAR / 4096 + 0x30)
-static struct domain hardware = { .iomem = (struct rangeset *)1 };
+static struct domain hardware = { .is_hardware = true, .iomem = (struct rangeset *)1 };
 struct domain *dom0 = &hardware;
 struct rangeset *mmio_ro_ranges = (struct rangeset *)2;
 
@@ -100,6 +100,8 @@ static int claim(u32 irq, struct irq_source from)
     return no_entry;
 }
 
+static void unclaim(u32 irq) { (void)irq, nr_claimed--; }
+
 static bool is_open;                /* the table lets it through */
 static struct msi_message route(struct irq_route r)
 {
@@ -120,10 +122,11 @@ void spin_unlock_irqrestore(spinlock_t *l, u64 flags) { (void)l, (void)flags; }
 static bool no_vectors, no_irqs;
 int vector_alloc(struct irq_desc *desc) { return no_vectors ? -ENOSPC : (desc->vector = 0x40, 0); }
 void vector_free(struct irq_desc *desc) { desc->vector = 0; }
-struct irq_desc *irq_alloc_dynamic(void)
+struct irq_desc *irq_alloc_dynamic(bool domus)
 {
     unsigned i = 0;
 
+    assert_false(domus);
     if (no_irqs)
         return NULL;
     while (descs[i].chip)
@@ -132,13 +135,14 @@ struct irq_desc *irq_alloc_dynamic(void)
     return &descs[i];
 }
 
-static s64 create(u32 index) { return msi_create(device.sbdf, true, index, BAR); }
+static s64 create(u32 index) { return msi_create(dom0, device.sbdf, true, index, BAR); }
 
 static void release(s64 irq)
 {
     void (*fn)(struct irq_desc *) = descs[irq].chip->release;
 
     descs[irq].chip = NULL;
+    vector_free(&descs[irq]);
     fn(&descs[irq]);
 }
 
@@ -264,7 +268,7 @@ static void names_an_entry_where_interrupts_are_remapped(void **state)
 static void has_no_irq_without_an_entry(void **state)
 {
     (void)state;
-    irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route };
+    irq_remapper = &(struct irq_remapper){ .claim = claim, .release = unclaim, .route = route };
     nr_claimed = unmapped = 0;
     no_entry = -ENOMEM;
     assert_int_equal(create(0), -ENOMEM);
@@ -286,7 +290,7 @@ static void masks_in_the_table_too(void **state)
     (void)state;
     irq_remapper = &(struct irq_remapper){ .claim = claim, .route = route, .unroute = unroute };
     for (unsigned msix = 0; msix < 2; msix++) {
-        s64 irq = msi_create(device.sbdf, msix, 0, msix ? BAR : 0);
+        s64 irq = msi_create(dom0, device.sbdf, msix, 0, msix ? BAR : 0);
         struct irq_desc *desc = &descs[irq];
 
         assert_true(irq >= 0);

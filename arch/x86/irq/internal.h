@@ -48,6 +48,7 @@ struct irq_desc {
     u8 vector;
     u16 cpu;                            /* whom it interrupts */
     bool level, low;
+    bool is_domus;                      /* a domU's message, which gets nothing of what is kept for dom0 */
     bool masked, storm;
     u16 sends;                          /* a line: what its entry in the IO-APIC has of the message's data */
 
@@ -66,7 +67,7 @@ struct irq_desc {
 
 extern struct irq_desc *irq_descs;      /* nr_irqs of them */
 
-/* Gives desc a vector and takes it back. -ENOSPC: none is free. */
+/* Gives desc a vector and takes it back. -ENOSPC: none is free, or only such as are kept for dom0. */
 int vector_alloc(struct irq_desc *desc);
 void vector_free(struct irq_desc *desc);
 
@@ -83,13 +84,13 @@ void ioapic_program(struct irq_desc *desc);
 extern const struct irq_remapper *irq_remapper;    /* NULL: interrupts are not remapped */
 
 /* irqs made for messages: the caller holds the lock of all pirq tables (pirq.c), which guards their coming and going. */
-/* An irq for entry `index` (MSI: 0) of a device's MSI or MSI-X capability, masked. irq number or -errno. */
-s64 msi_create(u32 sbdf, bool msix, u32 index, u64 table_base);
+/* An irq of d's for entry `index` (MSI: 0) of a device's MSI or MSI-X capability, masked. irq number or -errno. */
+s64 msi_create(const struct domain *d, u32 sbdf, bool msix, u32 index, u64 table_base);
 void irq_destroy(u32 irq);              /* an irq made by msi_create */
 /* Writes the messages of a device again, after it lost them. -ENODEV: it has none. */
 int msi_restore(u32 sbdf);
-/* A free desc above the GSIs, NULL if all are taken. */
-struct irq_desc *irq_alloc_dynamic(void);
+/* A free desc above the GSIs, NULL if all are taken, or domus, and the others are kept for dom0. */
+struct irq_desc *irq_alloc_dynamic(bool domus);
 
 /* Guests' side of a desc. */
 int irq_bind_guest(struct irq_desc *desc, struct domain *d, u32 pirq, u32 port, bool shareable);

@@ -193,7 +193,7 @@ static int gsi_setup_locked(struct irq_desc *desc, bool level, bool low)
         return -EBUSY;
     }
     if (!desc->chip && (err = vector_alloc(desc)) != 0)
-        return err;
+        return refuse(err, "no vector is free for GSI %u", desc->irq);
     desc->level = level;
     desc->low = low;
     desc->masked = true;

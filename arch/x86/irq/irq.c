@@ -15,6 +15,10 @@
 #include "internal.h"
 
 #define NR_DYNAMIC 1024
+#define NR_VECTORS (VEC_DEVICE_LAST - VEC_DEVICE_FIRST + 1 - 2)
+/* What domUs leave to dom0, so that one with many devices does not keep dom0's from working: a quarter of both, on each CPU. */
+#define IRQS_KEPT (NR_DYNAMIC / 4)
+#define VECTORS_KEPT (NR_VECTORS / 4)
 #define STORM_COUNT 4096              /* that many interrupts of one source ... */
 #define STORM_WINDOW MILLISECS(8)     /* ... in this time are a storm, ... */
 #define STORM_PAUSE MILLISECS(10)     /* ... and the source is masked for this long */
@@ -55,12 +59,11 @@ static bool vector_usable(unsigned v)
     return v != 0x80 && v != 0x82;    /* guests' software interrupts */
 }
 
-int vector_alloc(struct irq_desc *desc)
+/* vector_lock is held. */
+static bool take_vector(struct irq_desc *desc, unsigned cpu)
 {
-    u64 flags = spin_lock_irqsave(&vector_lock);
-    unsigned cpu = least_loaded_cpu();
-    int err = -ENOSPC;
-
+    if (desc->is_domus && vectors_used[cpu] >= NR_VECTORS - VECTORS_KEPT)
+        return false;
     for (unsigned v = VEC_DEVICE_FIRST; v <= VEC_DEVICE_LAST; v++) {
         if (!vector_usable(v) || vector_irq[cpu][v])
             continue;
@@ -68,13 +71,18 @@ int vector_alloc(struct irq_desc *desc)
         vectors_used[cpu]++;
         desc->cpu = cpu;
         desc->vector = v;
-        err = 0;
-        break;
+        return true;
     }
+    return false;
+}
+
+int vector_alloc(struct irq_desc *desc)
+{
+    u64 flags = spin_lock_irqsave(&vector_lock);
+    bool found = take_vector(desc, least_loaded_cpu());
+
     spin_unlock_irqrestore(&vector_lock, flags);
-    if (err)
-        printk(LOG_WARNING "irq %u: no vector is free\n", desc->irq);
-    return err;
+    return found ? 0 : -ENOSPC;
 }
 
 void vector_free(struct irq_desc *desc)
@@ -89,17 +97,34 @@ void vector_free(struct irq_desc *desc)
     spin_unlock_irqrestore(&vector_lock, flags);
 }
 
-/* One that is under way to the old CPU still finds its irq there. */
-void irq_leave_cpu(unsigned cpu)
+/* How many of domUs' messages, or of all others, find no vector elsewhere. What is under way to the old CPU still finds its irq. */
+static u32 move_from(unsigned cpu, bool domus)
 {
+    u32 left = 0;
+
     for (u32 i = 0; i < nr_irqs; i++) {
         struct irq_desc *desc = &irq_descs[i];
         u64 flags = spin_lock_irqsave(&desc->lock);
 
-        if (desc->chip && desc->cpu == cpu && !vector_alloc(desc))
-            desc->chip->retarget(desc);
+        if (desc->chip && desc->cpu == cpu && desc->is_domus == domus) {
+            if (vector_alloc(desc))
+                left++;
+            else
+                desc->chip->retarget(desc);
+        }
         spin_unlock_irqrestore(&desc->lock, flags);
     }
+    return left;
+}
+
+/* What is kept for dom0 is for those that move, too: so they come first. */
+void irq_leave_cpu(unsigned cpu)
+{
+    u32 hosts = move_from(cpu, false), domus = move_from(cpu, true);
+
+    if (hosts || domus)
+        printk(LOG_WARNING "CPU%u goes offline: there are no vectors elsewhere for %u interrupts of dom0's and %u of domUs'\n", cpu, hosts,
+               domus);
 }
 
 const struct irq_remapper *irq_remapper;
@@ -161,12 +186,17 @@ static void end_storm(void *data)
     spin_unlock_irqrestore(&desc->lock, flags);
 }
 
-struct irq_desc *irq_alloc_dynamic(void)
+struct irq_desc *irq_alloc_dynamic(bool domus)
 {
+    struct irq_desc *found = NULL;
+    u32 nr_free = 0;
+
     for (u32 i = nr_gsis; i < nr_irqs; i++)
-        if (!irq_descs[i].chip)
-            return &irq_descs[i];
-    return NULL;
+        if (!irq_descs[i].chip) {
+            found = found ?: &irq_descs[i];
+            nr_free++;
+        }
+    return domus && nr_free <= IRQS_KEPT ? NULL : found;
 }
 
 void irq_destroy(u32 irq)

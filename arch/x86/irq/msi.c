@@ -243,25 +243,24 @@ static int check_msix(struct pci_dev *dev, u32 index, u64 table_base)
     return dev->msix_table ? 0 : map_table(dev, table_base);
 }
 
-/* A vector, and where interrupts are remapped an entry in the function's table. */
-static int allocate(struct irq_desc *desc, const struct pci_dev *dev)
+/* Where interrupts are remapped, an entry in the function's table. */
+static int claim_route(const struct irq_desc *desc, const struct pci_dev *dev)
 {
-    int err = vector_alloc(desc);
+    int err = irq_remapper ? irq_remapper->claim(desc->irq, (struct irq_source){ dev->sbdf, dev->named_by_bridge }) : 0;
 
-    if (err || !irq_remapper)
-        return err;
-    err = irq_remapper->claim(desc->irq, (struct irq_source){ dev->sbdf, dev->named_by_bridge });
-    if (!err)
-        return 0;
-    vector_free(desc);
-    return refuse(err, PCI_FMT ": no memory or no place for an entry of interrupt remapping", PCI_ARGS(dev->sbdf));
+    return err ? refuse(err, PCI_FMT ": no memory or no place for an entry of interrupt remapping", PCI_ARGS(dev->sbdf)) : 0;
 }
 
-/* desc is ours alone until its chip is set. */
-static int set_up(struct irq_desc *desc, struct msi_entry m)
+/*
+ * desc->lock is held, from the choice of a CPU until the chip is set: when that CPU goes offline, irq_leave_cpu() comes afterwards and
+ * finds the irq, or came before, and the CPU was not online any more.
+ */
+static int set_up_locked(struct irq_desc *desc, struct msi_entry m, bool domus)
 {
-    int err = allocate(desc, m.dev);
+    int err;
 
+    desc->is_domus = domus;
+    err = vector_alloc(desc);
     if (err)
         return err;
     desc->msi = m;
@@ -278,7 +277,24 @@ static int set_up(struct irq_desc *desc, struct msi_entry m)
     return 0;
 }
 
-s64 msi_create(u32 sbdf, bool msix, u32 index, u64 table_base)
+static int set_up(struct irq_desc *desc, struct msi_entry m, const struct domain *d)
+{
+    int err = claim_route(desc, m.dev);
+    u64 flags;
+
+    if (err)
+        return err;
+    flags = spin_lock_irqsave(&desc->lock);
+    err = set_up_locked(desc, m, !d->is_hardware);
+    spin_unlock_irqrestore(&desc->lock, flags);
+    if (!err)
+        return 0;
+    if (irq_remapper)
+        irq_remapper->release(desc->irq);
+    return refuse(err, PCI_FMT ": no vector is free for a message of domain %u's", PCI_ARGS(m.dev->sbdf), d->id);
+}
+
+s64 msi_create(const struct domain *d, u32 sbdf, bool msix, u32 index, u64 table_base)
 {
     struct pci_dev *dev = pci_find(sbdf);
     struct msi_entry m = { .dev = dev, .msix = msix, .index = index };
@@ -292,8 +308,8 @@ s64 msi_create(u32 sbdf, bool msix, u32 index, u64 table_base)
     err = msix ? check_msix(dev, index, table_base) : check_msi(dev, &m);
     if (err)
         return err;
-    desc = irq_alloc_dynamic();
-    err = desc ? set_up(desc, m) : refuse(-ENOSPC, "all %u irqs are in use", nr_irqs);
+    desc = irq_alloc_dynamic(!d->is_hardware);
+    err = desc ? set_up(desc, m, d) : refuse(-ENOSPC, "no irq of %u is free for a message of domain %u's", nr_irqs, d->id);
     if (!err)
         return desc->irq;
     unmap_unused_table(dev);

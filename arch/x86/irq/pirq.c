@@ -156,7 +156,7 @@ static int map_msi(struct domain *d, u32 sbdf, bool msix, u32 index, u64 table_b
     n = choose(d, *pirq, true);
     if (n < 0)
         return n;
-    irq = msi_create(sbdf, msix, index, table_base);
+    irq = msi_create(d, sbdf, msix, index, table_base);
     if (irq < 0)
         return irq;
     enter(d, n, PIRQ_MSI, irq);
