@@ -1,4 +1,4 @@
-/* Interrupts of devices: who gets vectors and irqs. */
+/* Interrupts of devices: who is told of them, how often, and who gets vectors and irqs. */
 // SOURCES: tests/unit/fake/machine.c common/abi.c arch/x86/irq/irq.c arch/x86/irq/pirq.c arch/x86/irq/msi.c arch/x86/irq/msi_message.c
 #include <setjmp.h>
 #include <stdarg.h>
@@ -88,6 +88,19 @@ void timer_set(struct timer *t, u64 expires) { t->expires = expires; }
 void timer_stop(struct timer *t) { t->expires = 0; }
 void timer_migrate(struct timer *t, unsigned cpu) { t->cpu = (u16)cpu; }
 
+static void pass(u64 ns)
+{
+    now += ns;
+    for (u32 i = 0; i < nr_irqs; i++) {
+        struct timer *t = &irq_descs[i].storm_timer;
+
+        if (!t->expires || t->expires > now)
+            continue;
+        t->expires = 0;
+        t->fn(t->data);
+    }
+}
+
 static void tell(struct domain *d, u32 port) { (void)port, told[d->id]++; }
 
 static void start(unsigned cpus)
@@ -114,6 +127,7 @@ static void start(unsigned cpus)
     lines = 0;
 }
 
+static int one_cpu(void **state) { return (void)state, start(1), 0; }
 static int two_cpus(void **state) { return (void)state, start(2), 0; }
 static int eight_cpus(void **state) { return (void)state, start(8), 0; }
 
@@ -161,6 +175,16 @@ static struct irq_desc *source(struct domain *d, s32 *pirq)
     return last_irq();
 }
 
+static struct irq_desc *line_of(struct domain *d)
+{
+    s32 pirq = LINE;
+
+    assert_int_equal(gsi_setup(LINE, true, true), 0);
+    assert_int_equal(pirq_map_gsi(d, LINE, &pirq), 0);
+    bind(d, LINE);
+    return &irq_descs[LINE];
+}
+
 /* Its device interrupts, unless it may not; true: it has. */
 static bool interrupt(struct irq_desc *desc)
 {
@@ -172,6 +196,201 @@ static bool interrupt(struct irq_desc *desc)
     do_interrupt(&regs);
     fake_set_cpu(0);
     return true;
+}
+
+/* How many interrupts of these a CPU takes in a second when each comes as often as it can, every `ns`. */
+static unsigned flood(struct irq_desc *const *desc, unsigned nr, u64 ns)
+{
+    unsigned n = 0;
+
+    for (u64 end_at = now + SECONDS(1); now < end_at; pass(ns))
+        for (unsigned i = 0; i < nr; i++)
+            n += interrupt(desc[i]);
+    return n;
+}
+
+/* --- How often --- */
+
+/* What the comment in irq.c promises of a CPU, and what the sources that are paused take besides. */
+#define A_SECOND 200000u
+
+static void a_storm_is_paused_and_nothing_lost(void **state)
+{
+    struct irq_desc *desc = source(dom[0], NULL);
+    unsigned n = 0;
+
+    (void)state;
+    while (n < 10000 && interrupt(desc))
+        n++, now += 100;
+    assert_true(desc->masked);
+    assert_in_range(n, 4000, 8200);         /* the window begins with the first look */
+    assert_int_equal(told[0], n - 1);
+    pass(MILLISECS(5));
+    assert_true(desc->masked);
+    pass(MILLISECS(6));
+    assert_false(desc->masked);
+    assert_int_equal(told[0], n);
+}
+
+static void binding_anew_ends_no_pause(void **state)
+{
+    s32 pirq;
+    struct irq_desc *desc = source(dom[1], &pirq);
+
+    (void)state;
+    while (interrupt(desc))
+        now += 100;
+    for (unsigned i = 0; i < 100; i++) {
+        pirq_unbind(dom[1], (u32)pirq, 1000u + (u32)pirq);
+        bind(dom[1], pirq);
+        assert_true(desc->masked);
+    }
+    pass(MILLISECS(11));
+    assert_false(desc->masked);
+}
+
+static void binding_anew_begins_no_new_count(void **state)
+{
+    s32 pirq;
+    struct irq_desc *desc = source(dom[0], &pirq);
+    unsigned n = 0;
+
+    (void)state;
+    for (; n < 20000 && interrupt(desc); n++) {
+        now += 100;
+        if (n % 1000)
+            continue;
+        pirq_unbind(dom[0], (u32)pirq, 1000u + (u32)pirq);
+        bind(dom[0], pirq);
+    }
+    assert_in_range(n, 1000, 9000);
+}
+
+/* Whoever is bound when the pause ends has it unmasked; nobody, and it stays masked. */
+static void a_pause_ends_for_whoever_is_bound(void **state)
+{
+    s32 pirq;
+    struct irq_desc *desc = source(dom[1], &pirq);
+
+    (void)state;
+    while (interrupt(desc))
+        now += 100;
+    pirq_unbind(dom[1], (u32)pirq, 1000u + (u32)pirq);
+    pass(MILLISECS(11));
+    assert_true(desc->masked);
+    bind(dom[1], pirq);
+    assert_false(desc->masked);
+}
+
+/* Its function asserts it for ever, and another vCPU says at once that each was handled. */
+static void a_line_with_eois_at_once_leaves_the_cpu_its_time(void **state)
+{
+    struct irq_desc *desc = line_of(dom[1]);
+    unsigned n = 0;
+
+    (void)state;
+    for (u64 end_at = now + SECONDS(1); now < end_at; pass(MICROSECS(4))) {
+        n += interrupt(desc);
+        pirq_unmasked(dom[1], LINE);
+    }
+    assert_in_range(n, 1000, A_SECOND / 4);
+    assert_in_range(told[1], n / 10 * 9, n);
+}
+
+/* The line says for itself what it still wants; nobody waits for an EOI that the guest has no cause to say. */
+static void a_lines_pause_ends_without_an_event(void **state)
+{
+    struct irq_desc *desc = line_of(dom[1]);
+    unsigned before;
+
+    (void)state;
+    for (unsigned i = 0; i < 10000 && !desc->storm && interrupt(desc); i++)
+        pirq_unmasked(dom[1], LINE);
+    before = told[1];
+    pirq_unmasked(dom[1], LINE);
+    assert_true(desc->storm && desc->masked);
+    pass(MILLISECS(11));
+    assert_int_equal(told[1], before);
+    assert_false(desc->masked);
+    assert_true(interrupt(desc));
+    assert_int_equal(told[1], before + 1);
+    assert_true(desc->masked);
+    pirq_unmasked(dom[1], LINE);
+    assert_false(desc->masked);
+}
+
+/* None of them is a storm by itself. */
+static void several_sources_leave_the_cpu_its_time(void **state)
+{
+    struct irq_desc *desc[3];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        desc[i] = source(dom[1], NULL);
+    assert_in_range(flood(desc, 3, MICROSECS(3)), 100000, A_SECOND);
+}
+
+static void many_sources_do_too(void **state)
+{
+    struct irq_desc *desc[100];
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++)
+        desc[i] = source(dom[1 + i % NR_DOMUS], NULL);
+    assert_in_range(flood(desc, 100, MICROSECS(50)), 100000, A_SECOND + 100 * 125);
+}
+
+/* A fast disk of dom0's, and a slow one of another domain's, on the CPU that a domU floods. */
+static void others_are_heard_in_a_flood(void **state)
+{
+    struct irq_desc *desc[3], *fast = source(dom[0], NULL), *slow = source(dom[2], NULL);
+    unsigned n = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        desc[i] = source(dom[1], NULL);
+    for (u64 end_at = now + SECONDS(1); now < end_at; pass(MICROSECS(4)), n++) {
+        for (unsigned i = 0; i < 3; i++)
+            interrupt(desc[i]);
+        assert_true(interrupt(fast));
+        assert_true(n % 250 || interrupt(slow));
+    }
+    assert_int_equal(told[0], n);
+    assert_int_equal(told[2], n / 250);
+}
+
+/* Nor is a domU's fast disk a flood. */
+static void a_fast_disk_is_never_paused(void **state)
+{
+    struct irq_desc *desc = source(dom[1], NULL);
+
+    (void)state;
+    for (u64 end_at = now + SECONDS(1); now < end_at; pass(MICROSECS(8)))
+        assert_true(interrupt(desc));
+}
+
+static void storms_do_not_fill_the_log(void **state)
+{
+    struct irq_desc *desc = source(dom[1], NULL);
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++)
+        flood(&desc, 1, MICROSECS(1));
+    assert_in_range(lines, 1, 2);
+    now += SECONDS(20);
+    flood(&desc, 1, MICROSECS(1));
+    assert_in_range(lines, 2, 4);
+}
+
+/* Where interrupts are not remapped a domU's function can send any. */
+static void unused_vectors_do_not_fill_the_log(void **state)
+{
+    struct cpu_regs regs = { .entry_vector = VEC_DEVICE_LAST };
+
+    (void)state;
+    for (unsigned i = 0; i < 1000; i++)
+        do_interrupt(&regs);
+    assert_in_range(lines, 1, 2);
 }
 
 /* --- Vectors and irqs --- */
@@ -284,6 +503,18 @@ static void a_message_is_not_made_for_a_cpu_that_goes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_storm_is_paused_and_nothing_lost, one_cpu, end),
+        cmocka_unit_test_setup_teardown(binding_anew_ends_no_pause, one_cpu, end),
+        cmocka_unit_test_setup_teardown(binding_anew_begins_no_new_count, one_cpu, end),
+        cmocka_unit_test_setup_teardown(a_pause_ends_for_whoever_is_bound, one_cpu, end),
+        cmocka_unit_test_setup_teardown(a_line_with_eois_at_once_leaves_the_cpu_its_time, one_cpu, end),
+        cmocka_unit_test_setup_teardown(a_lines_pause_ends_without_an_event, one_cpu, end),
+        cmocka_unit_test_setup_teardown(several_sources_leave_the_cpu_its_time, one_cpu, end),
+        cmocka_unit_test_setup_teardown(many_sources_do_too, one_cpu, end),
+        cmocka_unit_test_setup_teardown(others_are_heard_in_a_flood, one_cpu, end),
+        cmocka_unit_test_setup_teardown(a_fast_disk_is_never_paused, one_cpu, end),
+        cmocka_unit_test_setup_teardown(storms_do_not_fill_the_log, one_cpu, end),
+        cmocka_unit_test_setup_teardown(unused_vectors_do_not_fill_the_log, one_cpu, end),
         cmocka_unit_test_setup_teardown(vectors_are_kept_for_dom0, two_cpus, end),
         cmocka_unit_test_setup_teardown(irqs_are_kept_for_dom0, eight_cpus, end),
         cmocka_unit_test_setup_teardown(dom0s_find_a_place_when_a_cpu_goes, two_cpus, end),

@@ -4,8 +4,9 @@
  * An irq_desc is one interrupt source with one vector on one CPU. How it is quieted differs:
  *   level (IO-APIC)  masked and acknowledged when it comes, unmasked when every guest that got it said EOI. A
  *                    guest that never does keeps its own line masked and holds up nothing else.
- *   edge, MSI        acknowledged at once; nothing to be said by the guest. A source that fires faster than anyone can
- *                    handle is masked for a while (storm).
+ *   edge, MSI        acknowledged at once; nothing to be said by the guest.
+ * A source that fires faster than anyone can handle is masked for a while (storm), and so is one of a domU's when domUs' sources take too
+ * much of a CPU together.
  */
 #ifndef IRQ_INTERNAL_H
 #define IRQ_INTERNAL_H
@@ -60,7 +61,9 @@ struct irq_desc {
     bool shareable;
 
     u32 burst;
+    u32 rest_round, rest_used;          /* of its CPU's budget for domUs' interrupts (irq.c) */
     u64 burst_start, count;
+    u64 storm_said;                     /* when the log had it last; 0: never */
     struct timer storm_timer;
     struct msi_entry msi;
 };

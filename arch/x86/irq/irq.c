@@ -22,6 +22,17 @@
 #define STORM_COUNT 4096              /* that many interrupts of one source ... */
 #define STORM_WINDOW MILLISECS(8)     /* ... in this time are a storm, ... */
 #define STORM_PAUSE MILLISECS(10)     /* ... and the source is masked for this long */
+/*
+ * What interrupts of domUs may take of a CPU in STORM_WINDOW, whoever runs there, counted in messages of a microsecond or two. A line,
+ * which is masked and unmasked at its IO-APIC each time, counts for more. At first whoever comes is served: 128,000 a second are more than
+ * a fast disk or network card sends to one CPU, since these gather what they have to say. After that each source has an equal part of a
+ * rest, so that who floods a CPU does not silence others there. All together are less than 200,000 a second, and leave the CPU some two
+ * thirds of its time. dom0's are not counted: it is trusted with the machine, and only STORM_COUNT is for its devices.
+ */
+#define BUDGET_COMMON 1024
+#define BUDGET_REST 512
+#define LINE_COSTS 4
+#define SAY_AGAIN SECONDS(10)
 #define DEVICE_APIC_ID_MAX 254        /* IO-APICs and MSIs have eight bits for it, and 255 means all */
 
 struct irq_desc *irq_descs;
@@ -32,6 +43,10 @@ static u16 vector_irq[NR_CPUS][256] PERCPU_SECTION;  /* irq + 1, 0: free */
 PERCPU_ENTRY(vector_irq);
 static u16 vectors_used[NR_CPUS];
 static void (*own_vectors[256])(struct cpu_regs *regs);
+
+/* A window, the round, ends when there is an interrupt after its time that finds it used up. */
+struct budget { u64 start; u32 used, round; };
+STATIC_PERCPU(struct budget, budgets);
 
 void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs))
 {
@@ -172,6 +187,33 @@ static void deliver(struct irq_desc *desc)
     }
 }
 
+static bool eoi_awaited(const struct irq_desc *desc)
+{
+    for (unsigned i = 0; i < desc->nr_guests; i++)
+        if (desc->guest[i].awaits_eoi)
+            return true;
+    return false;
+}
+
+/* desc->lock is held. */
+static void unmask_if_done(struct irq_desc *desc)
+{
+    if (desc->masked && !desc->storm && desc->nr_guests && !eoi_awaited(desc))
+        desc->chip->unmask(desc);
+}
+
+/* A line says for itself what it still wants; of a message what came meanwhile is lost otherwise. desc->lock is held. */
+static void go_on(struct irq_desc *desc)
+{
+    if (desc->level && !desc->fn) {
+        unmask_if_done(desc);
+        return;
+    }
+    if (desc->fn || desc->nr_guests)
+        desc->chip->unmask(desc);
+    deliver(desc);
+}
+
 static void end_storm(void *data)
 {
     struct irq_desc *desc = data;
@@ -179,9 +221,7 @@ static void end_storm(void *data)
 
     if (desc->storm && desc->chip) {
         desc->storm = false;
-        if (desc->fn || desc->nr_guests)
-            desc->chip->unmask(desc);
-        deliver(desc);      /* what came meanwhile is lost otherwise */
+        go_on(desc);
     }
     spin_unlock_irqrestore(&desc->lock, flags);
 }
@@ -208,6 +248,7 @@ void irq_destroy(u32 irq)
     mask(desc);
     desc->chip = NULL;
     desc->storm = false;
+    timer_stop(&desc->storm_timer);
     vector_free(desc);
     spin_unlock_irqrestore(&desc->lock, flags);
     if (release)
@@ -274,34 +315,93 @@ void irq_init(void (*set_pending)(struct domain *d, u32 port))
 
 /* --- Interrupts ---------------------------------------------------------------------------------------------- */
 
-/* True if the source is to be left masked for a while. */
-static bool is_storm(struct irq_desc *desc)
+/* Guests can give cause for the same line as often as they like. */
+static bool may_say(u64 *last, u64 now)
 {
-    u64 now;
+    if (*last && now - *last < SAY_AGAIN)
+        return false;
+    *last = now;
+    return true;
+}
+
+/* By itself more than anyone can handle. */
+static bool is_burst(struct irq_desc *desc)
+{
+    u64 now, start = desc->burst_start;
 
     if (++desc->burst < STORM_COUNT)
         return false;
-    desc->burst = 0;
     now = now_ns();
-    if (now - desc->burst_start >= STORM_WINDOW || !desc->chip->mask) {
-        desc->burst_start = now;
+    desc->burst = 0;
+    desc->burst_start = now;
+    return now - start < STORM_WINDOW;
+}
+
+static bool is_for_domu(const struct irq_desc *desc)
+{
+    for (unsigned i = 0; i < desc->nr_guests; i++)
+        if (!desc->guest[i].d->is_hardware)
+            return true;
+    return false;
+}
+
+/* Together with others more than this CPU is to have: the common part is used up, and this source's of the rest. */
+static bool is_over_budget(struct irq_desc *desc)
+{
+    unsigned cpu = this_cpu_id();
+    struct budget *b = &cpu_var(budgets, cpu);
+    u32 costs = desc->level ? LINE_COSTS : 1;
+    u64 now;
+
+    b->used += costs;
+    if (likely(b->used <= BUDGET_COMMON))
+        return false;
+    now = now_ns();
+    if (now - b->start >= STORM_WINDOW) {
+        *b = (struct budget){ now, costs, b->round + 1 };
         return false;
     }
-    printk(LOG_WARNING "irq %u (%s): %u interrupts in %lu us, masked for a moment\n", desc->irq, desc->chip->name,
-           STORM_COUNT, (now - desc->burst_start) / 1000);
-    desc->burst_start = now;
+    if (desc->rest_round != b->round)
+        desc->rest_used = 0;
+    desc->rest_round = b->round;
+    desc->rest_used += costs;
+    return desc->rest_used > BUDGET_REST / max(vectors_used[cpu], (u16)1);
+}
+
+/* True if the source is to be left masked for a while. */
+static bool is_storm(struct irq_desc *desc)
+{
+    return desc->chip->mask && (is_burst(desc) || (is_for_domu(desc) && is_over_budget(desc)));
+}
+
+/* The pause ends on the CPU that the source interrupts: those of many CPUs would be a load for one. */
+static void begin_storm(struct irq_desc *desc)
+{
+    u64 now = now_ns();
+
     desc->storm = true;
+    timer_migrate(&desc->storm_timer, desc->cpu);
     timer_set(&desc->storm_timer, now + STORM_PAUSE);
-    return true;
+    if (!may_say(&desc->storm_said, now))
+        return;
+    if (desc->nr_guests)
+        domain_log(desc->guest[0].d, "irq %u (%s): too many interrupts, masked for some ms now and then", desc->irq, desc->chip->name);
+    else
+        printk(LOG_WARNING "irq %u (%s): too many interrupts, masked for some ms now and then\n", desc->irq, desc->chip->name);
 }
 
 /* desc->lock is held. True if the hypervisor's own handler is to run. */
 static bool take_interrupt(struct irq_desc *desc)
 {
+    bool begins;
+
     if (!desc->chip)
         return false;
     desc->count++;
-    if (desc->level || (!desc->fn && !desc->nr_guests) || is_storm(desc))
+    begins = !desc->storm && is_storm(desc);
+    if (begins)
+        begin_storm(desc);
+    if (desc->level || begins || (!desc->fn && !desc->nr_guests))
         mask(desc);
     if (desc->storm)
         return false;
@@ -320,6 +420,15 @@ static void run_own_handler(struct irq_desc *desc, struct cpu_regs *regs)
     spin_unlock(&desc->lock);
 }
 
+/* One that was under way when its vector was freed; or where interrupts are not remapped whatever a domU's function sends. */
+static void say_unused(unsigned vector)
+{
+    static u64 said;
+
+    if (may_say(&said, now_ns()))
+        printk(LOG_DEBUG "CPU%u: interrupt with unused vector %#x\n", this_cpu_id(), vector);
+}
+
 static void handle_device(unsigned vector, struct cpu_regs *regs)
 {
     u16 entry = vector_irq[this_cpu_id()][vector];
@@ -328,7 +437,7 @@ static void handle_device(unsigned vector, struct cpu_regs *regs)
 
     if (!entry) {
         lapic_eoi();
-        printk(LOG_DEBUG "CPU%u: interrupt with unused vector %#x\n", this_cpu_id(), vector);
+        say_unused(vector);
         return;
     }
     spin_lock(&desc->lock);
@@ -364,21 +473,7 @@ static struct irq_guest *find_guest(struct irq_desc *desc, const struct domain *
     return NULL;
 }
 
-static bool eoi_awaited(const struct irq_desc *desc)
-{
-    for (unsigned i = 0; i < desc->nr_guests; i++)
-        if (desc->guest[i].awaits_eoi)
-            return true;
-    return false;
-}
-
-/* desc->lock is held by the callers of the next three. */
-static void unmask_if_done(struct irq_desc *desc)
-{
-    if (desc->masked && !desc->storm && desc->nr_guests && !eoi_awaited(desc))
-        desc->chip->unmask(desc);
-}
-
+/* desc->lock is held by the callers of the next two. */
 static int bind_locked(struct irq_desc *desc, struct irq_guest g, bool shareable)
 {
     if (!desc->chip)
@@ -391,10 +486,9 @@ static int bind_locked(struct irq_desc *desc, struct irq_guest g, bool shareable
         return -EBUSY;
     desc->shareable = shareable;
     desc->guest[desc->nr_guests++] = g;
-    if (desc->nr_guests == 1) {
-        desc->burst = 0;
+    /* Who is bound anew ends no pause by it. */
+    if (desc->nr_guests == 1 && !desc->storm)
         desc->chip->unmask(desc);
-    }
     return 0;
 }
 

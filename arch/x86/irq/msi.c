@@ -327,7 +327,7 @@ int msi_restore(u32 sbdf)
 
         if (desc->chip && desc->msi.dev == dev) {
             write_message(desc);
-            if (desc->nr_guests)
+            if (desc->nr_guests && !desc->storm)
                 desc->chip->unmask(desc);
             found = 0;
         }
