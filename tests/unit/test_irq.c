@@ -448,7 +448,7 @@ static void leave(unsigned cpu)
     irq_leave_cpu(cpu);
 }
 
-/* Those of dom0's that came last find a place. A domU's that finds none is named. */
+/* Those of dom0's that came last find a place. */
 static void dom0s_find_a_place_when_a_cpu_goes(void **state)
 {
     struct irq_desc *desc[60];
@@ -467,6 +467,36 @@ static void dom0s_find_a_place_when_a_cpu_goes(void **state)
     assert_int_equal(told[0], 60);
     assert_int_equal(lines, 1);
     irq_cpu_gone(1);
+}
+
+/* It would come to whoever has its vector when the CPU is back. */
+static void what_finds_no_place_stays_masked(void **state)
+{
+    struct irq_desc *desc[220];
+    s32 pirq[220];
+    unsigned left = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 220; i++)
+        desc[i] = source(dom[1 + i % NR_DOMUS], &pirq[i]);
+    leave(1);
+    assert_int_equal(lines, 1);
+    irq_cpu_gone(1);
+    cpumask_set(&cpu_online_map, 1);
+    for (unsigned i = 0; i < 220; i++) {
+        struct domain *d = dom[1 + i % NR_DOMUS];
+
+        if (desc[i]->cpu == 0)
+            continue;
+        left++;
+        pirq_unbind(d, (u32)pirq[i], 1000u + (u32)pirq[i]);
+        bind(d, pirq[i]);
+        pass(SECONDS(1));
+        assert_true(desc[i]->masked);
+    }
+    assert_int_equal(left, 220 - 143);
+    assert_int_equal(pirq_unmap(dom[1 + 219 % NR_DOMUS], pirq[219]), 0);
+    assert_false(source(dom[1], NULL)->masked);
 }
 
 /* The other CPU has no say before it gets the lock of the irq, and then what it finds is whole. */
@@ -518,6 +548,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(vectors_are_kept_for_dom0, two_cpus, end),
         cmocka_unit_test_setup_teardown(irqs_are_kept_for_dom0, eight_cpus, end),
         cmocka_unit_test_setup_teardown(dom0s_find_a_place_when_a_cpu_goes, two_cpus, end),
+        cmocka_unit_test_setup_teardown(what_finds_no_place_stays_masked, two_cpus, end),
         cmocka_unit_test_setup_teardown(a_message_is_not_made_for_a_cpu_that_goes, two_cpus, end),
     };
 

@@ -53,6 +53,12 @@ void vector_set_handler(u8 vector, void (*fn)(struct cpu_regs *regs))
     own_vectors[vector] = fn;
 }
 
+static void mask(struct irq_desc *desc)
+{
+    if (desc->chip->mask)
+        desc->chip->mask(desc);
+}
+
 /* --- Vectors ------------------------------------------------------------------------------------------------ */
 
 /*
@@ -112,6 +118,17 @@ void vector_free(struct irq_desc *desc)
     spin_unlock_irqrestore(&vector_lock, flags);
 }
 
+/*
+ * It stays masked, as in a storm that does not end before it is made anew: when the CPU is back its vector may be another's, whom it would
+ * interrupt.
+ */
+static void leave_behind(struct irq_desc *desc)
+{
+    timer_stop(&desc->storm_timer);
+    desc->storm = desc->chip->mask;
+    mask(desc);
+}
+
 /* How many of domUs' messages, or of all others, find no vector elsewhere. What is under way to the old CPU still finds its irq. */
 static u32 move_from(unsigned cpu, bool domus)
 {
@@ -122,10 +139,12 @@ static u32 move_from(unsigned cpu, bool domus)
         u64 flags = spin_lock_irqsave(&desc->lock);
 
         if (desc->chip && desc->cpu == cpu && desc->is_domus == domus) {
-            if (vector_alloc(desc))
-                left++;
-            else
+            if (!vector_alloc(desc)) {
                 desc->chip->retarget(desc);
+            } else {
+                leave_behind(desc);
+                left++;
+            }
         }
         spin_unlock_irqrestore(&desc->lock, flags);
     }
@@ -167,12 +186,6 @@ void irq_cpu_gone(unsigned cpu)
 }
 
 /* --- Life of descriptors ------------------------------------------------------------------------------------- */
-
-static void mask(struct irq_desc *desc)
-{
-    if (desc->chip->mask)
-        desc->chip->mask(desc);
-}
 
 /* Makes a port of a guest's pending: what an interrupt is to it. */
 static void (*tell_guest)(struct domain *d, u32 port);
