@@ -705,7 +705,7 @@ static bool start_units(bool (*may_write)(u64 first, u64 last))
 }
 
 /* Many functions can do wrong at once, again and again, and each has its line here: so many at once, and then one for so many looks. */
-#define LINES 20
+#define LINES 40
 #define LAST_LINES 4            /* of them for the last that is said of a function */
 #define LOOKS_A_LINE 10
 static unsigned lines_left = LINES, looks;
