@@ -160,6 +160,8 @@ static void forget(void)
 {
     bool taken = has("/local/domain/4/vm");
 
+    if (has("/local/domain/0/backend/vbd/5"))
+        put("/local/domain/0/backend/vbd/5/51712/state", "2");      /* it has begun */
     store_forget(&job);
     EXPECT(!has("/local/domain/5") && !has("/libxl/5") && !has("/local/domain/0/backend/vbd/5"));
     EXPECT(has("/vm/0-1") == taken && has("/vm/0-3") && has("/local/domain/3/name"));

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <xenstore.h>
 
 #include "template.h"
@@ -18,6 +19,7 @@
 #define INITIALISING  "1"
 #define INIT_WAIT     '2'
 #define BACKEND_SECONDS 20
+#define SETTLE_TENTHS 50u       /* of a second */
 #define CONSOLE_LIMIT "1048576"
 
 static struct xs_handle *store;
@@ -462,6 +464,14 @@ static void abandon(void)
     transaction = XBT_NULL;
 }
 
+/* A backend that begins writes nodes, which would be there anew after they were taken away: it is awaited, if it comes to that. */
+static void settle(const struct job *j, const char *path)
+{
+    (void)j;
+    for (unsigned i = 0; i < SETTLE_TENTHS && is(path, "state", INITIALISING); i++)
+        usleep(100000);
+}
+
 /* What lies under its UUID is its own only if its own node says so: it may not have got so far, since another has that UUID. */
 void store_forget(const struct job *j)
 {
@@ -475,6 +485,8 @@ void store_forget(const struct job *j)
     }
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         snprintf(path, sizeof(path), "/local/domain/0/backend/%s/%u", kinds[i], j->domid);
+        if (strcmp(kinds[i], "console"))        /* whose backend says nothing there */
+            for_each(path, settle, j);
         xs_rm(store, XBT_NULL, path);
     }
     domain_path(path, sizeof(path), j);
