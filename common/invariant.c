@@ -43,8 +43,7 @@ bool clause_broken(const char *fmt, ...)
     return false;
 }
 
-bool may_name_by_grant(struct domain *d, mfn_t m) { return grants_map(d, m); }
-bool may_name_others(struct domain *d, mfn_t m) { return d->is_control || may_name_by_grant(d, m); }
+bool may_name_others(struct domain *d, mfn_t m) { return d->is_control || grants_map(d, m); }
 
 /* --- The look ---------------------------------------------------------------------------------------------- */
 

@@ -41,7 +41,6 @@ void frames_look(void);                         /* each frame is some domain's t
 void frames_look_devices(u64 first, u64 end);   /* and devices reach what they may of these */
 /* May d's tables name m, a frame of another domain's? Its grants and privileges say so. */
 bool may_name_others(struct domain *d, mfn_t m);
-bool may_name_by_grant(struct domain *d, mfn_t m);      /* by a grant, if nothing is to be found in its tables */
 
 /* --- Other parts, each of one domain's; all: of what lies between domains --- */
 void vcpus_look(struct domain *d);              /* arch/x86/pv/: roots and tables above them, descriptor tables, copies */

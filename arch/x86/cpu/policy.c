@@ -38,7 +38,7 @@ const u32 pv_request_mask[FEATURESET_WORDS] = {
  * What Xen 4.20 gives besides, by default or on request: a domain that began there may bring it. It needs no more state than guests have
  * by 4.17's features.
  */
-const u32 pv_later_mask[FEATURESET_WORDS] = {
+static const u32 pv_later_mask[FEATURESET_WORDS] = {
     [FEATURESET_7d0] = FBIT(AVX512_FP16),
     [FEATURESET_7a1] = FBIT(SHA512) | FBIT(SM3) | FBIT(SM4) | FBIT(CMPCCXADD) | FBIT(AVX_IFMA),
     [FEATURESET_e21a] = FBIT(NO_NEST_BP) | FBIT(AMD_FSRS) | FBIT(AMD_FSRC) | FBIT(EPSF) | FBIT(FSRSC) | FBIT(AMD_PREFETCHI),
@@ -300,6 +300,12 @@ static void __init hide_leaves(struct cpu_policy *p)
     p->extd[0x21].b = p->extd[0x21].d = 0;
 }
 
+static void __init offer(struct cpu_policy *p, u32 *allowed, unsigned f)
+{
+    *policy_feature_word(p, f / 32) |= 1u << f % 32;
+    allowed[f / 32] |= 1u << f % 32;
+}
+
 /* GDS_CTRL, and nobody has turned the mitigation off (Intel, "Gather Data Sampling": MCU_OPT_CTRL's bit 4). */
 static bool __init gathers_are_mended(void)
 {
@@ -317,17 +323,10 @@ static void __init offer_arch_caps(struct cpu_policy *p, u32 *allowed)
     u64 spared = spec_spared(&cpu_host, gathers_are_mended());
 
     p->basic[0].a = max(p->basic[0].a, 7u);
-    *policy_feature_word(p, FEATURESET_7d0) |= FBIT(ARCH_CAPS);
+    offer(p, allowed, X86_FEATURE_ARCH_CAPS);
     p->arch_caps |= spared;
-    allowed[FEATURESET_7d0] |= FBIT(ARCH_CAPS);
     allowed[FEATURESET_m10Al] |= (u32)spared;
     allowed[FEATURESET_m10Ah] |= (u32)(spared >> 32);
-}
-
-static void __init offer(struct cpu_policy *p, u32 *allowed, unsigned f)
-{
-    *policy_feature_word(p, f / 32) |= 1u << f % 32;
-    allowed[f / 32] |= 1u << f % 32;
 }
 
 /* What AMD's CPUs are, and older ones do not say: Xen says it for them, in a leaf that they do not have. */

@@ -90,7 +90,7 @@ static void look_at_leaf(struct domain *d, mfn_t table, unsigned i, u64 e)
     }
     (void)CLAUSE("others' frames", frame_owner_id(m) == d->id || may_name_others(d, m),
                  "d%u L1 %#lx[%u] = %#lx names a frame of d%u's, which is not granted", d->id, table.v, i, e, frame_owner_id(m));
-    (void)CLAUSE("views", !(e & PTE_RW) || frame_owner_id(m) == d->id || frame_refs[table.v] & FR_OUTWARD || may_name_by_grant(d, m),
+    (void)CLAUSE("views", !(e & PTE_RW) || frame_owner_id(m) == d->id || frame_refs[table.v] & FR_OUTWARD || grants_map(d, m),
                  "d%u L1 %#lx[%u] = %#lx lets it write d%u's frame, and the table is not marked so", d->id, table.v, i, e,
                  frame_owner_id(m));
     holds("an L1 entry", m, e & PTE_RW ? FT_WRITABLE : FT_NONE);

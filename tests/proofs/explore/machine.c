@@ -291,7 +291,7 @@ bool rangeset_contains(const struct rangeset *r, u64 first, u64 last)
 
 u64 l1tf_addresses = 0xfffffff000UL;
 bool may_name_others(struct domain *, mfn_t) { return size->kinds & OTHERS; }
-bool may_name_by_grant(struct domain *, mfn_t) { return size->kinds & KIND(GRANT_MAP); }     /* who has which is not kept */
+bool grants_map(const struct domain *, mfn_t) { return size->kinds & KIND(GRANT_MAP); }     /* who has which is not kept */
 
 void pv_load_cr3(struct vcpu *) { }
 void pv_load_ldt(const struct vcpu *) { }

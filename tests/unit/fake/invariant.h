@@ -6,6 +6,6 @@
 
 /* Before a test's first look. */
 void fake_invariant_reset(void);
-extern bool fake_may_name_others, fake_may_name_by_grant;      /* the functions' answers; false after a reset */
+extern bool fake_may_name_others, fake_grants_map;      /* the functions' answers; false after a reset */
 
 #endif
